@@ -1,0 +1,249 @@
+"""Every option once, with its help beside it; free of torch, so that `sstext --help` answers at once.
+
+The command line, the YAML files, the run directory's config.yaml and `SemiSupervisedTrainingArguments` are all made from
+the fields below: a new option is one field here and the line of code that reads it.
+"""
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+
+from sstext.errors import UserError
+
+
+def option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
+    """One option: a dataclass field that carries its own help (and its choices, where it has any)."""
+    metadata = {"help": help, "choices": choices}
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class DataOptions:
+    """Where the texts come from."""
+
+    labeled: str | None = option(None, "labeled texts: csv, tsv, json(l), parquet, a saved data set or a Hub name[:split]")
+    unlabeled: str | None = option(None, "unlabeled texts: the same formats, or txt with one text a line")
+    dev: str | None = option(None, "labeled development rows: early stopping, choice of the round, temperature")
+    test: str | None = option(None, "labeled test rows: only measured on, never chosen by")
+    audit: str | None = option(None, "true labels of the unlabeled texts, row by row: only to audit pseudo-labels")
+    text_column: str | None = option(None, "column with the text (guessed by name where not given)")
+    label_column: str | None = option(None, "column with the label (guessed by name where not given)")
+    encoding: str = option("utf-8", "encoding of text files")
+    max_length: int | None = option(
+        None, "tokens of a text that are read (default: training reads the corpus's 95th percentile, prediction up to the model's limit)"
+    )
+
+
+@dataclass
+class EncoderOptions:
+    """The pretrained encoder and what of it is trained."""
+
+    encoder: str | None = option(None, "pretrained encoder: a directory, a Hub name, or `demo` (English, extra `demo`)")
+    revision: str | None = option(None, "branch, tag or commit of a Hub encoder")
+    freeze_embeddings: bool = option(False, "keep the embedding layer as it was pretrained")
+    freeze_layers: int = option(0, "keep the first K transformer layers as they were pretrained")
+    dropout: float | None = option(None, "dropout of the encoder and the head (default: the encoder's own)")
+
+
+@dataclass
+class TrainingOptions:
+    """How a model is fine-tuned, in round 0 and in every further round."""
+
+    steps: int | None = option(None, "optimizer steps of round 0 (default: 20 passes over the labels, within 120 … 500)")
+    round_steps: int | None = option(None, "optimizer steps of a further round (default: 3 passes over the kept rows, within 120 … 2,000)")
+    batch_size: int = option(16, "labeled rows per step of round 0, over all devices")
+    round_batch_size: int = option(32, "labeled and kept rows per step of a further round, over all devices")
+    learning_rate: float = option(1e-4, "peak learning rate of the encoder")
+    head_learning_rate: float | None = option(1e-3, "peak learning rate of the new head (none: the encoder's)")
+    weight_decay: float = option(0.01, "weight decay (AdamW)")
+    warmup: float = option(0.1, "share of the steps over which the rate rises; it falls linearly afterwards")
+    eval_steps: int | None = option(None, "steps between evaluations on the development rows (default: a sixth of the steps)")
+    patience: int = option(3, "evaluations without a gain after which training stops (with development rows)")
+    save_steps: int = option(50, "steps between checkpoints, from which a killed run goes on")
+    precision: str = option("auto", "auto: bf16 where the device has it natively", ("auto", "fp32", "bf16", "fp16"))
+    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
+    seed: int = option(0, "seed of everything random")
+    training_args: dict[str, Any] = option({}, "KEY=VALUE … handed to transformers.TrainingArguments as they are")
+
+
+@dataclass
+class SemiSupervisedOptions:
+    """What a student is asked on unlabeled text while it trains; fields of `SemiSupervisedTrainingArguments` too."""
+
+    method: str = option("supervised", "online consistency method, see `sstext methods` (supervised: none)")
+    method_args: dict[str, Any] = option({}, "KEY=VALUE … handed to the method, for example threshold=0.9")
+    unlabeled_batch_ratio: float = option(2.0, "unlabeled rows per labeled row in a step (methods other than supervised)")
+    unsupervised_strength: float | None = option(None, "λ, the weight of the unlabeled loss (default: the method's own)")
+    token_mask: float = option(0.15, "share of tokens masked in a changed view")
+    token_drop: float = option(0.0, "share of tokens dropped in a changed view")
+
+
+@dataclass
+class SelfTrainingOptions:
+    """How the round loop grows the training set."""
+
+    rounds: int = option(3, "rounds of pseudo-labels after round 0 (0: supervised fine-tuning alone)")
+    keep: list[float] = option([0.3, 0.5, 0.7], "share of the corpus kept in round 1, 2, …; the last one goes on")
+    prior: Any = option(
+        "auto",
+        "class shares of the quotas: uniform, labeled, CLASS=SHARE …, or auto (labeled shares, but uniform where the labels are balanced)",
+    )
+    min_confidence: float = option(0.0, "probability below which a row is never kept")
+    alignment: bool = option(True, "align the mean of the corpus predictions to the prior before selecting")
+    pseudo_labels: str = option("hard", "train on the predicted class, or on the predicted probabilities", ("hard", "soft"))
+    gold_share: float = option(0.25, "share of gold rows in every batch of a round")
+    start: str = option("pretrained", "what a round's student starts from", ("pretrained", "previous"))
+    stop_agreement: float = option(0.999, "stop where at least this share of the corpus keeps its predicted class")
+
+
+@dataclass
+class RunOptions:
+    """One run."""
+
+    output: str | None = option(None, "folder of the run; the same command continues an interrupted one")
+    dry_run: bool = option(False, "print the plan (rows, steps, estimated time) and stop")
+    quiet: bool = option(False, "print the result alone")
+
+
+@dataclass
+class RunConfig(RunOptions, SelfTrainingOptions, SemiSupervisedOptions, TrainingOptions, EncoderOptions, DataOptions):
+    """Everything that `sstext train` can be told: flat, so that a YAML key, a flag and a field are one name."""
+
+    #: Fields that may differ when a run is continued: they change what is shown, not what is computed.
+    UNRECORDED: ClassVar[tuple[str, ...]] = ("output", "dry_run", "quiet")
+
+    def __post_init__(self) -> None:
+        for name, spec in options(RunConfig).items():
+            setattr(self, name, checked(name, getattr(self, name), spec))
+        self._check_ranges()
+
+    def _check_ranges(self) -> None:
+        shares = {"gold_share": self.gold_share, "token_mask": self.token_mask, "token_drop": self.token_drop,
+                  "min_confidence": self.min_confidence, "warmup": self.warmup}  # fmt: skip
+        for name, value in shares.items():
+            if not 0 <= value <= 1:
+                raise UserError(f"{name}: expected a share between 0 and 1, found {value}")
+        if not self.keep or any(not 0 < share <= 1 for share in self.keep):
+            raise UserError(f"keep: expected shares above 0 and up to 1, one per round, found {self.keep}")
+        least = {"rounds": 0, "freeze_layers": 0, "seed": 0, "batch_size": 1, "round_batch_size": 1, "save_steps": 1, "patience": 1,
+                 "steps": 1, "round_steps": 1, "eval_steps": 1, "max_length": 4}  # fmt: skip
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if value is not None and value < bound:
+                raise UserError(f"{name}: expected at least {bound}, found {value}")
+        if not 0 < self.gold_share and self.rounds:
+            raise UserError("gold_share: expected more than 0, so that no batch is without gold rows, found 0")
+
+    def to_yaml(self) -> str:
+        """The resolved run, enough to repeat it (without what only changes the display)."""
+        kept = {name: value for name, value in asdict(self).items() if name not in self.UNRECORDED}
+        return yaml.safe_dump(kept, sort_keys=True, allow_unicode=True)
+
+
+def options(config: type) -> dict[str, Field]:
+    """Name → field of every option of a config class, in the order of its groups."""
+    return {spec.name: spec for spec in fields(config) if "help" in spec.metadata}
+
+
+def default_of(spec: Field) -> Any:
+    """The default of an option."""
+    return spec.default if spec.default is not MISSING else spec.default_factory()  # type: ignore[misc]
+
+
+def checked(name: str, value: Any, spec: Field) -> Any:
+    """Return `value` as the type of its option, or say what was expected.
+
+    >>> checked("learning_rate", "1e-4", options(RunConfig)["learning_rate"])  # YAML reads 1e-4 as a string
+    0.0001
+    >>> checked("rounds", "many", options(RunConfig)["rounds"])
+    Traceback (most recent call last):
+    ...
+    sstext.errors.UserError: rounds: expected int, found 'many'
+    """
+    kind, optional = value_type(spec)
+    if value is None and (optional or kind is Any):
+        return None
+    choices = spec.metadata.get("choices")
+    if choices and value not in choices:
+        raise UserError(f"{name}: expected one of {', '.join(choices)}, found {value!r}")
+    try:
+        if kind is Any:
+            return value
+        if kind is bool:
+            if not isinstance(value, bool):
+                raise ValueError
+            return value
+        if kind is int:
+            if isinstance(value, bool) or float(value) != int(float(value)):
+                raise ValueError
+            return int(float(value))
+        if kind is float:
+            return float(value)
+        if kind is str:
+            return str(value)
+        if typing.get_origin(kind) is list:
+            items = value if isinstance(value, list | tuple) else [value]
+            return [typing.get_args(kind)[0](item) for item in items]
+        if typing.get_origin(kind) is dict and isinstance(value, Mapping):
+            return dict(value)
+        raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        label = getattr(kind, "__name__", str(kind)) if typing.get_origin(kind) is None else str(kind)
+        raise UserError(f"{name}: expected {label}, found {value!r}") from None
+
+
+def value_type(spec: Field) -> tuple[Any, bool]:
+    """The type of an option's value, and whether it may be None.
+
+    >>> value_type(options(RunConfig)["steps"])
+    (<class 'int'>, True)
+    """
+    kind: Any = spec.type
+    if isinstance(kind, types.UnionType):
+        members = [member for member in typing.get_args(kind) if member is not type(None)]
+        return members[0], True
+    return kind, False
+
+
+def read_config(path: str | Path | None, overrides: Mapping[str, Any]) -> RunConfig:
+    """Options from a YAML file (only what differs from the defaults), overridden by `overrides`.
+
+    Raises:
+        UserError: the file is missing or no mapping, or holds a key that is no option (the nearest names are given).
+    """
+    known = options(RunConfig)
+    values: dict[str, Any] = {}
+    if path is not None:
+        values = _read_yaml(Path(path))
+        for key in values:
+            if key not in known:
+                nearest = difflib.get_close_matches(str(key), known, n=3, cutoff=0.5)
+                hint = f"did you mean {', '.join(nearest)}?" if nearest else "`sstext train --help` lists the options"
+                raise UserError(f"{path}: unknown option {key!r}; {hint}")
+    return RunConfig(**{**values, **overrides})
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no such recipe: {path} (looked for {path.absolute()})") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: expected a YAML file, found a folder") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}; save the recipe as UTF-8") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected `option: value` lines, found {type(content).__name__}")
+    return content

@@ -1,0 +1,51 @@
+"""What a person sees while waiting: one line per phase with a rate and the time left, on stderr."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from tqdm import tqdm
+
+
+class Tick(Protocol):
+    """Tells a progress line that `n` more units are done."""
+
+    def __call__(self, n: int = 1) -> object: ...
+
+
+class Reporter:
+    """Notes and progress lines of one run.
+
+    Progress lines appear on a terminal only; notes (a sentence each) appear everywhere. `quiet` silences both, and so
+    does every process but the first.
+
+    >>> Reporter(quiet=True).note("never seen")
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+
+    def note(self, message: str) -> None:
+        """Print one sentence."""
+        if not self.quiet:
+            print(message, file=sys.stderr, flush=True)
+
+    @contextmanager
+    def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> Iterator[Tick]:
+        """Show one progress line while the block runs; call what it yields as units get done.
+
+        Args:
+            name: what is going on, for example "round 1: training".
+            total: units in the whole phase, None where that is not known.
+            unit: "step", "text", ….
+            done: units that an interrupted run had already finished.
+        """
+        disable = True if self.quiet else None  # None: tqdm's word for "only on a terminal"
+        with tqdm(
+            total=total, initial=done, desc=name, unit=f" {unit}s", disable=disable, dynamic_ncols=True, mininterval=0.2
+        ) as bar:
+            yield bar.update
+
+
+SILENT = Reporter(quiet=True)
