@@ -1,0 +1,44 @@
+"""sstext: a few labeled texts and a pile of unlabeled ones become the best text classifier that they can buy.
+
+Names are loaded when they are used: importing the package imports no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sstext.config import RunConfig
+    from sstext.errors import UserError
+    from sstext.inference import Classifier
+    from sstext.objective import METHODS, Objective
+    from sstext.run import train
+    from sstext.self_training import Round, self_train
+    from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments
+
+_HOMES = {
+    "METHODS": "sstext.objective",
+    "Classifier": "sstext.inference",
+    "Objective": "sstext.objective",
+    "Round": "sstext.self_training",
+    "RunConfig": "sstext.config",
+    "SemiSupervisedTrainer": "sstext.trainer",
+    "SemiSupervisedTrainingArguments": "sstext.trainer",
+    "UserError": "sstext.errors",
+    "self_train": "sstext.self_training",
+    "train": "sstext.run",
+}
+
+__all__ = [
+    "METHODS", "Classifier", "Objective", "Round", "RunConfig", "SemiSupervisedTrainer",
+    "SemiSupervisedTrainingArguments", "UserError", "self_train", "train",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sstext' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

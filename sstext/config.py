@@ -29,7 +29,9 @@ def option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> A
 class DataOptions:
     """Where the texts come from."""
 
-    labeled: str | None = option(None, "labeled texts: csv, tsv, json(l), parquet, a saved data set or a Hub name[:split]")
+    labeled: str | None = option(
+        None, "labeled texts: csv, tsv, json(l), parquet, a saved data set or a Hub name[:split]"
+    )
     unlabeled: str | None = option(None, "unlabeled texts: the same formats, or txt with one text a line")
     dev: str | None = option(None, "labeled development rows: early stopping, choice of the round, temperature")
     test: str | None = option(None, "labeled test rows: only measured on, never chosen by")
@@ -38,7 +40,9 @@ class DataOptions:
     label_column: str | None = option(None, "column with the label (guessed by name where not given)")
     encoding: str = option("utf-8", "encoding of text files")
     max_length: int | None = option(
-        None, "tokens of a text that are read (default: training reads the corpus's 95th percentile, prediction up to the model's limit)"
+        None,
+        "tokens of a text that are read "
+        "(default: training reads the corpus's 95th percentile, prediction up to the model's limit)",
     )
 
 
@@ -57,15 +61,21 @@ class EncoderOptions:
 class TrainingOptions:
     """How a model is fine-tuned, in round 0 and in every further round."""
 
-    steps: int | None = option(None, "optimizer steps of round 0 (default: 20 passes over the labels, within 120 … 500)")
-    round_steps: int | None = option(None, "optimizer steps of a further round (default: 3 passes over the kept rows, within 120 … 2,000)")
+    steps: int | None = option(
+        None, "optimizer steps of round 0 (default: 20 passes over the labels, within 120 … 500)"
+    )
+    round_steps: int | None = option(
+        None, "optimizer steps of a further round (default: 3 passes over the kept rows, within 120 … 2,000)"
+    )
     batch_size: int = option(16, "labeled rows per step of round 0, over all devices")
     round_batch_size: int = option(32, "labeled and kept rows per step of a further round, over all devices")
-    learning_rate: float = option(1e-4, "peak learning rate of the encoder")
+    learning_rate: float = option(2e-4, "peak learning rate of the encoder")
     head_learning_rate: float | None = option(1e-3, "peak learning rate of the new head (none: the encoder's)")
     weight_decay: float = option(0.01, "weight decay (AdamW)")
     warmup: float = option(0.1, "share of the steps over which the rate rises; it falls linearly afterwards")
-    eval_steps: int | None = option(None, "steps between evaluations on the development rows (default: a sixth of the steps)")
+    eval_steps: int | None = option(
+        None, "steps between evaluations on the development rows (default: a sixth of the steps)"
+    )
     patience: int = option(3, "evaluations without a gain after which training stops (with development rows)")
     save_steps: int = option(50, "steps between checkpoints, from which a killed run goes on")
     precision: str = option("auto", "auto: bf16 where the device has it natively", ("auto", "fp32", "bf16", "fp16"))
@@ -80,8 +90,13 @@ class SemiSupervisedOptions:
 
     method: str = option("supervised", "online consistency method, see `sstext methods` (supervised: none)")
     method_args: dict[str, Any] = option({}, "KEY=VALUE … handed to the method, for example threshold=0.9")
-    unlabeled_batch_ratio: float = option(2.0, "unlabeled rows per labeled row in a step (methods other than supervised)")
-    unsupervised_strength: float | None = option(None, "λ, the weight of the unlabeled loss (default: the method's own)")
+    unlabeled_batch_ratio: float = option(
+        2.0, "unlabeled rows per labeled row in a step (methods other than supervised)"
+    )
+    unsupervised_strength: float | None = option(
+        None, "λ, the weight of the unlabeled loss (default: the method's own)"
+    )
+    gold_share: float = option(0.25, "share of gold rows in every batch of a round")
     token_mask: float = option(0.15, "share of tokens masked in a changed view")
     token_drop: float = option(0.0, "share of tokens dropped in a changed view")
 
@@ -94,12 +109,14 @@ class SelfTrainingOptions:
     keep: list[float] = option([0.3, 0.5, 0.7], "share of the corpus kept in round 1, 2, …; the last one goes on")
     prior: Any = option(
         "auto",
-        "class shares of the quotas: uniform, labeled, CLASS=SHARE …, or auto (labeled shares, but uniform where the labels are balanced)",
+        "class shares of the quotas: uniform, labeled, CLASS=SHARE …, "
+        "or auto (labeled shares, but uniform where the labels are balanced)",
     )
     min_confidence: float = option(0.0, "probability below which a row is never kept")
     alignment: bool = option(True, "align the mean of the corpus predictions to the prior before selecting")
-    pseudo_labels: str = option("hard", "train on the predicted class, or on the predicted probabilities", ("hard", "soft"))
-    gold_share: float = option(0.25, "share of gold rows in every batch of a round")
+    pseudo_labels: str = option(
+        "hard", "train on the predicted class, or on the predicted probabilities", ("hard", "soft")
+    )
     start: str = option("pretrained", "what a round's student starts from", ("pretrained", "previous"))
     stop_agreement: float = option(0.999, "stop where at least this share of the corpus keeps its predicted class")
 
@@ -139,7 +156,7 @@ class RunConfig(RunOptions, SelfTrainingOptions, SemiSupervisedOptions, Training
             value = getattr(self, name)
             if value is not None and value < bound:
                 raise UserError(f"{name}: expected at least {bound}, found {value}")
-        if not 0 < self.gold_share and self.rounds:
+        if not self.gold_share > 0 and self.rounds:
             raise UserError("gold_share: expected more than 0, so that no batch is without gold rows, found 0")
 
     def to_yaml(self) -> str:
@@ -155,7 +172,9 @@ def options(config: type) -> dict[str, Field]:
 
 def default_of(spec: Field) -> Any:
     """The default of an option."""
-    return spec.default if spec.default is not MISSING else spec.default_factory()  # type: ignore[misc]
+    if spec.default_factory is not MISSING:
+        return spec.default_factory()
+    return spec.default
 
 
 def checked(name: str, value: Any, spec: Field) -> Any:

@@ -1,0 +1,195 @@
+"""Probabilities that mean what they say: a temperature, folded into the model's head, and distribution alignment."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from sstext.errors import UserError
+
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+
+
+def fit_temperature(logits: Tensor | ArrayLike, labels: Tensor | ArrayLike) -> float:
+    """Find the temperature that makes held-out labels most likely.
+
+    T = argmin_T −Σ_i log softmax(z_i / T)[y_i], within [0.05, 20]. The loss is convex in 1/T; the root of its slope,
+    Σ_i (E[z_i] − z_i[y_i]) with the expectation over softmax(z_i / T), is found by bisection. Where every row is right,
+    sharper is always better: the lower bound; where the labels contradict the logits, the upper one; where all logits of
+    each row are equal, no temperature matters: 1.
+
+    Args:
+        logits: (N, C) z, of rows that the model was not trained on.
+        labels: (N,) classes y.
+
+    Raises:
+        UserError: no rows, shapes that do not fit, a logit that is not finite, or a label outside 0 … C − 1.
+
+    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", eq. 9.
+
+    >>> z = 3 * torch.tensor([[.75, .25]]).log().expand(4, 2)  # three times too sure of what is right 3 times in 4
+    >>> round(fit_temperature(z, [0, 0, 0, 1]), 6)
+    3.0
+    """
+    z, y = _checked_logits(logits, labels)
+    z = z - z.amax(-1, keepdim=True)  # equal logits become 0, so that their slope is exactly 0
+
+    def slope(inverse_temperature: float) -> float:
+        """Derivative of the mean negative log-likelihood by 1/T: never falls."""
+        expected = ((z * inverse_temperature).softmax(-1) * z).sum(-1)
+        return float((expected - z.gather(-1, y[:, None])[:, 0]).mean())
+
+    low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
+    rises, falls = slope(low) >= 0, slope(high) <= 0
+    if rises and falls:
+        return 1.0
+    if rises or falls:
+        return MAX_TEMPERATURE if rises else MIN_TEMPERATURE
+    while high / low > 1 + 1e-12:
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if slope(middle) > 0 else (middle, high)
+    return float((low * high) ** -0.5)
+
+
+def fold_temperature(model: nn.Module, temperature: float, probe: Mapping[str, Any]) -> None:
+    """Divide the model's logits by a temperature, in place, by dividing weight and bias of its last linear layer.
+
+    (W/T) h + b/T = (W h + b) / T: whoever loads the model then gets calibrated probabilities without knowing of T. The
+    layer is the last `nn.Linear` with `model.config.num_labels` outputs; the probe shows whether it makes the logits.
+
+    Args:
+        model: a sequence classifier in float32; its mode, training or evaluation, is left as it was.
+        temperature: T, above 0.
+        probe: a batch of model inputs.
+
+    Raises:
+        UserError: T is not above 0 and finite, there is no such layer, or the probe's logits are not divided by T (to a
+            relative 1e-4); the model is then left as it was.
+    """
+    if not 0 < temperature < float("inf"):
+        raise UserError(f"temperature: expected a finite number above 0, found {temperature}")
+    name, head = _last_linear(model)
+    original = [parameter.detach().clone() for parameter in head.parameters()]
+    folded = False
+    with _evaluation_mode(model), torch.no_grad():
+        try:
+            expected = model(**probe).logits.double() / temperature
+            for parameter in head.parameters():
+                parameter.div_(temperature)
+            deviation = float((model(**probe).logits.double() - expected).abs().max())
+            folded = deviation <= 1e-4 * float(expected.abs().max())  # False for NaN too
+        finally:
+            if not folded:
+                for parameter, value in zip(head.parameters(), original, strict=True):
+                    parameter.copy_(value)
+    if not folded:
+        raise UserError(
+            f"{type(model).__name__}: expected layer {name!r} to make the logits, in float32; found that dividing its "
+            f"weight and bias by {temperature:g} does not divide them. The model is unchanged: use one whose last linear "
+            "layer makes the logits, or leave the temperature at 1"
+        )
+
+
+def align(probabilities: ArrayLike, prior: ArrayLike, *, iterations: int = 100) -> NDArray[np.float64]:
+    """Align the mean prediction of a whole corpus to known class shares.
+
+    q′ = Norm(q · u / E[q]), repeated until E[q′] is within 1e-6 of u. One iteration is what `objective.targets.Align`
+    does with a moving average; the fixed point is q′_i ∝ q_i · w with the w (C,) that makes the mean equal u.
+
+    Args:
+        probabilities: (N, C) q, rows summing to 1.
+        prior: (C,) class shares u, scaled to sum to 1. A class with share 0 gets no mass; a row that had mass nowhere
+            else becomes u. A class without any mass in q cannot get any.
+        iterations: at most this many.
+
+    Returns:
+        (N, C) q′ in float64, rows summing to 1.
+
+    Raises:
+        UserError: shapes that do not fit, or shares that are negative or not finite.
+
+    Source: Berthelot et al. 2020 (ReMixMatch), section 3.1; repeated as in Sinkhorn and Knopp 1967.
+
+    >>> align([[.9, .1], [.5, .5]], [.5, .5]).mean(0).round(3)
+    array([0.5, 0.5])
+    """
+    aligned, shares = _checked_shares(probabilities, prior)
+    for _ in range(iterations):
+        mean = aligned.mean(0)
+        if np.abs(mean - shares).max() <= 1e-6:
+            break
+        aligned *= np.divide(shares, mean, out=np.zeros_like(mean), where=mean > 0)
+        mass = aligned.sum(1, keepdims=True)
+        aligned = np.where(mass > 0, aligned / np.where(mass > 0, mass, 1), shares)
+    return aligned
+
+
+def _checked_logits(logits: Tensor | ArrayLike, labels: Tensor | ArrayLike) -> tuple[Tensor, Tensor]:
+    """Logits (N, C) in float64 and labels (N,), on the CPU, checked."""
+    z = torch.as_tensor(logits, dtype=torch.float64, device="cpu").detach()
+    y = torch.as_tensor(labels, dtype=torch.int64, device="cpu")
+    if z.ndim != 2 or y.shape != z.shape[:1] or not z.numel():
+        raise UserError(
+            "expected logits (N, C) and labels (N,) of at least one row, "
+            f"found shapes {tuple(z.shape)} and {tuple(y.shape)}"
+        )
+    unsound = ~z.isfinite().all(-1) | (y < 0) | (y >= z.shape[1])
+    if unsound.any():
+        row = int(unsound.int().argmax())
+        raise UserError(
+            f"expected finite logits and labels 0 … {z.shape[1] - 1}, "
+            f"found logits {z[row].tolist()} and label {int(y[row])} in row {row}"
+        )
+    return z, y
+
+
+def _checked_shares(probabilities: ArrayLike, prior: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A copy of the probabilities (N, C) and the prior (C,) with sum 1, both float64, checked."""
+    copied, shares = np.array(probabilities, dtype=np.float64), np.asarray(prior, dtype=np.float64)
+    if copied.ndim != 2 or not copied.size or shares.shape != copied.shape[1:]:
+        raise UserError(
+            "expected probabilities (N, C) of at least one row and a prior (C,), "
+            f"found shapes {copied.shape} and {shares.shape}"
+        )
+    # Written so that NaN fails too.
+    unsound = ~((copied >= 0).all(1) & (np.abs(copied.sum(1) - 1) <= 1e-3))
+    if unsound.any():
+        row = unsound.argmax()
+        raise UserError(
+            f"probabilities: expected rows of shares that sum to 1, found {copied[row].tolist()} in row {row}"
+        )
+    if not ((shares >= 0).all() and 0 < shares.sum() < float("inf")):
+        raise UserError(f"prior: expected class shares of 0 or more, not all 0, found {shares.tolist()}")
+    return copied, shares / shares.sum()
+
+
+def _last_linear(model: Any) -> tuple[str, nn.Linear]:
+    """Name and layer of the last `nn.Linear` with as many outputs as the model has labels."""
+    num_labels = model.config.num_labels
+    heads = [
+        (name, layer)
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear) and layer.out_features == num_labels
+    ]
+    if not heads:
+        raise UserError(
+            f"{type(model).__name__}: expected an nn.Linear layer with {num_labels} outputs, one per label, "
+            "to fold the temperature into; found none"
+        )
+    return heads[-1]
+
+
+@contextmanager
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Dropout off inside the block; afterwards every module is in the mode that it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,73 @@
+"""What watches a training: the progress line, and the person who presses Ctrl-C."""
+
+import signal
+import threading
+from contextlib import ExitStack
+from types import FrameType
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from sstext.progress import Reporter, Tick
+
+
+class ProgressLine(TrainerCallback):
+    """One line per training with steps, rate and time left; replaces `Trainer`'s bar and its printed dicts."""
+
+    def __init__(self, reporter: Reporter, name: str) -> None:
+        self.reporter, self.name = reporter, name
+        self._stack = ExitStack()
+        self._tick: Tick | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            phase = self.reporter.phase(self.name, state.max_steps, "step", done=state.global_step)
+            self._tick = self._stack.enter_context(phase)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self._tick is not None:
+            self._tick(1)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._stack.close()
+
+
+class StopOnSignal(TrainerCallback):
+    """Ctrl-C (or SIGTERM) during a training: finish the step, write a checkpoint, stop; a second one stops at once.
+
+    On several processes the signal reaches each at another step, so that nobody could agree on one: there the run stops at
+    once and continues from its last checkpoint.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if args.world_size == 1 and threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._request)
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        if self.requested:
+            control.should_save = control.should_training_stop = True
+        return control
+
+    def restore(self) -> None:
+        """Put the former signal handlers back."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}

@@ -1,0 +1,286 @@
+"""Chain: one self-training chain on disk, and the three things that it does in a round: fit, score, admit."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from transformers import AutoModelForSequenceClassification, EarlyStoppingCallback, PrinterCallback, ProgressCallback
+
+from sstext.calibration import align, fit_temperature
+from sstext.callbacks import ProgressLine, StopOnSignal
+from sstext.config import RunConfig
+from sstext.data.batching import Relabeled
+from sstext.data.preparing import Texts, Tokens
+from sstext.errors import UserError
+from sstext.evaluation import count_classes
+from sstext.inference import (
+    is_main_process,
+    resolve_device,
+    resolve_precision,
+    score,
+    score_to_disk,
+    softmax,
+    wait_for_everyone,
+)
+from sstext.progress import Reporter
+from sstext.run_directory import RunDirectory, write_folder_whole, write_whole
+from sstext.selection import Selection, select
+from sstext.student import new_student
+from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments, last_whole_checkpoint
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What one training brought: optimizer steps, and figures on the development rows (empty without any)."""
+
+    steps: int
+    temperature: float
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A run's data, options and folder. Rounds of a chain learn from its own models only.
+
+    Attributes:
+        prior: (C,) class shares that quotas and alignment follow.
+    """
+
+    config: RunConfig
+    texts: Texts
+    tokens: Tokens
+    tokenizer: Any
+    prior: np.ndarray
+    directory: RunDirectory
+    reporter: Reporter
+
+    # Fit
+
+    def fit(self, index: int, admitted: Selection | None) -> Fit:
+        """Train the student of a round on the labeled rows and the admitted ones, to `round_<index>/model`.
+
+        Continues from the newest whole checkpoint where there is one.
+
+        Raises:
+            KeyboardInterrupt: the training was stopped by a signal, after writing a checkpoint.
+        """
+        folder = self.directory.round(index)
+        fitted = folder / "fit.json"
+        if not fitted.exists():
+            self._train(index, admitted, folder)
+            wait_for_everyone()
+        return Fit(**json.loads(fitted.read_text(encoding="utf-8")))
+
+    def _train(self, index: int, admitted: Selection | None, folder: Path) -> None:
+        checkpoints = folder / "checkpoints"
+        stop = StopOnSignal()
+        callbacks = [ProgressLine(self.reporter, f"round {index}: training"), stop]
+        if self.tokens.dev is not None:
+            callbacks.append(EarlyStoppingCallback(self.config.patience))
+        trainer = SemiSupervisedTrainer(
+            self.student(index),
+            self.training_arguments(index, admitted, checkpoints),
+            train_dataset=self.tokens.labeled,
+            eval_dataset=self.tokens.dev,
+            processing_class=self.tokenizer,
+            unlabeled_dataset=self.tokens.corpus,
+            pseudo_labeled_dataset=self._pseudo_labeled(admitted),
+            compute_metrics=lambda prediction: development_metrics(*prediction),
+            callbacks=callbacks,
+        )
+        for chatty in (PrinterCallback, ProgressCallback):
+            trainer.remove_callback(chatty)
+        try:
+            trainer.train(resume_from_checkpoint=last_whole_checkpoint(checkpoints))
+        finally:
+            stop.restore()
+        if stop.requested:
+            raise KeyboardInterrupt
+        temperature, metrics = self._on_development_rows(trainer.model)
+        if is_main_process():
+            write_folder_whole(folder / "model", lambda path: self.save(trainer.model, path))
+            history = [json.dumps(entry) for entry in trainer.state.log_history]
+            write_whole(folder / "log.jsonl", "\n".join(history) + "\n")
+            fit = {"steps": trainer.state.global_step, "temperature": temperature, "metrics": metrics}
+            write_whole(folder / "fit.json", json.dumps(fit))
+            shutil.rmtree(checkpoints, ignore_errors=True)
+
+    def student(self, index: int) -> Any:
+        """A fresh student for a round, not yet trained."""
+        config = self.config
+        start = str(config.encoder)
+        if config.start == "previous" and index > 0:
+            start = str(self.directory.round(index - 1) / "model")
+        return new_student(
+            start,
+            self.texts.classes,
+            seed=self.seed(index),
+            revision=config.revision if start == config.encoder else None,
+            dropout=config.dropout,
+            freeze_embeddings=config.freeze_embeddings,
+            freeze_layers=config.freeze_layers,
+        )
+
+    def seed(self, index: int) -> int:
+        """Seed of a round: head, dropout, order and edits differ between the rounds of a run."""
+        return self.config.seed + 1_000_003 * index
+
+    def steps(self, index: int, admitted: int) -> int:
+        """Optimizer steps of a round that trains on `admitted` pseudo-labeled rows."""
+        config = self.config
+        if index == 0:
+            passes = 20 * len(self.tokens.labeled) // config.batch_size
+            return config.steps or min(500, max(120, passes))
+        kept_per_step = max(1.0, config.round_batch_size * (1 - config.gold_share))
+        return config.round_steps or min(2_000, max(120, int(3 * admitted / kept_per_step)))
+
+    def training_arguments(
+        self, index: int, admitted: Selection | None, output: Path
+    ) -> SemiSupervisedTrainingArguments:
+        """The arguments of a round's `SemiSupervisedTrainer`."""
+        config, device = self.config, resolve_device(self.config.device)
+        precision = resolve_precision(config.precision, device)
+        steps = self.steps(index, len(admitted) if admitted is not None else 0)
+        evaluate: dict[str, Any] = {"save_strategy": "steps", "save_steps": config.save_steps}
+        if self.tokens.dev is not None:
+            every = min(steps, config.eval_steps or max(1, steps // 6))
+            evaluate = {
+                "eval_strategy": "steps", "eval_steps": every, "save_strategy": "steps", "save_steps": every,
+                "load_best_model_at_end": True, "metric_for_best_model": "macro_f1", "greater_is_better": True,
+            }  # fmt: skip
+        arguments = {
+            "output_dir": str(output),
+            "max_steps": steps,
+            "learning_rate": config.learning_rate,
+            "head_learning_rate": config.head_learning_rate,
+            "weight_decay": config.weight_decay,
+            "warmup_steps": config.warmup if config.warmup < 1 else steps,
+            "seed": self.seed(index),
+            "bf16": precision == "bf16",
+            "fp16": precision == "fp16",
+            "use_cpu": device.type == "cpu",
+            "logging_steps": 10,
+            "save_total_limit": 1,
+            "report_to": "none",
+            "restore_callback_states_from_checkpoint": True,
+            "ddp_find_unused_parameters": False,
+            "method": config.method,
+            "method_args": config.method_args,
+            "unlabeled_batch_ratio": config.unlabeled_batch_ratio,
+            "unsupervised_strength": config.unsupervised_strength,
+            "gold_share": config.gold_share,
+            "token_mask": config.token_mask,
+            "token_drop": config.token_drop,
+            "max_length": self.tokens.max_length,
+        } | evaluate
+        rows = config.batch_size if index == 0 else config.round_batch_size
+        try:
+            made = SemiSupervisedTrainingArguments(**{**arguments, **config.training_args})
+        except (TypeError, ValueError) as error:
+            raise UserError(f"training_args: {error}") from error
+        if "per_device_train_batch_size" not in config.training_args:
+            made.per_device_train_batch_size = max(1, rows // (made.world_size * made.gradient_accumulation_steps))
+        return made
+
+    def _pseudo_labeled(self, admitted: Selection | None) -> Any:
+        if admitted is None:
+            return None
+        labels = admitted.labels if admitted.targets is None else admitted.targets
+        return Relabeled(self.tokens.corpus, admitted.rows, labels, admitted.weight)
+
+    def save(self, model: Any, path: Path) -> None:
+        """Write a model and its tokenizer as plain transformers loads them, without a pickle."""
+        model.save_pretrained(path, safe_serialization=True)
+        self.tokenizer.save_pretrained(path)
+
+    def load(self, index: int) -> Any:
+        """The student of a finished round, on its device."""
+        model = AutoModelForSequenceClassification.from_pretrained(self.directory.round(index) / "model")
+        return model.to(resolve_device(self.config.device))
+
+    def _on_development_rows(self, model: Any) -> tuple[float, dict[str, float]]:
+        if self.tokens.dev is None:
+            return 1.0, {}
+        logits = score(model, self.tokens.dev, self.tokenizer)
+        labels = np.asarray(self.tokens.dev["labels"][:])
+        temperature = fit_temperature(logits, labels)
+        return temperature, development_metrics(logits, labels)
+
+    # Score
+
+    def score(self, index: int) -> np.ndarray:
+        """Logits of the corpus by the student of a round, (N, C), kept in `round_<index>/scores.npy`."""
+        config, device = self.config, resolve_device(self.config.device)
+        folder = self.directory.round(index)
+        if (folder / "scores.npy").exists():
+            return np.load(folder / "scores.npy", mmap_mode="r", allow_pickle=False)
+        precision = resolve_precision(config.precision, device)
+        with self.reporter.phase(f"round {index}: scoring", len(self.tokens.corpus), "text") as tick:
+            return score_to_disk(
+                self.load(index), self.tokens.corpus, self.tokenizer, folder, precision=precision, tick=tick
+            )
+
+    # Admit
+
+    def admit(self, index: int, logits: np.ndarray, temperature: float) -> Selection:
+        """Choose the rows that round `index` trains on, and write them to its `pseudo_labels.parquet`."""
+        config = self.config
+        probabilities = softmax(np.asarray(logits, dtype=np.float64), temperature)
+        if config.alignment:
+            probabilities = align(probabilities, self.prior)
+        admitted = select(
+            probabilities,
+            share=config.keep[min(index, len(config.keep)) - 1],
+            prior=self.prior,
+            min_confidence=config.min_confidence,
+            soft=config.pseudo_labels == "soft",
+        )
+        if is_main_process():
+            write_pseudo_labels(self.directory.round(index) / "pseudo_labels.parquet", admitted, self, index)
+        wait_for_everyone()
+        return admitted
+
+    def admitted(self, index: int) -> Selection | None:
+        """The rows that round `index` trains on, as they were written; None in round 0."""
+        if index == 0:
+            return None
+        table = pq.read_table(self.directory.round(index) / "pseudo_labels.parquet")
+        number = {name: i for i, name in enumerate(self.texts.classes)}
+        targets = np.asarray(table["target"].to_pylist(), dtype=np.float32) if "target" in table.column_names else None
+        return Selection(
+            rows=table["position"].to_numpy(),
+            labels=np.array([number[name] for name in table["label"].to_pylist()], dtype=np.int64),
+            confidence=table["confidence"].to_numpy(),
+            weight=table["weight"].to_numpy(),
+            targets=targets,
+        )
+
+
+def write_pseudo_labels(path: Path, admitted: Selection, chain: Chain, index: int) -> None:
+    """Pseudo-labels of a round as parquet: row (of the user's file), position, label, confidence, weight, round."""
+    ids = chain.tokens.corpus.data.column("row").take(admitted.rows).combine_chunks()
+    columns = {
+        "row": ids,
+        "position": pa.array(admitted.rows),  # in the corpus as read: blank texts of the file do not count
+        "label": pa.array([chain.texts.classes[number] for number in admitted.labels]),
+        "confidence": pa.array(admitted.confidence),
+        "weight": pa.array(admitted.weight),
+        "round": pa.array(np.full(len(admitted), index)),
+    }
+    if admitted.targets is not None:
+        columns["target"] = pa.array(list(admitted.targets))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    pq.write_table(pa.table(columns), temporary, compression="zstd")
+    temporary.replace(path)
+
+
+def development_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """What rounds and checkpoints are compared by."""
+    counts = count_classes(np.asarray(logits).argmax(-1), labels)
+    return {"accuracy": float(counts.accuracy), "macro_f1": float(counts.macro_f1)}

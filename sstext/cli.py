@@ -1,0 +1,269 @@
+"""The command line: `sstext train | predict | evaluate | methods`.
+
+Flags are made from the options of `sstext.config`; everything heavy is imported inside the handlers, so that `sstext --help`
+answers at once.
+"""
+
+import argparse
+import os
+import sys
+import typing
+from collections.abc import Sequence
+from dataclasses import Field
+from typing import IO, Any
+
+from sstext.config import RunConfig, default_of, options, read_config, value_type
+from sstext.errors import UserError
+from sstext.progress import Reporter
+
+GROUPS = (
+    "DataOptions",
+    "EncoderOptions",
+    "TrainingOptions",
+    "SemiSupervisedOptions",
+    "SelfTrainingOptions",
+    "RunOptions",
+)
+INTERRUPTED = 130  # the shell's code for a program that Ctrl-C has stopped
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 2 for input that the user can mend, 130 after Ctrl-C."""
+    parsed = parser().parse_args(arguments)
+    try:
+        parsed.handler(parsed)
+    except UserError as error:
+        print(f"sstext: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        remedy = "; the same command continues the run" if parsed.command == "train" else ""
+        print(f"\nsstext: interrupted{remedy}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of stdout, `head` for example, had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        prog="sstext",
+        description="A few labeled texts and a pile of unlabeled ones become the best text classifier that they can buy.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"sstext {_version()}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="command")
+    _add_train(commands)
+    _add_predict(commands)
+    _add_evaluate(commands)
+    _add_methods(commands)
+    return top
+
+
+def _add_train(commands: Any) -> None:
+    train = commands.add_parser(
+        "train",
+        help="self-train a classifier",
+        description="Fine-tune an encoder on labeled texts and self-train it over unlabeled ones. Options come from the "
+        "recipe, flags override it.",
+    )
+    train.set_defaults(handler=run_train)
+    train.add_argument("recipe", nargs="?", help="YAML file with options (names as the flags, with _ for -)")
+    known = options(RunConfig)
+    by_name = {kind.__name__: kind for kind in RunConfig.__mro__}
+    for group_name in GROUPS:
+        kind = by_name[group_name]
+        group = train.add_argument_group((kind.__doc__ or "").split("\n")[0].rstrip(".").lower())
+        for name in options(kind):
+            _add_flag(group, name, known[name])
+
+
+def _add_flag(group: Any, name: str, spec: Field) -> None:
+    """One flag from one option. No default here: only flags that were given override the recipe."""
+    kind, _ = value_type(spec)
+    default = default_of(spec)
+    shown = spec.metadata["help"].replace("%", "%%")
+    if default not in (None, {}, False, ""):
+        shown += f" [{' '.join(map(str, default)) if isinstance(default, list) else default}]"
+    settings: dict[str, Any] = {"help": shown, "default": argparse.SUPPRESS, "dest": name}
+    flag = "--" + name.replace("_", "-")
+    if kind is bool:
+        group.add_argument(flag, action=argparse.BooleanOptionalAction, **settings)
+    elif typing.get_origin(kind) is dict:
+        group.add_argument(flag, nargs="+", metavar="KEY=VALUE", action=_KeyValues, **settings)
+    elif kind is Any:
+        group.add_argument(flag, nargs="+", metavar="CLASS=SHARE", action=_WordOrKeyValues, **settings)
+    elif typing.get_origin(kind) is list:
+        group.add_argument(flag, nargs="+", metavar="X", **settings)
+    else:
+        group.add_argument(
+            flag, choices=spec.metadata["choices"], metavar=None if spec.metadata["choices"] else "X", **settings
+        )
+
+
+class _KeyValues(argparse.Action):
+    """KEY=VALUE … → a dict, the values read as YAML scalars."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, self.pairs(parser, values))
+
+    def pairs(self, parser: argparse.ArgumentParser, values: Sequence[str]) -> dict[str, Any]:
+        import yaml
+
+        wrong = [value for value in values if "=" not in value]
+        if wrong:
+            parser.error(f"argument --{self.dest.replace('_', '-')}: expected KEY=VALUE, found {wrong[0]!r}")
+        return {key: yaml.safe_load(value) for key, _, value in (pair.partition("=") for pair in values)}
+
+
+class _WordOrKeyValues(_KeyValues):
+    """One word, or KEY=VALUE …."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        one_word = len(values) == 1 and "=" not in values[0]
+        setattr(namespace, self.dest, values[0] if one_word else self.pairs(parser, values))
+
+
+def _add_model_options(command: Any) -> None:
+    command.add_argument("--text-column", help="column with the text (guessed by name where not given)")
+    command.add_argument("--encoding", default="utf-8", help="encoding of text files [utf-8]")
+    command.add_argument("--max-length", type=int, help="tokens of a text that are read (default: the model's limit)")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps [auto]")
+    command.add_argument("--precision", default="fp32", choices=("auto", "fp32", "bf16", "fp16"), help="[fp32]")
+    command.add_argument("--revision", help="branch, tag or commit of a Hub model")
+    command.add_argument("--quiet", action="store_true", help="print the result alone")
+
+
+def _add_predict(commands: Any) -> None:
+    predict = commands.add_parser(
+        "predict",
+        help="label texts from a file",
+        description="Write the input's rows, columns and order, with `predicted_label` and `confidence` added.",
+    )
+    predict.set_defaults(handler=run_predict)
+    predict.add_argument("model", help="folder of a trained model (out/model) or a Hub name")
+    predict.add_argument("input", help="csv, tsv, jsonl, json, parquet or txt; - for stdin")
+    predict.add_argument(
+        "-o", "--output", default="-", help="file to write, in the format of its name; - for stdout [-]"
+    )
+    predict.add_argument("--probabilities", action="store_true", help="add probability/<class> for every class")
+    predict.add_argument("--input-format", help="format of stdin (guessed from its first line)")
+    predict.add_argument("--output-format", help="format of stdout [csv]")
+    _add_model_options(predict)
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = commands.add_parser("evaluate", help="measure a model on labeled rows")
+    evaluate.set_defaults(handler=run_evaluate)
+    evaluate.add_argument("model", help="folder of a trained model (out/model) or a Hub name")
+    evaluate.add_argument("data", help="labeled rows, any format that `train` reads")
+    evaluate.add_argument("--label-column", help="column with the label (guessed by name where not given)")
+    evaluate.add_argument("--json", metavar="FILE", help="write all figures to a file; - for stdout")
+    _add_model_options(evaluate)
+
+
+def _add_methods(commands: Any) -> None:
+    methods = commands.add_parser("methods", help="list the methods, or explain one")
+    methods.set_defaults(handler=run_methods)
+    methods.add_argument("method", nargs="?", help="name of a method")
+
+
+def run_train(parsed: argparse.Namespace) -> None:
+    """`sstext train`."""
+    given = {name: value for name, value in vars(parsed).items() if name in options(RunConfig)}
+    config = read_config(parsed.recipe, given)
+    if config.device.startswith("cuda:"):  # before torch looks: the run then sees this GPU alone
+        os.environ["CUDA_VISIBLE_DEVICES"], config.device = config.device.removeprefix("cuda:"), "cuda"
+    from sstext import run, tables
+
+    reporter = Reporter(config.quiet or not _is_first_process())
+    _calm_libraries()
+    if config.dry_run:
+        tables.show_plan(run.plan(config, reporter=reporter))
+        return
+    results = run.train(config, reporter=reporter)
+    if _is_first_process():
+        tables.show_results(results, str(config.output))
+
+
+def run_predict(parsed: argparse.Namespace) -> None:
+    """`sstext predict`."""
+    from sstext.predicting import predict_file
+
+    reporter = Reporter(parsed.quiet or not _is_first_process())
+    classifier = _classifier(parsed)
+    source: str | IO[bytes] = sys.stdin.buffer if parsed.input == "-" else parsed.input
+    target: str | IO[bytes] = sys.stdout.buffer if parsed.output == "-" else parsed.output
+    predict_file(
+        classifier, source, target, text_column=parsed.text_column, encoding=parsed.encoding,
+        probabilities=parsed.probabilities, input_format=parsed.input_format, output_format=parsed.output_format,
+        reporter=reporter,
+    )  # fmt: skip
+
+
+def run_evaluate(parsed: argparse.Namespace) -> None:
+    """`sstext evaluate`."""
+    import json
+
+    from sstext import tables
+    from sstext.predicting import evaluate_file
+    from sstext.run_directory import write_whole
+
+    reporter = Reporter(parsed.quiet or not _is_first_process())
+    columns = {"text_column": parsed.text_column, "label_column": parsed.label_column, "encoding": parsed.encoding}
+    results = evaluate_file(_classifier(parsed), parsed.data, reporter=reporter, **columns)
+    if not _is_first_process():
+        return
+    if parsed.json == "-":
+        print(json.dumps(results, indent=2, ensure_ascii=False))
+        return
+    if parsed.json:
+        from pathlib import Path
+
+        write_whole(Path(parsed.json), json.dumps(results, indent=2, ensure_ascii=False))
+    tables.show_evaluation(results)
+
+
+def run_methods(parsed: argparse.Namespace) -> None:
+    """`sstext methods`."""
+    from sstext import tables
+
+    tables.show_methods(parsed.method)
+
+
+def _classifier(parsed: argparse.Namespace) -> Any:
+    _calm_libraries()
+    from sstext.inference import Classifier
+
+    return Classifier.from_pretrained(
+        parsed.model,
+        revision=parsed.revision,
+        device=parsed.device,
+        precision=parsed.precision,
+        max_length=parsed.max_length,
+    )
+
+
+def _calm_libraries() -> None:
+    """Our own notes and progress lines replace those of the libraries (here, and not on import: they are the program's)."""
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+def _is_first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("sstext")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""Tokenized rows → training batches: which row comes when, in which view, padded how.
+
+Everything drawn is a pure function of (seed, item): a run that is killed and continued sees the same batches without any
+iterator state, and so do several processes that share one order.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from sstext.augment.edits import view_rng
+
+Edit = Callable[[Sequence[int], np.random.Generator], list[int]]
+#: Columns of a row that are not inputs of the model.
+NOT_INPUTS = frozenset({"labels", "label", "weight", "row", "truncated", "text", "attention_mask"})
+_MASK64 = (1 << 64) - 1
+
+
+def _mix(value: int) -> int:
+    """SplitMix64's finalizer: 64 bits in, 64 well-mixed bits out."""
+    value = (value + 0x9E3779B97F4A7C15) & _MASK64
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK64
+    return value ^ (value >> 31)
+
+
+class KeyedPermutation:
+    """A permutation of 0 … n−1 that is computed, not stored: O(1) time and memory for any n.
+
+    A four-round Feistel network over the next even power of two, walked until it lands below n (Black & Rogaway 2002).
+
+    >>> sorted(KeyedPermutation(5, 7)(i) for i in range(5))
+    [0, 1, 2, 3, 4]
+    """
+
+    def __init__(self, n: int, *key: int) -> None:
+        if n < 1:
+            raise ValueError(f"expected at least one row to permute, found {n}")
+        self.n = n
+        self._half = max(1, math.ceil((n - 1).bit_length() / 2))
+        state = 0
+        for part in key:
+            state = _mix(state ^ (part & _MASK64))
+        self._keys = tuple(_mix(state + turn) for turn in range(1, 5))
+
+    def __call__(self, index: int) -> int:
+        if not 0 <= index < self.n:
+            raise IndexError(f"expected an index below {self.n}, found {index}")
+        low = (1 << self._half) - 1
+        while True:
+            left, right = index >> self._half, index & low
+            for key in self._keys:
+                left, right = right, left ^ (_mix(right ^ key) & low)
+            index = (left << self._half) | right
+            if index < self.n:
+                return index
+
+
+class RowStream:
+    """An endless stream over n rows: every pass visits each row once, in an order of its own.
+
+    >>> rows = RowStream(3, seed=0, stream=0)
+    >>> sorted(rows(i)[0] for i in range(3)), rows(4)[1]
+    ([0, 1, 2], 1)
+    """
+
+    def __init__(self, n: int, *, seed: int, stream: int) -> None:
+        self.n, self.key = n, (seed, stream)
+
+    def __call__(self, index: int) -> tuple[int, int]:
+        """Row at `index`, and how many times it was drawn before."""
+        draw, position = divmod(index, self.n)
+        return KeyedPermutation(self.n, *self.key, draw)(position), draw
+
+
+@dataclass(frozen=True)
+class Relabeled:
+    """M rows of a corpus with labels and weights of their own; nothing is copied.
+
+    Attributes:
+        corpus: tokenized rows.
+        rows: (M,) positions in it.
+        labels: (M,) classes, or (M, C) probabilities.
+        weight: (M,).
+    """
+
+    corpus: Any
+    rows: np.ndarray
+    labels: np.ndarray
+    weight: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.corpus[int(self.rows[index])] | {"labels": self.labels[index], "weight": self.weight[index]}
+
+
+GOLD, PSEUDO_LABELED, UNLABELED = 0, 1, 2  # streams of rows, and the views that are drawn for them
+
+
+class TrainingRows(Dataset):
+    """The rows of one epoch in the order of training: item i belongs to optimizer step i // (global batch).
+
+    `Trainer` announces every epoch through `set_epoch`; item i of epoch e is item e · length + i of one endless plan.
+
+    Of any k consecutive items ⌊k · gold_share⌋ or one more are gold rows, evenly spread, so that each batch of each process
+    has its share. Item i carries the unlabeled rows ⌊i · ratio⌋ … ⌊(i+1) · ratio⌋ − 1 of the stream.
+
+    Args:
+        gold: tokenized labeled rows (`input_ids`, `labels`).
+        length: items per epoch, a multiple of the global batch.
+        seed: of order and edits.
+        pseudo_labeled: tokenized rows with `labels` (class or probabilities) and perhaps `weight`; None: gold rows alone.
+        gold_share: share of gold rows among the items, above 0.
+        edit: token edits for the labeled rows; None: as they are.
+        unlabeled: tokenized rows; None: none.
+        ratio: unlabeled rows per item.
+        strong: token edits for the strong view; None: the strong view is the weak one.
+    """
+
+    def __init__(
+        self,
+        gold: Any,
+        *,
+        length: int,
+        seed: int,
+        pseudo_labeled: Any = None,
+        gold_share: float = 1.0,
+        edit: Edit | None = None,
+        unlabeled: Any = None,
+        ratio: float = 0.0,
+        strong: Edit | None = None,
+    ) -> None:
+        self.sources = {GOLD: gold, PSEUDO_LABELED: pseudo_labeled, UNLABELED: unlabeled}
+        self.streams = {
+            name: RowStream(len(rows), seed=seed, stream=name)
+            for name, rows in self.sources.items()
+            if rows is not None
+        }
+        self.length, self.seed, self.ratio = length, seed, ratio
+        self.gold_share = 1.0 if pseudo_labeled is None else gold_share
+        self.edit, self.strong = edit, strong
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to an epoch of the plan."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, item: int) -> dict[str, Any]:
+        item += self.epoch * self.length
+        before, after = math.floor(item * self.gold_share), math.floor((item + 1) * self.gold_share)
+        name, index = (GOLD, before) if after > before else (PSEUDO_LABELED, item - before)
+        row, draw, values = self._row(name, index)
+        features = {"labels": values["labels"], "weight": float(values.get("weight", 1.0))}
+        features["inputs"] = self._inputs(values, self.edit, row, draw, name)
+        if UNLABELED in self.streams:
+            first, last = math.floor(item * self.ratio), math.floor((item + 1) * self.ratio)
+            features["unlabeled"] = [self._views(index) for index in range(first, last)]
+        return features
+
+    def _row(self, name: int, index: int) -> tuple[int, int, Mapping[str, Any]]:
+        row, draw = self.streams[name](index)
+        return row, draw, self.sources[name][row]
+
+    def _views(self, index: int) -> dict[str, Any]:
+        row, draw, values = self._row(UNLABELED, index)
+        weak = self._inputs(values, None, row, draw, UNLABELED)
+        strong = weak if self.strong is None else self._inputs(values, self.strong, row, draw, UNLABELED)
+        return {"id": row, "weak": weak, "strong": strong}
+
+    def _inputs(self, values: Mapping[str, Any], edit: Edit | None, row: int, draw: int, view: int) -> dict[str, list]:
+        inputs = {name: value for name, value in values.items() if name not in NOT_INPUTS}
+        if edit is not None:
+            ids = edit(inputs["input_ids"], view_rng(self.seed, row, draw, view))
+            inputs = {name: value[: len(ids)] for name, value in inputs.items()} | {"input_ids": ids}
+        return inputs
+
+
+class PairedCollator:
+    """Items of `TrainingRows` → one nested batch: labeled rows, and `unlabeled` with its weak and strong views.
+
+    The labeled rows and the strong view are padded together, for one joint forward pass. Plain rows (evaluation) are
+    padded by `pad` alone.
+
+    Args:
+        pad: a list of inputs → padded tensors (for example `DataCollatorWithPadding`).
+    """
+
+    def __init__(self, pad: Callable[[list[dict[str, Any]]], Mapping[str, torch.Tensor]]) -> None:
+        self.pad = pad
+
+    def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        if "inputs" not in items[0]:
+            return dict(self.pad(list(items)))  # type: ignore[arg-type]
+        rows = [item["inputs"] for item in items]
+        views = [view for item in items for view in item.get("unlabeled", [])]
+        joint = self.pad(rows + [view["strong"] for view in views])
+        batch: dict[str, Any] = {name: values[: len(rows)] for name, values in joint.items()}
+        batch["labels"] = stack_labels([item["labels"] for item in items])
+        batch["weight"] = torch.tensor([item["weight"] for item in items])
+        if views:
+            strong = {name: values[len(rows) :] for name, values in joint.items()}
+            same = all(view["weak"] is view["strong"] for view in views)
+            weak = strong if same else dict(self.pad([view["weak"] for view in views]))
+            ids = torch.tensor([view["id"] for view in views])
+            batch["unlabeled"] = {"weak": weak, "strong": strong, "ids": ids}
+        return batch
+
+
+def stack_labels(labels: Sequence[Any]) -> torch.Tensor:
+    """Classes → (B,) int64; where some rows have probabilities → (B, C) float32, gold classes one-hot.
+
+    >>> stack_labels([1, [.75, .25]])
+    tensor([[0.0000, 1.0000],
+            [0.7500, 0.2500]])
+    """
+    soft = next((label for label in labels if isinstance(label, Sequence | np.ndarray)), None)
+    if soft is None:
+        return torch.tensor([int(label) for label in labels])
+    one_hot = np.eye(len(soft), dtype=np.float32)
+    rows = [one_hot[label] if isinstance(label, int | np.integer) else label for label in labels]
+    return torch.tensor(np.asarray(rows, dtype=np.float32))

@@ -1,0 +1,151 @@
+"""The user's files → what a run works on: classes, tokenized rows, audit labels; every complaint before training starts."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from sstext.config import RunConfig
+from sstext.data.loading import Labeled, Unlabeled, fingerprint, load_audit, load_labeled, load_unlabeled
+from sstext.data.tokens import TextEncoder, choose_max_length, tokenize
+from sstext.errors import UserError
+from sstext.progress import Reporter
+from sstext.run_directory import write_whole
+
+#: Options that name data, in the order in which they are read → the split that is taken where a name has several.
+SPLITS = {"labeled": "train", "unlabeled": "train", "dev": "validation", "test": "test", "audit": "train"}
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The data of a run as read, before any token: C classes, B labeled rows, N unlabeled ones."""
+
+    labeled: Labeled
+    classes: list[str]
+    unlabeled: Unlabeled | None = None
+    dev: Labeled | None = None
+    test: Labeled | None = None
+    audit: np.ndarray | None = None  # (N,) true classes of the unlabeled rows
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokenized rows of a run (data sets with `input_ids`, labeled ones with `labels`)."""
+
+    labeled: Any
+    corpus: Any
+    dev: Any
+    max_length: int
+    truncated: dict[str, int] = field(default_factory=dict)
+
+
+def sources(config: RunConfig, **given: Any) -> dict[str, Any]:
+    """Every source of data by its option: a data set given in Python, else what the configuration names."""
+    return {
+        name: given.get(name) if given.get(name) is not None else getattr(config, name)
+        for name in SPLITS
+        if given.get(name) is not None or getattr(config, name) is not None
+    }
+
+
+def fingerprints(named: dict[str, Any]) -> dict[str, str]:
+    """Fingerprint of every source: tells whether a run folder belongs to the same data."""
+    return {name: fingerprint(source, SPLITS[name]) for name, source in named.items()}
+
+
+def read_texts(config: RunConfig, named: dict[str, Any], arrow_file: Path, reporter: Reporter) -> Texts:
+    """Read all data; notes go to `reporter`.
+
+    Args:
+        named: see `sources`.
+        arrow_file: where the unlabeled corpus goes (kept there for a run that is continued).
+
+    Raises:
+        UserError: a source is missing, empty or wrong (file and row are named).
+    """
+    if "labeled" not in named:
+        raise UserError("labeled: no labeled texts; give --labeled my.csv (columns text and label)")
+    if "unlabeled" not in named and config.rounds > 0:
+        raise UserError(
+            "unlabeled: no unlabeled texts; give --unlabeled corpus.jsonl, or --rounds 0 for plain fine-tuning"
+        )
+
+    def read(name: str, classes: list[str] | None = None) -> Labeled:
+        rows = load_labeled(
+            named[name], what=name, classes=classes, split=SPLITS[name], text_column=config.text_column,
+            label_column=config.label_column, encoding=config.encoding,
+        )  # fmt: skip
+        for note in rows.notes:
+            reporter.note(note)
+        return rows
+
+    labeled = read("labeled")
+    dev, test = (read(name, labeled.classes) if name in named else None for name in ("dev", "test"))
+
+    unlabeled, audit = None, None
+    if "unlabeled" in named:
+        unlabeled = _read_corpus(config, named["unlabeled"], arrow_file, reporter)
+        if "audit" in named:
+            rows = np.asarray(unlabeled.texts["row"][:])
+            audit = load_audit(
+                named["audit"], classes=labeled.classes, rows=rows, total=unlabeled.total,
+                label_column=config.label_column, encoding=config.encoding,
+            )  # fmt: skip
+    return Texts(labeled, labeled.classes, unlabeled, dev, test, audit)
+
+
+def _read_corpus(config: RunConfig, source: Any, arrow_file: Path, reporter: Reporter) -> Unlabeled:
+    """The corpus from its Arrow file where an earlier call (or another process) has written it, else from the source."""
+    counted = arrow_file.with_suffix(".json")
+    if counted.exists():
+        return Unlabeled(Dataset.from_file(str(arrow_file)), **json.loads(counted.read_text(encoding="utf-8")))
+    with reporter.phase("reading the corpus", None, "text") as tick:
+        unlabeled = load_unlabeled(
+            source, arrow_file=arrow_file, text_column=config.text_column, encoding=config.encoding, tick=tick
+        )
+    for note in unlabeled.notes:
+        reporter.note(note)
+    write_whole(counted, json.dumps({"total": unlabeled.total, "notes": unlabeled.notes}))
+    return unlabeled
+
+
+def tokenize_texts(
+    texts: Texts, tokenizer: Any, limit: int, config: RunConfig, cache: Path, reporter: Reporter
+) -> Tokens:
+    """Tokenize what a run trains on, once, to Arrow files in `cache`; says the length that was chosen and what was cut.
+
+    Args:
+        limit: the most tokens that the encoder reads.
+    """
+    sample = texts.unlabeled.texts if texts.unlabeled is not None else texts.labeled.texts
+    if config.max_length is None:
+        max_length = choose_max_length(tokenizer, sample["text"], limit, config.seed)
+        reason = f"the 95th percentile; the encoder reads up to {limit}"
+    else:
+        max_length, reason = min(config.max_length, limit), f"as asked; the encoder reads up to {limit}"
+    reporter.note(f"max length: {max_length} tokens ({reason})")
+
+    encoder = TextEncoder(tokenizer, max_length)
+    truncated: dict[str, int] = {}
+
+    def encode(read: Labeled | Unlabeled | None, name: str) -> Any:
+        if read is None:
+            return None
+        rows = read.texts
+        with reporter.phase(f"tokenizing {name}", len(rows), "text") as tick:
+            tokens = tokenize(rows, encoder, cache=cache, name=name, tick=tick)
+        truncated[name] = int(np.sum(tokens["truncated"][:]))
+        if truncated[name]:
+            reporter.note(f"{name}: {truncated[name]:,} of {len(rows):,} texts are longer and were cut for training")
+        return tokens
+
+    return Tokens(
+        labeled=encode(texts.labeled, "labeled"),
+        corpus=encode(texts.unlabeled, "unlabeled"),
+        dev=encode(texts.dev, "dev"),
+        max_length=max_length,
+        truncated=truncated,
+    )

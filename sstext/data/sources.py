@@ -1,0 +1,144 @@
+"""What rows come from: a file, a folder written by `save_to_disk`, a name on the Hub, or a data set at hand."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import xxhash
+
+from sstext.data.formats import FORMATS, format_of, read_rows
+from sstext.data.parsing import Rows
+from sstext.errors import UserError, listed
+
+if TYPE_CHECKING:
+    import datasets  # takes half a second to import: only the functions that touch data sets do
+
+Source: TypeAlias = "str | Path | datasets.Dataset"
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(:[^/]+)?")
+_BATCH = 1000  # rows
+_WHOLE = 64 << 20  # bytes up to which a fingerprint reads everything
+_END = 16 << 20  # bytes of each end that it reads of larger files
+
+
+def source_kind(source: Source) -> Literal["file", "saved", "hub", "dataset"]:
+    """What a source is: a file, a folder written by `save_to_disk`, a Hub name, or a data set itself.
+
+    >>> source_kind("stanfordnlp/imdb:test")
+    'hub'
+
+    Raises:
+        UserError: a missing file, or a folder that is no saved data set.
+    """
+    if not isinstance(source, str | Path):
+        return "dataset"
+    path, split = _split_of(source)
+    if path.is_dir():
+        if any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
+            return "saved"
+        raise UserError(
+            f"{path}: expected a file or a data set written by save_to_disk, found a plain folder; name a file"
+        )
+    if split is None and path.exists():
+        return "file"
+    endings = (*(f".{name}" for name in FORMATS), ".ndjson", ".arrow", ".gz", ".bz2", ".xz", ".zst", ".zip")
+    if isinstance(source, Path) or not _HUB_NAME.fullmatch(source) or path.suffix.lower() in endings:
+        raise UserError(f"no such file: {source} (looked for {Path(source).absolute()})")
+    return "hub"
+
+
+def _split_of(source: str | Path) -> tuple[Path, str | None]:
+    """Take a trailing `:split` off a name that does not exist with it."""
+    name, _, split = str(source).partition(":")
+    return (Path(source), None) if not split or Path(source).exists() else (Path(name), split)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A source opened for reading."""
+
+    name: str
+    batches: Iterator[Rows]
+    class_labels: dict[str, list[str]]  # names of the ClassLabel columns, in their own order
+    has_header: bool = True  # False: plain lines, whose column no one has named
+
+    def where(self, rows: Rows, i: int) -> str:
+        """Where row `i` of a batch stands, for a message."""
+        return f"{self.name}: {rows.where(i)}"
+
+
+def open_table(source: Source, encoding: str, split: str) -> Table:
+    """Open any kind of source; `split` counts where a data set has several and the source names none."""
+    if isinstance(source, str | Path) and source_kind(source) == "file":
+        rows = read_rows(source, encoding=encoding, batch_size=_BATCH)
+        return Table(str(source), rows, {}, has_header=format_of(source) != "txt")
+    import datasets
+
+    dataset, name = _dataset(source, split)
+    if not len(dataset):
+        raise UserError(f"{name}: expected at least one row, found none")
+    features = dataset.features.items()
+    names = {key: [n.strip() for n in kind.names] for key, kind in features if isinstance(kind, datasets.ClassLabel)}
+    return Table(name, _dataset_rows(dataset, names), names)
+
+
+def _dataset(source: Source, split: str) -> "tuple[datasets.Dataset, str]":
+    import datasets
+
+    if not isinstance(source, str | Path):
+        if not isinstance(source, datasets.Dataset):
+            raise UserError(f"expected a path, a Hub name or a datasets.Dataset, found {type(source).__name__}")
+        return source, "the data set"
+    path, named_split = _split_of(source)
+    split = named_split or split
+    if source_kind(source) == "hub":
+        try:
+            return datasets.load_dataset(str(path), split=split), f"{path}:{split}"
+        except Exception as error:  # whatever the Hub, the network or a data set's own files raise
+            raise UserError(
+                f"no such file, and no Hub data set that can be loaded: {path} (split {split}): "
+                f"{' '.join(str(error).split())[:300]}; download it, or give a file"
+            ) from error
+    saved = datasets.load_from_disk(str(path))
+    if isinstance(saved, datasets.Dataset):
+        return saved, str(path)
+    split = split if split in saved or len(saved) > 1 else next(iter(saved))
+    if split not in saved:
+        raise UserError(f"{path}: no split {split!r}; found {listed(list(saved))}; name one as {path}:SPLIT")
+    return saved[split], f"{path}:{split}"
+
+
+def _dataset_rows(dataset: "datasets.Dataset", class_labels: dict[str, list[str]]) -> Iterator[Rows]:
+    plain = dataset.with_format(None)
+    for start in range(0, len(plain), _BATCH):
+        columns = plain[start : start + _BATCH]
+        for column, names in class_labels.items():
+            # −1 is how the Hub's test splits say "no label".
+            columns[column] = [None if i is None or i < 0 else names[i] for i in columns[column]]
+        yield Rows(columns, list(range(start + 1, min(start + _BATCH, len(plain)) + 1)), "row")
+
+
+def fingerprint(source: Source, split: str = "train") -> str:
+    """A short name of a source's content, by which a run knows its data again.
+
+    Files over 64 MB are known by their size and by the 16 MB at either end, Hub data sets by their name.
+    """
+    kind = source_kind(source)
+    if kind == "hub":
+        path, named_split = _split_of(str(source))
+        return f"hub:{path}:{named_split or split}"
+    if kind != "file":
+        return f"dataset:{_dataset(source, split)[0]._fingerprint}"
+    digest = xxhash.xxh3_128()
+    path = Path(str(source))
+    size = path.stat().st_size
+    digest.update(str(size).encode())
+    with path.open("rb") as file:
+        if size > _WHOLE:
+            digest.update(file.read(_END))
+            file.seek(-_END, 2)
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return f"file:{digest.hexdigest()}"

@@ -1,0 +1,122 @@
+"""Texts → token ids: once, to Arrow files on disk."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sstext.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+    from sstext.progress import Tick
+
+#: Rows per Arrow file: an interrupted tokenization goes on at the file it was writing.
+SHARD_ROWS = 200_000
+#: Texts that are looked at to choose a length.
+SAMPLE_ROWS = 10_000
+
+
+def length_limit(tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig") -> int:
+    """The most tokens that the encoder can read, special tokens included."""
+    limits = [tokenizer.model_max_length]
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions and positions > 0:
+        # RoBERTa and its kin count positions from pad_token_id + 1.
+        offset = (
+            (config.pad_token_id or 0) + 1 if "roberta" in config.model_type or config.model_type == "camembert" else 0
+        )
+        limits.append(positions - offset)
+    return int(min(limits))
+
+
+def choose_max_length(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], limit: int, seed: int = 0) -> int:
+    """The 95th percentile of the texts' lengths in tokens, rounded up to a multiple of 8, within `limit`.
+
+    Args:
+        texts: the corpus (a column of a data set: only a sample of it is read).
+        limit: what the encoder can read, see `length_limit`.
+    """
+    rows = np.arange(len(texts))
+    if len(rows) > SAMPLE_ROWS:
+        rows = np.sort(np.random.default_rng(seed).choice(len(rows), SAMPLE_ROWS, replace=False))
+    sample = [texts[int(row)] for row in rows]
+    # Texts far beyond the limit are cut: their exact length changes nothing.
+    lengths = [len(ids) for ids in tokenizer(sample, truncation=True, max_length=limit)["input_ids"]]
+    return min(limit, max(8, 8 * math.ceil(float(np.percentile(lengths, 95)) / 8)))
+
+
+class TextEncoder:
+    """A batch of texts → columns of token ids, each text cut at `max_length`.
+
+    Args:
+        max_length: T, in tokens, special tokens included.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> None:
+        self.tokenizer, self.max_length = tokenizer, max_length
+
+    def __call__(self, texts: Sequence[str]) -> dict[str, list]:
+        """Token ids and the tokenizer's other inputs but the attention mask (padding makes it), and `truncated`."""
+        encoded = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)
+        columns = {name: encoded[name] for name in encoded if name != "attention_mask"}
+        if encoded.is_fast:
+            columns["truncated"] = [bool(one.overflowing) for one in encoded.encodings or []]
+        else:  # slow tokenizers do not tell: a text of exactly the limit counts as cut
+            columns["truncated"] = [len(ids) >= self.max_length for ids in encoded["input_ids"]]
+        return columns
+
+
+def tokenize(
+    texts: "Dataset",
+    encoder: TextEncoder,
+    *,
+    cache: Path | None = None,
+    name: str = "texts",
+    tick: "Tick | None" = None,
+) -> "Dataset":
+    """A data set with a `text` column → one with token ids, `labels` where there was a `label`, other columns kept.
+
+    Args:
+        texts: N rows with `text`, and perhaps `label` (C class numbers).
+        encoder: what tokenizes.
+        cache: folder of the Arrow files; files that are there already are taken. None: in memory.
+        name: how the files are called.
+        tick: told the number of rows after every batch.
+
+    Raises:
+        UserError: there is no `text` column.
+    """
+    from datasets import concatenate_datasets
+
+    if "text" not in texts.column_names:
+        raise UserError(f"expected a column 'text' or tokenized 'input_ids', found the columns {texts.column_names}")
+    if "label" in texts.column_names:
+        texts = texts.rename_column("label", "labels")
+
+    def encode(batch: list[str]) -> dict[str, list]:
+        columns = encoder(batch)
+        if tick is not None:
+            tick(len(batch))
+        return columns
+
+    shards = max(1, math.ceil(len(texts) / SHARD_ROWS))
+    parts = []
+    for shard in range(shards):
+        label = f"{name}-{shard:05d}-of-{shards:05d}-length-{encoder.max_length}"
+        where: dict[str, Any] = {"keep_in_memory": True}
+        if cache is not None:
+            cache.mkdir(parents=True, exist_ok=True)
+            where = {"cache_file_name": str(cache / f"{label}.arrow"), "load_from_cache_file": True}
+        rows = texts.select(range(shard * SHARD_ROWS, min(len(texts), (shard + 1) * SHARD_ROWS)))
+        # A fingerprint of our own: hashing the tokenizer is slow, and `tick` cannot be hashed.
+        parts.append(
+            rows.map(
+                encode, input_columns="text", batched=True, remove_columns=["text"], new_fingerprint=label, **where
+            )
+        )
+    return concatenate_datasets(parts) if shards > 1 else parts[0]

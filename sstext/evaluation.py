@@ -1,0 +1,368 @@
+"""How good predictions are: metrics, their bootstrap intervals, and `evaluate.Metric` classes that need no network.
+
+N rows, C classes. Every metric is a function of predictions, references and row `weights` (..., N): how often each row
+counts (default: once each). One implementation thus serves a data set and thousands of its resamples at a time.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import evaluate
+import numpy as np
+from datasets import Features, List, Value
+from numpy.typing import ArrayLike, NDArray
+
+from sstext.errors import UserError, listed
+
+Floats = NDArray[np.float64]
+Weights = Floats | None
+BINS = 15
+#: Elements of one (resamples, N) array while bootstrapping; about a dozen such arrays of 8 bytes live at once.
+CHUNK_ELEMENTS = 2**19
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """How many rows of each class were hit, predicted and actual, (..., C) each; a ratio with denominator 0 is 0.
+
+    >>> count_classes([0, 0, 1], [0, 1, 1]).precision
+    array([0.5, 1. ])
+    """
+
+    hits: Floats
+    predicted: Floats
+    actual: Floats
+
+    @property
+    def precision(self) -> Floats:
+        """hits / predicted, (..., C)."""
+        return _ratio(self.hits, self.predicted)
+
+    @property
+    def recall(self) -> Floats:
+        """hits / actual, (..., C)."""
+        return _ratio(self.hits, self.actual)
+
+    @property
+    def f1(self) -> Floats:
+        """2 hits / (predicted + actual), (..., C)."""
+        return _ratio(2 * self.hits, self.predicted + self.actual)
+
+    @property
+    def accuracy(self) -> Floats:
+        """Share of rows that were hit, (...)."""
+        return self.hits.sum(-1) / self.actual.sum(-1)
+
+    @property
+    def macro_f1(self) -> Floats:
+        """Mean F1 of the classes that occur in predictions or references, (...)."""
+        return _ratio(self.f1.sum(-1), (self.predicted + self.actual > 0).sum(-1))
+
+    @property
+    def micro_f1(self) -> Floats:
+        """F1 of the counts summed over classes, (...); with one label a row it equals accuracy."""
+        return _ratio(2 * self.hits.sum(-1), (self.predicted + self.actual).sum(-1))
+
+    @property
+    def weighted_f1(self) -> Floats:
+        """Mean F1 weighted by actual rows, (...)."""
+        return _ratio((self.f1 * self.actual).sum(-1), self.actual.sum(-1))
+
+    @property
+    def matthews_correlation(self) -> Floats:
+        """Correlation of predicted and actual class in [−1, 1], 0 where either is constant, (...).
+
+        Source: Gorodkin 2004, "Comparing two K-category assignments by a K-category correlation coefficient".
+        """
+        rows = self.actual.sum(-1)
+        covariance = self.hits.sum(-1) * rows - (self.predicted * self.actual).sum(-1)
+        spread = (rows**2 - (self.predicted**2).sum(-1)) * (rows**2 - (self.actual**2).sum(-1))
+        return _ratio(covariance, np.sqrt(spread))
+
+
+def count_classes(predictions: ArrayLike, references: ArrayLike, weights: Weights = None) -> ClassCounts:
+    """Count hits, predictions and references per class.
+
+    Args:
+        predictions: (N, C) probabilities, of which the most probable class counts, or (N,) classes alone: C is then one
+            more than the largest that occurs.
+        references: (N,) classes.
+        weights: (..., N) how often each row counts.
+
+    Raises:
+        UserError: predictions and references that do not fit.
+    """
+    found, references = _checked(predictions, references)
+    labels = found.argmax(1) if found.ndim == 2 else found
+    classes = np.arange(found.shape[1] if found.ndim == 2 else max(labels.max(), references.max()) + 1)
+    predicted, actual = labels[:, None] == classes, references[:, None] == classes  # (N, C)
+    hits, predicted, actual = (_total(rows, weights) for rows in (predicted & actual, predicted, actual))
+    return ClassCounts(hits, predicted, actual)
+
+
+def negative_log_likelihood(probabilities: ArrayLike, references: ArrayLike, weights: Weights = None) -> Floats:
+    """Mean −log p(reference) in nats, (...); p is cut at 2⁻⁵², so that one certain error stays finite.
+
+    >>> float(negative_log_likelihood([[.5, .5]], [0])) == np.log(2)
+    True
+    """
+    probabilities, references = _checked(probabilities, references, dimensions=(2,))
+    likelihood = probabilities[np.arange(len(references)), references]
+    return _mean(-np.log(likelihood.clip(np.finfo(float).eps, 1)), weights)
+
+
+def brier_score(probabilities: ArrayLike, references: ArrayLike, weights: Weights = None) -> Floats:
+    """Mean squared distance of the probabilities to the one-hot reference, Σ_c (p_c − y_c)² in [0, 2], (...).
+
+    Source: Brier 1950, "Verification of forecasts expressed in terms of probability".
+
+    >>> float(brier_score([[.75, .25]], [0]))
+    0.125
+    """
+    probabilities, references = _checked(probabilities, references, dimensions=(2,))
+    one_hot = references[:, None] == np.arange(probabilities.shape[1])
+    return _mean(((probabilities - one_hot) ** 2).sum(1), weights)
+
+
+def expected_calibration_error(probabilities: ArrayLike, references: ArrayLike, weights: Weights = None) -> Floats:
+    """Gap between confidence and accuracy, Σ_b n_b/N |accuracy_b − confidence_b| over 15 bins of equal mass, (...).
+
+    Rows sorted by confidence are cut into bins of N/15 rows. Rows of equal confidence share the bin of the first of
+    them, so that the order of the rows does not matter. The estimate is biased upwards: a perfectly calibrated model is
+    above 0 too, and the more so, the fewer rows there are.
+
+    Source: Guo et al. 2017, eq. 3; bins of equal mass: Nixon et al. 2019, "Measuring Calibration in Deep Learning".
+
+    >>> float(expected_calibration_error([[.75, .25]] * 4, [0, 0, 1, 1]))
+    0.25
+    """
+    probabilities, references = _checked(probabilities, references, dimensions=(2,))
+    confidence, correct = probabilities.max(1), probabilities.argmax(1) == references
+    order = confidence.argsort()
+    confidence, gap = confidence[order], (confidence - correct)[order]
+    weights = np.ones(len(references)) if weights is None else weights
+    samples = weights.reshape(-1, weights.shape[-1])[:, order]  # (R, N)
+    total = samples.sum(1, keepdims=True)
+    first = confidence.searchsorted(confidence)  # of the rows with this confidence
+    rows_below = (samples.cumsum(1) - samples)[:, first]
+    # A row of weight 0 at the end has all rows below it: the minimum keeps it out of the next sample.
+    bin_of = np.minimum(BINS * rows_below // total, BINS - 1).astype(np.int64) + BINS * np.arange(len(samples))[:, None]
+    bin_gap = np.bincount(bin_of.ravel(), (samples * gap).ravel(), minlength=BINS * len(samples))
+    error = np.abs(bin_gap).reshape(-1, BINS).sum(1) / total[:, 0]
+    return error.reshape(weights.shape[:-1])
+
+
+#: What `bootstrap` knows by name: functions of probabilities (N, C), references (N,) and weights (..., N).
+METRICS: dict[str, Callable[[ArrayLike, ArrayLike, Weights], Floats]] = {
+    "accuracy": lambda *arguments: count_classes(*arguments).accuracy,
+    "macro_f1": lambda *arguments: count_classes(*arguments).macro_f1,
+    "expected_calibration_error": expected_calibration_error,
+    "nll": negative_log_likelihood,
+    "brier": brier_score,
+}
+
+
+def bootstrap(
+    metrics: Sequence[str],
+    probabilities: ArrayLike,
+    references: ArrayLike,
+    *,
+    resamples: int = 9999,
+    confidence_level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, dict[str, Any]]:
+    """Metrics with percentile intervals over resampled rows: name → {"score", "confidence_interval", "standard_error"}.
+
+    The interval of the expected calibration error is moved by score − mean(resampled), and cut at 0: the plain
+    percentiles of a calibrated model often leave its score out. Memory is bounded, whatever N and `resamples` are.
+
+    Args:
+        metrics: names from `METRICS`.
+        probabilities: (N, C), rows summing to 1.
+        references: (N,) classes.
+        resamples: data sets of N rows drawn with replacement, at least 2.
+        confidence_level: share of the resampled scores between low and high, in (0, 1).
+        seed: of the draws; equal seeds and N give equal resamples.
+
+    Raises:
+        UserError: an unknown metric, a number out of range, or probabilities and references that do not fit.
+
+    Source: Efron 1979, "Bootstrap methods: another look at the jackknife"; the shape is that of evaluate's evaluator.
+
+    >>> bootstrap(["accuracy"], [[.75, .25]], [0])
+    {'accuracy': {'score': 1.0, 'confidence_interval': (1.0, 1.0), 'standard_error': 0.0}}
+    """
+    unknown = [name for name in metrics if name not in METRICS]
+    if unknown:
+        raise UserError(f"metrics: expected names among {listed(list(METRICS))}, found {listed(unknown)}")
+    if resamples < 2 or not 0 < confidence_level < 1:
+        found = f"{resamples} and {confidence_level}"
+        raise UserError(f"expected at least 2 resamples and a confidence level between 0 and 1, found {found}")
+    probabilities, references = _checked(probabilities, references, dimensions=(2,))
+    chunks = [
+        {name: METRICS[name](probabilities, references, weights) for name in metrics}
+        for weights in _resampled_weights(len(references), resamples, seed)
+    ]
+    results = {}
+    for name in metrics:
+        score = float(METRICS[name](probabilities, references, None))
+        values = np.concatenate([chunk[name] for chunk in chunks])
+        low, high = np.quantile(values, [(1 - confidence_level) / 2, (1 + confidence_level) / 2])
+        if name == "expected_calibration_error":  # repeated rows overstate it, as fewer rows would
+            bias = values.mean() - score
+            low, high = max(low - bias, 0.0), high - bias
+        interval, error = (float(low), float(high)), float(values.std(ddof=1))
+        results[name] = {"score": score, "confidence_interval": interval, "standard_error": error}
+    return results
+
+
+def evaluate_predictions(
+    probabilities: ArrayLike, references: ArrayLike, class_names: Sequence[str], *, resamples: int = 9999, seed: int = 0
+) -> dict[str, Any]:
+    """All that results.json says about predictions (N, C), in plain Python numbers; arguments as in `bootstrap`.
+
+    Returns:
+        "rows"; "metrics", all of `METRICS` as `bootstrap` gives them; "micro_f1", "weighted_f1" and
+        "matthews_correlation"; "per_class", name → {"precision", "recall", "f1", "support"}; "confusion_matrix", C lists
+        of C counts: a row per reference class, a column per predicted class.
+
+    Raises:
+        UserError: class names, probabilities and references that do not fit.
+    """
+    probabilities, references = _checked(probabilities, references, dimensions=(2,))
+    num_classes = probabilities.shape[1]
+    if len(class_names) != num_classes or len(set(class_names)) != num_classes:
+        raise UserError(f"class_names: expected {num_classes} different names, found {listed(list(class_names))}")
+    counts = count_classes(probabilities, references)
+    confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
+    np.add.at(confusion, (references, probabilities.argmax(1)), 1)
+    columns = {name: getattr(counts, name).tolist() for name in ("precision", "recall", "f1")}
+    columns["support"] = confusion.sum(1).tolist()
+    return {
+        "rows": len(references),
+        "metrics": bootstrap(list(METRICS), probabilities, references, resamples=resamples, seed=seed),
+        **{name: float(getattr(counts, name)) for name in ("micro_f1", "weighted_f1", "matthews_correlation")},
+        "per_class": {
+            class_name: {column: values[index] for column, values in columns.items()}
+            for index, class_name in enumerate(class_names)
+        },
+        "confusion_matrix": confusion.tolist(),
+    }
+
+
+class _LabelMetric(evaluate.Metric):
+    """Predictions are classes (N,) or probabilities (N, C), so that `evaluate.combine` can mix all metrics here."""
+
+    kinds: tuple[Any, ...] = (Value("int64"), List(Value("float64")))
+    scores: tuple[str, ...]  #: properties of `ClassCounts`
+
+    def _info(self) -> evaluate.MetricInfo:
+        features = [Features(predictions=kind, references=Value("int64")) for kind in self.kinds]
+        return evaluate.MetricInfo(description=type(self).__doc__ or "", citation="", features=features)
+
+    def _compute(self, predictions: ArrayLike, references: ArrayLike) -> dict[str, Any]:
+        counts = count_classes(predictions, references)
+        return {name: getattr(counts, name).tolist() for name in self.scores}
+
+
+class _ProbabilityMetric(_LabelMetric):
+    """Predictions are probabilities (N, C); scores are names of `METRICS`."""
+
+    kinds = (List(Value("float64")),)
+
+    def _compute(self, predictions: ArrayLike, references: ArrayLike) -> dict[str, Any]:
+        return {name: METRICS[name](predictions, references, None).tolist() for name in self.scores}
+
+
+class Accuracy(_LabelMetric):
+    """Share of rows whose predicted class is the reference."""
+
+    scores = ("accuracy",)
+
+
+class F1(_LabelMetric):
+    """Harmonic mean of precision and recall, averaged over classes in three ways."""
+
+    scores = ("macro_f1", "micro_f1", "weighted_f1")
+
+
+class PrecisionRecall(_LabelMetric):
+    """Precision and recall of each class: two lists, from class 0 on."""
+
+    scores = ("precision", "recall")
+
+
+class MatthewsCorrelation(_LabelMetric):
+    """Correlation of predicted and actual class."""
+
+    scores = ("matthews_correlation",)
+
+
+class NegativeLogLikelihood(_ProbabilityMetric):
+    """Mean −log p(reference), in nats."""
+
+    scores = ("nll",)
+
+
+class BrierScore(_ProbabilityMetric):
+    """Mean squared distance of the probabilities to the one-hot reference."""
+
+    scores = ("brier",)
+
+
+class ExpectedCalibrationError(_ProbabilityMetric):
+    """Gap between confidence and accuracy over 15 bins of equal mass."""
+
+    scores = ("expected_calibration_error",)
+
+
+def _checked(
+    predictions: ArrayLike, references: ArrayLike, dimensions: tuple[int, ...] = (1, 2)
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Predictions, (N,) classes or (N, C) probabilities in float64, and references (N,); or what is wrong with them."""
+    found, references = np.asarray(predictions), np.asarray(references)
+    if found.ndim not in dimensions or references.shape != found.shape[:1] or not found.size:
+        expected = "probabilities (N, C)" if dimensions == (2,) else "classes (N,) or probabilities (N, C)"
+        raise UserError(f"expected {expected} and references (N,), found shapes {found.shape} and {references.shape}")
+    if found.ndim == 1:
+        return _checked_classes(found, "predictions"), _checked_classes(references, "references")
+    found = found.astype(np.float64)
+    unsound = ~((found >= 0).all(1) & (np.abs(found.sum(1) - 1) <= 1e-3))  # NaN is unsound too
+    if unsound.any():
+        row = unsound.argmax()
+        sight = f"found {found[row].tolist()} in row {row}; logits need a softmax first"
+        raise UserError(f"probabilities: expected rows of shares that sum to 1, {sight}")
+    return found, _checked_classes(references, "references", found.shape[1])
+
+
+def _checked_classes(classes: NDArray[Any], name: str, num_classes: int | None = None) -> NDArray[Any]:
+    """Integer classes of 0 or more, or what is wrong with them."""
+    outside = (classes < 0) if num_classes is None else (classes < 0) | (classes >= num_classes)
+    if outside.any() or not np.issubdtype(classes.dtype, np.integer):
+        row, last = outside.argmax(), "" if num_classes is None else f" {num_classes - 1}"
+        raise UserError(f"{name}: expected integer classes 0 …{last}, found {classes[row]} in row {row}")
+    return classes
+
+
+def _resampled_weights(num_rows: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """(r, N) how often each of r resamples holds each row, chunk by chunk; the chunks do not change the draws."""
+    rng, chunk = np.random.default_rng(seed), max(1, CHUNK_ELEMENTS // num_rows)
+    for start in range(0, resamples, chunk):
+        size = min(chunk, resamples - start)
+        cells = rng.integers(num_rows, size=(size, num_rows)) + num_rows * np.arange(size)[:, None]
+        yield np.bincount(cells.ravel(), minlength=cells.size).reshape(cells.shape).astype(np.float64)
+
+
+def _total(values: NDArray[Any], weights: Weights) -> Floats:
+    """Sum of values (N, ...) over rows that count `weights` (..., N) times."""
+    return (np.ones(len(values)) if weights is None else weights) @ values.astype(np.float64)
+
+
+def _mean(values: NDArray[Any], weights: Weights) -> Floats:
+    return _total(values, weights) / _total(np.ones(len(values)), weights)
+
+
+def _ratio(numerator: Floats, denominator: Floats) -> Floats:
+    """numerator / denominator, 0 where the denominator is 0."""
+    return np.divide(numerator, denominator, out=np.zeros(np.shape(numerator)), where=denominator > 0)

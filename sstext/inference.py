@@ -1,0 +1,329 @@
+"""Classifier: load, predict, predict_proba, stream; scoring in batches of equal cost, shared out over processes."""
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+from sstext.data.batching import NOT_INPUTS
+from sstext.data.tokens import TextEncoder, length_limit
+from sstext.errors import UserError
+from sstext.progress import Tick
+
+#: Padded tokens per forward pass: enough to fill a device, and small enough for its memory (and a CPU's cache).
+TOKENS_PER_BATCH = {"cpu": 4_096, "cuda": 131_072, "mps": 16_384}
+#: Rows that are scored before the result is written down: what a killed run has to repeat at most.
+CHUNK_ROWS = 20_000
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """`auto`: this process's GPU where there is one, else MPS, else the CPU; any other name as torch takes it.
+
+    Raises:
+        UserError: the device is not on this machine.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device: expected auto, cpu, cuda, cuda:N or mps, found {name!r}") from None
+    missing = (device.type == "cuda" and not torch.cuda.is_available()) or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing or device.type not in TOKENS_PER_BATCH:
+        raise UserError(f"device: {name!r} is not available here; use --device auto")
+    return device
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """fp32, bf16 or fp16; `auto` is bf16 where the device multiplies bfloat16 natively, else fp32.
+
+    A mixed precision set by `accelerate launch` is honored by `auto`.
+
+    Raises:
+        UserError: the device cannot do it.
+    """
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if name == "auto" and launched in ("bf16", "fp16"):
+        name = launched
+    if name == "auto":
+        return "bf16" if _has_native_bf16(device) else "fp32"
+    if name == "fp16" and device.type == "cpu":
+        raise UserError("precision: fp16 training wants a GPU; use --precision bf16 or fp32 on a CPU")
+    return name
+
+
+def _has_native_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+        return any(check is not None and check() for check in checks)
+    return False
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
+    """Mixed precision for a forward pass (nothing at fp32)."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
+
+
+@contextlib.contextmanager
+def main_process_first() -> Iterator[bool]:
+    """Run the block on the first process of each machine, then on the others; yields whether this is the first."""
+    state = PartialState()
+    with state.local_main_process_first():
+        yield state.is_main_process
+
+
+def is_main_process() -> bool:
+    """Whether this process writes the files."""
+    return PartialState().is_main_process
+
+
+def wait_for_everyone() -> None:
+    """Wait until all processes are here."""
+    PartialState().wait_for_everyone()
+
+
+def plan_batches(lengths: Sequence[int] | np.ndarray, tokens_per_batch: int) -> list[np.ndarray]:
+    """Rows in batches of at most `tokens_per_batch` padded tokens, of like lengths, longest first.
+
+    Longest first, because memory then peaks at the start. Every row is in exactly one batch.
+
+    >>> [batch.tolist() for batch in plan_batches([1, 9, 2, 8], 18)]
+    [[1, 3], [2, 0]]
+    """
+    lengths = np.asarray(lengths)
+    order = np.argsort(-lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        size = max(1, tokens_per_batch // max(1, int(lengths[order[start]])))
+        batches.append(order[start : start + size])
+        start += size
+    return batches
+
+
+@torch.inference_mode()
+def score(
+    model: nn.Module,
+    rows: Any,
+    tokenizer: Any,
+    *,
+    precision: str = "fp32",
+    tokens_per_batch: int | None = None,
+    tick: Tick | None = None,
+) -> np.ndarray:
+    """Logits of tokenized rows, (N, C) float32, in the order of the rows.
+
+    Under `accelerate launch` every process scores a share, and all get the whole result.
+
+    Args:
+        model: a sequence classifier, on its device.
+        rows: N rows with `input_ids` (a data set, or a list of dicts).
+        tokenizer: pads.
+        precision: fp32, bf16 or fp16.
+        tokens_per_batch: padded tokens per forward pass; default by device.
+        tick: told the number of rows after every batch (of this process).
+    """
+    state, device = PartialState(), next(model.parameters()).device
+    budget = tokens_per_batch or TOKENS_PER_BATCH.get(device.type, 16_384)
+    mine = np.arange(state.process_index, len(rows), state.num_processes)
+    features = [{k: v for k, v in rows[int(row)].items() if k not in NOT_INPUTS} for row in mine]
+    share = math.ceil(len(rows) / state.num_processes)  # a gather wants equal shapes: shorter shares are padded
+    logits = torch.zeros(share, model.config.num_labels, device=device)  # type: ignore[union-attr, arg-type]
+    training = model.training
+    model.eval()
+    for batch in plan_batches([len(feature["input_ids"]) for feature in features], budget):
+        inputs = tokenizer.pad([features[row] for row in batch], return_tensors="pt").to(device)
+        with autocast(device, precision):
+            logits[torch.from_numpy(batch).to(device)] = model(**inputs).logits.float()
+        if tick is not None:
+            tick(len(batch))
+    model.train(training)
+    if state.num_processes > 1:
+        shares = gather(logits).view(state.num_processes, share, -1)
+        logits = shares.transpose(0, 1).reshape(-1, shares.shape[-1])  # row = share row × processes + process
+    return logits[: len(rows)].cpu().numpy()
+
+
+def score_to_disk(
+    model: nn.Module,
+    rows: Any,
+    tokenizer: Any,
+    directory: Path,
+    *,
+    precision: str = "fp32",
+    tick: Tick | None = None,
+) -> np.ndarray:
+    """Like `score`, written down every `CHUNK_ROWS` rows, so that an interrupted pass over a corpus goes on.
+
+    Returns:
+        (N, C) float32, mapped from `directory/scores.npy`.
+    """
+    whole = directory / "scores.npy"
+    if not whole.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        starts = range(0, len(rows), CHUNK_ROWS)
+        for start in starts:
+            part = directory / f"scores-{start:012d}.npy"
+            if not part.exists():
+                chunk = rows.select(range(start, min(len(rows), start + CHUNK_ROWS)))
+                logits = score(model, chunk, tokenizer, precision=precision, tick=tick)
+                if is_main_process():
+                    temporary = part.with_suffix(".tmp")
+                    with temporary.open("wb") as file:
+                        np.save(file, logits, allow_pickle=False)
+                    temporary.replace(part)
+                wait_for_everyone()
+        if is_main_process():
+            _join(starts, directory, whole, (len(rows), model.config.num_labels))  # type: ignore[union-attr]
+        wait_for_everyone()
+    return np.load(whole, mmap_mode="r", allow_pickle=False)
+
+
+def _join(starts: range, directory: Path, whole: Path, shape: Any) -> None:
+    temporary = whole.with_suffix(".tmp")
+    joined = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
+    parts = [directory / f"scores-{start:012d}.npy" for start in starts]
+    for start, part in zip(starts, parts, strict=True):
+        joined[start : start + CHUNK_ROWS] = np.load(part, allow_pickle=False)
+    joined.flush()
+    temporary.replace(whole)
+    for part in parts:
+        part.unlink()
+
+
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """softmax(logits / T) along the last axis, (N, C).
+
+    >>> softmax(np.array([[0., 0.]]))
+    array([[0.5, 0.5]])
+    """
+    scaled = logits / temperature
+    scaled = scaled - scaled.max(-1, keepdims=True)
+    exponentials = np.exp(scaled)
+    return exponentials / exponentials.sum(-1, keepdims=True)
+
+
+def load_tokenizer(name: str, revision: str | None = None) -> Any:
+    """The tokenizer of an encoder or model.
+
+    Raises:
+        UserError: it cannot be found, or has no padding token.
+    """
+    with explained(name):
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise UserError(f"encoder {name!r}: its tokenizer has no padding token; choose another encoder")
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+@contextlib.contextmanager
+def explained(name: str) -> Iterator[None]:
+    """Turn the many ways in which a model cannot be loaded into one message with the remedy."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        folder = Path(name)
+        reason = " ".join(str(error).split())
+        if folder.is_dir():
+            remedy = (
+                "the folder must hold config.json, model.safetensors and a tokenizer, as save_pretrained writes them"
+            )
+        else:
+            remedy = (
+                "not a folder here, and the Hub could not be asked or does not have it: check the name and the network, "
+                "download it elsewhere and give the folder, or use `demo` (pip install 'sstext[demo]')"
+            )
+        raise UserError(f"cannot load {name!r}: {remedy} ({reason[:300]})") from error
+
+
+class Classifier:
+    """A trained classifier: texts in, class names or probabilities out.
+
+    Predictions read a text up to the model's limit, in float32 unless asked otherwise, and are the same for a text alone and
+    in any company.
+
+    Args:
+        model: a sequence classifier.
+        tokenizer: its tokenizer.
+        device, precision: see `resolve_device` and `resolve_precision`.
+        max_length: T, tokens of a text that are read; default: as many as the model can.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        device: str = "auto",
+        precision: str = "fp32",
+        max_length: int | None = None,
+    ) -> None:
+        self.device = resolve_device(device)
+        self.precision = resolve_precision(precision, self.device)
+        self.model, self.tokenizer = model.to(self.device).eval(), tokenizer
+        limit = length_limit(tokenizer, model.config)
+        self.encoder = TextEncoder(tokenizer, min(max_length or limit, limit))
+        self.classes: list[str] = [model.config.id2label[number] for number in range(model.config.num_labels)]
+        self.truncated = 0  # texts that were longer than what is read, since loading
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None, **arguments: Any) -> "Classifier":
+        """Load a classifier from a directory or the Hub (safetensors only; `revision`: branch, tag or commit).
+
+        Raises:
+            UserError: there is none, or it is no text classifier.
+        """
+        with explained(str(name)):
+            config = AutoConfig.from_pretrained(name, revision=revision)
+            if not any("SequenceClassification" in kind for kind in config.architectures or []):
+                raise UserError(
+                    f"{name}: expected a trained text classifier, found {config.architectures or 'a bare config'}; "
+                    "give the `model` folder of a run (out/model)"
+                )
+            model = AutoModelForSequenceClassification.from_pretrained(name, revision=revision, use_safetensors=True)
+        return cls(model, load_tokenizer(str(name), revision), **arguments)
+
+    def logits(self, texts: Sequence[str], tick: Tick | None = None) -> np.ndarray:
+        """Logits, (N, C) float32."""
+        if isinstance(texts, str):
+            raise UserError("expected a list of texts, found one string; use predict([text])")
+        texts = ["" if text is None else str(text) for text in texts]
+        if not texts:
+            return np.zeros((0, len(self.classes)), dtype=np.float32)
+        columns = self.encoder(texts)
+        self.truncated += sum(columns["truncated"])
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        return score(self.model, rows, self.tokenizer, precision=self.precision, tick=tick)
+
+    def predict_proba(self, texts: Sequence[str], tick: Tick | None = None) -> np.ndarray:
+        """Probabilities of the classes (in the order of `classes`), (N, C), rows summing to 1."""
+        return softmax(self.logits(texts, tick))
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """The most probable class of every text, by name."""
+        return [self.classes[number] for number in self.logits(texts).argmax(-1)]
+
+    def stream(self, texts: Iterator[Sequence[str]], tick: Tick | None = None) -> Iterator[np.ndarray]:
+        """Probabilities batch by batch, for more texts than memory holds."""
+        for batch in texts:
+            yield self.predict_proba(batch, tick)

@@ -1,0 +1,126 @@
+"""Files through a trained classifier: predictions beside the input's own columns, and figures on labeled rows."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from sstext.data.formats import RowWriter, format_of, read_rows
+from sstext.data.loading import find_column, load_labeled
+from sstext.errors import UserError, listed
+from sstext.evaluation import evaluate_predictions
+from sstext.inference import Classifier, is_main_process
+from sstext.progress import SILENT, Reporter
+
+#: Rows that are read, scored and written together: enough to sort by length, few enough for any memory.
+ROWS_AT_ONCE = 4_000
+
+
+def predict_file(
+    classifier: Classifier,
+    source: str | Path | IO[bytes],
+    target: str | Path | IO[bytes],
+    *,
+    text_column: str | None = None,
+    encoding: str = "utf-8",
+    probabilities: bool = False,
+    input_format: str | None = None,
+    output_format: str | None = None,
+    reporter: Reporter = SILENT,
+) -> int:
+    """Label every row of a file; columns and order stay, `predicted_label` and `confidence` are added.
+
+    An empty text is labeled like any other, so that no row is lost. Rows stream through: memory stays flat.
+
+    Args:
+        source, target: paths (formats by their names) or byte streams (`input_format` guessed from the first line,
+            `output_format` csv by default).
+        probabilities: add a column `probability/<class>` for each of the C classes.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        UserError: a source or target that cannot be read or written, or that has columns of these names already. A target
+            file is written whole or not at all.
+    """
+    if isinstance(target, str | Path):
+        output_format = output_format or format_of(target)
+    name = str(source) if isinstance(source, str | Path) else "the input"
+    added = [
+        "predicted_label",
+        "confidence",
+        *(f"probability/{label}" for label in classifier.classes if probabilities),
+    ]
+    batches = read_rows(
+        source, format=input_format, encoding=encoding, batch_size=ROWS_AT_ONCE, text_column=text_column
+    )
+    writer = (
+        RowWriter(target, format=output_format or "csv", text_column="predicted_label") if is_main_process() else None
+    )
+    done, column = 0, ""
+    with reporter.phase("predicting", _rows_in(source, input_format), "text") as tick, writer or nullcontext():
+        for rows in batches:
+            column = column or find_column(list(rows.columns), "text", text_column, name)
+            taken = sorted(set(added) & set(rows.columns))
+            if taken:
+                raise UserError(f"{name}: the columns {listed(taken)} are there already; rename them, or drop them")
+            scored = classifier.predict_proba(rows.columns[column])
+            if writer is not None:
+                writer.write(rows.columns | _predictions(classifier, scored, probabilities))
+            tick(len(rows))
+            done += len(rows)
+    reporter.note(f"{done:,} texts from column {column!r}")
+    if classifier.truncated:
+        limit = classifier.encoder.max_length
+        reporter.note(f"{classifier.truncated:,} of them are longer than the {limit} tokens that are read and were cut")
+    return done
+
+
+def _predictions(classifier: Classifier, scored: np.ndarray, probabilities: bool) -> dict[str, list]:
+    best = scored.argmax(-1)
+    columns: dict[str, list] = {
+        "predicted_label": [classifier.classes[number] for number in best],
+        "confidence": [float(p) for p in scored.max(-1)],
+    }
+    if probabilities:
+        for number, label in enumerate(classifier.classes):
+            columns[f"probability/{label}"] = [float(p) for p in scored[:, number]]
+    return columns
+
+
+def _rows_in(source: str | Path | IO[bytes], format: str | None) -> int | None:
+    """How many rows a file has, where that is quick to tell."""
+    if not isinstance(source, str | Path) or not Path(source).is_file():
+        return None
+    if (format or format_of(source)) == "parquet":
+        import pyarrow.parquet as pq
+
+        return pq.read_metadata(source).num_rows
+    return None
+
+
+def evaluate_file(
+    classifier: Classifier,
+    source: Any,
+    *,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    encoding: str = "utf-8",
+    reporter: Reporter = SILENT,
+) -> dict[str, Any]:
+    """Figures of a classifier on labeled rows, with bootstrap intervals, see `sstext.evaluation.evaluate_predictions`.
+
+    Raises:
+        UserError: the rows cannot be read, or have a label that is no class of the classifier.
+    """
+    rows = load_labeled(
+        source, what="test", classes=classifier.classes, split="test",
+        text_column=text_column, label_column=label_column, encoding=encoding,
+    )  # fmt: skip
+    for note in rows.notes:
+        reporter.note(note)
+    with reporter.phase("scoring", len(rows.texts), "text") as tick:
+        probabilities = classifier.predict_proba(rows.texts["text"][:], tick)
+    return evaluate_predictions(probabilities, np.asarray(rows.texts["label"][:]), classifier.classes)

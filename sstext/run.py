@@ -1,0 +1,241 @@
+"""One run: files in, run folder out. What `sstext train` does, and what Python calls to do the same."""
+
+import importlib.metadata
+import platform
+import tempfile
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sstext.calibration import fold_temperature
+from sstext.chain import Chain
+from sstext.config import RunConfig
+from sstext.data.tokens import length_limit
+from sstext.errors import UserError
+from sstext.evaluation import evaluate_predictions
+from sstext.hub import model_card
+from sstext.inference import (
+    Classifier,
+    autocast,
+    is_main_process,
+    resolve_device,
+    resolve_precision,
+    score,
+    softmax,
+    wait_for_everyone,
+)
+from sstext.progress import SILENT, Reporter
+from sstext.run_directory import write_folder_whole, write_whole
+from sstext.self_training import Round, open_chain, run_rounds
+
+VERSIONS = ("sstext", "torch", "transformers", "datasets", "accelerate", "numpy")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is going to do, measured on a few batches and written nowhere."""
+
+    rows: dict[str, int]
+    classes: list[str]
+    max_length: int
+    device: str
+    precision: str
+    steps: list[int]
+    seconds: float
+
+
+def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dict[str, Any]:
+    """Run everything: the rounds, the choice of the model, `model/`, the test rows, `results.json`.
+
+    The same call continues an interrupted run, and of a finished one it returns the results.
+
+    Args:
+        config, reporter, **data: see `sstext.self_training.self_train`.
+
+    Returns:
+        The content of `results.json`.
+
+    Raises:
+        UserError: data, options or folder that cannot be used, before anything is trained.
+    """
+    began = time.monotonic()
+    chain = open_chain(config, reporter, **data)
+    rounds = []
+    for record in run_rounds(chain):
+        rounds.append(record)
+        reporter.note(sentence(record))
+    chosen, why = choose(rounds)
+    results = {
+        "chosen": {"round": chosen, "why": why},
+        "classes": chain.texts.classes,
+        "rows": rows_of(chain),
+        "max_length": {
+            "training": chain.tokens.max_length,
+            "prediction": length_limit(chain.tokenizer, chain.load(0).config),
+        },
+        "rounds": [asdict(record) for record in rounds],
+        "test": {},
+        "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
+        "machine": machine(config),
+        "seed": config.seed,
+    }
+    if is_main_process():
+        write_folder_whole(chain.directory.model, lambda path: chain.save(shipped(chain, rounds[chosen]), path))
+    wait_for_everyone()
+    results["test"] = measure(chain, rounds, chosen)
+    results["seconds"] = time.monotonic() - began
+    if is_main_process():
+        write_whole(chain.directory.model / "README.md", card(config, chain, results))
+        chain.directory.write_results(results)
+    wait_for_everyone()
+    return results
+
+
+def choose(rounds: list[Round]) -> tuple[int, str]:
+    """The round whose student is shipped, and why, in a sentence.
+
+    With development rows it is the round with the best macro-F1 on them, the earlier one where two are equal; without any it
+    is the last: nothing here could tell harm from gain.
+    """
+    if not rounds[-1].metrics:
+        return rounds[-1].index, "the last round: without development rows nothing was compared"
+    best = max(rounds, key=lambda record: (record.metrics["macro_f1"], -record.index))
+    return (
+        best.index,
+        f"round {best.index} has the best macro-F1 on the development rows, {best.metrics['macro_f1']:.3f}",
+    )
+
+
+def shipped(chain: Chain, record: Round) -> Any:
+    """The student of a round with its temperature folded into the last layer, so that every consumer is calibrated."""
+    model = chain.load(record.index)
+    if record.temperature != 1.0:
+        columns = chain.tokenizer(["probe", "another probe"], padding=True, return_tensors="pt").to(model.device)
+        try:
+            fold_temperature(model, record.temperature, columns)
+        except UserError as error:
+            chain.reporter.note(f"not calibrated: {error}")
+    return model
+
+
+def measure(chain: Chain, rounds: list[Round], chosen: int) -> dict[str, Any]:
+    """Supervised and shipped model on the test rows, in float32, with bootstrap intervals; empty without test rows."""
+    test = chain.texts.test
+    if test is None:
+        return {}
+    texts, labels = test.texts["text"][:], np.asarray(test.texts["label"][:])
+    scored = {}
+    for name, folder, temperature in (
+        ("supervised", chain.directory.round(0) / "model", rounds[0].temperature),
+        ("self_trained", chain.directory.model, 1.0),  # its temperature is in its weights
+    ):
+        classifier = Classifier.from_pretrained(folder, device=chain.config.device)
+        with chain.reporter.phase(f"test: {name.replace('_', '-')}", len(texts), "text") as tick:
+            probabilities = softmax(classifier.logits(texts, tick), temperature)
+        scored[name] = evaluate_predictions(probabilities, labels, chain.texts.classes, seed=chain.config.seed)
+        if classifier.truncated and name == "supervised":
+            chain.reporter.note(f"test: {classifier.truncated:,} texts are longer than the encoder reads and were cut")
+    if chosen == 0:
+        scored["self_trained"] = scored["supervised"]
+    return scored
+
+
+def card(config: RunConfig, chain: Chain, results: dict[str, Any]) -> str:
+    """The model card of a run."""
+    return model_card(
+        classes=results["classes"],
+        encoder=str(config.encoder),
+        max_length=results["max_length"]["prediction"],
+        rows=results["rows"],
+        rounds=results["rounds"],
+        results={name: numbers["metrics"] for name, numbers in results["test"].items()} or None,
+        chosen=results["chosen"]["why"],
+    )
+
+
+def rows_of(chain: Chain) -> dict[str, int]:
+    """Number of rows by kind."""
+    texts = chain.texts
+    held = {"labeled": texts.labeled, "unlabeled": texts.unlabeled, "dev": texts.dev, "test": texts.test}
+    return {name: len(read.texts) for name, read in held.items() if read is not None}
+
+
+def machine(config: RunConfig) -> dict[str, Any]:
+    """What the numbers were measured on."""
+    device = resolve_device(config.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "device": device.type,
+        "name": name,
+        "threads": torch.get_num_threads(),
+        "precision": resolve_precision(config.precision, device),
+    }
+
+
+def sentence(record: Round) -> str:
+    """One round in a line, for people."""
+    said = [f"round {record.index}: {record.steps} steps in {record.seconds:.0f} s"]
+    if record.admitted:
+        said.append(f"on {record.admitted:,} pseudo-labels ({record.coverage:.0%} of the corpus)")
+    if record.audit_precision is not None:
+        said.append(f"of which {record.audit_precision:.1%} are right")
+    if record.metrics:
+        said.append(f"development macro-F1 {record.metrics['macro_f1']:.3f}")
+    return ", ".join(said) + (f"; stopped: {record.stopped_because}" if record.stopped_because else "")
+
+
+def plan(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> Plan:
+    """What `train` would do and about how long it would take: a few batches are timed, nothing is left on disk.
+
+    Raises:
+        UserError: as `train`.
+    """
+    with tempfile.TemporaryDirectory(prefix="sstext-plan-") as scratch:
+        chain = open_chain(replace(config, output=str(Path(scratch) / "out")), reporter, **data)
+        corpus = len(chain.tokens.corpus) if chain.tokens.corpus is not None else 0
+        shares = [config.keep[min(index, len(config.keep)) - 1] for index in range(1, config.rounds + 1)]
+        steps = [chain.steps(0, 0)] + [chain.steps(1 + i, round(share * corpus)) for i, share in enumerate(shares)]
+        device = resolve_device(config.device)
+        seconds = _estimated_seconds(chain, steps, corpus)
+        return Plan(
+            rows=rows_of(chain),
+            classes=chain.texts.classes,
+            max_length=chain.tokens.max_length,
+            device=device.type,
+            precision=resolve_precision(config.precision, device),
+            steps=steps,
+            seconds=seconds,
+        )
+
+
+def _estimated_seconds(chain: Chain, steps: list[int], corpus: int) -> float:
+    """Training and scoring extrapolated from two batches of each kind (the first one warms up)."""
+    config, model = chain.config, chain.student(0)
+    precision = resolve_precision(config.precision, model.device)
+
+    def rows(count: int) -> Any:
+        source = chain.tokens.corpus if chain.tokens.corpus is not None else chain.tokens.labeled
+        return source.select(range(min(count, len(source))))
+
+    def step(count: int) -> float:
+        features = [{"input_ids": ids} for ids in rows(count)["input_ids"][:]]
+        inputs = chain.tokenizer.pad(features, return_tensors="pt").to(model.device)
+        began = 0.0
+        for _ in range(2):
+            began = time.monotonic()
+            with autocast(model.device, precision):
+                loss = model(**inputs).logits.float().logsumexp(-1).mean()
+            loss.backward()
+        return time.monotonic() - began
+
+    seconds = step(config.batch_size) * steps[0] + step(config.round_batch_size) * sum(steps[1:])
+    sample = rows(256)
+    score(model, sample, chain.tokenizer, precision=precision)
+    began = time.monotonic()
+    score(model, sample, chain.tokenizer, precision=precision)
+    texts = corpus * config.rounds + 2 * (len(chain.texts.test.texts) if chain.texts.test is not None else 0)
+    return seconds + (time.monotonic() - began) / max(1, len(sample)) * texts

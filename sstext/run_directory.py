@@ -1,0 +1,108 @@
+"""What a run leaves on disk, and how it is written: every file whole or not at all."""
+
+import difflib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sstext.errors import UserError
+
+CONFIG, DATA, ROUNDS, RESULTS = "config.yaml", "data.json", "rounds.jsonl", "results.json"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file through a temporary one, so that a kill leaves the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def write_folder_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary folder, then put it in the place of `path`."""
+    temporary = path.with_name(path.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    write(temporary)
+    shutil.rmtree(path, ignore_errors=True)
+    temporary.replace(path)
+
+
+class RunDirectory:
+    """The folder of one run.
+
+    ```
+    config.yaml      the resolved options; `sstext train config.yaml --output elsewhere` repeats the run
+    data.json        fingerprints of the input files, and what was counted while reading them
+    data/            the corpus and its tokens as Arrow files
+    rounds.jsonl     one line per finished round
+    round_0/ …       model, scores and pseudo-labels of a round; private: never pushed
+    model/           the chosen model
+    results.json     numbers of the whole run
+    ```
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.data, self.model, self.results = self.path / "data", self.path / "model", self.path / RESULTS
+
+    def claim(self, config: str, fingerprints: Mapping[str, str]) -> None:
+        """Take the folder for a run with these options and data, new or to be continued.
+
+        Raises:
+            UserError: it holds another run, or something that is no run.
+        """
+        if self.path.is_file():
+            raise UserError(f"output: expected a folder, found the file {self.path}; choose another --output")
+        known = self.path / CONFIG
+        if known.exists():
+            self._check_same(config, fingerprints)
+        elif self.path.is_dir() and any(self.path.iterdir()):
+            raise UserError(f"output: {self.path} holds files that are not of a run; choose another --output")
+        else:
+            write_whole(self.path / DATA, json.dumps({"fingerprints": dict(fingerprints)}, indent=2))
+            write_whole(known, config)
+
+    def _check_same(self, config: str, fingerprints: Mapping[str, str]) -> None:
+        remedy = "choose another --output, or delete the folder"
+        before = (self.path / CONFIG).read_text(encoding="utf-8")
+        changed = [
+            line for line in difflib.ndiff(before.splitlines(), config.splitlines()) if line.startswith(("- ", "+ "))
+        ]
+        if changed:
+            raise UserError(
+                f"output: {self.path} belongs to another run, with other options (- there, + now): "
+                f"{'; '.join(changed[:8])}; {remedy}"
+            )
+        there = self.read_data().get("fingerprints", {})
+        other = sorted(name for name in {*there, *fingerprints} if there.get(name) != fingerprints.get(name))
+        if other:
+            raise UserError(
+                f"output: {self.path} belongs to a run on other data ({', '.join(other)} changed); {remedy}"
+            )
+
+    def read_data(self) -> dict[str, Any]:
+        """Fingerprints and counts of the input."""
+        return json.loads((self.path / DATA).read_text(encoding="utf-8"))
+
+    def round(self, index: int) -> Path:
+        """Folder of a round."""
+        return self.path / f"round_{index}"
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """The records of the finished rounds."""
+        file = self.path / ROUNDS
+        if not file.exists():
+            return []
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+    def append_round(self, record: Mapping[str, Any]) -> None:
+        """Add the record of a finished round."""
+        lines = [json.dumps(line, ensure_ascii=False) for line in [*self.rounds(), record]]
+        write_whole(self.path / ROUNDS, "\n".join(lines) + "\n")
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        """Write the numbers of the whole run."""
+        write_whole(self.results, json.dumps(results, indent=2, ensure_ascii=False))

@@ -1,0 +1,150 @@
+"""What a finished command shows: tables on stdout, by rich."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from sstext.errors import UserError, listed
+from sstext.objective.methods import METHODS
+from sstext.run import Plan
+
+SHOWN = {"accuracy": "accuracy", "macro_f1": "macro-F1", "expected_calibration_error": "calibration error"}
+
+
+def show_results(results: Mapping[str, Any], output: str) -> None:
+    """The end of a training: test figures, rounds, where the model lies and how to use it."""
+    console = Console()
+    if results["test"]:
+        table = _table(f"On {results['rows']['test']:,} test rows (95 % bootstrap intervals)")
+        table.add_column("model")
+        for title in SHOWN.values():
+            table.add_column(title, justify="right")
+        for name, numbers in results["test"].items():
+            table.add_row(name.replace("_", "-"), *(interval(numbers["metrics"][metric]) for metric in SHOWN))
+        console.print(table)
+    console.print(rounds_table(results["rounds"]))
+    chosen = results["chosen"]
+    console.print(f"Chosen: round {chosen['round']} ({chosen['why']}).", highlight=False)
+    console.print(f"Model: {output}/model", highlight=False, soft_wrap=True)
+    console.print("Use it:", highlight=False)
+    console.print(f"  sstext predict {output}/model new.csv -o predictions.csv", highlight=False, soft_wrap=True)
+    console.print(
+        f'  python -c "from transformers import pipeline; '
+        f"print(pipeline('text-classification', '{output}/model')('your text'))\"",
+        highlight=False, markup=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def rounds_table(rounds: list[Mapping[str, Any]]) -> Table:
+    """One line per round; columns that no round fills are left out."""
+    table = _table("Rounds")
+    cells = {
+        "round": lambda r: str(r["index"]),
+        "kept": lambda r: f"{r['admitted']:,}",
+        "coverage": lambda r: f"{r['coverage']:.1%}",
+        "precision (audit)": lambda r: _share(r["audit_precision"]),
+        "dev macro-F1": lambda r: f"{r['metrics']['macro_f1']:.3f}" if r["metrics"] else "",
+        "kept its class": lambda r: _share(r["agreement"]),
+        "steps": lambda r: f"{r['steps']:,}",
+        "time": lambda r: minutes(r["seconds"]),
+    }
+    filled = {title: cell for title, cell in cells.items() if any(cell(record) for record in rounds)}
+    for title in filled:
+        table.add_column(title, justify="right")
+    for record in rounds:
+        table.add_row(*(cell(record) for cell in filled.values()))
+    table.caption = f"Stopped: {rounds[-1]['stopped_because']}."
+    table.caption_justify = "left"
+    return table
+
+
+def show_plan(plan: Plan) -> None:
+    """What `--dry-run` found."""
+    console = Console()
+    table = _table("Plan (nothing was trained, nothing is left on disk)", show_header=False)
+    for name, count in plan.rows.items():
+        table.add_row(f"{name} rows", f"{count:,}")
+    table.add_row("classes", f"{len(plan.classes)}: {listed(plan.classes)}")
+    table.add_row("max length", f"{plan.max_length} tokens")
+    table.add_row("device", f"{plan.device}, {plan.precision}")
+    for index, steps in enumerate(plan.steps):
+        table.add_row(f"round {index}", f"{steps:,} steps{' (supervised)' if index == 0 else ''}")
+    table.add_row("estimated time", f"about {minutes(plan.seconds)}")
+    console.print(table)
+
+
+def show_evaluation(results: Mapping[str, Any]) -> None:
+    """Figures of one model on labeled rows, and per class."""
+    console = Console()
+    table = _table(f"On {results['rows']:,} rows (95 % bootstrap intervals)")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, figure in results["metrics"].items():
+        table.add_row(SHOWN.get(name, name), interval(figure))
+    for name in ("micro_f1", "weighted_f1", "matthews_correlation"):
+        table.add_row(name, f"{results[name]:.3f}")
+    console.print(table)
+    classes = _table("Per class")
+    classes.add_column("class")
+    for name in ("precision", "recall", "f1", "support"):
+        classes.add_column(name, justify="right")
+    for name, figures in results["per_class"].items():
+        shares = (f"{figures[key]:.3f}" for key in ("precision", "recall", "f1"))
+        classes.add_row(name, *shares, f"{figures['support']:,}")
+    console.print(classes)
+
+
+def show_methods(name: str | None) -> None:
+    """All methods in a line each, or one with its formula, arguments and paper."""
+    console = Console()
+    if name is None:
+        table = _table("Methods (online: what a student is asked on unlabeled text while it trains)")
+        for title in ("method", "idea", "source"):
+            table.add_column(title)
+        for method, function in METHODS.items():
+            lines = inspect.cleandoc(function.__doc__ or "").splitlines()
+            source = next((line.removeprefix("Source: ") for line in lines if line.startswith("Source: ")), "")
+            table.add_row(method, lines[0], source)
+        console.print(table)
+        return
+    if name not in METHODS:
+        raise UserError(f"no method {name!r}; there are {', '.join(METHODS)}")
+    function = METHODS[name]
+    console.print(f"{name}{inspect.signature(function)}", highlight=False, markup=False)
+    console.print(f"\n{inspect.cleandoc(function.__doc__ or '')}", highlight=False, markup=False)
+
+
+def _table(title: str, **settings: Any) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE, pad_edge=False, **settings)
+
+
+def interval(figure: Mapping[str, Any]) -> str:
+    """score [low, high].
+
+    >>> interval({"score": .5, "confidence_interval": (.25, .75)})
+    '0.500 [0.250, 0.750]'
+    """
+    low, high = figure["confidence_interval"]
+    return f"{figure['score']:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def minutes(seconds: float) -> str:
+    """A duration for people.
+
+    >>> minutes(42), minutes(125), minutes(7300)
+    ('42 s', '2 min 5 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"

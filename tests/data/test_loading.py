@@ -1,0 +1,240 @@
+"""Sources → data sets: every row checked, every choice told, nothing guessed silently."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+
+from sstext.data.loading import (
+    class_names,
+    find_column,
+    fingerprint,
+    load_audit,
+    load_labeled,
+    load_unlabeled,
+    source_kind,
+)
+from sstext.errors import UserError
+
+SAMPLE = Path(__file__).parents[2] / "data" / "support_tickets"
+
+
+def write(path: Path, content: str) -> Path:
+    path.write_text(content, encoding="utf-8", newline="")
+    return path
+
+
+@pytest.fixture
+def labeled(tmp_path) -> Path:
+    return write(tmp_path / "labeled.csv", "text,label\nhello,10\n  ,9\nbye, 9 \nagain,10\n")
+
+
+def test_labeled_rows_keep_text_and_get_numeric_class_order(labeled):
+    """Guards "9" < "10", labels with stray blanks, and that rows without text are counted."""
+    read = load_labeled(labeled)
+    assert read.classes == ["9", "10"]
+    assert read.texts["text"][:] == ["hello", "bye", "again"]
+    assert read.texts["label"][:] == [1, 0, 1]
+    assert read.texts.features["label"].names == ["9", "10"]
+    assert read.texts.features["text"].dtype == "string"
+    assert read.notes == [
+        f"labeled: 3 texts from {labeled}, text column 'text', label column 'label'",
+        "labeled: skipped 1 row without text",
+        "labeled: only a single row of '9'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("text,label\na,x\nb,\nc,y\n", r"l.csv: line 3: expected a label, found none"),
+        ("text,label\na,x\nb,x\n", r"expected at least two classes, found only 'x'"),
+        ("text,label\n,x\n,y\n", r"found only empty ones"),
+        ("text,stars\na,1\nb,2\n", r"no column is named like a label .*'text', 'stars'.*--label-column"),
+        ("body,content,label\na,b,x\n", r"'body', 'content' may all hold the text; choose one with --text-column"),
+    ],
+)
+def test_labeled_mistakes_are_named(tmp_path, content, message):
+    with pytest.raises(UserError, match=message):
+        load_labeled(write(tmp_path / "l.csv", content))
+
+
+def test_several_labels_and_odd_texts_are_refused_with_their_line(tmp_path):
+    rows = '{"text": "a", "label": "x"}\n{"text": "b", "label": ["x", "y"]}\n'
+    with pytest.raises(UserError, match=r"l.jsonl: line 2: expected one label per row"):
+        load_labeled(write(tmp_path / "l.jsonl", rows))
+    with pytest.raises(UserError, match=r"l.jsonl: line 1: expected a text, found dict"):
+        load_labeled(write(tmp_path / "l.jsonl", '{"text": {"0": "a"}, "label": "x"}\n'))
+
+
+def test_held_out_rows_use_the_training_classes(labeled):
+    """Guards class ids: the same label must have the same id in training and test rows."""
+    read = load_labeled(labeled, what="test", classes=["10", "8", "9"])
+    assert read.classes == ["10", "8", "9"]
+    assert read.texts["label"][:] == [0, 2, 0]
+    assert "test: no row of '8'" in read.notes
+    with pytest.raises(UserError, match=r"labeled.csv: line 2: unknown label '10'; the classes are '8', '9'"):
+        load_labeled(labeled, what="test", classes=["8", "9"])
+
+
+def test_find_column_prefers_names_and_never_guesses_between_two():
+    assert find_column(["id", "BODY"], "text", None, "f") == "BODY"
+    assert find_column(["message", "Text"], "text", None, "f") == "Text"
+    assert find_column(["Text", "text"], "text", None, "f") == "text"
+    assert find_column(["label_text", "label"], "label", None, "f") == "label"
+    assert find_column(["anything"], "text", None, "f") == "anything"
+    assert find_column(["text", "mine"], "text", "mine", "f") == "mine"
+    with pytest.raises(UserError, match=r"f: no column 'lable'; found 'text', 'label'; did you mean 'label'\?"):
+        find_column(["text", "label"], "label", "lable", "f")
+    with pytest.raises(UserError, match="'Text', 'TEXT' may all hold"):
+        find_column(["Text", "TEXT"], "text", None, "f")
+    with pytest.raises(UserError, match="--label-column"):
+        find_column(["anything"], "label", None, "f")
+
+
+def test_one_column_cannot_be_both(labeled):
+    with pytest.raises(UserError, match="both the text and the label"):
+        load_labeled(labeled, text_column="label")
+
+
+def test_class_names_are_stable():
+    """Guards the class order against the order of the rows."""
+    assert class_names(["b", "a", "b"]) == class_names(["a", "b"]) == ["a", "b"]
+    assert class_names(["10", "-1", "9"]) == ["-1", "9", "10"]
+    assert class_names(["10", "9", "x"]) == ["10", "9", "x"]
+    assert class_names([True, False]) == ["False", "True"]
+
+
+def test_class_label_features_keep_names_and_order(tmp_path):
+    """Guards Hub data sets: their ids must mean what their card says; −1 stands for no label."""
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["world", "art", "sports"])}
+    )
+    data = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [2, 0]}, features=features)
+    read = load_labeled(data)
+    assert read.classes == ["world", "art", "sports"]
+    assert read.texts["label"][:] == [2, 0]
+    assert "labeled: no row of 'art'" in read.notes
+
+    data.save_to_disk(tmp_path / "saved")
+    assert source_kind(tmp_path / "saved") == "saved"
+    assert load_labeled(tmp_path / "saved").texts[:] == read.texts[:]
+    hidden = datasets.Dataset.from_dict({"text": ["a"], "label": [-1]}, features=features)
+    with pytest.raises(UserError, match=r"row 1: expected a label"):
+        load_labeled(hidden)
+
+
+def test_splits_of_a_saved_data_set_are_named_after_a_colon(tmp_path):
+    parts = {
+        name: datasets.Dataset.from_dict({"text": [f"{name} a", "b"], "label": ["x", "y"]}) for name in ("train", "dev")
+    }
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "saved")
+    assert load_labeled(tmp_path / "saved").texts["text"][0] == "train a"
+    assert load_labeled(f"{tmp_path}/saved:dev").texts["text"][0] == "dev a"
+    with pytest.raises(UserError, match=r"no split 'test'; found 'train', 'dev'"):
+        load_labeled(tmp_path / "saved", split="test")
+
+
+def test_source_kinds(tmp_path, labeled):
+    """Guards a mistyped file from being sought on the Hub, and a folder from being merged file by file."""
+    assert source_kind(labeled) == source_kind(str(labeled)) == "file"
+    assert [source_kind(name) for name in ("imdb", "user/set", "imdb:train[:10%]")] == ["hub"] * 3
+    assert source_kind(datasets.Dataset.from_dict({"text": ["a"]})) == "dataset"
+    for missing in ("gone.csv", "./gone", "a/b/c", "user/gone.parquet", tmp_path / "gone"):
+        with pytest.raises(UserError, match="no such file"):
+            source_kind(missing)
+    with pytest.raises(UserError, match="plain folder"):
+        source_kind(tmp_path)
+
+
+def test_a_hub_failure_says_what_to_do():
+    with pytest.raises(UserError, match=r"nobody/no-such-set \(split test\): .*download it, or give a file"):
+        load_labeled("nobody/no-such-set:test")
+
+
+def test_unlabeled_rows_remember_their_place(tmp_path):
+    """Guards the audit and review: positions count every row of the file, those without text too."""
+    source = write(tmp_path / "u.jsonl", '{"text": "a", "label": "x"}\n{"text": " "}\n{"label": "y"}\n{"text": "b"}\n')
+    ticks: list[int] = []
+    read = load_unlabeled(source, arrow_file=tmp_path / "run" / "u.arrow", tick=ticks.append)
+    assert read.texts[:] == {"text": ["a", "b"], "row": [0, 3]}
+    assert (read.total, sum(ticks)) == (4, 4)
+    assert read.texts.features["row"].dtype == "int64"
+    assert "unlabeled: skipped 2 rows without text" in read.notes
+    assert "unlabeled: column 'label' is not read" in read.notes
+    assert read.texts.cache_files == [{"filename": str(tmp_path / "run" / "u.arrow")}]
+
+
+def test_positions_go_on_across_batches(tmp_path):
+    """Guards the batch boundary: 2,500 rows are three batches."""
+    source = write(tmp_path / "u.txt", "".join("\n" if i % 7 == 0 else f"text {i}\n" for i in range(2500)))
+    read = load_unlabeled(source, arrow_file=tmp_path / "u.arrow")
+    assert all(row["text"] == f"text {row['row']}" for row in read.texts)
+    assert read.texts["row"][:] == [i for i in range(2500) if i % 7]
+
+
+def test_plain_lines_need_no_column_name(tmp_path):
+    """Guards a run whose --text-column names the labeled file's column while the corpus is a txt file."""
+    source = write(tmp_path / "u.txt", "a\n")
+    assert load_unlabeled(source, arrow_file=tmp_path / "u.arrow", text_column="body").texts["text"][:] == ["a"]
+
+
+def test_a_corpus_that_breaks_off_leaves_no_arrow_file(tmp_path):
+    """Guards a continued run from taking half a corpus for the whole."""
+    source = write(tmp_path / "u.jsonl", '{"text": "a"}\n' * 1500 + "broken\n")
+    with pytest.raises(UserError, match=r"u.jsonl: line 1501"):
+        load_unlabeled(source, arrow_file=tmp_path / "u.arrow")
+    with pytest.raises(UserError, match="found only empty ones"):
+        load_unlabeled(write(tmp_path / "u.txt", "\n \n"), arrow_file=tmp_path / "u.arrow")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["u.jsonl", "u.txt"]
+
+
+def test_audit_labels_follow_the_rows(tmp_path):
+    source = write(tmp_path / "answers.csv", "answer\nx\nunheard of\ny\nx\n")
+    found = load_audit(source, classes=["x", "y"], rows=np.array([3, 0, 2]), total=4)
+    assert found.tolist() == [0, 0, 1]
+    with pytest.raises(UserError, match=r"answers.csv: line 3: unknown label 'unheard of'"):
+        load_audit(source, classes=["x", "y"], rows=np.array([0, 1]), total=4)
+    for total in (3, 5):
+        with pytest.raises(UserError, match=rf"expected {total} rows.*found 4"):
+            load_audit(source, classes=["x", "y"], rows=np.array([0]), total=total)
+
+
+def test_the_sample_loads_with_its_answers(tmp_path):
+    """Guards the first command that a person types."""
+    train = load_labeled(SAMPLE / "labeled.csv")
+    test = load_labeled(SAMPLE / "test.csv", what="test", classes=train.classes)
+    corpus = load_unlabeled(SAMPLE / "unlabeled.jsonl", arrow_file=tmp_path / "u.arrow")
+    rows = np.asarray(corpus.texts["row"][:])
+    answers = load_audit(SAMPLE / "unlabeled_answers.csv", classes=train.classes, rows=rows, total=corpus.total)
+    assert (len(train.classes), len(train.texts), len(test.texts), len(answers)) == (8, 64, 400, 1136)
+    assert set(answers.tolist()) == set(range(8))
+
+
+def test_fingerprints_follow_the_content(tmp_path, monkeypatch):
+    """Guards a run folder from being continued on other data; a copy of the same data is welcome."""
+    a, b = write(tmp_path / "a.csv", "text\nhello\n"), write(tmp_path / "b.csv", "text\nhello\n")
+    assert fingerprint(a) == fingerprint(str(b))
+    write(b, "text\nhellO\n")
+    assert fingerprint(a) != fingerprint(b)
+    assert fingerprint("user/set:test") == "hub:user/set:test"
+    one, two = (datasets.Dataset.from_dict({"text": [text]}) for text in "ab")
+    assert fingerprint(one) == fingerprint(one) != fingerprint(two)
+
+    monkeypatch.setattr("sstext.data.sources._WHOLE", 20)
+    monkeypatch.setattr("sstext.data.sources._END", 4)
+    large = write(tmp_path / "large.txt", "head" + "x" * 40 + "tail")
+    whole = fingerprint(large)
+    for changed in ("hEad" + "x" * 40 + "tail", "head" + "x" * 40 + "taiL", "head" + "x" * 41 + "tail"):
+        assert fingerprint(write(large, changed)) != whole
+    assert fingerprint(write(large, "head" + "y" * 40 + "tail")) == whole
+
+
+def test_importing_is_quick():
+    """Guards the start of `sstext predict` and `check`: torch and datasets load only when they are needed."""
+    code = "import sys, sstext.data.loading; print({'torch', 'transformers', 'datasets'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

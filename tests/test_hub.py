@@ -1,0 +1,141 @@
+"""The model card: the Hub can read it, people can use it, and it gives nothing away."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+
+from sstext.hub import hub_name, model_card
+
+SECRET = "my parcel is still not here"
+
+
+def card(**changes: Any) -> str:
+    arguments: dict[str, Any] = {
+        "classes": ["delivery", "refund"],
+        "encoder": "microsoft/deberta-v3-small",
+        "max_length": 96,
+        "rows": {"labeled": 64, "unlabeled": 1136},
+        "rounds": [
+            {"index": 0, "admitted": 0, "coverage": 0.0},
+            {"index": 1, "admitted": 341, "coverage": 0.3, "examples": [SECRET], "folder": "/home/ada/out/round_1"},
+        ],
+        "results": {
+            "test": {"accuracy": {"score": 0.6512, "confidence_interval": (0.61, 0.69)}},
+            "supervised": {"accuracy": {"score": 0.5, "confidence_interval": None}, "macro_f1": {"score": 0.25}},
+        },
+        "chosen": "round 1, the best on the development rows",
+    }
+    return model_card(**{**arguments, **changes})
+
+
+def section(text: str, title: str) -> str:
+    return text.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def test_the_hub_reads_the_front_matter():
+    """Guards the file that the Hub parses: a card without it has no widget, no filters and no base model."""
+    data = ModelCard(card(license="apache-2.0")).data
+    assert data.library_name == "transformers"
+    assert data.pipeline_tag == "text-classification"
+    assert data.tags == ["sstext", "semi-supervised", "self-training"]
+    assert data.base_model == "microsoft/deberta-v3-small"
+    assert data.license == "apache-2.0"
+
+
+def test_no_license_is_stated_for_the_user():
+    """Guards against a license that nobody chose."""
+    assert "license" not in ModelCard(card()).data.to_dict()
+
+
+def test_the_plain_pipeline_comes_first_and_truncates():
+    """Guards the first thing people copy: without truncation a long text raises in `pipeline`."""
+    usage = section(card(), "How to use")
+    assert 'classify("a text", truncation=True, max_length=96)' in usage
+    assert (
+        usage.index('pipeline("text-classification"')
+        < usage.index("sstext predict")
+        < usage.index("Classifier.from_pretrained")
+    )
+
+
+@pytest.mark.parametrize(
+    "encoder", ["/home/ada/encoders/bert", "./bert", "../bert", "~/bert", r"C:\models\bert", "a/b/c"]
+)
+def test_a_path_is_never_named(encoder: str):
+    """Guards against a card that tells the names of a machine's folders (and a base model that does not exist)."""
+    text = card(encoder=encoder)
+    assert "base_model" not in ModelCard(text).data.to_dict()
+    assert "bert" not in text
+    assert encoder not in text
+    assert "a local encoder" in text
+
+
+def test_a_folder_that_looks_like_a_hub_name_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Guards against `models/bert` beside the user's files taken for a model of the Hub user `models`."""
+    assert hub_name("models/bert") == "models/bert"
+    (tmp_path / "models" / "bert").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert hub_name("models/bert") is None
+
+
+def test_demo_is_named_by_what_it_is():
+    """Guards against a base model "demo", which is somebody else's on the Hub."""
+    assert ModelCard(card(encoder="demo")).data.base_model == "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def test_texts_and_folders_in_the_records_stay_out():
+    """Guards privacy: a record may hold more than a card may say."""
+    text = card()
+    assert SECRET not in text
+    assert "/home" not in text
+    assert str(Path.cwd()) not in text
+
+
+def test_rows_and_rounds_are_counted():
+    training = section(card(), "Training")
+    assert "Rows: 64 labeled, 1,136 unlabeled." in training
+    assert "| 0 | 0 | 0.0% |\n| 1 | 341 | 30.0% |" in training
+
+
+def test_results_show_intervals_where_there_are_some_and_gaps_where_not():
+    """Guards against columns that slip: not everything measured has every metric."""
+    table = section(card(), "Results").strip().split("\n\n")[0].splitlines()
+    assert table == [
+        "|  | accuracy | macro_f1 |",
+        "| --- | --- | --- |",
+        "| test | 0.651 (0.610 to 0.690) | – |",
+        "| supervised | 0.500 | 0.250 |",
+    ]
+
+
+@pytest.mark.parametrize("results", [None, {}])
+def test_nothing_measured_is_said(results: dict | None):
+    """Guards against an empty table, which reads like a mistake."""
+    assert "Nothing was measured" in section(card(results=results), "Results")
+
+
+def test_what_was_chosen_and_every_class_are_named():
+    text = card(classes=["delivery", "refund|return", "two\nlines"])
+    assert "Chosen: round 1, the best on the development rows." in text
+    assert section(text, "Classes").strip() == "`delivery`, `refund|return`, `two lines`"
+
+
+def test_bars_in_names_do_not_open_columns():
+    """Guards the tables: every line keeps the same number of columns."""
+    results = {"test | part 2": {"f1|macro": {"score": 0.5}}}
+    assert r"| test \| part 2 | 0.500 |" in section(card(results=results), "Results")
+
+
+def test_writing_a_card_needs_no_torch():
+    """Guards the torch-free start of the command line, and the layer: a card is words and numbers."""
+    program = (
+        "import sys; from sstext.hub import model_card; "
+        "model_card(classes=['a'], encoder='demo', max_length=8, rows={}, rounds=[], results=None, chosen='round 0'); "
+        "print('torch' in sys.modules, 'transformers' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
