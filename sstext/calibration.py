@@ -19,8 +19,8 @@ def fit_temperature(logits: Tensor | ArrayLike, labels: Tensor | ArrayLike) -> f
 
     T = argmin_T −Σ_i log softmax(z_i / T)[y_i], within [0.05, 20]. The loss is convex in 1/T; the root of its slope,
     Σ_i (E[z_i] − z_i[y_i]) with the expectation over softmax(z_i / T), is found by bisection. Where every row is right,
-    sharper is always better: the lower bound; where the labels contradict the logits, the upper one; where all logits of
-    each row are equal, no temperature matters: 1.
+    sharper is always better: the lower bound; where the labels contradict the logits, the upper one; where the logits of
+    each row are all equal, no temperature matters: 1.
 
     Args:
         logits: (N, C) z, of rows that the model was not trained on.
@@ -89,8 +89,8 @@ def fold_temperature(model: nn.Module, temperature: float, probe: Mapping[str, A
     if not folded:
         raise UserError(
             f"{type(model).__name__}: expected layer {name!r} to make the logits, in float32; found that dividing its "
-            f"weight and bias by {temperature:g} does not divide them. The model is unchanged: use one whose last linear "
-            "layer makes the logits, or leave the temperature at 1"
+            f"weight and bias by {temperature:g} does not divide them. The model is unchanged: use one whose last "
+            "linear layer makes the logits, or leave the temperature at 1"
         )
 
 
@@ -130,8 +130,7 @@ def align(probabilities: ArrayLike, prior: ArrayLike, *, iterations: int = 100) 
 
 def _checked_logits(logits: Tensor | ArrayLike, labels: Tensor | ArrayLike) -> tuple[Tensor, Tensor]:
     """Logits (N, C) in float64 and labels (N,), on the CPU, checked."""
-    z = torch.as_tensor(logits, dtype=torch.float64, device="cpu").detach()
-    y = torch.as_tensor(labels, dtype=torch.int64, device="cpu")
+    z, y = _on_cpu(logits, torch.float64), _on_cpu(labels, torch.int64)
     if z.ndim != 2 or y.shape != z.shape[:1] or not z.numel():
         raise UserError(
             "expected logits (N, C) and labels (N,) of at least one row, "
@@ -145,6 +144,12 @@ def _checked_logits(logits: Tensor | ArrayLike, labels: Tensor | ArrayLike) -> t
             f"found logits {z[row].tolist()} and label {int(y[row])} in row {row}"
         )
     return z, y
+
+
+def _on_cpu(values: Tensor | ArrayLike, dtype: torch.dtype) -> Tensor:
+    if isinstance(values, Tensor):
+        return values.detach().to("cpu", dtype)
+    return torch.tensor(np.asarray(values), dtype=dtype)  # a copy: torch warns of arrays that it may not write to
 
 
 def _checked_shares(probabilities: ArrayLike, prior: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -150,8 +150,9 @@ class RunConfig(RunOptions, SelfTrainingOptions, SemiSupervisedOptions, Training
                 raise UserError(f"{name}: expected a share between 0 and 1, found {value}")
         if not self.keep or any(not 0 < share <= 1 for share in self.keep):
             raise UserError(f"keep: expected shares above 0 and up to 1, one per round, found {self.keep}")
-        least = {"rounds": 0, "freeze_layers": 0, "seed": 0, "batch_size": 1, "round_batch_size": 1, "save_steps": 1, "patience": 1,
-                 "steps": 1, "round_steps": 1, "eval_steps": 1, "max_length": 4}  # fmt: skip
+        least = {"rounds": 0, "freeze_layers": 0, "seed": 0, "max_length": 4} | dict.fromkeys(
+            ("batch_size", "round_batch_size", "save_steps", "patience", "steps", "round_steps", "eval_steps"), 1
+        )
         for name, bound in least.items():
             value = getattr(self, name)
             if value is not None and value < bound:

@@ -142,25 +142,30 @@ def expected_calibration_error(probabilities: ArrayLike, references: ArrayLike, 
     order = confidence.argsort()
     confidence, gap = confidence[order], (confidence - correct)[order]
     weights = np.ones(len(references)) if weights is None else weights
-    samples = weights.reshape(-1, weights.shape[-1])[:, order]  # (R, N)
+    samples = np.atleast_2d(weights)[:, order]  # (R, N)
     total = samples.sum(1, keepdims=True)
     first = confidence.searchsorted(confidence)  # of the rows with this confidence
     rows_below = (samples.cumsum(1) - samples)[:, first]
     # A row of weight 0 at the end has all rows below it: the minimum keeps it out of the next sample.
     bin_of = np.minimum(BINS * rows_below // total, BINS - 1).astype(np.int64) + BINS * np.arange(len(samples))[:, None]
     bin_gap = np.bincount(bin_of.ravel(), (samples * gap).ravel(), minlength=BINS * len(samples))
-    error = np.abs(bin_gap).reshape(-1, BINS).sum(1) / total[:, 0]
-    return error.reshape(weights.shape[:-1])
+    return (np.abs(bin_gap).reshape(-1, BINS).sum(1) / total[:, 0]).reshape(weights.shape[:-1])
 
 
-#: What `bootstrap` knows by name: functions of probabilities (N, C), references (N,) and weights (..., N).
-METRICS: dict[str, Callable[[ArrayLike, ArrayLike, Weights], Floats]] = {
-    "accuracy": lambda *arguments: count_classes(*arguments).accuracy,
-    "macro_f1": lambda *arguments: count_classes(*arguments).macro_f1,
+#: What `bootstrap` knows.
+METRICS = ("accuracy", "macro_f1", "expected_calibration_error", "nll", "brier")
+PROBABILITY_METRICS: dict[str, Callable[[ArrayLike, ArrayLike, Weights], Floats]] = {
     "expected_calibration_error": expected_calibration_error,
     "nll": negative_log_likelihood,
     "brier": brier_score,
 }
+
+
+def measure(name: str, predictions: ArrayLike, references: ArrayLike, weights: Weights = None) -> Floats:
+    """One metric by name: a key of `PROBABILITY_METRICS`, or a property of `ClassCounts`."""
+    if name in PROBABILITY_METRICS:
+        return PROBABILITY_METRICS[name](predictions, references, weights)
+    return getattr(count_classes(predictions, references, weights), name)
 
 
 def bootstrap(
@@ -195,18 +200,18 @@ def bootstrap(
     """
     unknown = [name for name in metrics if name not in METRICS]
     if unknown:
-        raise UserError(f"metrics: expected names among {listed(list(METRICS))}, found {listed(unknown)}")
+        raise UserError(f"metrics: expected names among {listed(METRICS)}, found {listed(unknown)}")
     if resamples < 2 or not 0 < confidence_level < 1:
         found = f"{resamples} and {confidence_level}"
         raise UserError(f"expected at least 2 resamples and a confidence level between 0 and 1, found {found}")
     probabilities, references = _checked(probabilities, references, dimensions=(2,))
     chunks = [
-        {name: METRICS[name](probabilities, references, weights) for name in metrics}
+        {name: measure(name, probabilities, references, weights) for name in metrics}
         for weights in _resampled_weights(len(references), resamples, seed)
     ]
     results = {}
     for name in metrics:
-        score = float(METRICS[name](probabilities, references, None))
+        score = float(measure(name, probabilities, references))
         values = np.concatenate([chunk[name] for chunk in chunks])
         low, high = np.quantile(values, [(1 - confidence_level) / 2, (1 + confidence_level) / 2])
         if name == "expected_calibration_error":  # repeated rows overstate it, as fewer rows would
@@ -224,8 +229,8 @@ def evaluate_predictions(
 
     Returns:
         "rows"; "metrics", all of `METRICS` as `bootstrap` gives them; "micro_f1", "weighted_f1" and
-        "matthews_correlation"; "per_class", name → {"precision", "recall", "f1", "support"}; "confusion_matrix", C lists
-        of C counts: a row per reference class, a column per predicted class.
+        "matthews_correlation"; "per_class", name → {"precision", "recall", "f1", "support"}; "confusion_matrix",
+        C lists of C counts: a row per reference class, a column per predicted class.
 
     Raises:
         UserError: class names, probabilities and references that do not fit.
@@ -241,7 +246,7 @@ def evaluate_predictions(
     columns["support"] = confusion.sum(1).tolist()
     return {
         "rows": len(references),
-        "metrics": bootstrap(list(METRICS), probabilities, references, resamples=resamples, seed=seed),
+        "metrics": bootstrap(METRICS, probabilities, references, resamples=resamples, seed=seed),
         **{name: float(getattr(counts, name)) for name in ("micro_f1", "weighted_f1", "matthews_correlation")},
         "per_class": {
             class_name: {column: values[index] for column, values in columns.items()}
@@ -251,67 +256,57 @@ def evaluate_predictions(
     }
 
 
-class _LabelMetric(evaluate.Metric):
-    """Predictions are classes (N,) or probabilities (N, C), so that `evaluate.combine` can mix all metrics here."""
+class _Metric(evaluate.Metric):
+    """Predictions are probabilities (N, C) or, where these are not needed, classes (N,): `evaluate.combine` mixes all."""
 
-    kinds: tuple[Any, ...] = (Value("int64"), List(Value("float64")))
-    scores: tuple[str, ...]  #: properties of `ClassCounts`
+    scores: tuple[str, ...]  #: names for `measure`
 
     def _info(self) -> evaluate.MetricInfo:
-        features = [Features(predictions=kind, references=Value("int64")) for kind in self.kinds]
+        kinds = (Value("int64"), List(Value("float64")))
+        features = [Features(predictions=kind, references=Value("int64")) for kind in kinds]
         return evaluate.MetricInfo(description=type(self).__doc__ or "", citation="", features=features)
 
     def _compute(self, predictions: ArrayLike, references: ArrayLike) -> dict[str, Any]:
-        counts = count_classes(predictions, references)
-        return {name: getattr(counts, name).tolist() for name in self.scores}
+        return {name: measure(name, predictions, references).tolist() for name in self.scores}
 
 
-class _ProbabilityMetric(_LabelMetric):
-    """Predictions are probabilities (N, C); scores are names of `METRICS`."""
-
-    kinds = (List(Value("float64")),)
-
-    def _compute(self, predictions: ArrayLike, references: ArrayLike) -> dict[str, Any]:
-        return {name: METRICS[name](predictions, references, None).tolist() for name in self.scores}
-
-
-class Accuracy(_LabelMetric):
+class Accuracy(_Metric):
     """Share of rows whose predicted class is the reference."""
 
     scores = ("accuracy",)
 
 
-class F1(_LabelMetric):
+class F1(_Metric):
     """Harmonic mean of precision and recall, averaged over classes in three ways."""
 
     scores = ("macro_f1", "micro_f1", "weighted_f1")
 
 
-class PrecisionRecall(_LabelMetric):
+class PrecisionRecall(_Metric):
     """Precision and recall of each class: two lists, from class 0 on."""
 
     scores = ("precision", "recall")
 
 
-class MatthewsCorrelation(_LabelMetric):
+class MatthewsCorrelation(_Metric):
     """Correlation of predicted and actual class."""
 
     scores = ("matthews_correlation",)
 
 
-class NegativeLogLikelihood(_ProbabilityMetric):
+class NegativeLogLikelihood(_Metric):
     """Mean −log p(reference), in nats."""
 
     scores = ("nll",)
 
 
-class BrierScore(_ProbabilityMetric):
+class BrierScore(_Metric):
     """Mean squared distance of the probabilities to the one-hot reference."""
 
     scores = ("brier",)
 
 
-class ExpectedCalibrationError(_ProbabilityMetric):
+class ExpectedCalibrationError(_Metric):
     """Gap between confidence and accuracy over 15 bins of equal mass."""
 
     scores = ("expected_calibration_error",)

@@ -75,9 +75,13 @@ class SemiSupervisedTrainer(Trainer):
         UserError: a method that needs unlabeled rows has none, a multi-label model, wrong columns or arguments.
     """
 
-    loss_is_scaled_for_ga = (
-        False  # models that take **kwargs would make Trainer skip the division by accumulation steps
-    )
+    args: SemiSupervisedTrainingArguments
+    model: Any
+    processing_class: Any
+    train_dataset: Any
+    objective: Objective
+    # Models that take **kwargs would make Trainer skip the division by the accumulation steps.
+    loss_is_scaled_for_ga: bool | None = False
 
     def __init__(
         self,
@@ -189,7 +193,9 @@ class SemiSupervisedTrainer(Trainer):
             ratio=args.unlabeled_batch_ratio,
             strong=edits if self.objective.view.strong else None,
         )
-        return self._get_dataloader(planned, "Training", self._train_batch_size, SequentialSampler, is_training=True)
+        return self._get_dataloader(
+            planned, "Training", self._train_batch_size, lambda rows: SequentialSampler(rows), is_training=True
+        )
 
     def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
         if self.paired and description == "Training":
