@@ -167,6 +167,8 @@ class Chain:
             "logging_steps": 10,
             "save_total_limit": 1,
             "report_to": "none",
+            "log_level": "error",
+            "log_level_replica": "error",
             "restore_callback_states_from_checkpoint": True,
             "ddp_find_unused_parameters": False,
             "method": config.method,

@@ -93,23 +93,22 @@ def count_classes(predictions: ArrayLike, references: ArrayLike, weights: Weight
     Raises:
         UserError: predictions and references that do not fit.
     """
-    found, references = _checked(predictions, references)
+    found, references, weights = _checked(predictions, references, weights)
     labels = found.argmax(1) if found.ndim == 2 else found
     classes = np.arange(found.shape[1] if found.ndim == 2 else max(labels.max(), references.max()) + 1)
     predicted, actual = labels[:, None] == classes, references[:, None] == classes  # (N, C)
-    hits, predicted, actual = (_total(rows, weights) for rows in (predicted & actual, predicted, actual))
-    return ClassCounts(hits, predicted, actual)
+    return ClassCounts(*(weights @ rows.astype(np.float64) for rows in (predicted & actual, predicted, actual)))
 
 
 def negative_log_likelihood(probabilities: ArrayLike, references: ArrayLike, weights: Weights = None) -> Floats:
     """Mean −log p(reference) in nats, (...); p is cut at 2⁻⁵², so that one certain error stays finite.
 
-    >>> float(negative_log_likelihood([[.5, .5]], [0])) == np.log(2)
-    True
+    >>> round(float(negative_log_likelihood([[.5, .5]], [0])), 6)
+    0.693147
     """
-    probabilities, references = _checked(probabilities, references, dimensions=(2,))
+    probabilities, references, weights = _checked(probabilities, references, weights, dimensions=(2,))
     likelihood = probabilities[np.arange(len(references)), references]
-    return _mean(-np.log(likelihood.clip(np.finfo(float).eps, 1)), weights)
+    return weights @ -np.log(likelihood.clip(np.finfo(float).eps, 1)) / weights.sum(-1)
 
 
 def brier_score(probabilities: ArrayLike, references: ArrayLike, weights: Weights = None) -> Floats:
@@ -120,9 +119,9 @@ def brier_score(probabilities: ArrayLike, references: ArrayLike, weights: Weight
     >>> float(brier_score([[.75, .25]], [0]))
     0.125
     """
-    probabilities, references = _checked(probabilities, references, dimensions=(2,))
+    probabilities, references, weights = _checked(probabilities, references, weights, dimensions=(2,))
     one_hot = references[:, None] == np.arange(probabilities.shape[1])
-    return _mean(((probabilities - one_hot) ** 2).sum(1), weights)
+    return weights @ ((probabilities - one_hot) ** 2).sum(1) / weights.sum(-1)
 
 
 def expected_calibration_error(probabilities: ArrayLike, references: ArrayLike, weights: Weights = None) -> Floats:
@@ -137,11 +136,10 @@ def expected_calibration_error(probabilities: ArrayLike, references: ArrayLike, 
     >>> float(expected_calibration_error([[.75, .25]] * 4, [0, 0, 1, 1]))
     0.25
     """
-    probabilities, references = _checked(probabilities, references, dimensions=(2,))
+    probabilities, references, weights = _checked(probabilities, references, weights, dimensions=(2,))
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == references
     order = confidence.argsort()
     confidence, gap = confidence[order], (confidence - correct)[order]
-    weights = np.ones(len(references)) if weights is None else weights
     samples = np.atleast_2d(weights)[:, order]  # (R, N)
     total = samples.sum(1, keepdims=True)
     first = confidence.searchsorted(confidence)  # of the rows with this confidence
@@ -204,7 +202,7 @@ def bootstrap(
     if resamples < 2 or not 0 < confidence_level < 1:
         found = f"{resamples} and {confidence_level}"
         raise UserError(f"expected at least 2 resamples and a confidence level between 0 and 1, found {found}")
-    probabilities, references = _checked(probabilities, references, dimensions=(2,))
+    probabilities, references, _ = _checked(probabilities, references, dimensions=(2,))
     chunks = [
         {name: measure(name, probabilities, references, weights) for name in metrics}
         for weights in _resampled_weights(len(references), resamples, seed)
@@ -235,7 +233,7 @@ def evaluate_predictions(
     Raises:
         UserError: class names, probabilities and references that do not fit.
     """
-    probabilities, references = _checked(probabilities, references, dimensions=(2,))
+    probabilities, references, _ = _checked(probabilities, references, dimensions=(2,))
     num_classes = probabilities.shape[1]
     if len(class_names) != num_classes or len(set(class_names)) != num_classes:
         raise UserError(f"class_names: expected {num_classes} different names, found {listed(list(class_names))}")
@@ -248,10 +246,7 @@ def evaluate_predictions(
         "rows": len(references),
         "metrics": bootstrap(METRICS, probabilities, references, resamples=resamples, seed=seed),
         **{name: float(getattr(counts, name)) for name in ("micro_f1", "weighted_f1", "matthews_correlation")},
-        "per_class": {
-            class_name: {column: values[index] for column, values in columns.items()}
-            for index, class_name in enumerate(class_names)
-        },
+        "per_class": {name: {key: column[c] for key, column in columns.items()} for c, name in enumerate(class_names)},
         "confusion_matrix": confusion.tolist(),
     }
 
@@ -313,31 +308,32 @@ class ExpectedCalibrationError(_Metric):
 
 
 def _checked(
-    predictions: ArrayLike, references: ArrayLike, dimensions: tuple[int, ...] = (1, 2)
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Predictions, (N,) classes or (N, C) probabilities in float64, and references (N,); or what is wrong with them."""
+    predictions: ArrayLike, references: ArrayLike, weights: Weights = None, dimensions: tuple[int, ...] = (1, 2)
+) -> tuple[NDArray[Any], NDArray[Any], Floats]:
+    """Classes (N,) or float64 probabilities (N, C), references (N,) and weights; or what is wrong with them."""
     found, references = np.asarray(predictions), np.asarray(references)
     if found.ndim not in dimensions or references.shape != found.shape[:1] or not found.size:
         expected = "probabilities (N, C)" if dimensions == (2,) else "classes (N,) or probabilities (N, C)"
         raise UserError(f"expected {expected} and references (N,), found shapes {found.shape} and {references.shape}")
     if found.ndim == 1:
-        return _checked_classes(found, "predictions"), _checked_classes(references, "references")
-    found = found.astype(np.float64)
-    unsound = ~((found >= 0).all(1) & (np.abs(found.sum(1) - 1) <= 1e-3))  # NaN is unsound too
-    if unsound.any():
-        row = unsound.argmax()
-        sight = f"found {found[row].tolist()} in row {row}; logits need a softmax first"
-        raise UserError(f"probabilities: expected rows of shares that sum to 1, {sight}")
-    return found, _checked_classes(references, "references", found.shape[1])
+        _check_classes(found, "predictions", found.max() + 1)
+        _check_classes(references, "references", references.max() + 1)
+    else:
+        found = found.astype(np.float64)
+        unsound = ~((found >= 0).all(1) & (np.abs(found.sum(1) - 1) <= 1e-3))  # NaN is unsound too
+        if unsound.any():
+            row = unsound.argmax()
+            sight = f"found {found[row].tolist()} in row {row}; logits need a softmax first"
+            raise UserError(f"probabilities: expected rows of shares that sum to 1, {sight}")
+        _check_classes(references, "references", found.shape[1])
+    return found, references, np.ones(len(found)) if weights is None else weights
 
 
-def _checked_classes(classes: NDArray[Any], name: str, num_classes: int | None = None) -> NDArray[Any]:
-    """Integer classes of 0 or more, or what is wrong with them."""
-    outside = (classes < 0) if num_classes is None else (classes < 0) | (classes >= num_classes)
+def _check_classes(classes: NDArray[Any], name: str, num_classes: int) -> None:
+    outside = (classes < 0) | (classes >= num_classes)
     if outside.any() or not np.issubdtype(classes.dtype, np.integer):
-        row, last = outside.argmax(), "" if num_classes is None else f" {num_classes - 1}"
-        raise UserError(f"{name}: expected integer classes 0 …{last}, found {classes[row]} in row {row}")
-    return classes
+        row = outside.argmax()
+        raise UserError(f"{name}: expected integer classes 0 … {num_classes - 1}, found {classes[row]} in row {row}")
 
 
 def _resampled_weights(num_rows: int, resamples: int, seed: int) -> Iterator[Floats]:
@@ -347,15 +343,6 @@ def _resampled_weights(num_rows: int, resamples: int, seed: int) -> Iterator[Flo
         size = min(chunk, resamples - start)
         cells = rng.integers(num_rows, size=(size, num_rows)) + num_rows * np.arange(size)[:, None]
         yield np.bincount(cells.ravel(), minlength=cells.size).reshape(cells.shape).astype(np.float64)
-
-
-def _total(values: NDArray[Any], weights: Weights) -> Floats:
-    """Sum of values (N, ...) over rows that count `weights` (..., N) times."""
-    return (np.ones(len(values)) if weights is None else weights) @ values.astype(np.float64)
-
-
-def _mean(values: NDArray[Any], weights: Weights) -> Floats:
-    return _total(values, weights) / _total(np.ones(len(values)), weights)
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:

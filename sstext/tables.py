@@ -12,7 +12,7 @@ from sstext.errors import UserError, listed
 from sstext.objective.methods import METHODS
 from sstext.run import Plan
 
-SHOWN = {"accuracy": "accuracy", "macro_f1": "macro-F1", "expected_calibration_error": "calibration error"}
+SHOWN = {"accuracy": "accuracy %", "macro_f1": "macro-F1 %", "expected_calibration_error": "calibration error %"}
 
 
 def show_results(results: Mapping[str, Any], output: str) -> None:
@@ -84,9 +84,9 @@ def show_evaluation(results: Mapping[str, Any]) -> None:
     table.add_column("figure")
     table.add_column("value", justify="right")
     for name, figure in results["metrics"].items():
-        table.add_row(SHOWN.get(name, name), interval(figure))
+        table.add_row(SHOWN.get(name, name), interval(figure, 100 if name in SHOWN else 1))
     for name in ("micro_f1", "weighted_f1", "matthews_correlation"):
-        table.add_row(name, f"{results[name]:.3f}")
+        table.add_row(name.replace("_", " "), f"{results[name]:.3f}")
     console.print(table)
     classes = _table("Per class")
     classes.add_column("class")
@@ -122,14 +122,15 @@ def _table(title: str, **settings: Any) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE, pad_edge=False, **settings)
 
 
-def interval(figure: Mapping[str, Any]) -> str:
-    """score [low, high].
+def interval(figure: Mapping[str, Any], scale: float = 100.0) -> str:
+    """score [low, high], in percent unless scaled otherwise.
 
     >>> interval({"score": .5, "confidence_interval": (.25, .75)})
-    '0.500 [0.250, 0.750]'
+    '50.0 [25.0, 75.0]'
     """
     low, high = figure["confidence_interval"]
-    return f"{figure['score']:.3f} [{low:.3f}, {high:.3f}]"
+    digits = 1 if scale == 100 else 3
+    return f"{scale * figure['score']:.{digits}f} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
 
 
 def minutes(seconds: float) -> str:

@@ -182,6 +182,7 @@ class SemiSupervisedTrainer(Trainer):
         edits = None
         if pseudo_labeled is not None or self.objective.view.strong:
             edits = TokenEdits.for_tokenizer(self.processing_class, mask=args.token_mask, drop=args.token_drop)
+        in_order: Any = SequentialSampler
         planned = TrainingRows(
             self.train_dataset,
             length=math.ceil(rows / batch) * batch,
@@ -193,9 +194,7 @@ class SemiSupervisedTrainer(Trainer):
             ratio=args.unlabeled_batch_ratio,
             strong=edits if self.objective.view.strong else None,
         )
-        return self._get_dataloader(
-            planned, "Training", self._train_batch_size, lambda rows: SequentialSampler(rows), is_training=True
-        )
+        return self._get_dataloader(planned, "Training", self._train_batch_size, in_order, is_training=True)
 
     def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
         if self.paired and description == "Training":
