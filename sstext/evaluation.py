@@ -142,11 +142,11 @@ def expected_calibration_error(probabilities: ArrayLike, references: ArrayLike, 
     confidence, gap = confidence[order], (confidence - correct)[order]
     samples = np.atleast_2d(weights)[:, order]  # (R, N)
     total = samples.sum(1, keepdims=True)
-    first = confidence.searchsorted(confidence)  # of the rows with this confidence
-    rows_below = (samples.cumsum(1) - samples)[:, first]
+    rows_below = (samples.cumsum(1) - samples)[:, confidence.searchsorted(confidence)]
     # A row of weight 0 at the end has all rows below it: the minimum keeps it out of the next sample.
-    bin_of = np.minimum(BINS * rows_below // total, BINS - 1).astype(np.int64) + BINS * np.arange(len(samples))[:, None]
-    bin_gap = np.bincount(bin_of.ravel(), (samples * gap).ravel(), minlength=BINS * len(samples))
+    bin_of = np.minimum((BINS * rows_below / total).astype(np.int64), BINS - 1)
+    cells = bin_of + BINS * np.arange(len(samples))[:, None]
+    bin_gap = np.bincount(cells.ravel(), (samples * gap).ravel(), minlength=BINS * len(samples))
     return (np.abs(bin_gap).reshape(-1, BINS).sum(1) / total[:, 0]).reshape(weights.shape[:-1])
 
 
@@ -235,10 +235,9 @@ def evaluate_predictions(
     """
     probabilities, references, _ = _checked(probabilities, references, dimensions=(2,))
     num_classes = probabilities.shape[1]
-    if len(class_names) != num_classes or len(set(class_names)) != num_classes:
+    if not len(class_names) == len(set(class_names)) == num_classes:
         raise UserError(f"class_names: expected {num_classes} different names, found {listed(list(class_names))}")
-    counts = count_classes(probabilities, references)
-    confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
+    counts, confusion = count_classes(probabilities, references), np.zeros((num_classes, num_classes), dtype=np.int64)
     np.add.at(confusion, (references, probabilities.argmax(1)), 1)
     columns = {name: getattr(counts, name).tolist() for name in ("precision", "recall", "f1")}
     columns["support"] = confusion.sum(1).tolist()
@@ -322,9 +321,8 @@ def _checked(
         found = found.astype(np.float64)
         unsound = ~((found >= 0).all(1) & (np.abs(found.sum(1) - 1) <= 1e-3))  # NaN is unsound too
         if unsound.any():
-            row = unsound.argmax()
-            sight = f"found {found[row].tolist()} in row {row}; logits need a softmax first"
-            raise UserError(f"probabilities: expected rows of shares that sum to 1, {sight}")
+            sight = f"found {found[unsound.argmax()].tolist()} in row {unsound.argmax()}"
+            raise UserError(f"probabilities: expected rows that sum to 1, {sight}; logits need a softmax first")
         _check_classes(references, "references", found.shape[1])
     return found, references, np.ones(len(found)) if weights is None else weights
 
@@ -332,8 +330,8 @@ def _checked(
 def _check_classes(classes: NDArray[Any], name: str, num_classes: int) -> None:
     outside = (classes < 0) | (classes >= num_classes)
     if outside.any() or not np.issubdtype(classes.dtype, np.integer):
-        row = outside.argmax()
-        raise UserError(f"{name}: expected integer classes 0 … {num_classes - 1}, found {classes[row]} in row {row}")
+        found = f"found {classes[outside.argmax()]} in row {outside.argmax()}"
+        raise UserError(f"{name}: expected integer classes 0 … {num_classes - 1}, {found}")
 
 
 def _resampled_weights(num_rows: int, resamples: int, seed: int) -> Iterator[Floats]:

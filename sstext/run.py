@@ -1,6 +1,7 @@
 """One run: files in, run folder out. What `sstext train` does, and what Python calls to do the same."""
 
 import importlib.metadata
+import json
 import platform
 import tempfile
 import time
@@ -64,6 +65,9 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dic
     """
     began = time.monotonic()
     chain = open_chain(config, reporter, **data)
+    if chain.directory.results.exists():
+        reporter.note(f"{chain.directory.path}: this run is finished, here are its results")
+        return json.loads(chain.directory.results.read_text(encoding="utf-8"))
     rounds = []
     for record in run_rounds(chain):
         rounds.append(record)

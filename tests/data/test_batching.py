@@ -1,0 +1,305 @@
+"""Batching: every draw is a pure function of (seed, item), shares are exact, and views are padded as they must be."""
+
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sstext.data.batching import KeyedPermutation, PairedCollator, Relabeled, RowStream, TrainingRows, stack_labels
+
+CLS, SEP, PAD = 2, 3, 0
+
+
+def corpus(n: int, first: int, **more: Any) -> list[dict[str, Any]]:
+    """n tokenized texts of 1 … 4 ordinary tokens; the one at position i reads first + i."""
+    return [{"input_ids": [CLS, *[first + i] * (1 + i % 4), SEP], "labels": i % 2, **more} for i in range(n)]
+
+
+def noise(ids: Any, rng: np.random.Generator) -> list[int]:
+    """An edit that leaves one token in place and writes a random one: what it was given can be told from what it made."""
+    return [ids[0], int(rng.integers(10**6, 10**9))]
+
+
+def training_rows(**settings: Any) -> TrainingRows:
+    """Four gold rows (100 …), nine pseudo-labeled ones (200 …), seven unlabeled ones (300 …)."""
+    defaults: dict[str, Any] = {
+        "length": 24, "seed": 1, "pseudo_labeled": corpus(9, 200, weight=0.5), "gold_share": 0.25,
+        "unlabeled": corpus(7, 300), "ratio": 1.5,
+    }  # fmt: skip
+    return TrainingRows(corpus(4, 100), **(defaults | settings))
+
+
+def first_token(item: dict[str, Any]) -> int:
+    return item["inputs"]["input_ids"][1]
+
+
+def is_gold(item: dict[str, Any]) -> bool:
+    return first_token(item) < 200
+
+
+# Order
+
+
+@pytest.mark.parametrize("n", [*range(1, 71), 127, 128, 129, 255, 257, 1000, 4097])
+def test_permutation_is_a_bijection(n: int) -> None:
+    """Guards the cycle walk at every size around powers of two: a row drawn twice is a row that is never drawn."""
+    assert sorted(map(KeyedPermutation(n, 3, 1), range(n))) == list(range(n))
+
+
+def test_permutations_differ_by_every_part_of_the_key() -> None:
+    """Guards against passes, streams or seeds that share one order, and against keys that are summed."""
+    keys = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (-1, 0, 0), (2**64 + 5, 0, 0), (0,), (0, 0)]
+    orders = {tuple(map(KeyedPermutation(50, *key), range(50))) for key in keys}
+    assert len(orders) == len(keys)
+    assert tuple(range(50)) not in orders
+
+
+@pytest.mark.parametrize("n", [3, 5, 16, 60])
+def test_every_row_may_come_first(n: int) -> None:
+    """Over 200·n keys each row comes first 200 times, within five standard deviations: guards against a bias by position."""
+    counts = np.bincount([KeyedPermutation(n, key)(0) for key in range(200 * n)], minlength=n)
+    assert np.abs(counts - 200).max() < 5 * math.sqrt(200)
+
+
+def test_a_permutation_of_a_trillion_rows_costs_nothing() -> None:
+    """O(1): guards against an order that is stored. A thousand neighbors land apart and inside."""
+    n = 10**12
+    permutation = KeyedPermutation(n, 0)
+    images = [permutation(index) for index in (*range(500), *range(n - 500, n))]
+    assert len(set(images)) == 1000
+    assert 0 <= min(images) < n / 100 < 0.99 * n < max(images) < n
+
+
+def test_permutation_refuses_what_it_has_not() -> None:
+    """Guards against an index that wraps around into another row."""
+    for index in (-1, 5):
+        with pytest.raises(IndexError, match=f"expected an index below 5, found {index}"):
+            KeyedPermutation(5, 0)(index)
+    with pytest.raises(ValueError, match="expected at least one row to permute, found 0"):
+        KeyedPermutation(0)
+
+
+def test_every_pass_of_a_stream_visits_each_row_once_in_its_own_order() -> None:
+    """Guards against rows that are starved, and against the same order in every pass."""
+    stream = RowStream(13, seed=0, stream=2)
+    passes = [[stream(13 * number + i) for i in range(13)] for number in range(4)]
+    for number, visits in enumerate(passes):
+        assert sorted(row for row, _ in visits) == list(range(13))
+        assert {draw for _, draw in visits} == {number}
+    assert len({tuple(row for row, _ in visits) for visits in passes}) == 4
+
+
+# Items
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 1 / 3, 0.5, 0.7, 0.99, 1.0])
+def test_gold_share_holds_in_any_window(share: float) -> None:
+    """Of any k consecutive items ⌊k · share⌋ or one more are gold: guards against batches without a single gold row."""
+    items = training_rows(gold_share=share, length=120, unlabeled=None)
+    gold = np.array([is_gold(items[i]) for i in range(120)])
+    total = np.concatenate([[0], np.cumsum(gold)])
+    for k in (1, 2, 3, 7, 16, 64, 120):
+        assert set(total[k:] - total[:-k]) <= {math.floor(k * share), math.floor(k * share) + 1}
+
+
+def test_no_row_is_skipped_between_items() -> None:
+    """Gold and pseudo-labeled rows are each drawn in whole passes, interleaved: guards against an index counted twice."""
+    items = training_rows(length=48)
+    tokens = [first_token(items[i]) for i in range(48)]
+    gold, pseudo = [t for t in tokens if t < 200], [t for t in tokens if t >= 200]
+    assert [sorted(gold[i : i + 4]) for i in (0, 4, 8)] == [[100, 101, 102, 103]] * 3
+    assert [sorted(pseudo[i : i + 9]) for i in (0, 9, 18, 27)] == [list(range(200, 209))] * 4
+
+
+def test_items_carry_their_labels_and_weights() -> None:
+    """Guards against labels of another row; gold rows have no weight of their own and count in full."""
+    items = training_rows(unlabeled=None)
+    for item in (items[i] for i in range(24)):
+        assert item["labels"] == first_token(item) % 2
+        assert item["weight"] == (1.0 if is_gold(item) else 0.5)
+        assert set(item) == {"inputs", "labels", "weight"}
+
+
+def test_without_pseudo_labels_every_item_is_gold() -> None:
+    """Guards a gold share that was left in the arguments."""
+    items = training_rows(pseudo_labeled=None, gold_share=0.25)
+    assert all(is_gold(items[i]) for i in range(24))
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.5, 1.0, 1.5, 2.0])
+def test_unlabeled_rows_come_at_their_ratio_without_gap_or_overlap(ratio: float) -> None:
+    """⌊i · ratio⌋ … ⌊(i+1) · ratio⌋ − 1: guards against a ratio that is rounded, and rows that are skipped."""
+    items = training_rows(ratio=ratio, length=40)
+    stream = RowStream(7, seed=1, stream=2)
+    counts = [len(items[i]["unlabeled"]) for i in range(40)]
+    assert sum(counts) == math.floor(40 * ratio)
+    assert set(counts) <= {math.floor(ratio), math.ceil(ratio)}
+    ids = [view["id"] for i in range(40) for view in items[i]["unlabeled"]]
+    assert ids == [stream(index)[0] for index in range(len(ids))]
+
+
+def test_items_are_a_pure_function_of_seed_and_item() -> None:
+    """Resuming, workers and processes read items in any order: guards against an iterator's state."""
+    one, other = (training_rows(edit=noise, strong=noise) for _ in range(2))
+    backward = {i: other[i] for i in reversed(range(24))}
+    assert all(one[i] == backward[i] == one[i] for i in range(24))
+    reseeded = training_rows(edit=noise, strong=noise, seed=2)
+    assert not any(one[i] == reseeded[i] for i in range(24))
+
+
+def test_epochs_go_on_in_one_endless_plan() -> None:
+    """Item i of epoch e is item e · length + i: guards against epochs that repeat, and against rows lost between them."""
+    short, endless = training_rows(length=10, edit=noise), training_rows(length=100, edit=noise)
+    for epoch in (0, 3, 1):
+        short.set_epoch(epoch)
+        assert [short[i] for i in range(len(short))] == [endless[10 * epoch + i] for i in range(10)]
+
+
+def test_edits_are_drawn_anew_at_every_visit() -> None:
+    """Guards against one fixed augmentation per row: visits 0, 1, 2 of a row must differ."""
+    items = training_rows(edit=noise, strong=noise, length=60)
+    gold = [tuple(items[i]["inputs"]["input_ids"]) for i in range(60) if len(items[i]["inputs"]["input_ids"]) == 2]
+    assert len(set(gold)) == len(gold) == 60
+    views = [view for i in range(60) for view in items[i]["unlabeled"]]
+    strong = [tuple(view["strong"]["input_ids"]) for view in views]
+    assert len(set(strong)) == len(strong) == 90
+    assert len({view["id"] for view in views}) == 7
+
+
+def test_the_weak_view_is_never_edited() -> None:
+    """The teacher reads the text itself: guards against targets made from noise."""
+    items = training_rows(edit=noise, strong=noise)
+    rows = corpus(7, 300)
+    views = [view for i in range(24) for view in items[i]["unlabeled"]]
+    assert all(view["weak"] == {"input_ids": rows[view["id"]]["input_ids"]} for view in views)
+    assert all(view["strong"] != view["weak"] for view in views)
+
+
+def test_without_edits_nothing_is_edited() -> None:
+    """Guards against noise that nobody asked for; the strong view is then the weak one, padded once."""
+    items = training_rows()
+    texts = {row["input_ids"][1]: row["input_ids"] for row in corpus(4, 100) + corpus(9, 200)}
+    assert all(items[i]["inputs"]["input_ids"] == texts[first_token(items[i])] for i in range(24))
+    assert all(view["strong"] is view["weak"] for i in range(24) for view in items[i]["unlabeled"])
+
+
+def test_other_inputs_stay_as_long_as_the_edited_ids() -> None:
+    """token_type_ids of a text whose tokens were dropped: guards against columns of two lengths in one row."""
+    gold = corpus(4, 100, token_type_ids=[0] * 6, attention_mask=[1] * 6, text="never an input", truncated=False, row=7)
+    items = TrainingRows(gold, length=4, seed=0, edit=noise)
+    assert {tuple(items[i]["inputs"]) for i in range(4)} == {("input_ids", "token_type_ids")}
+    assert all(len(items[i]["inputs"]["token_type_ids"]) == 2 for i in range(4))
+
+
+# Pseudo-labels
+
+
+def test_relabeled_rows_copy_nothing_and_override_labels() -> None:
+    """Guards against true labels of the corpus leaking into a round."""
+    rows = Relabeled(corpus(7, 300), np.array([5, 2]), np.array([1, 1]), np.array([0.5, 1.0]))
+    assert len(rows) == 2
+    assert [(row["input_ids"][1], int(row["labels"]), float(row["weight"])) for row in (rows[0], rows[1])] == [
+        (305, 1, 0.5),
+        (302, 1, 1.0),
+    ]
+
+
+def test_stack_labels() -> None:
+    """Guards the mixed batch, gold classes beside soft pseudo-labels, in types that cross_entropy takes."""
+    classes = stack_labels([2, np.int64(0), 1])
+    assert (classes.tolist(), classes.dtype) == ([2, 0, 1], torch.int64)
+    mixed = stack_labels([np.int64(1), np.array([0.25, 0.75]), 0])
+    assert (mixed.tolist(), mixed.dtype) == ([[0, 1], [0.25, 0.75], [1, 0]], torch.float32)
+
+
+# Batches
+
+
+def collator(tiny_encoder: Path, side: str = "right") -> PairedCollator:
+    from transformers import AutoTokenizer, DataCollatorWithPadding
+
+    return PairedCollator(DataCollatorWithPadding(AutoTokenizer.from_pretrained(tiny_encoder, padding_side=side)))
+
+
+def padded(ids: list[int], length: int, side: str) -> list[int]:
+    blank = [PAD] * (length - len(ids))
+    return blank + ids if side == "left" else ids + blank
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_labeled_rows_and_strong_views_are_padded_together(tiny_encoder: Path, side: str) -> None:
+    """One T for the joint pass, one of its own for the weak pass; also where a tokenizer pads on the left.
+
+    Guards against strong views cut at the labeled rows' length, and against an attention mask of the other half.
+    """
+    items = [training_rows(strong=lambda ids, rng: [*ids, 7, 8])[i] for i in range(4)]
+    batch = collator(tiny_encoder, side)(items)
+    views = [view for item in items for view in item["unlabeled"]]
+    assert len(views) == 6
+    joint = max(
+        len(ids["input_ids"]) for ids in [item["inputs"] for item in items] + [view["strong"] for view in views]
+    )
+    weak = max(len(view["weak"]["input_ids"]) for view in views)
+    assert weak < joint
+    for got, rows, length in (
+        (batch, [item["inputs"] for item in items], joint),
+        (batch["unlabeled"]["strong"], [view["strong"] for view in views], joint),
+        (batch["unlabeled"]["weak"], [view["weak"] for view in views], weak),
+    ):
+        assert got["input_ids"].tolist() == [padded(row["input_ids"], length, side) for row in rows]
+        assert got["attention_mask"].equal((got["input_ids"] != PAD).long())
+    assert batch["unlabeled"]["ids"].tolist() == [view["id"] for view in views]
+    assert batch["labels"].tolist() == [item["labels"] for item in items]
+    assert batch["weight"].tolist() == [item["weight"] for item in items]
+
+
+def test_a_strong_view_that_is_the_weak_one_is_padded_once(tiny_encoder: Path) -> None:
+    """Without edits the two are one tensor: guards against a second padding, and against views that differ in T."""
+    unlabeled = collator(tiny_encoder)([training_rows()[i] for i in range(4)])["unlabeled"]
+    assert unlabeled["weak"] is unlabeled["strong"]
+
+
+def test_batches_without_unlabeled_rows_have_no_unlabeled_part(tiny_encoder: Path) -> None:
+    """Guards against an empty tensor that the student would be asked to read."""
+    for items in ([training_rows(unlabeled=None)[i] for i in range(4)], [training_rows(ratio=0.3)[0]]):
+        assert "unlabeled" not in collator(tiny_encoder)(items)
+
+
+def test_soft_pseudo_labels_beside_gold_ones(tiny_encoder: Path) -> None:
+    """A round on probabilities: guards against gold classes left as numbers in a float batch."""
+    soft = Relabeled(corpus(7, 300), np.arange(7), np.full((7, 2), 0.5, dtype=np.float32), np.ones(7))
+    items = [training_rows(pseudo_labeled=soft, gold_share=0.5)[i] for i in range(4)]
+    labels = collator(tiny_encoder)(items)["labels"]
+    assert labels.dtype == torch.float32
+    for row, item in zip(labels.tolist(), items, strict=True):
+        assert row == ([1.0 - item["labels"], float(item["labels"])] if is_gold(item) else [0.5, 0.5])
+
+
+def test_plain_rows_are_left_to_the_padding(tiny_encoder: Path) -> None:
+    """Evaluation rows come without pairs: guards against a collator that only training can use."""
+    rows = [{name: row[name] for name in ("input_ids", "labels")} for row in corpus(4, 5)]
+    batch = collator(tiny_encoder)(rows)
+    assert batch["input_ids"].shape == (4, 6)
+    assert batch["labels"].tolist() == [0, 1, 0, 1]
+    assert set(batch) == {"input_ids", "attention_mask", "labels"}
+
+
+def test_token_types_reach_the_model(tiny_encoder: Path) -> None:
+    """Guards against pair models that see one segment: token_type_ids are kept and padded like the ids."""
+    gold = [{"input_ids": [CLS, 9, SEP], "token_type_ids": [0, 1, 1], "labels": 0},
+            {"input_ids": [CLS, 9, 9, 9, SEP], "token_type_ids": [0, 0, 1, 1, 1], "labels": 1}]  # fmt: skip
+    items = TrainingRows(gold, length=2, seed=0)
+    batch = collator(tiny_encoder)(sorted((items[0], items[1]), key=lambda item: item["labels"]))
+    assert batch["token_type_ids"].tolist() == [[0, 1, 1, 0, 0], [0, 0, 1, 1, 1]]
+
+
+def test_batches_of_two_processes_are_the_batch_of_one() -> None:
+    """Neighboring windows of one plan share no unlabeled row within a pass: guards against processes that learn the same."""
+    items = training_rows(ratio=1.0, length=7)
+    windows = [[view["id"] for i in range(*bounds) for view in items[i]["unlabeled"]] for bounds in pairwise((0, 3, 7))]
+    assert not set(windows[0]) & set(windows[1])
+    assert sorted(windows[0] + windows[1]) == list(range(7))

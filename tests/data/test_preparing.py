@@ -1,0 +1,178 @@
+"""From the user's files to a run's rows: each read once, tokenized once, and every complaint before training."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from transformers import AutoTokenizer
+
+from sstext.config import RunConfig
+from sstext.data import preparing
+from sstext.data.preparing import fingerprints, read_texts, sources, tokenize_texts
+from sstext.errors import UserError
+from sstext.progress import Reporter
+
+
+class Notes(Reporter):
+    """Keeps the sentences instead of printing them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.said.append(message)
+
+
+@pytest.fixture
+def task(tiny_task: Callable[[Path], Any], tmp_path: Path) -> Any:
+    return tiny_task(tmp_path)
+
+
+def config_of(task: Any, **changes: Any) -> RunConfig:
+    files = {
+        "labeled": task.labeled,
+        "unlabeled": task.unlabeled,
+        "dev": task.dev,
+        "test": task.test,
+        "audit": task.answers,
+    }
+    return RunConfig(**{name: str(path) for name, path in files.items()} | changes)
+
+
+def read(config: RunConfig, folder: Path, reporter: Reporter | None = None, **data: Any) -> preparing.Texts:
+    return read_texts(config, sources(config, **data), folder / "data" / "unlabeled.arrow", reporter or Notes())
+
+
+def test_data_at_hand_take_the_place_of_files(task: Any) -> None:
+    """Guards against a data set that is given in Python and then not read."""
+    given = Dataset.from_dict({"text": ["a"], "label": ["b"]})
+    named = sources(config_of(task, dev=None), labeled=given)
+    assert named["labeled"] is given
+    assert named["unlabeled"] == str(task.unlabeled)
+    assert list(named) == ["labeled", "unlabeled", "test", "audit"]
+
+
+@pytest.mark.xfail(strict=True, reason="sources() drops names that it does not know: a typing error goes unnoticed")
+def test_data_under_an_unknown_name_are_refused(task: Any) -> None:
+    """Guards against `train(config, development=rows)`, which would train without the development rows."""
+    with pytest.raises((TypeError, UserError), match="development"):
+        sources(config_of(task), development=Dataset.from_dict({"text": ["a"], "label": ["b"]}))
+
+
+def test_fingerprints_follow_the_content_and_nothing_else(task: Any) -> None:
+    """Guards continuing: an edited file is another one, a file that was written again with the same bytes is not."""
+    named = sources(config_of(task))
+    before = fingerprints(named)
+    task.dev.write_bytes(task.dev.read_bytes())
+    assert fingerprints(named) == before
+    task.dev.write_text(task.dev.read_text().replace("account", "refund", 1))
+    after = fingerprints(named)
+    assert {name for name in named if before[name] != after[name]} == {"dev"}
+
+
+def test_all_labeled_rows_share_the_classes_of_training(task: Any) -> None:
+    """Guards against class numbers that mean another class in the development or test rows."""
+    task.dev.write_text("text,label\nmoney back,refund\n")  # alone, its only class would be number 0
+    texts = read(config_of(task), task.dev.parent)
+    assert texts.classes == ["account", "delivery", "refund"]
+    assert texts.dev is not None
+    assert texts.dev.texts["label"][:] == [2]
+    assert (len(texts.labeled.texts), len(texts.unlabeled.texts), len(texts.test.texts)) == (12, 60, 30)
+
+
+def test_audit_labels_stay_with_their_texts(task: Any) -> None:
+    """Guards the pseudo-label precision where the corpus has rows without text, which are skipped."""
+    task.unlabeled.write_text('{"text": "first"}\n{"text": ""}\n{"text": "third"}\n{"text": "fourth"}\n')
+    task.answers.write_text("label\nrefund\nnever read\naccount\ndelivery\n")
+    notes = Notes()
+    texts = read(config_of(task), task.dev.parent, notes)
+    assert texts.unlabeled.texts["row"][:] == [0, 2, 3]
+    assert texts.audit.tolist() == [2, 0, 1]
+    assert "unlabeled: skipped 1 row without text" in notes.said
+
+
+@pytest.mark.parametrize("name", ["labeled", "unlabeled"])
+def test_what_cannot_be_done_without(name: str, task: Any) -> None:
+    """Guards the message for a forgotten flag: it names the flag."""
+    with pytest.raises(UserError, match=f"^{name}: no {name} texts; give --{name} "):
+        read(config_of(task, **{name: None}), task.dev.parent)
+
+
+def test_plain_fine_tuning_needs_no_corpus(task: Any) -> None:
+    """Guards `--rounds 0`."""
+    texts = read(config_of(task, unlabeled=None, audit=None, rounds=0), task.dev.parent)
+    assert texts.unlabeled is None
+    assert texts.audit is None
+
+
+def test_the_corpus_is_read_once(task: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards a continued run against reading millions of rows again, and against losing the count of skipped ones."""
+    first = read(config_of(task), task.dev.parent)
+    monkeypatch.setattr(preparing, "load_unlabeled", lambda *_, **__: pytest.fail("the corpus was read again"))
+    again = read(config_of(task), task.dev.parent)
+    assert again.unlabeled.texts.to_dict() == first.unlabeled.texts.to_dict()
+    assert again.unlabeled.total == 60
+    assert again.unlabeled.notes == first.unlabeled.notes
+
+
+def test_a_corpus_that_was_half_read_is_read_again(task: Any) -> None:
+    """Guards against a kill between the Arrow file and its counts."""
+    read(config_of(task), task.dev.parent)
+    counted = task.dev.parent / "data" / "unlabeled.json"
+    assert json.loads(counted.read_text())["total"] == 60
+    counted.unlink()
+    assert len(read(config_of(task), task.dev.parent).unlabeled.texts) == 60
+
+
+def tokens_of(task: Any, encoder: Path, notes: Notes, **changes: Any) -> preparing.Tokens:
+    config = config_of(task, **changes)
+    folder = task.dev.parent
+    return tokenize_texts(
+        read(config, folder), AutoTokenizer.from_pretrained(encoder), 64, config, folder / "data", notes
+    )
+
+
+def test_the_length_is_chosen_from_the_corpus_and_said(task: Any, tiny_encoder: Path) -> None:
+    """Guards the 95th percentile: one text of a hundred words must not set the length, and what is cut is counted."""
+    rows = [{"text": "money back please"}] * 59 + [{"text": "money " * 100}]
+    task.unlabeled.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    notes = Notes()
+    tokens = tokens_of(task, tiny_encoder, notes)
+    assert tokens.max_length == 8  # 3 words and 2 special tokens, up to a multiple of 8
+    assert notes.said[0] == "max length: 8 tokens (the 95th percentile; the encoder reads up to 64)"
+    assert max(map(len, tokens.corpus["input_ids"])) == 8
+    assert tokens.truncated["unlabeled"] == 1
+    assert "unlabeled: 1 of 60 texts are longer and were cut for training" in notes.said
+
+
+def test_a_length_that_was_asked_for_is_taken_within_the_limit(task: Any, tiny_encoder: Path) -> None:
+    """Guards `--max-length`, in both directions."""
+    notes = Notes()
+    assert tokens_of(task, tiny_encoder, notes, max_length=6).max_length == 6
+    assert notes.said[0] == "max length: 6 tokens (as asked; the encoder reads up to 64)"
+    assert tokens_of(task, tiny_encoder, Notes(), max_length=512).max_length == 64
+
+
+def test_tokens_keep_labels_and_row_numbers(task: Any, tiny_encoder: Path) -> None:
+    """Guards what training reads: `labels` for labeled rows, `row` of the user's file for the corpus."""
+    tokens = tokens_of(task, tiny_encoder, Notes())
+    assert tokens.labeled["labels"][:] == [0] * 4 + [1] * 4 + [2] * 4
+    assert sorted(set(tokens.dev["labels"][:])) == [0, 1, 2]
+    np.testing.assert_array_equal(tokens.corpus["row"][:], np.arange(60))
+    assert "labels" not in tokens.corpus.column_names
+
+
+def test_texts_are_tokenized_once(task: Any, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards a continued run against tokenizing the corpus again."""
+    first = tokens_of(task, tiny_encoder, Notes())
+    monkeypatch.setattr(
+        preparing.TextEncoder, "__call__", lambda *_: pytest.fail("texts were tokenized again"), raising=True
+    )
+    again = tokens_of(task, tiny_encoder, Notes())
+    assert again.corpus["input_ids"][:] == first.corpus["input_ids"][:]
+    assert again.truncated == first.truncated

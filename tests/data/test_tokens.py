@@ -1,0 +1,190 @@
+"""Tokens: lengths chosen by the rule, cuts counted exactly, and nothing tokenized twice."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from datasets import Dataset
+
+from sstext.data import tokens
+from sstext.data.tokens import TextEncoder, choose_max_length, length_limit, tokenize
+from sstext.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_encoder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny_encoder)
+
+
+def text(length: int) -> str:
+    """A text of `length` tokens, the two special ones included."""
+    return " ".join(["money"] * (length - 2))
+
+
+def data_set(n: int, **columns: list[Any]) -> Dataset:
+    return Dataset.from_dict({"text": [text(3 + i) for i in range(n)], **columns})
+
+
+class Counter:
+    """A tick that remembers how many rows it was told."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def __call__(self, n: int = 1) -> None:
+        self.rows += n
+
+
+# Lengths
+
+
+@pytest.mark.parametrize(
+    ("model_type", "positions", "pad_token_id", "tokenizer_limit", "limit"),
+    [
+        ("bert", 512, 0, 64, 64),
+        ("bert", 64, 0, 512, 64),
+        ("bert", 512, 5, 10**30, 512),
+        ("roberta", 514, 1, 10**30, 512),
+        ("xlm-roberta", 514, 1, 10**30, 512),
+        ("camembert", 514, 1, 10**30, 512),
+        ("xlnet", -1, 5, 128, 128),
+    ],
+)
+def test_length_limit(model_type: str, positions: int, pad_token_id: int, tokenizer_limit: int, limit: int) -> None:
+    """Guards against an index error inside RoBERTa, whose first position is pad_token_id + 1."""
+    config: Any = SimpleNamespace(
+        model_type=model_type, max_position_embeddings=positions, pad_token_id=pad_token_id
+    )  # as PretrainedConfig
+    named: Any = SimpleNamespace(model_max_length=tokenizer_limit)
+    assert length_limit(named, config) == limit
+
+
+def test_length_limit_of_a_model_without_positions(tokenizer: Any) -> None:
+    """Relative positions (T5, DeBERTa): only the tokenizer knows a limit."""
+    config: Any = SimpleNamespace(model_type="t5", pad_token_id=0)
+    assert length_limit(tokenizer, config) == 64
+
+
+@pytest.mark.parametrize(
+    ("lengths", "limit", "chosen"),
+    [
+        ([10] * 97 + [60] * 3, 64, 16),  # the longest 3 % do not count
+        ([10] * 90 + [42] * 10, 64, 48),  # the longest 10 % do
+        ([16] * 100, 64, 16),  # a multiple of 8 is not rounded further
+        ([17] * 100, 64, 24),
+        ([40] * 100, 30, 30),  # within the limit, though that is no multiple of 8
+        ([3] * 100, 64, 8),
+        ([3], 4, 4),
+    ],
+)
+def test_max_length_is_the_95th_percentile(tokenizer: Any, lengths: list[int], limit: int, chosen: int) -> None:
+    """Guards against padding to the longest text, and against a length that the encoder can not read."""
+    assert choose_max_length(tokenizer, [text(length) for length in lengths], limit) == chosen
+
+
+def test_only_a_sample_of_a_large_corpus_is_read(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against a corpus pulled into memory to choose a length; the sample is the same every time."""
+    monkeypatch.setattr(tokens, "SAMPLE_ROWS", 5)
+
+    class Column(Sequence):
+        def __init__(self) -> None:
+            self.read: list[int] = []
+
+        def __len__(self) -> int:
+            return 1000
+
+        def __getitem__(self, row: Any) -> str:
+            self.read.append(row)
+            return text(10)
+
+    columns = Column(), Column()
+    assert {choose_max_length(tokenizer, column, 64) for column in columns} == {16}
+    assert columns[0].read == columns[1].read
+    assert len(set(columns[0].read)) == 5
+
+
+# Encoding
+
+
+def test_truncated_is_exact(tokenizer: Any) -> None:
+    """A text of exactly max_length is whole: guards against counting it, and against counting the special tokens twice."""
+    columns = TextEncoder(tokenizer, 8)([text(7), text(8), text(9), text(40), ""])
+    assert columns["truncated"] == [False, False, True, True, False]
+    assert [len(ids) for ids in columns["input_ids"]] == [7, 8, 8, 8, 2]
+    assert set(columns) == {"input_ids", "token_type_ids", "truncated"}
+
+
+def test_a_cut_text_keeps_its_end_token(tokenizer: Any) -> None:
+    """Guards against slicing ids by hand."""
+    ids = TextEncoder(tokenizer, 6)([text(30)])["input_ids"][0]
+    assert (ids[0], ids[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
+
+
+# Data sets
+
+
+def test_tokenize_keeps_rows_labels_and_other_columns(tokenizer: Any) -> None:
+    """Guards against labels that move, and a `text` column carried along for nothing."""
+    rows = tokenize(data_set(5, label=[4, 3, 2, 1, 0], source=list("abcde")), TextEncoder(tokenizer, 6))
+    assert set(rows.column_names) == {"input_ids", "token_type_ids", "truncated", "labels", "source"}
+    assert rows["labels"][:] == [4, 3, 2, 1, 0]
+    assert rows["source"][:] == list("abcde")
+    assert [len(ids) for ids in rows["input_ids"]] == [3, 4, 5, 6, 6]
+    assert rows["truncated"][:] == [False] * 4 + [True]
+
+
+def test_shards_are_the_whole(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """10 rows in shards of 4: guards against rows lost or doubled where files meet; every row is ticked once."""
+    whole = tokenize(data_set(10), TextEncoder(tokenizer, 32))
+    monkeypatch.setattr(tokens, "SHARD_ROWS", 4)
+    tick = Counter()
+    sharded = tokenize(data_set(10), TextEncoder(tokenizer, 32), cache=tmp_path, name="corpus", tick=tick)
+    assert sharded.to_dict() == whole.to_dict()
+    assert tick.rows == 10
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"corpus-0000{shard}-of-00003-length-32.arrow" for shard in range(3)
+    ]
+
+
+def test_what_is_cached_is_not_tokenized_again(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against a corpus tokenized in every round; another length is another cache."""
+    monkeypatch.setattr(tokens, "SHARD_ROWS", 4)
+    ticks = [Counter() for _ in range(3)]
+    first, second, shorter = (
+        tokenize(data_set(10), TextEncoder(tokenizer, length), cache=tmp_path, tick=tick)
+        for length, tick in zip((32, 32, 8), ticks, strict=True)
+    )
+    assert [tick.rows for tick in ticks] == [10, 0, 10]
+    assert second.to_dict() == first.to_dict()
+    assert max(map(len, shorter["input_ids"])) == 8
+
+
+def test_an_interrupted_tokenization_goes_on_at_its_shard(
+    tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the second of three shards: the first is kept, and no half-written file is taken for a whole one."""
+    monkeypatch.setattr(tokens, "SHARD_ROWS", 4)
+    encoder = TextEncoder(tokenizer, 32)
+
+    class Killed(TextEncoder):
+        def __call__(self, texts: Sequence[str]) -> dict[str, list]:
+            if text(3 + 4) in texts:
+                raise KeyboardInterrupt
+            return super().__call__(texts)
+
+    with pytest.raises(KeyboardInterrupt):
+        tokenize(data_set(10), Killed(tokenizer, 32), cache=tmp_path)
+    tick = Counter()
+    resumed = tokenize(data_set(10), encoder, cache=tmp_path, tick=tick)
+    assert tick.rows == 6
+    assert resumed.to_dict() == tokenize(data_set(10), encoder).to_dict()
+
+
+def test_rows_without_text_are_refused(tokenizer: Any) -> None:
+    """Guards against a KeyError that does not say which columns there are."""
+    with pytest.raises(UserError, match=r"expected a column 'text'.* found the columns \['body', 'label'\]"):
+        tokenize(Dataset.from_dict({"body": ["a"], "label": [0]}), TextEncoder(tokenizer, 8))

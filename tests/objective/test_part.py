@@ -1,0 +1,58 @@
+"""Part and Signals: what every part may rely on."""
+
+from dataclasses import FrozenInstanceError
+
+import pytest
+import torch
+
+from sstext.errors import UserError
+from sstext.objective.part import Part, Signals
+
+
+class NeedsLabels(Part):
+    """A part that reads a field which unlabeled steps may lack."""
+
+
+def test_a_missing_signal_is_named_with_the_part() -> None:
+    """Guards against `'NoneType' has no attribute …` from deep inside a method."""
+    with pytest.raises(UserError, match="NeedsLabels needs 'labels', which this step does not have"):
+        NeedsLabels().need(Signals(torch.ones(1, 2)), "labels")
+
+
+def test_a_signal_that_is_there_is_handed_over() -> None:
+    """Canary for the test above: `need` does not refuse everything, not even an empty tensor."""
+    labels = torch.empty(0, dtype=torch.long)
+    assert NeedsLabels().need(Signals(torch.ones(0, 2), labels=labels), "labels") is labels
+
+
+def test_map_reaches_every_tensor_and_nothing_else() -> None:
+    """Guards against a signal that is not gathered over processes: its statistics would be of one process alone."""
+    tensors = {name: torch.ones(1, 2) for name in ("probs", "student_logits", "ids", "labeled_logits", "labels")}
+    mapped = Signals(**tensors, progress=0.5).map(lambda tensor: torch.cat([tensor, tensor]))
+    assert all(len(getattr(mapped, name)) == 2 for name in tensors)
+    assert mapped.progress == 0.5
+    assert set(tensors) | {"progress"} == set(vars(mapped))  # a new field belongs into this test
+    assert Signals(torch.ones(1, 2)).map(torch.neg).labels is None
+
+
+def test_signals_are_frozen() -> None:
+    """Guards against a part that rewrites what the next one reads."""
+    with pytest.raises(FrozenInstanceError):
+        Signals(torch.ones(1, 2)).progress = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.long])
+def test_state_is_float32_and_saved(dtype: torch.dtype) -> None:
+    """Guards against state in the model's type, and against state that a checkpoint misses."""
+    part = Part()
+    part.add_state("count", torch.ones(3, dtype=dtype))
+    assert part.state_dict()["count"].dtype == torch.float32
+    assert not list(part.parameters())  # state is no weight: an optimizer must not see it
+
+
+def test_a_part_without_state_needs_no_hooks() -> None:
+    """`bind` and `observe` do nothing unless a part says otherwise."""
+    part = Part()
+    part.bind(2, 10)
+    part.observe(Signals(torch.ones(1, 2)))
+    assert not part.state_dict()

