@@ -33,6 +33,19 @@ from sstext.selection import Selection, select
 from sstext.student import new_student
 from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments, last_whole_checkpoint
 
+#: Fields of TrainingArguments that follow from an option of ours.
+HAVE_OPTIONS = {
+    "output_dir": "--output", "max_steps": "--steps and --round-steps", "num_train_epochs": "--steps and --round-steps",
+    "warmup_steps": "--warmup", "bf16": "--precision", "fp16": "--precision", "use_cpu": "--device",
+    "data_seed": "--seed",
+} | {
+    name: f"--{name.replace('_', '-')}"
+    for name in (
+        "learning_rate", "head_learning_rate", "weight_decay", "seed", "method", "method_args", "unlabeled_batch_ratio",
+        "unsupervised_strength", "gold_share", "token_mask", "token_drop", "max_length", "eval_steps", "save_steps",
+    )
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -181,6 +194,9 @@ class Chain:
             "max_length": self.tokens.max_length,
         } | evaluate
         rows = config.batch_size if index == 0 else config.round_batch_size
+        own = sorted(HAVE_OPTIONS.keys() & config.training_args)
+        if own:
+            raise UserError(f"training_args: {own[0]} is set by {HAVE_OPTIONS[own[0]]}; give that instead")
         try:
             made = SemiSupervisedTrainingArguments(**{**arguments, **config.training_args})
         except (TypeError, ValueError) as error:
@@ -210,6 +226,8 @@ class Chain:
             return 1.0, {}
         logits = score(model, self.tokens.dev, self.tokenizer)
         labels = np.asarray(self.tokens.dev["labels"][:])
+        if (logits.argmax(-1) == labels).all():
+            return 1.0, development_metrics(logits, labels)  # without a mistake, nothing says how sure to be
         temperature = fit_temperature(logits, labels)
         return temperature, development_metrics(logits, labels)
 

@@ -82,9 +82,13 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 
 
 @contextlib.contextmanager
-def main_process_first() -> Iterator[bool]:
-    """Run the block on the first process of each machine, then on the others; yields whether this is the first."""
-    state = PartialState()
+def main_process_first(device: torch.device) -> Iterator[bool]:
+    """Run the block on the first process of each machine, then on the others; yields whether this is the first.
+
+    Args:
+        device: what will be computed on: it decides how the processes talk to each other.
+    """
+    state = PartialState(cpu=device.type == "cpu")
     with state.local_main_process_first():
         yield state.is_main_process
 

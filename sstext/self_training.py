@@ -22,7 +22,14 @@ from sstext.config import RunConfig
 from sstext.data.preparing import fingerprints, read_texts, sources, tokenize_texts
 from sstext.data.tokens import length_limit
 from sstext.errors import UserError
-from sstext.inference import explained, is_main_process, load_tokenizer, main_process_first, wait_for_everyone
+from sstext.inference import (
+    explained,
+    is_main_process,
+    load_tokenizer,
+    main_process_first,
+    resolve_device,
+    wait_for_everyone,
+)
 from sstext.objective.methods import build
 from sstext.progress import SILENT, Reporter
 from sstext.run_directory import RunDirectory
@@ -135,7 +142,10 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
     with explained(path):
         limit = length_limit(tokenizer, AutoConfig.from_pretrained(path, revision=config.revision))
     directory = RunDirectory(config.output)
-    with main_process_first() as first, _nothing_left_of_a_bad_start(directory.path, first):
+    with (
+        main_process_first(resolve_device(config.device)) as first,
+        _nothing_left_of_a_bad_start(directory.path, first),
+    ):
         if first:
             directory.claim(config.to_yaml(), fingerprints(named))
         notes = reporter if first else SILENT

@@ -17,7 +17,7 @@ SHOWN = {"accuracy": "accuracy %", "macro_f1": "macro-F1 %", "expected_calibrati
 
 def show_results(results: Mapping[str, Any], output: str) -> None:
     """The end of a training: test figures, rounds, where the model lies and how to use it."""
-    console = Console(markup=False, emoji=False)  # class names and paths are shown as they are
+    console = _console()
     if results["test"]:
         table = _table(f"On {results['rows']['test']:,} test rows (95 % bootstrap intervals)")
         table.add_column("model")
@@ -64,7 +64,7 @@ def rounds_table(rounds: list[Mapping[str, Any]]) -> Table:
 
 def show_plan(plan: Plan) -> None:
     """What `--dry-run` found."""
-    console = Console(markup=False, emoji=False)  # class names and paths are shown as they are
+    console = _console()
     table = _table("Plan (nothing was trained, nothing is left on disk)", show_header=False)
     for name, count in plan.rows.items():
         table.add_row(f"{name} rows", f"{count:,}")
@@ -79,7 +79,7 @@ def show_plan(plan: Plan) -> None:
 
 def show_evaluation(results: Mapping[str, Any]) -> None:
     """Figures of one model on labeled rows, and per class."""
-    console = Console(markup=False, emoji=False)  # class names and paths are shown as they are
+    console = _console()
     table = _table(f"On {results['rows']:,} rows (95 % bootstrap intervals)")
     table.add_column("figure")
     table.add_column("value", justify="right")
@@ -100,7 +100,7 @@ def show_evaluation(results: Mapping[str, Any]) -> None:
 
 def show_methods(name: str | None) -> None:
     """All methods in a line each, or one with its formula, arguments and paper."""
-    console = Console(markup=False, emoji=False)  # class names and paths are shown as they are
+    console = _console()
     if name is None:
         table = _table("Methods (online: what a student is asked on unlabeled text while it trains)")
         for title in ("method", "idea", "source"):
@@ -116,6 +116,10 @@ def show_methods(name: str | None) -> None:
     function = METHODS[name]
     console.print(f"{name}{inspect.signature(function)}", highlight=False, markup=False)
     console.print(f"\n{inspect.cleandoc(function.__doc__ or '')}", highlight=False, markup=False)
+
+
+def _console() -> Console:
+    return Console(markup=False, emoji=False)  # a class or folder named [b] is no markup
 
 
 def _table(title: str, **settings: Any) -> Table:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 from datasets import Dataset
 
 from sstext.config import RunConfig
@@ -89,7 +90,7 @@ def read_texts(config: RunConfig, named: dict[str, Any], arrow_file: Path, repor
     if "unlabeled" in named:
         unlabeled = _read_corpus(config, named["unlabeled"], arrow_file, reporter)
         if "audit" in named:
-            rows = np.asarray(unlabeled.texts["row"][:])
+            rows = unlabeled.texts.data.column("row").to_numpy()
             audit = load_audit(
                 named["audit"], classes=labeled.classes, rows=rows, total=unlabeled.total,
                 label_column=config.label_column, encoding=config.encoding,
@@ -137,7 +138,7 @@ def tokenize_texts(
         rows = read.texts
         with reporter.phase(f"tokenizing {name}", len(rows), "text") as tick:
             tokens = tokenize(rows, encoder, cache=cache, name=name, tick=tick)
-        truncated[name] = int(np.sum(tokens["truncated"][:]))
+        truncated[name] = pc.sum(tokens.data.column("truncated")).as_py()
         if truncated[name]:
             reporter.note(f"{name}: {truncated[name]:,} of {len(rows):,} texts are longer and were cut for training")
         return tokens

@@ -129,6 +129,7 @@ def test_softmatch_weight_by_hand_below_the_mean() -> None:
     """
     losses = step(softmatch(momentum=0.0, n_sigma=0.05))
     assert means(losses.components)["mean_weight"] == pytest.approx((0.944660 + 0.925524) / 2, abs=1e-5)
+    assert means(losses.components)["kept_share"] == 1.0  # rows that count at all, however little
     assert means(losses.components)["loss_unlabeled"] == pytest.approx(0.968923, abs=1e-5)
 
 

@@ -1,0 +1,396 @@
+"""The command line: every option is a flag, and every bad input one message that says what to do and leaves nothing."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sstext import cli
+from sstext.cli import INTERRUPTED, main, parser
+from sstext.config import RunConfig, options, read_config
+from sstext.progress import Reporter
+
+QUICK = (
+    *("--steps", "4", "--round-steps", "4", "--rounds", "1", "--learning-rate", "5e-3"),
+    *("--precision", "fp32", "--device", "cpu"),
+)
+LABELED = b"text,label\nmoney back,refund\nparcel late,delivery\nlogin again,account\ncharged twice,refund\n"
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_encoder: Path) -> str:
+    return str(tiny_encoder)
+
+
+@pytest.fixture
+def place(tiny_task: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder: the files of the tiny task, and nothing else."""
+    tiny_task(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def train(tiny: str, **changes: str | None) -> list[str]:
+    """`sstext train` on the tiny task; None leaves a flag out."""
+    flags = {"labeled": "labeled.csv", "unlabeled": "unlabeled.jsonl", "encoder": tiny, "output": "out"} | changes
+    named = [
+        part for name, value in flags.items() if value is not None for part in (f"--{name.replace('_', '-')}", value)
+    ]
+    return ["train", *QUICK, *named]
+
+
+Refused = Callable[[list[str]], str]
+
+
+@pytest.fixture
+def refused(place: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """`refused(command)`: the one error message of a command that leaves with 2, and leaves nothing behind."""
+
+    def run(command: list[str]) -> str:
+        before = listing(place)
+        assert main(command) == 2
+        errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sstext: error: ")]
+        assert len(errors) == 1
+        assert listing(place) == before
+        return errors[0]
+
+    return run
+
+
+def listing(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))
+
+
+# Options
+
+
+def test_every_option_is_a_flag() -> None:
+    """Guards against a YAML key that the command line cannot override; the help of each stands in `--help`."""
+    help_text = " ".join(train_parser().format_help().split())
+    flags = set(train_parser()._option_string_actions)
+    for name, spec in options(RunConfig).items():
+        assert f"--{name.replace('_', '-')}" in flags
+        assert " ".join(spec.metadata["help"].split()[:4]) in help_text, name
+
+
+def train_parser() -> Any:
+    (commands,) = (action for action in parser()._actions if action.dest == "command")
+    return commands.choices["train"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("flags", "name", "value"),
+    [
+        ("--steps 7", "steps", 7),
+        ("--learning-rate 1e-4", "learning_rate", 1e-4),
+        ("--text-column body", "text_column", "body"),
+        ("--freeze-embeddings", "freeze_embeddings", True),
+        ("--no-alignment", "alignment", False),
+        ("--keep 0.2 0.4", "keep", [0.2, 0.4]),
+        ("--method-args threshold=0.9 name=x", "method_args", {"threshold": 0.9, "name": "x"}),
+        ("--training-args max_grad_norm=2 tf32=false", "training_args", {"max_grad_norm": 2, "tf32": False}),
+        ("--prior uniform", "prior", "uniform"),
+        ("--prior a=2 b=0.5", "prior", {"a": 2, "b": 0.5}),
+        ("--pseudo-labels soft", "pseudo_labels", "soft"),
+    ],
+)
+def test_flags_have_the_types_of_their_options(flags: str, name: str, value: Any) -> None:
+    """Guards every kind of option: number, word, switch, list, KEY=VALUE, and one of the two."""
+    parsed = vars(parser().parse_args(["train", *flags.split()]))
+    given = {key: parsed[key] for key in parsed if key in options(RunConfig)}
+    assert list(given) == [name]  # no flag, no override
+    assert getattr(read_config(None, given), name) == value
+
+
+def test_flags_override_the_recipe(place: Path, monkeypatch: pytest.MonkeyPatch, encoder: str) -> None:
+    """Guards `sstext train recipe.yaml --seed 3`: what is given wins, what is not stays as the recipe has it."""
+    seen = []
+    monkeypatch.setattr("sstext.run.train", lambda config, reporter: seen.append(config))
+    monkeypatch.setattr("sstext.tables.show_results", lambda *_: None)
+    (place / "recipe.yaml").write_text("labeled: a.csv\nseed: 1\nrounds: 5\nalignment: false\nlearning_rate: 1e-4\n")
+    assert main(["train", "recipe.yaml", "--seed", "3", "--output", "elsewhere", "--alignment"]) == 0
+    (config,) = seen
+    assert (config.labeled, config.seed, config.rounds, config.output) == ("a.csv", 3, 5, "elsewhere")
+    assert (config.alignment, config.learning_rate) == (True, 1e-4)
+
+
+def test_the_recorded_configuration_repeats_the_run(place: Path, encoder: str) -> None:
+    """Guards config.yaml: `sstext train out/config.yaml --output again` ends in the same bits."""
+    assert main(train(encoder)) == 0
+    assert main(["train", "out/config.yaml", "--output", "again"]) == 0
+    models = [(place / name / "model" / "model.safetensors").read_bytes() for name in ("out", "again")]
+    assert models[0] == models[1]
+
+
+# Commands
+
+
+def test_help_and_version_load_no_torch() -> None:
+    """Guards the half second in which `sstext --help` answers, and `import sstext`; no clock, but what is imported."""
+    script = (
+        "import sys, sstext\n"
+        "from sstext.cli import main\n"
+        "for words in ('--help', '--version', 'train --help', 'predict --help', 'evaluate --help', 'methods --help'):\n"
+        "    try: main(words.split())\n"
+        "    except SystemExit as end: assert end.code == 0\n"
+        "print([name for name in ('torch', 'transformers', 'datasets', 'rich') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    for name in ("train", "predict", "evaluate", "methods"):
+        assert f"usage: sstext {name} " in done.stdout
+    assert "\nsstext 0." in done.stdout
+
+
+def test_a_whole_run_ends_in_a_table(place: Path, encoder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards the main job: the result on stdout, every note on stderr, and the model where the last lines say."""
+    assert main(train(encoder, test="test.csv", audit="answers.csv")) == 0
+    shown = capsys.readouterr()
+    for words in (
+        "supervised",
+        "self-trained",
+        "macro-F1",
+        "calibration error",
+        "Rounds",
+        "precision",
+        "Model: out/model",
+    ):
+        assert words in shown.out
+        assert words not in shown.err
+    assert "round 1: 4 steps" in shown.err
+    assert "labeled: 12 texts from labeled.csv, text column 'text', label column 'label'" in shown.err
+    assert (place / "out" / "model" / "model.safetensors").is_file()
+
+
+def test_quiet_prints_the_result_alone(place: Path, encoder: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Guards scripts: nothing on stderr, of ours or of the libraries."""
+    assert main([*train(encoder, test="test.csv"), "--quiet"]) == 0
+    shown = capfd.readouterr()
+    assert shown.err == ""
+    assert "self-trained" in shown.out
+
+
+def test_dry_run_says_the_plan_and_writes_nothing(
+    place: Path, encoder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards `--dry-run`: rows, steps of each round and a time, and no file."""
+    before = listing(place)
+    assert main([*train(encoder, test="test.csv"), "--dry-run"]) == 0
+    shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert {
+        "labeled rows 12",
+        "unlabeled rows 60",
+        "test rows 30",
+        "round 0 4 steps (supervised)",
+        "round 1 4 steps",
+    } <= set(shown)
+    assert any(line.startswith("estimated time about ") for line in shown)
+    assert listing(place) == before
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
+    place: Path, encoder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards exit code 130, one line instead of a traceback, and the run that goes on."""
+
+    class Interrupted(Reporter):
+        @contextmanager
+        def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> Iterator[Any]:
+            import signal
+
+            yield lambda n=1: signal.raise_signal(signal.SIGINT) if name == "round 0: training" else None
+
+    monkeypatch.setattr(cli, "Reporter", Interrupted)
+    assert main(train(encoder)) == INTERRUPTED == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "sstext: interrupted; the same command continues the run"
+    assert [path.name for path in (place / "out/round_0/checkpoints").iterdir()] == ["checkpoint-1"]
+    monkeypatch.undo()
+    monkeypatch.chdir(place)
+    assert main(train(encoder)) == 0
+    assert json.loads((place / "out" / "results.json").read_text())["chosen"]["round"] == 1
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "content", "found", "remedy"),
+    [
+        ("labeled", "my.csv", b"", "my.csv: expected at least one row, found none", "it is empty"),
+        ("labeled", "my.csv", b"text,label\n", "my.csv: expected at least one row, found none", "only a header"),
+        ("labeled", "my.csv", b"text,kind\na,b\n", "my.csv: no column is named like a label", "with --label-column"),
+        ("labeled", "my.csv", b"a,b,label\n1,2,3\n", "my.csv: no column is named like a text", "with --text-column"),
+        ("labeled", "my.csv", b"text,label\na,b\nc,b\n", "my.csv: expected at least two classes", "only 'b' in column"),
+        ("labeled", "my.csv", LABELED + b"late,\n", "my.csv: line 6: expected a label, found none", "fill it in"),
+        (
+            "labeled",
+            "my.csv",
+            LABELED + b"caf\xe9,refund\n",
+            "my.csv: line 6: expected utf-8, found byte 0xe9",
+            "cp1252",
+        ),
+        ("labeled", "my.csv", LABELED + b"a,b,c\n", "my.csv: line 6: expected 2 cells", "in quotes"),
+        (
+            "unlabeled",
+            "my.jsonl",
+            b'{"id": 1, "kind": 2}\n',
+            "my.jsonl: no column is named like a text",
+            "--text-column",
+        ),
+        ("unlabeled", "my.jsonl", b'{"text": "a"}\n{"text"\n', "my.jsonl: line 2: ", "one JSON object a line"),
+        (
+            "unlabeled",
+            "my.txt",
+            b"late\nparcel\n\xff\n",
+            "my.txt: line 3: expected utf-8, found byte 0xff",
+            "--encoding",
+        ),
+        ("unlabeled", "my.txt", b"\n \n", "my.txt: expected texts", "found only empty ones"),
+        (
+            "test",
+            "t.csv",
+            b"text,label\na,refund\nb,refunds\n",
+            "t.csv: line 3: unknown label",
+            "did you mean 'refund'?",
+        ),
+        ("dev", "d.csv", b"text,label\na,other\n", "d.csv: line 2: unknown label 'other'", "correct the label"),
+        ("audit", "a.csv", b"label\nrefund\n", "a.csv: expected 60 rows", "found 1"),
+        (
+            "recipe",
+            "r.yaml",
+            b"lerning_rate: 1\n",
+            "r.yaml: unknown option 'lerning_rate'",
+            "did you mean learning_rate",
+        ),
+        ("recipe", "r.yaml", b"- seed\n", "r.yaml: expected `option: value` lines", "found list"),
+        ("output", "my", b"a file", "output: expected a folder, found the file my", "choose another --output"),
+    ],
+)
+def test_a_bad_file_is_one_message_with_a_remedy_and_leaves_nothing(
+    option: str, name: str, content: bytes, found: str, remedy: str, place: Path, encoder: str, refused: Refused
+) -> None:
+    """Guards what files hold: exit code 2 with file, line and remedy, no traceback, no half-made run folder."""
+    (place / name).write_bytes(content)
+    command = [*train(encoder), name] if option == "recipe" else train(encoder, **{option: name})
+    message = refused(command)
+    assert found in message
+    assert remedy in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "found", "remedy"),
+    [
+        ({"labeled": "none.csv"}, "no such file: none.csv", "looked for /"),
+        ({"unlabeled": "none.jsonl"}, "no such file: none.jsonl", "looked for /"),
+        ({"labeled": None}, "labeled: no labeled texts", "--labeled my.csv"),
+        ({"unlabeled": None}, "unlabeled: no unlabeled texts", "--unlabeled corpus.jsonl, or --rounds 0"),
+        ({"encoder": None}, "encoder: no pretrained encoder", "--encoder with a folder or a Hub name"),
+        ({"output": None}, "output: no folder", "--output out"),
+        ({"encoder": "no-such-org/none"}, "cannot load 'no-such-org/none'", "check the name and the network"),
+        ({"encoder": "."}, "cannot load '.'", "must hold config.json"),
+        ({"text_column": "txt"}, "labeled.csv: no column 'txt'", "did you mean 'text'"),
+        ({"encoding": "utf-9"}, "--encoding: expected a known one", "found 'utf-9'"),
+        ({"method": "fixmach"}, "fixmach", "fixmatch"),
+        ({"method_args": "threshold=2"}, "supervised has no argument 'threshold'", "there are none"),
+        ({"gold_share": "2"}, "gold_share: expected a share between 0 and 1", "found 2"),
+        ({"steps": "many"}, "steps: expected int", "found 'many'"),
+        ({"device": "gpu"}, "device: expected auto, cpu, cuda", "'gpu'"),
+        ({"precision": "fp16"}, "precision: fp16 training wants a GPU", "bf16 or fp32"),
+        ({"learning_rate": "-1"}, "learning_rate: ", "-1"),
+    ],
+)
+def test_a_bad_option_is_one_message_with_a_remedy_and_leaves_nothing(
+    changes: dict[str, str | None], found: str, remedy: str, place: Path, encoder: str, refused: Refused
+) -> None:
+    """Guards what flags say: the option is named, and the corrected command is not refused for a leftover folder."""
+    message = refused(train(encoder, **changes))
+    assert found in message
+    assert remedy in message
+
+
+def test_a_missing_recipe(place: Path, encoder: str, refused: Refused) -> None:
+    """Guards a mistyped name of the recipe."""
+    assert "no such recipe: none.yaml (looked for /" in refused([*train(encoder), "none.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("config.yaml", "output: out belongs to another run"),
+        ("thesis.tex", "output: out holds files that are not of a run"),
+    ],
+)
+def test_a_folder_in_use_is_not_touched(name: str, found: str, place: Path, encoder: str, refused: Refused) -> None:
+    """Guards another run, and somebody's own files."""
+    (place / "out").mkdir()
+    (place / "out" / name).write_text("years: of work\n")
+    message = refused(train(encoder))
+    assert found in message
+    assert "choose another --output" in message
+    assert (place / "out" / name).read_text() == "years: of work\n"
+
+
+def test_data_that_changed_under_a_run_are_named(place: Path, encoder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards a run against another corpus under the same name; nothing of it is overwritten."""
+    assert main(train(encoder)) == 0
+    before = {path: path.read_bytes() for path in listing(place / "out") if path.is_file()}
+    with (place / "unlabeled.jsonl").open("a") as file:
+        file.write('{"text": "one more"}\n')
+    assert main(train(encoder)) == 2
+    assert "out belongs to a run on other data (unlabeled changed); choose another --output" in capsys.readouterr().err
+    assert main(train(encoder, seed="7")) == 2
+    assert "- seed: 0; + seed: 7" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in listing(place / "out") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["train", "--method-args", "threshold"], "--method-args: expected KEY=VALUE, found 'threshold'"),
+        (["train", "--prior", "a=1", "b"], "--prior: expected KEY=VALUE, found 'b'"),
+        (["train", "--pseudo-labels", "firm"], "--pseudo-labels: invalid choice: 'firm'"),
+        (["train", "--no-such-flag"], "--no-such-flag"),
+        (["predict"], "model, input"),
+        ([], "command"),
+    ],
+)
+def test_bad_flags_leave_with_the_same_code(words: list[str], found: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards argparse's half of the bad input: exit code 2, the flag in the message."""
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    assert found in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "note"),
+    [
+        (LABELED, "labeled: only a single row of 'account', 'delivery'"),
+        (LABELED + b",refund\n  ,account\n", "labeled: skipped 2 rows without text"),
+        (LABELED + b"money " * 80 + b",refund\n", "labeled: 1 of 5 texts are longer and were cut for training"),
+    ],
+)
+def test_what_is_odd_but_usable_is_a_note(
+    content: bytes, note: str, place: Path, encoder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards warnings that must not stop a run: thin classes, rows without text, texts longer than the model reads."""
+    (place / "my.csv").write_bytes(content)
+    assert main([*train(encoder, labeled="my.csv"), "--dry-run"]) == 0
+    assert note in capsys.readouterr().err.splitlines()
+    assert main([*train(encoder, labeled="my.csv"), "--dry-run", "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_predict_wants_a_model_not_an_encoder(place: Path, encoder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards the first mistake with `sstext predict`: no output file, and the folder that is meant."""
+    before = listing(place)
+    assert main(["predict", encoder, "test.csv", "-o", "out.csv"]) == 2
+    assert "give the `model` folder of a run (out/model)" in capsys.readouterr().err
+    assert main(["evaluate", "out/model", "test.csv"]) == 2
+    assert "cannot load 'out/model': not a folder here" in capsys.readouterr().err
+    assert listing(place) == before
