@@ -72,6 +72,16 @@ class Chain:
     directory: RunDirectory
     reporter: Reporter
 
+    def check(self) -> None:
+        """Say what is wrong with the options of the trainings before any of them begins.
+
+        Raises:
+            UserError: arguments that `TrainingArguments` refuses, or more frozen layers than the encoder has.
+        """
+        self.training_arguments(0, None, self.directory.round(0) / "checkpoints")
+        if self.config.freeze_layers:
+            self.student(0)
+
     # Fit
 
     def fit(self, index: int, admitted: Selection | None) -> Fit:
@@ -169,7 +179,7 @@ class Chain:
         arguments = {
             "output_dir": str(output),
             "max_steps": steps,
-            "learning_rate": config.learning_rate,
+            "learning_rate": config.learning_rate if index == 0 else config.round_learning_rate,
             "head_learning_rate": config.head_learning_rate,
             "weight_decay": config.weight_decay,
             "warmup_steps": config.warmup if config.warmup < 1 else steps,

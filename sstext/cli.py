@@ -125,14 +125,19 @@ class _WordOrKeyValues(_KeyValues):
         setattr(namespace, self.dest, values[0] if one_word else self.pairs(parser, values))
 
 
+def _add_same_flags(command: Any, *names: str) -> None:
+    """Flags that mean what they mean in `train`, with the options' own defaults."""
+    known = options(RunConfig)
+    for name in names:
+        _add_flag(command, name, known[name])
+        command.set_defaults(**{name: default_of(known[name])})
+
+
 def _add_model_options(command: Any) -> None:
-    command.add_argument("--text-column", help="column with the text (guessed by name where not given)")
-    command.add_argument("--encoding", default="utf-8", help="encoding of text files [utf-8]")
+    _add_same_flags(command, "text_column", "encoding", "device", "quiet")
     command.add_argument("--max-length", type=int, help="tokens of a text that are read (default: the model's limit)")
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps [auto]")
     command.add_argument("--precision", default="fp32", choices=("auto", "fp32", "bf16", "fp16"), help="[fp32]")
     command.add_argument("--revision", help="branch, tag or commit of a Hub model")
-    command.add_argument("--quiet", action="store_true", help="print the result alone")
 
 
 def _add_predict(commands: Any) -> None:
@@ -158,7 +163,7 @@ def _add_evaluate(commands: Any) -> None:
     evaluate.set_defaults(handler=run_evaluate)
     evaluate.add_argument("model", help="folder of a trained model (out/model) or a Hub name")
     evaluate.add_argument("data", help="labeled rows, any format that `train` reads")
-    evaluate.add_argument("--label-column", help="column with the label (guessed by name where not given)")
+    _add_same_flags(evaluate, "label_column")
     evaluate.add_argument("--json", metavar="FILE", help="write all figures to a file; - for stdout")
     _add_model_options(evaluate)
 

@@ -5,6 +5,7 @@ the fields below: a new option is one field here and the line of code that reads
 """
 
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -69,7 +70,8 @@ class TrainingOptions:
     )
     batch_size: int = option(16, "labeled rows per step of round 0, over all devices")
     round_batch_size: int = option(32, "labeled and kept rows per step of a further round, over all devices")
-    learning_rate: float = option(2e-4, "peak learning rate of the encoder")
+    learning_rate: float = option(2e-4, "peak learning rate of the encoder in round 0")
+    round_learning_rate: float = option(1e-4, "peak learning rate of the encoder in a further round")
     head_learning_rate: float | None = option(1e-3, "peak learning rate of the new head (none: the encoder's)")
     weight_decay: float = option(0.01, "weight decay (AdamW)")
     warmup: float = option(0.1, "share of the steps over which the rate rises; it falls linearly afterwards")
@@ -117,8 +119,10 @@ class SelfTrainingOptions:
     pseudo_labels: str = option(
         "hard", "train on the predicted class, or on the predicted probabilities", ("hard", "soft")
     )
-    start: str = option("pretrained", "what a round's student starts from", ("pretrained", "previous"))
-    stop_agreement: float = option(0.999, "stop where at least this share of the corpus keeps its predicted class")
+    start: str = option("previous", "what the student of a further round starts from", ("previous", "pretrained"))
+    stop_agreement: float = option(
+        0.999, "stop where at least this share of the corpus keeps its predicted class (above 1: never)"
+    )
 
 
 @dataclass
@@ -128,6 +132,20 @@ class RunOptions:
     output: str | None = option(None, "folder of the run; the same command continues an interrupted one")
     dry_run: bool = option(False, "print the plan (rows, steps, estimated time) and stop")
     quiet: bool = option(False, "print the result alone")
+
+
+#: Least and greatest value of the options that are numbers.
+RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("gold_share", "token_mask", "token_drop", "min_confidence", "warmup", "dropout"), (0, 1)),
+    **dict.fromkeys(
+        ("rounds", "freeze_layers", "seed", "learning_rate", "round_learning_rate", "head_learning_rate"), (0, math.inf)
+    ),
+    **dict.fromkeys(("weight_decay", "unsupervised_strength", "stop_agreement"), (0, math.inf)),
+    **dict.fromkeys(("batch_size", "round_batch_size", "save_steps", "patience"), (1, math.inf)),
+    **dict.fromkeys(("steps", "round_steps", "eval_steps"), (1, math.inf)),
+    "max_length": (4, math.inf),
+    "unlabeled_batch_ratio": (1e-6, math.inf),
+}
 
 
 @dataclass
@@ -143,21 +161,14 @@ class RunConfig(RunOptions, SelfTrainingOptions, SemiSupervisedOptions, Training
         self._check_ranges()
 
     def _check_ranges(self) -> None:
-        shares = {"gold_share": self.gold_share, "token_mask": self.token_mask, "token_drop": self.token_drop,
-                  "min_confidence": self.min_confidence, "warmup": self.warmup}  # fmt: skip
-        for name, value in shares.items():
-            if not 0 <= value <= 1:
-                raise UserError(f"{name}: expected a share between 0 and 1, found {value}")
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                bounds = f"at least {low}" if high == math.inf else f"a share between {low} and {high}"
+                raise UserError(f"{name}: expected {bounds}, found {value}")
         if not self.keep or any(not 0 < share <= 1 for share in self.keep):
             raise UserError(f"keep: expected shares above 0 and up to 1, one per round, found {self.keep}")
-        least = {"rounds": 0, "freeze_layers": 0, "seed": 0, "max_length": 4} | dict.fromkeys(
-            ("batch_size", "round_batch_size", "save_steps", "patience", "steps", "round_steps", "eval_steps"), 1
-        )
-        for name, bound in least.items():
-            value = getattr(self, name)
-            if value is not None and value < bound:
-                raise UserError(f"{name}: expected at least {bound}, found {value}")
-        if not self.gold_share > 0 and self.rounds:
+        if self.gold_share == 0 and self.rounds:
             raise UserError("gold_share: expected more than 0, so that no batch is without gold rows, found 0")
 
     def to_yaml(self) -> str:

@@ -14,7 +14,7 @@ from accelerate.utils import gather
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from sstext.data.batching import NOT_INPUTS
+from sstext.data.batching import INPUTS
 from sstext.data.tokens import TextEncoder, length_limit
 from sstext.errors import UserError
 from sstext.progress import Tick
@@ -146,7 +146,8 @@ def score(
     state, device = PartialState(), next(model.parameters()).device
     budget = tokens_per_batch or TOKENS_PER_BATCH.get(device.type, 16_384)
     mine = np.arange(state.process_index, len(rows), state.num_processes)
-    features = [{k: v for k, v in rows[int(row)].items() if k not in NOT_INPUTS} for row in mine]
+    read = (rows[int(row)] for row in mine)
+    features = [{name: row[name] for name in INPUTS if name in row} for row in read]
     share = math.ceil(len(rows) / state.num_processes)  # a gather wants equal shapes: shorter shares are padded
     logits = torch.zeros(share, model.config.num_labels, device=device)  # type: ignore[union-attr, arg-type]
     training = model.training

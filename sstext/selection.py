@@ -48,8 +48,12 @@ def resolve_prior(spec: Any, labels: np.ndarray, classes: Sequence[str]) -> np.n
     if isinstance(spec, Mapping):
         if set(map(str, spec)) != set(classes):
             raise UserError(f"prior: expected a share for each of {listed(list(classes))}, found {listed(list(spec))}")
-        shares = np.array([float({str(k): v for k, v in spec.items()}[name]) for name in classes])
-        if (shares <= 0).any():
+        given = {str(name): share for name, share in spec.items()}
+        try:
+            shares = np.array([float(given[name]) for name in classes])
+        except (TypeError, ValueError):
+            shares = np.zeros(len(classes))
+        if not (np.isfinite(shares) & (shares > 0)).all():
             raise UserError(f"prior: expected shares above 0, found {dict(spec)}")
         return shares / shares.sum()
     if spec not in ("auto", "uniform", "labeled"):

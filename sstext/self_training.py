@@ -151,22 +151,27 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
         notes = reporter if first else SILENT
         texts = read_texts(config, named, directory.data / "unlabeled.arrow", notes)
         tokens = tokenize_texts(texts, tokenizer, limit, config, directory.data, notes)
-    if config.max_length is not None:
-        tokenizer.model_max_length = tokens.max_length  # predictions then read as far as the user asked for
-    labels = np.asarray(texts.labeled.texts["label"][:])
-    prior = resolve_prior(config.prior, labels, texts.classes)
-    return Chain(config, texts, tokens, tokenizer, prior, directory, reporter)
+        if config.max_length is not None:
+            tokenizer.model_max_length = tokens.max_length  # predictions then read as far as the user asked for
+        labels = np.asarray(texts.labeled.texts["label"][:])
+        prior = resolve_prior(config.prior, labels, texts.classes)
+        chain = Chain(config, texts, tokens, tokenizer, prior, directory, reporter)
+        chain.check()
+    return chain
 
 
 @contextmanager
 def _nothing_left_of_a_bad_start(folder: Path, ours: bool) -> Iterator[None]:
-    """Remove a folder that this block has made where its input turns out to be wrong."""
+    """Leave no trace in a new or empty folder where the input of the run turns out to be wrong."""
     existed = folder.exists()
+    unused = not existed or (folder.is_dir() and not any(folder.iterdir()))
     try:
         yield
     except UserError:
-        if ours and not existed:
+        if ours and unused and folder.is_dir():
             shutil.rmtree(folder, ignore_errors=True)
+            if existed:
+                folder.mkdir()
         raise
 
 

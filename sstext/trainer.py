@@ -22,6 +22,7 @@ from sstext.data.tokens import TextEncoder, choose_max_length, length_limit, tok
 from sstext.errors import UserError, listed
 from sstext.objective.methods import build
 from sstext.objective.objective import Objective
+from sstext.objective.part import in_range
 
 STATE_FILE = "semi_supervised_state.safetensors"
 
@@ -136,7 +137,7 @@ class SemiSupervisedTrainer(Trainer):
         if not objective.supervised and not has_unlabeled:
             raise UserError(f"{name} learns from unlabeled text; give unlabeled_dataset=…, or method='supervised'")
         if self.args.unsupervised_strength is not None:
-            objective.strength = self.args.unsupervised_strength
+            objective.strength = in_range("unsupervised_strength", self.args.unsupervised_strength, 0)
         return objective.to(self.args.device)
 
     def _tokenized(self, rows: Any, name: str) -> Any:
@@ -177,6 +178,11 @@ class SemiSupervisedTrainer(Trainer):
         unlabeled = None if self.objective.supervised else self.unlabeled_dataset
         rows = len(self.train_dataset) + (len(pseudo_labeled) if pseudo_labeled is not None else 0)
         batch = self._train_batch_size * args.gradient_accumulation_steps * args.world_size
+        rows_each = self._train_batch_size * args.unlabeled_batch_ratio
+        if unlabeled is not None and args.world_size > 1 and rows_each != int(rows_each):
+            raise UserError(
+                f"unlabeled_batch_ratio: expected a whole number of unlabeled rows per process and step, found {rows_each}"
+            )  # the processes exchange statistics of their rows: each must have as many as the others
         self.objective.bind(self.model.config.num_labels, len(unlabeled) if unlabeled is not None else 0)
         self.objective.to(args.device)
         edits = None

@@ -149,20 +149,29 @@ def test_batches_are_global(chain: Chain, tmp_path: Path) -> None:
 
 
 def test_options_reach_the_training(chain: Chain, tmp_path: Path) -> None:
-    """Guards options that nothing reads; what the user hands to TrainingArguments wins over all of them."""
+    """Guards options that nothing reads, and what is handed to TrainingArguments: both in, never against each other."""
     config = replace(
         chain.config, learning_rate=1e-3, head_learning_rate=None, weight_decay=0.5, warmup=0.25, precision="bf16", seed=5,
-        save_steps=7, token_mask=0.3, training_args={"weight_decay": 0.125, "max_grad_norm": 3},
+        save_steps=7, token_mask=0.3, training_args={"max_grad_norm": 3, "logging_steps": 1},
     )  # fmt: skip
     made = replace(chain, config=config).training_arguments(0, None, tmp_path)
     found = (made.learning_rate, made.head_learning_rate, made.weight_decay, made.warmup_steps, made.bf16, made.fp16)
-    assert found == (1e-3, None, 0.125, 0.25, True, False)
+    assert found == (1e-3, None, 0.5, 0.25, True, False)
     assert (made.save_steps, made.seed, made.token_mask, made.max_grad_norm, made.use_cpu) == (7, 5, 0.3, 3, True)
-    assert made.eval_strategy == "no"
-    with pytest.raises(UserError, match=r"^training_args: .*'no_such_argument'"):
-        replace(chain, config=replace(config, training_args={"no_such_argument": 1})).training_arguments(
-            0, None, tmp_path
-        )
+    assert (made.logging_steps, made.eval_strategy) == (1, "no")
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [("no_such_argument", "^training_args: .*'no_such_argument'"), ("max_steps", "set by --steps and --round-steps")],
+)
+def test_arguments_that_are_unknown_or_have_an_option(
+    argument: str, message: str, chain: Chain, tmp_path: Path
+) -> None:
+    """Guards against a value that is given twice, and against a traceback for one that does not exist."""
+    config = replace(chain.config, training_args={argument: 1})
+    with pytest.raises(UserError, match=message):
+        replace(chain, config=config).training_arguments(0, None, tmp_path)
 
 
 def test_rounds_differ_in_their_seeds(chain: Chain) -> None:

@@ -1,6 +1,7 @@
 """The command line: every option is a flag, and every bad input one message that says what to do and leaves nothing."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,10 +16,7 @@ from sstext.cli import INTERRUPTED, main, parser
 from sstext.config import RunConfig, options, read_config
 from sstext.progress import Reporter
 
-QUICK = (
-    *("--steps", "4", "--round-steps", "4", "--rounds", "1", "--learning-rate", "5e-3"),
-    *("--precision", "fp32", "--device", "cpu"),
-)
+QUICK = ("--steps=4", "--round-steps=4", "--rounds=1", "--learning-rate=5e-3", "--precision=fp32", "--device=cpu")
 LABELED = b"text,label\nmoney back,refund\nparcel late,delivery\nlogin again,account\ncharged twice,refund\n"
 
 
@@ -38,10 +36,8 @@ def place(tiny_task: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.
 def train(tiny: str, **changes: str | None) -> list[str]:
     """`sstext train` on the tiny task; None leaves a flag out."""
     flags = {"labeled": "labeled.csv", "unlabeled": "unlabeled.jsonl", "encoder": tiny, "output": "out"} | changes
-    named = [
-        part for name, value in flags.items() if value is not None for part in (f"--{name.replace('_', '-')}", value)
-    ]
-    return ["train", *QUICK, *named]
+    given = [(f"--{name.replace('_', '-')}", value) for name, value in flags.items() if value is not None]
+    return ["train", *QUICK, *(part for pair in given for part in pair)]
 
 
 Refused = Callable[[list[str]], str]
@@ -66,21 +62,14 @@ def listing(folder: Path) -> set[Path]:
     return set(folder.rglob("*"))
 
 
-# Options
-
-
 def test_every_option_is_a_flag() -> None:
     """Guards against a YAML key that the command line cannot override; the help of each stands in `--help`."""
-    help_text = " ".join(train_parser().format_help().split())
-    flags = set(train_parser()._option_string_actions)
+    (commands,) = (action for action in parser()._actions if action.dest == "command")
+    train_parser: Any = commands.choices["train"]
+    help_text, flags = " ".join(train_parser.format_help().split()), train_parser._option_string_actions
     for name, spec in options(RunConfig).items():
         assert f"--{name.replace('_', '-')}" in flags
         assert " ".join(spec.metadata["help"].split()[:4]) in help_text, name
-
-
-def train_parser() -> Any:
-    (commands,) = (action for action in parser()._actions if action.dest == "command")
-    return commands.choices["train"]  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
@@ -127,9 +116,6 @@ def test_the_recorded_configuration_repeats_the_run(place: Path, encoder: str) -
     assert models[0] == models[1]
 
 
-# Commands
-
-
 def test_help_and_version_load_no_torch() -> None:
     """Guards the half second in which `sstext --help` answers, and `import sstext`; no clock, but what is imported."""
     script = (
@@ -151,15 +137,7 @@ def test_a_whole_run_ends_in_a_table(place: Path, encoder: str, capsys: pytest.C
     """Guards the main job: the result on stdout, every note on stderr, and the model where the last lines say."""
     assert main(train(encoder, test="test.csv", audit="answers.csv")) == 0
     shown = capsys.readouterr()
-    for words in (
-        "supervised",
-        "self-trained",
-        "macro-F1",
-        "calibration error",
-        "Rounds",
-        "precision",
-        "Model: out/model",
-    ):
+    for words in ("supervised", "self-trained", "macro-F1", "calibration error", "precision", "Model: out/model"):
         assert words in shown.out
         assert words not in shown.err
     assert "round 1: 4 steps" in shown.err
@@ -182,13 +160,14 @@ def test_dry_run_says_the_plan_and_writes_nothing(
     before = listing(place)
     assert main([*train(encoder, test="test.csv"), "--dry-run"]) == 0
     shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert {
+    for line in (
         "labeled rows 12",
         "unlabeled rows 60",
         "test rows 30",
         "round 0 4 steps (supervised)",
         "round 1 4 steps",
-    } <= set(shown)
+    ):
+        assert line in shown
     assert any(line.startswith("estimated time about ") for line in shown)
     assert listing(place) == before
 
@@ -201,8 +180,6 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
     class Interrupted(Reporter):
         @contextmanager
         def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> Iterator[Any]:
-            import signal
-
             yield lambda n=1: signal.raise_signal(signal.SIGINT) if name == "round 0: training" else None
 
     monkeypatch.setattr(cli, "Reporter", Interrupted)
@@ -217,67 +194,45 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
 
 # Bad input
 
+FILES = {"labeled": "my.csv", "unlabeled": "my.jsonl", "test": "test2.csv", "dev": "dev2.csv", "audit": "audit.csv",
+         "recipe": "my.yaml", "output": "my"}  # fmt: skip
+
 
 @pytest.mark.parametrize(
-    ("option", "name", "content", "found", "remedy"),
+    ("option", "content", "found", "remedy"),
     [
-        ("labeled", "my.csv", b"", "my.csv: expected at least one row, found none", "it is empty"),
-        ("labeled", "my.csv", b"text,label\n", "my.csv: expected at least one row, found none", "only a header"),
-        ("labeled", "my.csv", b"text,kind\na,b\n", "my.csv: no column is named like a label", "with --label-column"),
-        ("labeled", "my.csv", b"a,b,label\n1,2,3\n", "my.csv: no column is named like a text", "with --text-column"),
-        ("labeled", "my.csv", b"text,label\na,b\nc,b\n", "my.csv: expected at least two classes", "only 'b' in column"),
-        ("labeled", "my.csv", LABELED + b"late,\n", "my.csv: line 6: expected a label, found none", "fill it in"),
+        ("labeled", b"", "my.csv: expected at least one row, found none", "it is empty"),
+        ("labeled", b"text,label\n", "my.csv: expected at least one row, found none", "only a header"),
+        ("labeled", b"text,kind\na,b\n", "my.csv: no column is named like a label", "with --label-column"),
+        ("labeled", b"a,b,label\n1,2,3\n", "my.csv: no column is named like a text", "with --text-column"),
+        ("labeled", b"text,label\na,b\nc,b\n", "my.csv: expected at least two classes", "only 'b' in column 'label'"),
+        ("labeled", LABELED + b"late,\n", "my.csv: line 6: expected a label, found none", "fill it in"),
         (
             "labeled",
-            "my.csv",
             LABELED + b"caf\xe9,refund\n",
             "my.csv: line 6: expected utf-8, found byte 0xe9",
-            "cp1252",
+            "--encoding cp1252",
         ),
-        ("labeled", "my.csv", LABELED + b"a,b,c\n", "my.csv: line 6: expected 2 cells", "in quotes"),
-        (
-            "unlabeled",
-            "my.jsonl",
-            b'{"id": 1, "kind": 2}\n',
-            "my.jsonl: no column is named like a text",
-            "--text-column",
-        ),
-        ("unlabeled", "my.jsonl", b'{"text": "a"}\n{"text"\n', "my.jsonl: line 2: ", "one JSON object a line"),
-        (
-            "unlabeled",
-            "my.txt",
-            b"late\nparcel\n\xff\n",
-            "my.txt: line 3: expected utf-8, found byte 0xff",
-            "--encoding",
-        ),
-        ("unlabeled", "my.txt", b"\n \n", "my.txt: expected texts", "found only empty ones"),
-        (
-            "test",
-            "t.csv",
-            b"text,label\na,refund\nb,refunds\n",
-            "t.csv: line 3: unknown label",
-            "did you mean 'refund'?",
-        ),
-        ("dev", "d.csv", b"text,label\na,other\n", "d.csv: line 2: unknown label 'other'", "correct the label"),
-        ("audit", "a.csv", b"label\nrefund\n", "a.csv: expected 60 rows", "found 1"),
-        (
-            "recipe",
-            "r.yaml",
-            b"lerning_rate: 1\n",
-            "r.yaml: unknown option 'lerning_rate'",
-            "did you mean learning_rate",
-        ),
-        ("recipe", "r.yaml", b"- seed\n", "r.yaml: expected `option: value` lines", "found list"),
-        ("output", "my", b"a file", "output: expected a folder, found the file my", "choose another --output"),
+        ("labeled", LABELED + b"a,b,c\n", "my.csv: line 6: expected 2 cells", "in quotes"),
+        ("unlabeled", b'{"id": 1, "kind": 2}\n', "my.jsonl: no column is named like a text", "with --text-column"),
+        ("unlabeled", b'{"text": "a"}\n{"text"\n', "my.jsonl: line 2: ", "one JSON object a line"),
+        ("unlabeled", b'{"text": "a"}\n{"text": "\xff"}\n', "my.jsonl: line 2: expected utf-8", "--encoding"),
+        ("unlabeled", b'{"text": " "}\n', "my.jsonl: expected texts", "found only empty ones"),
+        ("test", b"text,label\na,refund\nb,refunds\n", "test2.csv: line 3: unknown label", "did you mean 'refund'?"),
+        ("dev", b"text,label\na,other\n", "dev2.csv: line 2: unknown label 'other'", "correct the label"),
+        ("audit", b"label\nrefund\n", "audit.csv: expected 60 rows", "found 1"),
+        ("recipe", b"lerning_rate: 1\n", "my.yaml: unknown option 'lerning_rate'", "did you mean learning_rate"),
+        ("recipe", b"- seed\n", "my.yaml: expected `option: value` lines", "found list"),
+        ("output", b"a file", "output: expected a folder, found the file my", "choose another --output"),
     ],
 )
 def test_a_bad_file_is_one_message_with_a_remedy_and_leaves_nothing(
-    option: str, name: str, content: bytes, found: str, remedy: str, place: Path, encoder: str, refused: Refused
+    option: str, content: bytes, found: str, remedy: str, place: Path, encoder: str, refused: Refused
 ) -> None:
     """Guards what files hold: exit code 2 with file, line and remedy, no traceback, no half-made run folder."""
+    name = FILES[option]
     (place / name).write_bytes(content)
-    command = [*train(encoder), name] if option == "recipe" else train(encoder, **{option: name})
-    message = refused(command)
+    message = refused([*train(encoder), name] if option == "recipe" else train(encoder, **{option: name}))
     assert found in message
     assert remedy in message
 
@@ -297,10 +252,13 @@ def test_a_bad_file_is_one_message_with_a_remedy_and_leaves_nothing(
         ({"encoding": "utf-9"}, "--encoding: expected a known one", "found 'utf-9'"),
         ({"method": "fixmach"}, "fixmach", "fixmatch"),
         ({"method_args": "threshold=2"}, "supervised has no argument 'threshold'", "there are none"),
-        ({"gold_share": "2"}, "gold_share: expected a share between 0 and 1", "found 2"),
+        ({"gold_share": "2"}, "gold_share: expected ", "found 2"),
         ({"steps": "many"}, "steps: expected int", "found 'many'"),
-        ({"device": "gpu"}, "device: expected auto, cpu, cuda", "'gpu'"),
+        ({"device": "gpu"}, "device: expected auto, cpu, cuda", "found 'gpu'"),
         ({"precision": "fp16"}, "precision: fp16 training wants a GPU", "bf16 or fp32"),
+        ({"prior": "refund=1"}, "prior: expected a share for each of 'account'", "found 'refund'"),
+        ({"freeze_layers": "9"}, "freeze_layers: expected at most 2", "found 9"),
+        ({"training_args": "lr=1"}, "training_args: ", "'lr'"),
         ({"learning_rate": "-1"}, "learning_rate: ", "-1"),
     ],
 )
@@ -313,17 +271,9 @@ def test_a_bad_option_is_one_message_with_a_remedy_and_leaves_nothing(
     assert remedy in message
 
 
-def test_a_missing_recipe(place: Path, encoder: str, refused: Refused) -> None:
-    """Guards a mistyped name of the recipe."""
-    assert "no such recipe: none.yaml (looked for /" in refused([*train(encoder), "none.yaml"])
-
-
 @pytest.mark.parametrize(
     ("name", "found"),
-    [
-        ("config.yaml", "output: out belongs to another run"),
-        ("thesis.tex", "output: out holds files that are not of a run"),
-    ],
+    [("config.yaml", "out belongs to another run"), ("thesis.tex", "out holds files that are not of a run")],
 )
 def test_a_folder_in_use_is_not_touched(name: str, found: str, place: Path, encoder: str, refused: Refused) -> None:
     """Guards another run, and somebody's own files."""

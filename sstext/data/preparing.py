@@ -45,6 +45,9 @@ class Tokens:
 
 def sources(config: RunConfig, **given: Any) -> dict[str, Any]:
     """Every source of data by its option: a data set given in Python, else what the configuration names."""
+    unknown = sorted(given.keys() - SPLITS.keys())
+    if unknown:
+        raise TypeError(f"expected data as {', '.join(SPLITS)}, found {unknown[0]!r}")
     return {
         name: given.get(name) if given.get(name) is not None else getattr(config, name)
         for name in SPLITS

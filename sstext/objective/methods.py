@@ -111,7 +111,7 @@ def build(name: str, arguments: Mapping[str, Any] | None = None) -> Objective:
             raise UserError(f"method_args: {name} has no argument {argument!r}; {_nearest(argument, known)}")
     try:
         return method(**(arguments or {}))
-    except TypeError as error:
+    except (TypeError, UserError) as error:
         raise UserError(f"method_args of {name}: {error}") from None
 
 

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sstext.errors import UserError
 from sstext.objective.divergences import cross_entropy
-from sstext.objective.part import Part, Signals
+from sstext.objective.part import Part, Signals, in_range
 from sstext.objective.targets import Hard, Target
 from sstext.objective.teachers import Teacher
 from sstext.objective.views import Augmented, View
@@ -26,6 +25,7 @@ def linear_ramp(length: float) -> Callable[[float], float]:
     >>> ramp = linear_ramp(.4); ramp(0.), ramp(.2), ramp(.8), linear_ramp(0.)(0.)
     (0.0, 0.5, 1.0, 1.0)
     """
+    in_range("ramp", length, 0, 1)
     return lambda progress: 1.0 if length <= 0 else min(1.0, progress / length)
 
 
@@ -71,13 +71,11 @@ class Objective(nn.Module):
         ramp: Callable[[float], float] | None = None,
     ) -> None:
         super().__init__()
-        if strength < 0:
-            raise UserError(f"strength: expected at least 0, found {strength}")
         self.teacher = teacher
         self.target = target if target is not None else Hard()
         self.weight = weight if weight is not None else Everyone()
         self.view = view if view is not None else Augmented()
-        self.divergence, self.strength = divergence, strength
+        self.divergence, self.strength = divergence, in_range("strength", strength, 0)
         self.ramp = ramp if ramp is not None else linear_ramp(0.0)
 
     @property

@@ -1,5 +1,6 @@
 """What every part of an objective is: it observes a step once, then answers without side effects."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +36,18 @@ class Signals:
         """The same signals with `function` applied to every tensor (for example a gather over processes)."""
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **{name: function(value) for name, value in tensors.items()})
+
+
+def in_range(name: str, value: Any, low: float, high: float = math.inf) -> float:
+    """A number of a method's argument, or an error that names it.
+
+    >>> in_range("threshold", .95, 0)
+    0.95
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        bounds = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+        raise UserError(f"{name}: expected a number {bounds}, found {value!r}")
+    return value
 
 
 class Part(nn.Module):

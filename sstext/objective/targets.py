@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sstext.errors import UserError
-from sstext.objective.part import Part, Signals
+from sstext.objective.part import Part, Signals, in_range
 
 
 class Target(Part):
@@ -58,11 +58,12 @@ class Align(Target):
 
     def __init__(self, prior: Sequence[float] | None = None, momentum: float = 0.999) -> None:
         super().__init__()
-        self.prior, self.momentum = prior, momentum
+        self.momentum = in_range("momentum", momentum, 0, 1)
+        self.prior = None if prior is None else [in_range("prior", share, 1e-12) for share in prior]
 
     def bind(self, num_classes: int, num_rows: int) -> None:
         uniform = torch.full((num_classes,), 1 / num_classes)
-        prior = uniform if self.prior is None else torch.tensor(list(self.prior), dtype=torch.float32)
+        prior = uniform if self.prior is None else torch.tensor(self.prior, dtype=torch.float32)
         if prior.shape != (num_classes,):
             raise UserError(f"Align: expected a prior of {num_classes} class shares, found {len(prior)}")
         self.add_state("mean_probs", uniform)

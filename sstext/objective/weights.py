@@ -6,8 +6,7 @@ The same parts serve inside a training step and between rounds, where the whole 
 import torch
 from torch import Tensor
 
-from sstext.errors import UserError
-from sstext.objective.part import Part, Signals
+from sstext.objective.part import Part, Signals, in_range
 from sstext.objective.targets import Soft, Target
 
 
@@ -43,9 +42,7 @@ class Threshold(Weight):
 
     def __init__(self, threshold: float = 0.95) -> None:
         super().__init__()
-        if threshold < 0:
-            raise UserError(f"threshold: expected a probability of at least 0, found {threshold}")
-        self.threshold = threshold
+        self.threshold = in_range("threshold", threshold, 0)
 
     def forward(self, signals: Signals) -> Tensor:
         return (signals.probs.amax(-1) >= self.threshold).to(signals.probs.dtype)
@@ -75,9 +72,7 @@ class Gaussian(Weight):
 
     def __init__(self, momentum: float = 0.999, n_sigma: float = 1.0, of: Target | None = None) -> None:
         super().__init__()
-        if n_sigma <= 0:
-            raise UserError(f"n_sigma: expected more than 0, found {n_sigma}")
-        self.momentum, self.n_sigma = momentum, n_sigma
+        self.momentum, self.n_sigma = in_range("momentum", momentum, 0, 1), in_range("n_sigma", n_sigma, 1e-3)
         self.of = of if of is not None else Soft()
 
     def bind(self, num_classes: int, num_rows: int) -> None:

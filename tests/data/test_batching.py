@@ -195,7 +195,6 @@ def test_other_inputs_stay_as_long_as_the_edited_ids() -> None:
     assert all(len(items[i]["inputs"]["token_type_ids"]) == 2 for i in range(4))
 
 
-@pytest.mark.xfail(strict=True, reason="every column that is not in NOT_INPUTS is taken for an input")
 def test_columns_of_the_user_are_no_inputs() -> None:
     """A `source` or `title` beside the text: guards against a padding error in paired training, where Trainer has none."""
     items = TrainingRows(corpus(4, 100, source="web", title="a title"), length=4, seed=0)

@@ -57,7 +57,6 @@ def test_data_at_hand_take_the_place_of_files(task: Any) -> None:
     assert list(named) == ["labeled", "unlabeled", "test", "audit"]
 
 
-@pytest.mark.xfail(strict=True, reason="sources() drops names that it does not know: a typing error goes unnoticed")
 def test_data_under_an_unknown_name_are_refused(task: Any) -> None:
     """Guards against `train(config, development=rows)`, which would train without the development rows."""
     with pytest.raises((TypeError, UserError), match="development"):

@@ -305,5 +305,5 @@ def test_a_missing_signal_is_named() -> None:
 
 def test_a_negative_strength_is_refused() -> None:
     """Guards against a student that is taught to disagree."""
-    with pytest.raises(UserError, match="strength: expected at least 0, found -1"):
+    with pytest.raises(UserError, match="strength: expected a number at least 0, found -1"):
         Objective(strength=-1)

@@ -199,8 +199,8 @@ def test_gaussian_continues_from_its_saved_state() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Threshold(-0.1), "threshold: expected a probability of at least 0, found -0.1"),
-        (lambda: Gaussian(n_sigma=0), "n_sigma: expected more than 0, found 0"),
+        (lambda: Threshold(-0.1), "threshold: expected a number at least 0, found -0.1"),
+        (lambda: Gaussian(n_sigma=0), "n_sigma: expected a number at least 0.001, found 0"),
     ],
 )
 def test_values_out_of_range_are_refused(make: Callable[[], Weight], message: str) -> None:
