@@ -124,17 +124,20 @@ class Chain:
             stop.restore()
         if stop.requested:
             raise KeyboardInterrupt
-        temperature, metrics = self._on_development_rows(trainer.model)
         if is_main_process():
             write_folder_whole(folder / "model", lambda path: self.save(trainer.model, path))
             history = [json.dumps(entry) for entry in trainer.state.log_history]
             write_whole(folder / "log.jsonl", "\n".join(history) + "\n")
+        trainer.accelerator.free_memory()  # its state is one for the whole process: the next round needs the memory
+        wait_for_everyone()
+        temperature, metrics = self._on_development_rows(index)
+        if is_main_process():
             fit = {"steps": trainer.state.global_step, "temperature": temperature, "metrics": metrics}
             write_whole(folder / "fit.json", json.dumps(fit))
             shutil.rmtree(checkpoints, ignore_errors=True)
 
     def student(self, index: int) -> Any:
-        """A fresh student for a round, not yet trained."""
+        """The student of a round before its training: the encoder with a new head, or the previous round's (`start`)."""
         config = self.config
         start = str(config.encoder)
         if config.start == "previous" and index > 0:
@@ -231,10 +234,11 @@ class Chain:
         model = AutoModelForSequenceClassification.from_pretrained(self.directory.round(index) / "model")
         return model.to(resolve_device(self.config.device))
 
-    def _on_development_rows(self, model: Any) -> tuple[float, dict[str, float]]:
+    def _on_development_rows(self, index: int) -> tuple[float, dict[str, float]]:
+        """Temperature and figures of a round's student, in float32 as it is shipped."""
         if self.tokens.dev is None:
             return 1.0, {}
-        logits = score(model, self.tokens.dev, self.tokenizer)
+        logits = score(self.load(index), self.tokens.dev, self.tokenizer)
         labels = np.asarray(self.tokens.dev["labels"][:])
         if (logits.argmax(-1) == labels).all():
             return 1.0, development_metrics(logits, labels)  # without a mistake, nothing says how sure to be

@@ -1,7 +1,7 @@
 """The round loop. Read this first: the rest of the package is what its lines call.
 
 Round 0 fine-tunes a pretrained encoder on the labeled rows. Each further round scores the unlabeled corpus with the last
-student, keeps the rows it may trust, and trains a fresh student on labeled + kept rows. Pseudo-labels are derived anew in
+student, keeps the rows it may trust, and trains the next student on labeled + kept rows. Pseudo-labels are derived anew in
 every round, gold rows are never rewritten, and every finished round is a line of `rounds.jsonl` from which a killed run goes
 on.
 """

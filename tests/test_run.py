@@ -239,11 +239,17 @@ def test_a_finished_run_gives_its_results_without_training(results: dict[str, An
     assert {path: path.read_bytes() for path in before} == before
 
 
-@pytest.mark.parametrize("at", [("round 0: training", 3), ("round 1: training", 2)])
+@pytest.mark.parametrize("when", ["at an evaluation", "half out of patience"])
 def test_ctrl_c_changes_nothing_with_development_rows_either(
-    at: tuple[str, int], results: dict[str, Any], out: Path, quick: Quick, tmp_path: Path
+    when: str, results: dict[str, Any], out: Path, quick: Quick, tmp_path: Path
 ) -> None:
-    """Guards early stopping and the best step against a checkpoint between two evaluations, and one at an evaluation."""
+    """Guards early stopping and the best step: a continued training knows its evaluations, and how long it was patient."""
+    early = next(record for record in results["rounds"] if record["steps"] < 12)
+    at = (
+        ("round 1: training", 2)
+        if when == "at an evaluation"
+        else (f"round {early['index']}: training", early["steps"] - 1)
+    )
     with pytest.raises(KeyboardInterrupt):
         train(quick(tmp_path / "out"), reporter=Watching(interrupt=at))
     assert not (tmp_path / "out" / "results.json").exists()
