@@ -191,7 +191,7 @@ class Chain:
             "fp16": precision == "fp16",
             "use_cpu": device.type == "cpu",
             "logging_steps": 10,
-            "save_total_limit": 1,
+            "save_total_limit": 2,  # at 1, Trainer would drop the newest one at the end for the best one
             "report_to": "none",
             "log_level": "error",
             "log_level_replica": "error",

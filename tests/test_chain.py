@@ -151,14 +151,15 @@ def test_batches_are_global(chain: Chain, tmp_path: Path) -> None:
 def test_options_reach_the_training(chain: Chain, tmp_path: Path) -> None:
     """Guards options that nothing reads, and what is handed to TrainingArguments: both in, never against each other."""
     config = replace(
-        chain.config, learning_rate=1e-3, head_learning_rate=None, weight_decay=0.5, warmup=0.25, precision="bf16", seed=5,
-        save_steps=7, token_mask=0.3, training_args={"max_grad_norm": 3, "logging_steps": 1},
+        chain.config, learning_rate=1e-3, round_learning_rate=3e-4, head_learning_rate=None, weight_decay=0.5, warmup=0.25,
+        precision="bf16", seed=5, save_steps=7, token_mask=0.3, training_args={"max_grad_norm": 3, "logging_steps": 1},
     )  # fmt: skip
-    made = replace(chain, config=config).training_arguments(0, None, tmp_path)
+    made, later = (replace(chain, config=config).training_arguments(index, None, tmp_path) for index in (0, 1))
     found = (made.learning_rate, made.head_learning_rate, made.weight_decay, made.warmup_steps, made.bf16, made.fp16)
     assert found == (1e-3, None, 0.5, 0.25, True, False)
     assert (made.save_steps, made.seed, made.token_mask, made.max_grad_norm, made.use_cpu) == (7, 5, 0.3, 3, True)
     assert (made.logging_steps, made.eval_strategy) == (1, "no")
+    assert later.learning_rate == 3e-4
 
 
 @pytest.mark.parametrize(
@@ -176,14 +177,15 @@ def test_arguments_that_are_unknown_or_have_an_option(
 
 def test_rounds_differ_in_their_seeds(chain: Chain) -> None:
     """Guards against rounds that draw the same head, order and edits again, and runs whose seeds overlap."""
-    heads = [chain.student(index).classifier.weight for index in (0, 1)]
+    anew = replace(chain, config=replace(chain.config, start="pretrained"))
+    heads = [anew.student(index).classifier.weight for index in (0, 1)]
     assert not torch.equal(*heads)
     seeds = [replace(chain, config=replace(chain.config, seed=seed)).seed(r) for seed in range(100) for r in range(20)]
     assert len(set(seeds)) == 2_000
 
 
-def test_a_student_is_fresh_unless_asked_to_go_on(opened: Callable[..., Chain], tiny_encoder: Path) -> None:
-    """Guards against the confirmation of a student's own errors by going on with its weights."""
+def test_a_student_starts_from_what_was_asked_for(opened: Callable[..., Chain], tiny_encoder: Path) -> None:
+    """Guards `--start`: the pretrained encoder, or the student before; nothing in between, and no silent default."""
     chain = opened(steps=2)
     chain.fit(0, None)
 
@@ -193,8 +195,8 @@ def test_a_student_is_fresh_unless_asked_to_go_on(opened: Callable[..., Chain], 
     pretrained = AutoModel.from_pretrained(tiny_encoder).state_dict()["pooler.dense.weight"]
     trained = chain.load(0).base_model.state_dict()["pooler.dense.weight"]
     assert not torch.equal(pretrained, trained)  # canary
-    assert torch.equal(body(chain), pretrained)
-    assert torch.equal(body(replace(chain, config=replace(chain.config, start="previous"))), trained)
+    for start, expected in (("pretrained", pretrained), ("previous", trained)):
+        assert torch.equal(body(replace(chain, config=replace(chain.config, start=start))), expected)
 
 
 def test_a_finished_fit_is_read_not_repeated(opened: Callable[..., Chain], monkeypatch: pytest.MonkeyPatch) -> None:

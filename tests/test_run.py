@@ -62,8 +62,9 @@ def quick(task: Any, tiny_encoder: Path) -> Quick:
     def configure(output: Path, **changes: Any) -> RunConfig:
         options = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "dev": str(task.dev), "test": str(task.test),
                    "audit": str(task.answers), "encoder": str(tiny_encoder), "output": str(output), "steps": 12,
-                   "round_steps": 12, "rounds": 2, "keep": [0.3, 0.5], "learning_rate": 5e-3, "eval_steps": 2, "patience": 2,
-                   "precision": "fp32", "device": "cpu", "stop_agreement": 1.0}  # fmt: skip
+                   "round_steps": 12, "rounds": 2, "keep": [0.3, 0.5], "learning_rate": 5e-3, "round_learning_rate": 5e-3,
+                   "start": "pretrained", "eval_steps": 2, "patience": 2, "precision": "fp32", "device": "cpu",
+                   "stop_agreement": 1.01}  # fmt: skip
         return RunConfig(**options | changes)
 
     return configure
@@ -253,6 +254,7 @@ def test_ctrl_c_changes_nothing_with_development_rows_either(
     with pytest.raises(KeyboardInterrupt):
         train(quick(tmp_path / "out"), reporter=Watching(interrupt=at))
     assert not (tmp_path / "out" / "results.json").exists()
+    assert f"checkpoint-{at[1]}" in [path.name for path in (tmp_path / "out").glob("round_*/checkpoints/*")]
     again = train(quick(tmp_path / "out"))
     for name in ("model", *(f"round_{record['index']}/model" for record in results["rounds"])):
         model = f"{name}/model.safetensors"

