@@ -185,8 +185,12 @@ def score_to_disk(
         starts = range(0, len(rows), CHUNK_ROWS)
         for start in starts:
             part = directory / f"scores-{start:012d}.npy"
-            if not part.exists():
-                chunk = rows.select(range(start, min(len(rows), start + CHUNK_ROWS)))
+            end = min(len(rows), start + CHUNK_ROWS)
+            if part.exists():
+                if tick is not None:
+                    tick(end - start)
+            else:
+                chunk = rows.select(range(start, end))
                 logits = score(model, chunk, tokenizer, precision=precision, tick=tick)
                 if is_main_process():
                     temporary = part.with_suffix(".tmp")

@@ -1,7 +1,6 @@
 """One run: files in, run folder out. What `sstext train` does, and what Python calls to do the same."""
 
 import importlib.metadata
-import json
 import platform
 import tempfile
 import time
@@ -67,7 +66,7 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dic
     chain = open_chain(config, reporter, **data)
     if chain.directory.results.exists():
         reporter.note(f"{chain.directory.path}: this run is finished, here are its results")
-        return json.loads(chain.directory.results.read_text(encoding="utf-8"))
+        return chain.directory.read_results()
     rounds = []
     for record in run_rounds(chain):
         rounds.append(record)
@@ -96,7 +95,7 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dic
         write_whole(chain.directory.model / "README.md", card(config, chain, results))
         chain.directory.write_results(results)
     wait_for_everyone()
-    return results
+    return chain.directory.read_results()
 
 
 def choose(rounds: list[Round]) -> tuple[int, str]:

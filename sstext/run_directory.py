@@ -54,8 +54,9 @@ class RunDirectory:
         Raises:
             UserError: it holds another run, or something that is no run.
         """
-        if self.path.is_file():
-            raise UserError(f"output: expected a folder, found the file {self.path}; choose another --output")
+        for place in (self.path, *self.path.parents):
+            if place.is_file():
+                raise UserError(f"output: expected a folder, found the file {place}; choose another --output")
         known = self.path / CONFIG
         if known.exists():
             self._check_same(config, fingerprints)
@@ -102,6 +103,10 @@ class RunDirectory:
         """Add the record of a finished round."""
         lines = [json.dumps(line, ensure_ascii=False) for line in [*self.rounds(), record]]
         write_whole(self.path / ROUNDS, "\n".join(lines) + "\n")
+
+    def read_results(self) -> dict[str, Any]:
+        """The numbers of a finished run."""
+        return json.loads(self.results.read_text(encoding="utf-8"))
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Write the numbers of the whole run."""

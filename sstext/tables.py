@@ -85,15 +85,16 @@ def show_evaluation(results: Mapping[str, Any]) -> None:
     table.add_column("value", justify="right")
     for name, figure in results["metrics"].items():
         table.add_row(SHOWN.get(name, name), interval(figure, 100 if name in SHOWN else 1))
-    for name in ("micro_f1", "weighted_f1", "matthews_correlation"):
-        table.add_row(name.replace("_", " "), f"{results[name]:.3f}")
+    for name, title in (("micro_f1", "micro-F1 %"), ("weighted_f1", "weighted F1 %")):
+        table.add_row(title, f"{100 * results[name]:.1f}")
+    table.add_row("Matthews correlation", f"{results['matthews_correlation']:.3f}")
     console.print(table)
     classes = _table("Per class")
     classes.add_column("class")
-    for name in ("precision", "recall", "f1", "support"):
-        classes.add_column(name, justify="right")
+    for title in ("precision %", "recall %", "F1 %", "rows"):
+        classes.add_column(title, justify="right")
     for name, figures in results["per_class"].items():
-        shares = (f"{figures[key]:.3f}" for key in ("precision", "recall", "f1"))
+        shares = (f"{100 * figures[key]:.1f}" for key in ("precision", "recall", "f1"))
         classes.add_row(name, *shares, f"{figures['support']:,}")
     console.print(classes)
 

@@ -43,9 +43,15 @@ class TinyTask:
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """One thread everywhere: tests that compare bits need a fixed order of summation."""
+    import gc
+    from importlib import import_module
+
     import torch
 
+    import_module("sstext.run")  # all that the tests import anyway …
     torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()  # … and that the collection at the end of every `Trainer.train()` need not look through
 
 
 @pytest.fixture(scope="session")

@@ -80,8 +80,8 @@ def test_an_evaluation_shows_signs_and_classes(capsys: pytest.CaptureFixture[str
     show_evaluation(figures(0.5))
     shown = capsys.readouterr().out
     assert "On 1,234 rows" in shown
-    assert lines_with("matthews", shown) == [["matthews", "correlation", "-0.500"]]
-    assert lines_with("refund", shown) == [["refund", "0.250", "0.500", "0.333", "1,000"]]
+    assert lines_with("Matthews", shown) == [["Matthews", "correlation", "-0.500"]]
+    assert lines_with("refund", shown) == [["refund", "25.0", "50.0", "33.3", "1,000"]]
     assert lines_with("brier", shown)[0][1] == "0.540"
 
 
@@ -102,7 +102,7 @@ def test_a_plan_shows_rows_steps_and_time(capsys: pytest.CaptureFixture[str]) ->
 def test_names_in_brackets_are_shown_as_they_are(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Guards class names and folders against rich's markup, which would swallow them, or crash after hours of training."""
     show_evaluation(figures(0.5) | {"per_class": {name: figures(0.5)["per_class"]["refund"]}})
-    assert lines_with(name, capsys.readouterr().out) == [[name, "0.250", "0.500", "0.333", "1,000"]]
+    assert lines_with(name, capsys.readouterr().out) == [[name, "25.0", "50.0", "33.3", "1,000"]]
     show_plan(Plan({}, [name, "b"], 32, "cpu", "bf16", [120], 1.0))
     assert f"2: '{name}', 'b'" in capsys.readouterr().out
     stopped = a_round(0, stopped_because=f"{name} happened")
