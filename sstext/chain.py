@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import torch
 from transformers import AutoModelForSequenceClassification, EarlyStoppingCallback, PrinterCallback, ProgressCallback
 
+from sstext.augment.edits import TokenEdits
 from sstext.calibration import align, fit_temperature
 from sstext.callbacks import ProgressLine, StopOnSignal
 from sstext.config import RunConfig
@@ -27,6 +30,7 @@ from sstext.inference import (
     softmax,
     wait_for_everyone,
 )
+from sstext.objective.methods import build
 from sstext.progress import Reporter
 from sstext.run_directory import RunDirectory, write_folder_whole, write_whole
 from sstext.selection import Selection, select
@@ -45,6 +49,15 @@ HAVE_OPTIONS = {
         "unsupervised_strength", "gold_share", "token_mask", "token_drop", "max_length", "eval_steps", "save_steps",
     )
 }  # fmt: skip
+
+#: Fields of TrainingArguments that nobody may change.
+OURS = frozenset(
+    {
+        "save_strategy", "eval_strategy", "save_only_model", "load_best_model_at_end",
+        "metric_for_best_model", "greater_is_better", "restore_callback_states_from_checkpoint", "remove_unused_columns",
+        "resume_from_checkpoint", "ignore_data_skip",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,10 +89,17 @@ class Chain:
         """Say what is wrong with the options of the trainings before any of them begins.
 
         Raises:
-            UserError: arguments that `TrainingArguments` refuses, or more frozen layers than the encoder has.
+            UserError: arguments that `TrainingArguments` refuses, an encoder that is no classifier's, more frozen layers than
+                it has, token edits that its tokenizer cannot do, a method without texts or with arguments that do not fit.
         """
+        config = self.config
         self.training_arguments(0, None, self.directory.round(0) / "checkpoints")
-        if self.config.freeze_layers:
+        objective = build(config.method, config.method_args).bind(len(self.texts.classes), 0)
+        if not objective.supervised and self.tokens.corpus is None:
+            raise UserError(f"method: {config.method} learns from unlabeled texts; give --unlabeled corpus.jsonl")
+        if config.rounds or (objective.view.strong and not objective.supervised):
+            TokenEdits.for_tokenizer(self.tokenizer, mask=config.token_mask, drop=config.token_drop)
+        if not self.directory.rounds():
             self.student(0)
 
     # Fit
@@ -118,8 +138,13 @@ class Chain:
         )
         for chatty in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(chatty)
+        checkpoint = last_whole_checkpoint(checkpoints)
+        if checkpoint is not None and out_of_patience(checkpoint, self.config.patience):
+            trainer.args.max_steps = int(
+                checkpoint.rpartition("-")[2]
+            )  # it was over: there is nothing to train any more
         try:
-            trainer.train(resume_from_checkpoint=last_whole_checkpoint(checkpoints))
+            trainer.train(resume_from_checkpoint=checkpoint)
         finally:
             stop.restore()
         if stop.requested:
@@ -139,14 +164,13 @@ class Chain:
     def student(self, index: int) -> Any:
         """The student of a round before its training: the encoder with a new head, or the previous round's (`start`)."""
         config = self.config
-        start = str(config.encoder)
-        if config.start == "previous" and index > 0:
-            start = str(self.directory.round(index - 1) / "model")
+        goes_on = config.start == "previous" and index > 0
         return new_student(
-            start,
+            str(self.directory.round(index - 1) / "model") if goes_on else str(config.encoder),
             self.texts.classes,
+            keep_head=goes_on,
             seed=self.seed(index),
-            revision=config.revision if start == config.encoder else None,
+            revision=None if goes_on else config.revision,
             dropout=config.dropout,
             freeze_embeddings=config.freeze_embeddings,
             freeze_layers=config.freeze_layers,
@@ -154,7 +178,7 @@ class Chain:
 
     def seed(self, index: int) -> int:
         """Seed of a round: head, dropout, order and edits differ between the rounds of a run."""
-        return self.config.seed + 1_000_003 * index
+        return (self.config.seed + 1_000_003 * index) % 2**32
 
     def steps(self, index: int, admitted: int) -> int:
         """Optimizer steps of a round that trains on `admitted` pseudo-labeled rows."""
@@ -210,12 +234,26 @@ class Chain:
         own = sorted(HAVE_OPTIONS.keys() & config.training_args)
         if own:
             raise UserError(f"training_args: {own[0]} is set by {HAVE_OPTIONS[own[0]]}; give that instead")
+        ours = sorted(name for name in config.training_args if name in OURS or name.startswith(("push_to_hub", "hub_")))
+        if ours:
+            raise UserError(
+                f"training_args: {ours[0]} cannot be set: continuing a run, choosing its model and keeping its private files "
+                "private depend on it; leave it out"
+            )
         try:
             made = SemiSupervisedTrainingArguments(**{**arguments, **config.training_args})
         except (TypeError, ValueError) as error:
             raise UserError(f"training_args: {error}") from error
+        if precision == "fp32":
+            made.mixed_precision = "no"  # else the launcher's word would count where neither bf16 nor fp16 is asked for
         if "per_device_train_batch_size" not in config.training_args:
-            made.per_device_train_batch_size = max(1, rows // (made.world_size * made.gradient_accumulation_steps))
+            parts = made.world_size * made.gradient_accumulation_steps
+            if rows % parts:
+                name = "batch_size" if index == 0 else "round_batch_size"
+                raise UserError(
+                    f"{name}: expected a multiple of {parts} (processes × accumulation steps), found {rows}"
+                )
+            made.per_device_train_batch_size = rows // parts
         return made
 
     def _pseudo_labeled(self, admitted: Selection | None) -> Any:
@@ -231,7 +269,8 @@ class Chain:
 
     def load(self, index: int) -> Any:
         """The student of a finished round, on its device."""
-        model = AutoModelForSequenceClassification.from_pretrained(self.directory.round(index) / "model")
+        folder = self.directory.round(index) / "model"
+        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
         return model.to(resolve_device(self.config.device))
 
     def _on_development_rows(self, index: int) -> tuple[float, dict[str, float]]:
@@ -284,11 +323,14 @@ class Chain:
         if index == 0:
             return None
         table = pq.read_table(self.directory.round(index) / "pseudo_labels.parquet")
-        number = {name: i for i, name in enumerate(self.texts.classes)}
-        targets = np.asarray(table["target"].to_pylist(), dtype=np.float32) if "target" in table.column_names else None
+        labels = pc.index_in(table["label"].cast(pa.string()), pa.array(self.texts.classes))
+        targets = None
+        if "target" in table.column_names:
+            flat = table["target"].combine_chunks().flatten().to_numpy()
+            targets = flat.astype(np.float32).reshape(len(table), len(self.texts.classes))
         return Selection(
             rows=table["position"].to_numpy(),
-            labels=np.array([number[name] for name in table["label"].to_pylist()], dtype=np.int64),
+            labels=labels.to_numpy().astype(np.int64),
             confidence=table["confidence"].to_numpy(),
             weight=table["weight"].to_numpy(),
             targets=targets,
@@ -301,17 +343,25 @@ def write_pseudo_labels(path: Path, admitted: Selection, chain: Chain, index: in
     columns = {
         "row": ids,
         "position": pa.array(admitted.rows),  # in the corpus as read: blank texts of the file do not count
-        "label": pa.array([chain.texts.classes[number] for number in admitted.labels]),
+        "label": pa.DictionaryArray.from_arrays(admitted.labels, chain.texts.classes),  # no Python object per row
         "confidence": pa.array(admitted.confidence),
         "weight": pa.array(admitted.weight),
         "round": pa.array(np.full(len(admitted), index)),
     }
     if admitted.targets is not None:
-        columns["target"] = pa.array(list(admitted.targets))
+        flat = pa.array(admitted.targets.reshape(-1))
+        columns["target"] = pa.FixedSizeListArray.from_arrays(flat, admitted.targets.shape[1])
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     pq.write_table(pa.table(columns), temporary, compression="zstd")
     temporary.replace(path)
+
+
+def out_of_patience(checkpoint: str, patience: int) -> bool:
+    """Whether early stopping had ended the training that wrote a checkpoint."""
+    state = json.loads(Path(checkpoint, "trainer_state.json").read_text(encoding="utf-8"))
+    callback = state.get("stateful_callbacks", {}).get("EarlyStoppingCallback", {})
+    return callback.get("attributes", {}).get("early_stopping_patience_counter", 0) >= patience
 
 
 def development_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -79,7 +79,9 @@ class TrainingOptions:
         None, "steps between evaluations on the development rows (default: a sixth of the steps)"
     )
     patience: int = option(3, "evaluations without a gain after which training stops (with development rows)")
-    save_steps: int = option(50, "steps between checkpoints, from which a killed run goes on")
+    save_steps: int = option(
+        50, "steps between checkpoints, from which a killed run goes on (with development rows: every evaluation)"
+    )
     precision: str = option("auto", "auto: bf16 where the device has it natively", ("auto", "fp32", "bf16", "fp16"))
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
     seed: int = option(0, "seed of everything random")
@@ -137,12 +139,11 @@ class RunOptions:
 #: Least and greatest value of the options that are numbers.
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("gold_share", "token_mask", "token_drop", "min_confidence", "warmup", "dropout"), (0, 1)),
-    **dict.fromkeys(
-        ("rounds", "freeze_layers", "seed", "learning_rate", "round_learning_rate", "head_learning_rate"), (0, math.inf)
-    ),
-    **dict.fromkeys(("weight_decay", "unsupervised_strength", "stop_agreement"), (0, math.inf)),
+    **dict.fromkeys(("learning_rate", "round_learning_rate", "head_learning_rate", "weight_decay"), (0, math.inf)),
+    **dict.fromkeys(("rounds", "freeze_layers", "unsupervised_strength", "stop_agreement"), (0, math.inf)),
     **dict.fromkeys(("batch_size", "round_batch_size", "save_steps", "patience"), (1, math.inf)),
     **dict.fromkeys(("steps", "round_steps", "eval_steps"), (1, math.inf)),
+    "seed": (0, 2**32 - 1),
     "max_length": (4, math.inf),
     "unlabeled_batch_ratio": (1e-6, math.inf),
 }
@@ -200,6 +201,8 @@ def checked(name: str, value: Any, spec: Field) -> Any:
     sstext.errors.UserError: rounds: expected int, found 'many'
     """
     kind, optional = value_type(spec)
+    if optional and isinstance(value, str) and value.lower() in ("none", "null"):
+        return None  # how a flag takes back what a recipe sets
     if value is None and (optional or kind is Any):
         return None
     choices = spec.metadata.get("choices")

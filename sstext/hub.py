@@ -132,7 +132,7 @@ def _training(rows: Mapping[str, int], rounds: Sequence[Mapping[str, Any]]) -> s
 
 def _results(results: Mapping[str, Metrics] | None) -> str:
     if not results:
-        return "## Results\n\nNothing was measured: there were no labeled rows beside the training rows."
+        return "## Results\n\nNothing was measured: no test rows were given."
     names = list(dict.fromkeys(name for metrics in results.values() for name in metrics))
     lines = [(measured, *(_score(metrics.get(name)) for name in names)) for measured, metrics in results.items()]
     note = "In parentheses: 95 % intervals over the rows measured on, where they were computed."

@@ -146,8 +146,7 @@ def score(
     state, device = PartialState(), next(model.parameters()).device
     budget = tokens_per_batch or TOKENS_PER_BATCH.get(device.type, 16_384)
     mine = np.arange(state.process_index, len(rows), state.num_processes)
-    read = (rows[int(row)] for row in mine)
-    features = [{name: row[name] for name in INPUTS if name in row} for row in read]
+    features = _features(rows, mine)
     share = math.ceil(len(rows) / state.num_processes)  # a gather wants equal shapes: shorter shares are padded
     logits = torch.zeros(share, model.config.num_labels, device=device)  # type: ignore[union-attr, arg-type]
     training = model.training
@@ -157,12 +156,21 @@ def score(
         with autocast(device, precision):
             logits[torch.from_numpy(batch).to(device)] = model(**inputs).logits.float()
         if tick is not None:
-            tick(len(batch))
+            tick(len(batch) * state.num_processes)  # the others are about as far
     model.train(training)
     if state.num_processes > 1:
         shares = gather(logits).view(state.num_processes, share, -1)
         logits = shares.transpose(0, 1).reshape(-1, shares.shape[-1])  # row = share row × processes + process
     return logits[: len(rows)].cpu().numpy()
+
+
+def _features(rows: Any, chosen: np.ndarray) -> list[dict[str, list]]:
+    """The inputs of the chosen rows; a data set is read by columns, twenty times quicker than row by row."""
+    if not hasattr(rows, "column_names"):
+        return [{name: rows[row][name] for name in INPUTS if name in rows[row]} for row in chosen]
+    names = [name for name in INPUTS if name in rows.column_names]
+    columns = rows.select_columns(names)[chosen.tolist()]
+    return [dict(zip(names, values, strict=True)) for values in zip(*(columns[name] for name in names), strict=True)]
 
 
 def score_to_disk(
@@ -309,7 +317,9 @@ class Classifier:
                     f"{name}: expected a trained text classifier, found {config.architectures or 'a bare config'}; "
                     "give the `model` folder of a run (out/model)"
                 )
-            model = AutoModelForSequenceClassification.from_pretrained(name, revision=revision, use_safetensors=True)
+            model = AutoModelForSequenceClassification.from_pretrained(
+                name, revision=revision, use_safetensors=True, dtype=torch.float32
+            )
         return cls(model, load_tokenizer(str(name), revision), **arguments)
 
     def logits(self, texts: Sequence[str], tick: Tick | None = None) -> np.ndarray:

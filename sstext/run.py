@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import AutoConfig
 
 from sstext.calibration import fold_temperature
 from sstext.chain import Chain
 from sstext.config import RunConfig
+from sstext.data.preparing import fingerprints, sources
 from sstext.data.tokens import length_limit
 from sstext.errors import UserError
 from sstext.evaluation import evaluate_predictions
@@ -29,7 +31,7 @@ from sstext.inference import (
     wait_for_everyone,
 )
 from sstext.progress import SILENT, Reporter
-from sstext.run_directory import write_folder_whole, write_whole
+from sstext.run_directory import RunDirectory, write_folder_whole, write_whole
 from sstext.self_training import Round, open_chain, run_rounds
 
 VERSIONS = ("sstext", "torch", "transformers", "datasets", "accelerate", "numpy")
@@ -78,7 +80,7 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dic
         "rows": rows_of(chain),
         "max_length": {
             "training": chain.tokens.max_length,
-            "prediction": length_limit(chain.tokenizer, chain.load(0).config),
+            "prediction": length_limit(chain.tokenizer, AutoConfig.from_pretrained(chain.directory.round(0) / "model")),
         },
         "rounds": [asdict(record) for record in rounds],
         "test": {},
@@ -105,11 +107,11 @@ def choose(rounds: list[Round]) -> tuple[int, str]:
     is the last: nothing here could tell harm from gain.
     """
     if not rounds[-1].metrics:
-        return rounds[-1].index, "the last round: without development rows nothing was compared"
+        return rounds[-1].index, "the last one; without development rows, nothing was compared"
     best = max(rounds, key=lambda record: (record.metrics["macro_f1"], -record.index))
     return (
         best.index,
-        f"round {best.index} has the best macro-F1 on the development rows, {best.metrics['macro_f1']:.3f}",
+        f"the best macro-F1 on the development rows, {best.metrics['macro_f1']:.3f}",
     )
 
 
@@ -131,19 +133,19 @@ def measure(chain: Chain, rounds: list[Round], chosen: int) -> dict[str, Any]:
     if test is None:
         return {}
     texts, labels = test.texts["text"][:], np.asarray(test.texts["label"][:])
-    scored = {}
+    scored: dict[str, Any] = {}
     for name, folder, temperature in (
         ("supervised", chain.directory.round(0) / "model", rounds[0].temperature),
         ("self_trained", chain.directory.model, 1.0),  # its temperature is in its weights
     ):
+        if name == "self_trained" and chosen == 0:
+            return scored | {name: scored["supervised"]}
         classifier = Classifier.from_pretrained(folder, device=chain.config.device)
         with chain.reporter.phase(f"test: {name.replace('_', '-')}", len(texts), "text") as tick:
             probabilities = softmax(classifier.logits(texts, tick), temperature)
         scored[name] = evaluate_predictions(probabilities, labels, chain.texts.classes, seed=chain.config.seed)
         if classifier.truncated and name == "supervised":
             chain.reporter.note(f"test: {classifier.truncated:,} texts are longer than the encoder reads and were cut")
-    if chosen == 0:
-        scored["self_trained"] = scored["supervised"]
     return scored
 
 
@@ -156,7 +158,7 @@ def card(config: RunConfig, chain: Chain, results: dict[str, Any]) -> str:
         rows=results["rows"],
         rounds=results["rounds"],
         results={name: numbers["metrics"] for name, numbers in results["test"].items()} or None,
-        chosen=results["chosen"]["why"],
+        chosen=f"the student of round {results['chosen']['round']}: {results['chosen']['why']}",
     )
 
 
@@ -197,6 +199,8 @@ def plan(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> Plan
     Raises:
         UserError: as `train`.
     """
+    if config.output is not None:
+        RunDirectory(config.output).check(config.to_yaml(), fingerprints(sources(config, **data)))
     with tempfile.TemporaryDirectory(prefix="sstext-plan-") as scratch:
         chain = open_chain(replace(config, output=str(Path(scratch) / "out")), reporter, **data)
         corpus = len(chain.tokens.corpus) if chain.tokens.corpus is not None else 0

@@ -54,17 +54,26 @@ class RunDirectory:
         Raises:
             UserError: it holds another run, or something that is no run.
         """
+        self.check(config, fingerprints)
+        if not (self.path / CONFIG).exists():
+            write_whole(self.path / DATA, json.dumps({"fingerprints": dict(fingerprints)}, indent=2))
+            write_whole(self.path / CONFIG, config)  # last: with it, the folder is taken
+
+    def check(self, config: str, fingerprints: Mapping[str, str]) -> None:
+        """Say whether `claim` would succeed; nothing is written.
+
+        Raises:
+            UserError: as `claim`.
+        """
         for place in (self.path, *self.path.parents):
             if place.is_file():
                 raise UserError(f"output: expected a folder, found the file {place}; choose another --output")
-        known = self.path / CONFIG
-        if known.exists():
+        if (self.path / CONFIG).exists():
             self._check_same(config, fingerprints)
-        elif self.path.is_dir() and any(self.path.iterdir()):
+            return
+        left_by_a_kill = {DATA, f"{DATA}.tmp", f"{CONFIG}.tmp"}
+        if self.path.is_dir() and any(file.name not in left_by_a_kill for file in self.path.iterdir()):
             raise UserError(f"output: {self.path} holds files that are not of a run; choose another --output")
-        else:
-            write_whole(self.path / DATA, json.dumps({"fingerprints": dict(fingerprints)}, indent=2))
-            write_whole(known, config)
 
     def _check_same(self, config: str, fingerprints: Mapping[str, str]) -> None:
         remedy = "choose another --output, or delete the folder"

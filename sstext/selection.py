@@ -48,9 +48,9 @@ def resolve_prior(spec: Any, labels: np.ndarray, classes: Sequence[str]) -> np.n
     if isinstance(spec, Mapping):
         if set(map(str, spec)) != set(classes):
             raise UserError(f"prior: expected a share for each of {listed(list(classes))}, found {listed(list(spec))}")
-        given = {str(name): share for name, share in spec.items()}
+        by_name = {str(name): share for name, share in spec.items()}
         try:
-            shares = np.array([float(given[name]) for name in classes])
+            shares = np.array([float(by_name[name]) for name in classes])
         except (TypeError, ValueError):
             shares = np.zeros(len(classes))
         if not (np.isfinite(shares) & (shares > 0)).all():
@@ -58,9 +58,13 @@ def resolve_prior(spec: Any, labels: np.ndarray, classes: Sequence[str]) -> np.n
         return shares / shares.sum()
     if spec not in ("auto", "uniform", "labeled"):
         raise UserError(f"prior: expected auto, uniform, labeled or CLASS=SHARE …, found {spec!r}")
-    balanced = counts.max() - counts.min() <= 1
+    given = counts[counts > 0]
+    balanced = given.max() - given.min() <= 1
     if spec == "uniform" or (spec == "auto" and balanced):
-        return np.full(len(classes), 1 / len(classes))
+        present = (counts > 0).astype(
+            float
+        )  # a class without any label cannot be learned: no quota is filled with guesses
+        return present / present.sum()
     return counts / counts.sum()
 
 
@@ -100,7 +104,7 @@ def select(
     array([0, 2])
     """
     predicted, confidence = probabilities.argmax(-1), probabilities.max(-1)
-    quotas = class_quotas(round(share * len(probabilities)), prior)
+    quotas = class_quotas(max(1, round(share * len(probabilities))), prior)
     kept = []
     for number, quota in enumerate(quotas):
         candidates = np.flatnonzero((predicted == number) & (confidence >= min_confidence))

@@ -1,10 +1,11 @@
-"""A fresh student: the pretrained encoder with a new classification head."""
+"""A student before its training: a pretrained encoder with a new classification head, or an earlier student."""
 
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
 
@@ -37,19 +38,24 @@ def new_student(
     dropout: float | None = None,
     freeze_embeddings: bool = False,
     freeze_layers: int = 0,
+    keep_head: bool = False,
 ) -> Any:
     """A sequence classifier whose head is new (drawn from `seed`) and whose everything else is the encoder's.
+
+    Its weights are float32, whatever the encoder was stored in: AdamW's small steps are lost in 16 bits.
 
     Args:
         encoder: directory or Hub name.
         classes: names of the C classes, in the order of the outputs.
         dropout: replaces every dropout probability of the encoder's configuration.
         freeze_embeddings, freeze_layers: what stays as it was pretrained: the embeddings, the first K layers.
+        keep_head: `encoder` is an earlier student, whose head goes on.
 
     Raises:
-        UserError: the encoder cannot be loaded, or has fewer layers.
+        UserError: the encoder cannot be loaded, has fewer layers, or no dropout to set.
     """
     path = encoder_path(encoder)
+    set_seed(seed)
     with explained(path):
         config = AutoConfig.from_pretrained(path, revision=revision)
         config.num_labels = len(classes)
@@ -57,15 +63,44 @@ def new_student(
         config.label2id = {name: number for number, name in enumerate(classes)}
         config.problem_type = "single_label_classification"
         if dropout is not None:
-            for name, value in config.to_dict().items():
-                if "dropout" in name and (isinstance(value, float) or value is None):
-                    setattr(config, name, dropout)
-        set_seed(seed)
-        model = AutoModelForSequenceClassification.from_pretrained(path, revision=revision, config=config)
+            _set_dropout(config, dropout)
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            path,
+            revision=revision,
+            config=config,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,  # the head of a classifier with other classes
+            output_loading_info=True,
+        )
+    if not keep_head:
+        _renew_head(model, new={*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])})
     if model.config.pad_token_id is None:
         model.config.pad_token_id = getattr(model.config, "eos_token_id", None)
     freeze(model, embeddings=freeze_embeddings, layers=freeze_layers)
     return model
+
+
+def _set_dropout(config: Any, dropout: float) -> None:
+    """Set every dropout probability of a configuration, whatever the architecture calls it."""
+    names = [
+        name
+        for name, value in config.to_dict().items()
+        if ("dropout" in name or "pdrop" in name) and (value is None or type(value) in (int, float))
+    ]
+    if not names:
+        raise UserError(f"dropout: {config.model_type} has no dropout probability in its configuration; leave it out")
+    for name in names:
+        setattr(config, name, dropout)
+
+
+def _renew_head(model: Any, new: set[str]) -> None:
+    """Draw the head anew where the encoder came with one of its own: what it was trained for is not what is wanted."""
+    prefix = f"{model.base_model_prefix}."
+    head = {name for name in model.state_dict() if not name.startswith(prefix)}
+    if head <= new:
+        return  # as for every plain encoder: from_pretrained has just drawn it
+    fresh = type(model)._from_config(model.config)
+    model.load_state_dict({name: fresh.state_dict()[name] for name in head}, strict=False)
 
 
 def freeze(model: Any, *, embeddings: bool = False, layers: int = 0) -> None:

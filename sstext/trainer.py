@@ -103,8 +103,8 @@ class SemiSupervisedTrainer(Trainer):
             args._n_gpu = 1  # DataParallel would split the pairs; several devices are `accelerate launch`'s
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         self.method = method
-        self.objective = self._build_objective(bool(unlabeled_dataset is not None))
-        self.paired = pseudo_labeled_dataset is not None or not self.objective.supervised
+        self.unlabeled_dataset, self.pseudo_labeled_dataset = unlabeled_dataset, pseudo_labeled_dataset
+        self.objective = self._build_objective()
         self._sums: dict[str, Tensor] = {}
         if self.compute_loss_func is None:
             self.model_accepts_loss_kwargs = False
@@ -120,21 +120,26 @@ class SemiSupervisedTrainer(Trainer):
             self.eval_dataset = {name: self._tokenized(rows, name) for name, rows in eval_dataset.items()}
         else:
             self.eval_dataset = self._tokenized(eval_dataset, "eval_dataset")
-        if self.paired:
-            if args.dataloader_persistent_workers:
-                raise UserError("dataloader_persistent_workers: such workers never hear of a new epoch; leave it off")
+        if self.paired and args.dataloader_persistent_workers:
+            raise UserError("dataloader_persistent_workers: such workers never hear of a new epoch; leave it off")
+        if unlabeled_dataset is not None or pseudo_labeled_dataset is not None:
             self.data_collator = PairedCollator(self.data_collator)
 
     # What is trained on
 
-    def _build_objective(self, has_unlabeled: bool) -> Objective:
+    @property
+    def paired(self) -> bool:
+        """Whether training batches hold more than the labeled rows, so that the objective computes the loss."""
+        return self.pseudo_labeled_dataset is not None or not self.objective.supervised
+
+    def _build_objective(self) -> Objective:
         method = self.method if self.method is not None else self.args.method
         objective = method if isinstance(method, Objective) else build(method, self.args.method_args)
         name = method if isinstance(method, str) else "the objective"
         config = self.model.config
         if config.problem_type == "multi_label_classification":
             raise UserError(f"{name} serves single-label tasks; the model says problem_type={config.problem_type!r}")
-        if not objective.supervised and not has_unlabeled:
+        if not objective.supervised and self.unlabeled_dataset is None:
             raise UserError(f"{name} learns from unlabeled text; give unlabeled_dataset=…, or method='supervised'")
         if self.args.unsupervised_strength is not None:
             objective.strength = in_range("unsupervised_strength", self.args.unsupervised_strength, 0)
@@ -157,7 +162,7 @@ class SemiSupervisedTrainer(Trainer):
         return tokenize(self._with_class_numbers(rows, name), encoder).remove_columns("truncated")
 
     def _with_class_numbers(self, rows: Any, name: str) -> Any:
-        if "label" not in rows.column_names or not isinstance(rows[0]["label"], str):
+        if "label" not in rows.column_names or not len(rows) or not isinstance(rows[0]["label"], str):
             return rows
         known = self.model.config.label2id
         found = set(rows["label"])
@@ -171,6 +176,8 @@ class SemiSupervisedTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """The training batches; in paired training an epoch is one pass over as many items as there are labeled rows."""
+        if not isinstance(self.method, Objective):
+            self.objective = self._build_objective()  # hyper-parameter search has changed the arguments since
         if not self.paired:
             return super().get_train_dataloader()
         args = self.args
@@ -201,6 +208,14 @@ class SemiSupervisedTrainer(Trainer):
             strong=edits if self.objective.view.strong else None,
         )
         return self._get_dataloader(planned, "Training", self._train_batch_size, in_order, is_training=True)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """The evaluation batches; raw text is tokenized here too."""
+        return super().get_eval_dataloader(self._tokenized(eval_dataset, "eval_dataset"))
+
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
+        """The batches of `predict`; raw text is tokenized here too."""
+        return super().get_test_dataloader(self._tokenized(test_dataset, "test_dataset of an evaluation"))
 
     def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
         if self.paired and description == "Training":

@@ -264,3 +264,10 @@ def test_public_names_load_when_used() -> None:
         assert getattr(sstext, name).__name__ == name if name != "METHODS" else "fixmatch" in sstext.METHODS
     assert set(sstext.__all__) == set(dir(sstext))
     assert not hasattr(sstext, "Trainer")
+
+
+def test_a_flag_can_take_back_what_a_recipe_sets() -> None:
+    """`--head-learning-rate none`: guards "flags override" where the wanted value is no value."""
+    assert RunConfig(head_learning_rate="none").head_learning_rate is None  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="rounds: expected int"):
+        RunConfig(rounds="none")  # type: ignore[arg-type]

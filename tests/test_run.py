@@ -101,7 +101,7 @@ def test_the_best_round_on_the_development_rows_is_chosen() -> None:
         replace(RECORD, index=i, metrics={"macro_f1": f1, "accuracy": accuracy})
         for i, (f1, accuracy) in enumerate(scores)
     ]
-    assert choose(rounds) == (1, "round 1 has the best macro-F1 on the development rows, 0.700")
+    assert choose(rounds) == (1, "the best macro-F1 on the development rows, 0.700")
     assert choose([replace(record, metrics={"macro_f1": 0.5, "accuracy": 0}) for record in rounds])[0] == 0
     last, why = choose([replace(record, metrics={}) for record in rounds])
     assert last == 3

@@ -116,3 +116,17 @@ def test_results_and_paths(directory: RunDirectory) -> None:
     assert json.loads((directory.path / "results.json").read_text()) == {"seed": 3}
     assert directory.round(2) == directory.path / "round_2"
     assert directory.model == directory.path / "model"
+
+
+def test_a_claim_that_a_kill_cut_short_can_be_made_again(tmp_path: Path) -> None:
+    """Guards the moment between data.json and config.yaml: the same command must not be refused."""
+    (tmp_path / "data.json").write_text("{}")
+    RunDirectory(tmp_path).claim("seed: 0\n", {"labeled": "1"})
+    assert (tmp_path / "config.yaml").read_text() == "seed: 0\n"
+
+
+def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
+    """Guards `--output notes.txt/out` against a traceback."""
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="found the file"):
+        RunDirectory(tmp_path / "notes.txt" / "out").claim("seed: 0\n", {})

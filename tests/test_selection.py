@@ -169,3 +169,15 @@ def test_selection_leaves_the_scores_alone() -> None:
     probabilities = scores()
     select(probabilities, share=0.5, prior=np.full(3, 1 / 3), soft=True)
     np.testing.assert_array_equal(probabilities, scores())
+
+
+def test_a_class_without_labels_gets_no_quota() -> None:
+    """A ClassLabel column may name classes that nobody labeled: guards against quotas that are filled with guesses."""
+    labels = np.array([0, 0, 2, 2])
+    assert resolve_prior("auto", labels, ["a", "b", "c"]).tolist() == [0.5, 0.0, 0.5]
+    assert resolve_prior("uniform", labels, ["a", "b", "c"]).tolist() == [0.5, 0.0, 0.5]
+
+
+def test_the_smallest_corpus_gives_its_one_row() -> None:
+    """Guards against round(.3 · 1) = 0 rows."""
+    assert len(select(np.array([[0.9, 0.1]]), share=0.3, prior=np.array([0.5, 0.5]))) == 1

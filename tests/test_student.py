@@ -111,3 +111,43 @@ def test_an_encoder_that_cannot_be_found(tmp_path: Path) -> None:
         new_student("no-such-org/no-such-encoder", CLASSES, seed=0)
     with pytest.raises(UserError, match=r"the folder must hold config\.json"):
         new_student(str(tmp_path), CLASSES, seed=0)
+
+
+def test_an_encoder_stored_in_16_bits_is_trained_in_32(tiny_encoder: Path, tmp_path: Path) -> None:
+    """Guards against AdamW steps that are lost in float16, and a model that pipeline loads in float16."""
+    AutoModel.from_pretrained(tiny_encoder, dtype=torch.float16).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(tiny_encoder).save_pretrained(tmp_path)
+    assert {parameter.dtype for parameter in make(tmp_path).parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("classes", [3, 5])
+def test_the_head_of_a_trained_classifier_is_drawn_anew(tiny_encoder: Path, tmp_path: Path, classes: int) -> None:
+    """Guards against another task's head, with as many classes or with others; `keep_head` is for an earlier student."""
+    names = [f"class {number}" for number in range(classes)]
+    trained = new_student(str(tiny_encoder), names, seed=9)
+    trained.save_pretrained(tmp_path)
+    student = make(tmp_path)
+    assert student.classifier.weight.shape == (3, 16)
+    if classes == 3:
+        assert not torch.equal(student.classifier.weight, trained.classifier.weight)
+        assert torch.equal(make(tmp_path, keep_head=True).classifier.weight, trained.classifier.weight)
+    assert torch.equal(student.classifier.weight, make(tmp_path).classifier.weight)
+    body = trained.base_model.state_dict()
+    assert all(torch.equal(value, body[name]) for name, value in student.base_model.state_dict().items())
+
+
+def test_dropout_of_every_spelling_is_set_or_refused() -> None:
+    """GPT-2 says pdrop, others have none: guards against `--dropout 0` that leaves the noise on without a word."""
+    from transformers import BloomConfig, GPT2Config
+
+    from sstext.student import _set_dropout
+
+    config = GPT2Config()
+    _set_dropout(config, 0.0)
+    assert (config.embd_pdrop, config.attn_pdrop, config.resid_pdrop) == (0.0, 0.0, 0.0)
+    bare = BloomConfig()
+    for name in [name for name in bare.to_dict() if "dropout" in name]:
+        delattr(bare, name)
+    bare.to_dict = dict  # type: ignore[method-assign]
+    with pytest.raises(UserError, match="dropout: bloom has no dropout probability"):
+        _set_dropout(bare, 0.0)

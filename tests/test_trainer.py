@@ -151,6 +151,22 @@ def test_component_losses_are_logged_and_add_up(tiny_encoder: Path, tmp_path: Pa
     assert log["kept_share"] == log["mean_weight"] == 1.0
 
 
+def test_bfloat16_changes_losses_by_rounding_only(tiny_encoder: Path, tmp_path: Path) -> None:
+    """Guards against losses or statistics that are computed in bfloat16: within 1e-2 of float32, state still float32."""
+    logs = {}
+    for bf16 in (False, True):
+        trainer = make(
+            tiny_encoder, tmp_path / str(bf16), dropout=0.0, method="softmatch", unlabeled_dataset=unlabeled(),
+            bf16=bf16, max_steps=1, logging_steps=1,
+        )  # fmt: skip
+        trainer.train()
+        logs[bf16] = trainer.state.log_history[0]
+        assert {value.dtype for value in trainer.objective.state_dict().values()} == {torch.float32}
+    for name in ("loss_labeled", "loss_unlabeled", "mean_weight"):
+        assert logs[True][name] == pytest.approx(logs[False][name], abs=1e-2), name
+    assert logs[True]["loss_labeled"] != logs[False]["loss_labeled"], "bfloat16 was not used"
+
+
 def test_unsupervised_strength_overrides_the_method(tiny_encoder: Path, tmp_path: Path) -> None:
     trainer = make(tiny_encoder, tmp_path, method="fixmatch", unlabeled_dataset=unlabeled(), unsupervised_strength=0.25)
     assert trainer.objective.strength == 0.25
@@ -282,3 +298,25 @@ def test_every_semi_supervised_option_is_an_argument_with_help() -> None:
         assert fields[name].metadata["help"], name
     assert set(METHODS) >= {"supervised", "pseudo-label", "fixmatch", "softmatch"}
     json.dumps(SemiSupervisedTrainingArguments("out", use_cpu=True).to_dict())
+
+
+def test_evaluate_and_predict_take_raw_text(tiny_encoder: Path, tmp_path: Path) -> None:
+    """Guards `trainer.evaluate(rows)` with rows that were not given at the start."""
+    trainer = make(tiny_encoder, tmp_path)
+    assert trainer.evaluate(labeled(6))["eval_loss"] > 0
+    assert trainer.predict(labeled(6)).predictions.shape == (6, 3)
+
+
+def test_hyper_parameter_search_reaches_the_method(tiny_encoder: Path, tmp_path: Path) -> None:
+    """A trial sets fields of the arguments after the trainer was made: guards against an objective that stays the first one."""
+    trainer = make(tiny_encoder, tmp_path, unlabeled_dataset=unlabeled())
+    assert not trainer.paired
+    trainer.args.method, trainer.args.method_args, trainer.args.unsupervised_strength = (
+        "fixmatch",
+        {"threshold": 0.0},
+        0.5,
+    )
+    trainer.train()
+    assert trainer.paired
+    assert trainer.objective.strength == 0.5
+    assert trainer.state.log_history[0]["kept_share"] == 1.0

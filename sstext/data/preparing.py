@@ -90,6 +90,8 @@ def read_texts(config: RunConfig, named: dict[str, Any], arrow_file: Path, repor
     dev, test = (read(name, labeled.classes) if name in named else None for name in ("dev", "test"))
 
     unlabeled, audit = None, None
+    if "audit" in named and "unlabeled" not in named:
+        reporter.note("audit: not read, there are no unlabeled texts whose pseudo-labels it could measure")
     if "unlabeled" in named:
         unlabeled = _read_corpus(config, named["unlabeled"], arrow_file, reporter)
         if "audit" in named:

@@ -17,21 +17,24 @@ if TYPE_CHECKING:
 
 #: Rows per Arrow file: an interrupted tokenization goes on at the file it was writing.
 SHARD_ROWS = 200_000
+#: A tokenizer that knows no limit says a number above this one.
+UNLIMITED = 1_000_000
+#: Tokens that are read at most where neither tokenizer nor encoder has a limit (relative positions).
+NO_LIMIT_LENGTH = 4_096
+#: Architectures that count positions from pad_token_id + 1, as RoBERTa does.
+LIKE_ROBERTA = ("roberta", "camembert", "mpnet", "longformer", "data2vec-text", "xmod", "ibert", "luke", "esm")
 #: Texts that are looked at to choose a length.
 SAMPLE_ROWS = 10_000
 
 
 def length_limit(tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig") -> int:
     """The most tokens that the encoder can read, special tokens included."""
-    limits = [tokenizer.model_max_length]
+    limits = [tokenizer.model_max_length] if tokenizer.model_max_length < UNLIMITED else []
     positions = getattr(config, "max_position_embeddings", None)
     if positions and positions > 0:
-        # RoBERTa and its kin count positions from pad_token_id + 1.
-        offset = (
-            (config.pad_token_id or 0) + 1 if "roberta" in config.model_type or config.model_type == "camembert" else 0
-        )
-        limits.append(positions - offset)
-    return int(min(limits))
+        shifted = any(name in config.model_type for name in LIKE_ROBERTA)
+        limits.append(positions - ((config.pad_token_id or 0) + 1 if shifted else 0))
+    return int(min(limits, default=NO_LIMIT_LENGTH))
 
 
 def choose_max_length(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], limit: int, seed: int = 0) -> int:

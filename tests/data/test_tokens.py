@@ -188,3 +188,21 @@ def test_rows_without_text_are_refused(tokenizer: Any) -> None:
     """Guards against a KeyError that does not say which columns there are."""
     with pytest.raises(UserError, match=r"expected a column 'text'.* found the columns \['body', 'label'\]"):
         tokenize(Dataset.from_dict({"body": ["a"], "label": [0]}), TextEncoder(tokenizer, 8))
+
+
+@pytest.mark.parametrize(
+    ("kind", "positions", "limit", "expected"),
+    [
+        ("bert", 512, 10**30, 512),
+        ("mpnet", 514, 10**30, 512),
+        ("xlm-roberta", 514, 512, 512),
+        ("t5", None, 10**30, 4096),
+        ("bert", 512, 128, 128),
+    ],
+)
+def test_limits_of_other_encoders(kind: str, positions: int | None, limit: int, expected: int) -> None:
+    """Guards against positions that do not exist, and against a tokenizer's 10³⁰ that no tokenizer can count to."""
+    from types import SimpleNamespace as Stub
+
+    config = Stub(model_type=kind, max_position_embeddings=positions, pad_token_id=1)
+    assert length_limit(Stub(model_max_length=limit), config) == expected  # type: ignore[arg-type]
