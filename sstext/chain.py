@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from transformers import AutoModelForSequenceClassification, EarlyStoppingCallback, PrinterCallback, ProgressCallback
 
+from sstext.arguments import round_arguments, round_steps
 from sstext.augment.edits import TokenEdits
 from sstext.calibration import align, fit_temperature
 from sstext.callbacks import ProgressLine, StopOnSignal
@@ -32,32 +30,11 @@ from sstext.inference import (
 )
 from sstext.objective.methods import build
 from sstext.progress import Reporter
+from sstext.pseudo_labels import PSEUDO_LABELS, read_pseudo_labels, write_pseudo_labels
 from sstext.run_directory import RunDirectory, write_folder_whole, write_whole
 from sstext.selection import Selection, select
 from sstext.student import new_student
 from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments, last_whole_checkpoint
-
-#: Fields of TrainingArguments that follow from an option of ours.
-HAVE_OPTIONS = {
-    "output_dir": "--output", "max_steps": "--steps and --round-steps", "num_train_epochs": "--steps and --round-steps",
-    "warmup_steps": "--warmup", "bf16": "--precision", "fp16": "--precision", "use_cpu": "--device",
-    "data_seed": "--seed",
-} | {
-    name: f"--{name.replace('_', '-')}"
-    for name in (
-        "learning_rate", "head_learning_rate", "weight_decay", "seed", "method", "method_args", "unlabeled_batch_ratio",
-        "unsupervised_strength", "gold_share", "token_mask", "token_drop", "max_length", "eval_steps", "save_steps",
-    )
-}  # fmt: skip
-
-#: Fields of TrainingArguments that nobody may change.
-OURS = frozenset(
-    {
-        "save_strategy", "eval_strategy", "save_only_model", "load_best_model_at_end",
-        "metric_for_best_model", "greater_is_better", "restore_callback_states_from_checkpoint", "remove_unused_columns",
-        "resume_from_checkpoint", "ignore_data_skip",
-    }
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -182,79 +159,21 @@ class Chain:
 
     def steps(self, index: int, admitted: int) -> int:
         """Optimizer steps of a round that trains on `admitted` pseudo-labeled rows."""
-        config = self.config
-        if index == 0:
-            passes = 20 * len(self.tokens.labeled) // config.batch_size
-            return config.steps or min(500, max(120, passes))
-        kept_per_step = max(1.0, config.round_batch_size * (1 - config.gold_share))
-        return config.round_steps or min(2_000, max(120, int(3 * admitted / kept_per_step)))
+        return round_steps(self.config, index, labeled=len(self.tokens.labeled), admitted=admitted)
 
     def training_arguments(
         self, index: int, admitted: Selection | None, output: Path
     ) -> SemiSupervisedTrainingArguments:
         """The arguments of a round's `SemiSupervisedTrainer`."""
-        config, device = self.config, resolve_device(self.config.device)
-        precision = resolve_precision(config.precision, device)
-        steps = self.steps(index, len(admitted) if admitted is not None else 0)
-        evaluate: dict[str, Any] = {"save_strategy": "steps", "save_steps": config.save_steps}
-        if self.tokens.dev is not None:
-            every = min(steps, config.eval_steps or max(1, steps // 6))
-            evaluate = {
-                "eval_strategy": "steps", "eval_steps": every, "save_strategy": "steps", "save_steps": every,
-                "load_best_model_at_end": True, "metric_for_best_model": "macro_f1", "greater_is_better": True,
-            }  # fmt: skip
-        arguments = {
-            "output_dir": str(output),
-            "max_steps": steps,
-            "learning_rate": config.learning_rate if index == 0 else config.round_learning_rate,
-            "head_learning_rate": config.head_learning_rate,
-            "weight_decay": config.weight_decay,
-            "warmup_steps": config.warmup if config.warmup < 1 else steps,
-            "seed": self.seed(index),
-            "bf16": precision == "bf16",
-            "fp16": precision == "fp16",
-            "use_cpu": device.type == "cpu",
-            "logging_steps": 10,
-            "save_total_limit": 2,  # at 1, Trainer would drop the newest one at the end for the best one
-            "report_to": "none",
-            "log_level": "error",
-            "log_level_replica": "error",
-            "restore_callback_states_from_checkpoint": True,
-            "ddp_find_unused_parameters": False,
-            "method": config.method,
-            "method_args": config.method_args,
-            "unlabeled_batch_ratio": config.unlabeled_batch_ratio,
-            "unsupervised_strength": config.unsupervised_strength,
-            "gold_share": config.gold_share,
-            "token_mask": config.token_mask,
-            "token_drop": config.token_drop,
-            "max_length": self.tokens.max_length,
-        } | evaluate
-        rows = config.batch_size if index == 0 else config.round_batch_size
-        own = sorted(HAVE_OPTIONS.keys() & config.training_args)
-        if own:
-            raise UserError(f"training_args: {own[0]} is set by {HAVE_OPTIONS[own[0]]}; give that instead")
-        ours = sorted(name for name in config.training_args if name in OURS or name.startswith(("push_to_hub", "hub_")))
-        if ours:
-            raise UserError(
-                f"training_args: {ours[0]} cannot be set: continuing a run, choosing its model and keeping its private files "
-                "private depend on it; leave it out"
-            )
-        try:
-            made = SemiSupervisedTrainingArguments(**{**arguments, **config.training_args})
-        except (TypeError, ValueError) as error:
-            raise UserError(f"training_args: {error}") from error
-        if precision == "fp32":
-            made.mixed_precision = "no"  # else the launcher's word would count where neither bf16 nor fp16 is asked for
-        if "per_device_train_batch_size" not in config.training_args:
-            parts = made.world_size * made.gradient_accumulation_steps
-            if rows % parts:
-                name = "batch_size" if index == 0 else "round_batch_size"
-                raise UserError(
-                    f"{name}: expected a multiple of {parts} (processes × accumulation steps), found {rows}"
-                )
-            made.per_device_train_batch_size = rows // parts
-        return made
+        return round_arguments(
+            self.config,
+            index,
+            steps=self.steps(index, len(admitted) if admitted is not None else 0),
+            seed=self.seed(index),
+            max_length=self.tokens.max_length,
+            has_development_rows=self.tokens.dev is not None,
+            output=output,
+        )
 
     def _pseudo_labeled(self, admitted: Selection | None) -> Any:
         if admitted is None:
@@ -314,7 +233,9 @@ class Chain:
             soft=config.pseudo_labels == "soft",
         )
         if is_main_process():
-            write_pseudo_labels(self.directory.round(index) / "pseudo_labels.parquet", admitted, self, index)
+            ids = self.tokens.corpus.data.column("row").take(admitted.rows).combine_chunks()
+            path = self.directory.round(index) / PSEUDO_LABELS
+            write_pseudo_labels(path, admitted, ids=ids, classes=self.texts.classes, index=index)
         wait_for_everyone()
         return admitted
 
@@ -322,39 +243,7 @@ class Chain:
         """The rows that round `index` trains on, as they were written; None in round 0."""
         if index == 0:
             return None
-        table = pq.read_table(self.directory.round(index) / "pseudo_labels.parquet")
-        labels = pc.index_in(table["label"].cast(pa.string()), pa.array(self.texts.classes))
-        targets = None
-        if "target" in table.column_names:
-            flat = table["target"].combine_chunks().flatten().to_numpy()
-            targets = flat.astype(np.float32).reshape(len(table), len(self.texts.classes))
-        return Selection(
-            rows=table["position"].to_numpy(),
-            labels=labels.to_numpy().astype(np.int64),
-            confidence=table["confidence"].to_numpy(),
-            weight=table["weight"].to_numpy(),
-            targets=targets,
-        )
-
-
-def write_pseudo_labels(path: Path, admitted: Selection, chain: Chain, index: int) -> None:
-    """Pseudo-labels of a round as parquet: row (of the user's file), position, label, confidence, weight, round."""
-    ids = chain.tokens.corpus.data.column("row").take(admitted.rows).combine_chunks()
-    columns = {
-        "row": ids,
-        "position": pa.array(admitted.rows),  # in the corpus as read: blank texts of the file do not count
-        "label": pa.DictionaryArray.from_arrays(admitted.labels, chain.texts.classes),  # no Python object per row
-        "confidence": pa.array(admitted.confidence),
-        "weight": pa.array(admitted.weight),
-        "round": pa.array(np.full(len(admitted), index)),
-    }
-    if admitted.targets is not None:
-        flat = pa.array(admitted.targets.reshape(-1))
-        columns["target"] = pa.FixedSizeListArray.from_arrays(flat, admitted.targets.shape[1])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    pq.write_table(pa.table(columns), temporary, compression="zstd")
-    temporary.replace(path)
+        return read_pseudo_labels(self.directory.round(index) / PSEUDO_LABELS, self.texts.classes)
 
 
 def out_of_patience(checkpoint: str, patience: int) -> bool:

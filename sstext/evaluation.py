@@ -221,9 +221,16 @@ def bootstrap(
 
 
 def evaluate_predictions(
-    probabilities: ArrayLike, references: ArrayLike, class_names: Sequence[str], *, resamples: int = 9999, seed: int = 0
+    probabilities: ArrayLike,
+    references: ArrayLike,
+    class_names: Sequence[str],
+    *,
+    resamples: int | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """All that results.json says about predictions (N, C), in plain Python numbers; arguments as in `bootstrap`.
+
+    By default 9,999 resamples, fewer beyond N = 20,000 (down to 999): intervals of large N are narrow, and cost time.
 
     Returns:
         "rows"; "metrics", all of `METRICS` as `bootstrap` gives them; "micro_f1", "weighted_f1" and
@@ -234,6 +241,8 @@ def evaluate_predictions(
         UserError: class names, probabilities and references that do not fit.
     """
     probabilities, references, _ = _checked(probabilities, references, dimensions=(2,))
+    if resamples is None:
+        resamples = max(999, min(9_999, 200_000_000 // len(references)))
     num_classes = probabilities.shape[1]
     if not len(class_names) == len(set(class_names)) == num_classes:
         raise UserError(f"class_names: expected {num_classes} different names, found {listed(list(class_names))}")

@@ -76,7 +76,7 @@ def self_train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -
 
     Args:
         config: all options.
-        reporter: where notes and progress go (default: nowhere).
+        reporter: where notes and progress of this package go (default: nowhere; the libraries' own follow their settings).
         **data: `labeled`, `unlabeled`, `dev`, `test`, `audit` as data sets, in the place of the files in `config`.
 
     Raises:

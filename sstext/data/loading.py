@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from sstext.data.formats import TEXT_NAMES
 from sstext.data.parsing import Rows
-from sstext.data.sources import Source, fingerprint, open_table, source_kind
+from sstext.data.sources import Source, Table, fingerprint, open_table, source_kind
 from sstext.errors import UserError, listed
 from sstext.progress import Tick
 
@@ -235,8 +235,7 @@ def load_unlabeled(
         # One record batch per batch of rows: offsets within a batch are 32-bit, the file may be of any size.
         with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
             for rows in table.batches:
-                wanted = text_column if table.has_header else None
-                column = column or find_column(list(rows.columns), "text", wanted, table.name)
+                column = column or _text_column_of(list(rows.columns), text_column, table)
                 labels = labels or next((name for name in rows.columns if name.lower() in LABEL_NAMES[:2]), "")
                 texts = [_text(value, table.where(rows, i)) for i, value in enumerate(rows.columns[column])]
                 places = [i for i, text in enumerate(texts) if text.strip()]
@@ -257,6 +256,12 @@ def load_unlabeled(
     return Unlabeled(
         datasets.Dataset.from_file(str(arrow_file)), total, notes + _skipped_note("unlabeled", total - kept)
     )
+
+
+def _text_column_of(columns: Sequence[str], wanted: str | None, table: Table) -> str:
+    """The wanted column; a corpus without it but with a column "text" need not follow the labeled file's names."""
+    elsewhere = not table.has_header or (wanted not in columns and "text" in columns)
+    return find_column(columns, "text", None if elsewhere else wanted, table.name)
 
 
 def load_audit(

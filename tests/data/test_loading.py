@@ -238,3 +238,15 @@ def test_importing_is_quick():
     code = "import sys, sstext.data.loading; print({'torch', 'transformers', 'datasets'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_corpus_with_a_column_text_need_not_follow_the_labeled_files_names(tmp_path: Path) -> None:
+    """`--text-column utterance` for the labeled file, and a corpus of {"text": …} rows: guards against a dead end."""
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text('{"text": "late again", "id": 7}\n', encoding="utf-8")
+    read = load_unlabeled(corpus, arrow_file=tmp_path / "a.arrow", text_column="utterance")
+    assert read.texts["text"][:] == ["late again"]
+    assert "text column 'text'" in read.notes[0]
+    corpus.write_text('{"txt": "late again", "id": 7}\n', encoding="utf-8")
+    with pytest.raises(UserError, match="no column 'utterance'"):
+        load_unlabeled(corpus, arrow_file=tmp_path / "b.arrow", text_column="utterance")

@@ -1,0 +1,58 @@
+"""Pseudo-labels of a round on disk: one parquet file, a line per kept row."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sstext.selection import Selection
+
+PSEUDO_LABELS = "pseudo_labels.parquet"
+
+
+def write_pseudo_labels(path: Path, admitted: Selection, *, ids: pa.Array, classes: Sequence[str], index: int) -> None:
+    """Write the M rows that a round trains on; the file appears whole or not at all.
+
+    Columns: `row` (place in the user's file), `position` (in the corpus as read: rows without text do not count), `label`,
+    `confidence`, `weight`, `round`, and `target` (C probabilities) where pseudo-labels are soft.
+
+    Args:
+        ids: (M,) places in the user's file.
+        classes: C names.
+        index: the round.
+    """
+    columns = {
+        "row": ids,
+        "position": pa.array(admitted.rows),
+        "label": pa.DictionaryArray.from_arrays(admitted.labels, list(classes)),  # no Python object per row
+        "confidence": pa.array(admitted.confidence),
+        "weight": pa.array(admitted.weight),
+        "round": pa.array(np.full(len(admitted), index)),
+    }
+    if admitted.targets is not None:
+        flat = pa.array(admitted.targets.reshape(-1))
+        columns["target"] = pa.FixedSizeListArray.from_arrays(flat, admitted.targets.shape[1])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    pq.write_table(pa.table(columns), temporary, compression="zstd")
+    temporary.replace(path)
+
+
+def read_pseudo_labels(path: Path, classes: Sequence[str]) -> Selection:
+    """What `write_pseudo_labels` wrote, to the bit."""
+    table = pq.read_table(path)
+    labels = pc.index_in(table["label"].cast(pa.string()), pa.array(list(classes)))
+    targets = None
+    if "target" in table.column_names:
+        flat = table["target"].combine_chunks().flatten().to_numpy()
+        targets = flat.astype(np.float32).reshape(len(table), len(classes))
+    return Selection(
+        rows=table["position"].to_numpy(),
+        labels=labels.to_numpy().astype(np.int64),
+        confidence=table["confidence"].to_numpy(),
+        weight=table["weight"].to_numpy(),
+        targets=targets,
+    )
