@@ -117,15 +117,81 @@ def align(probabilities: ArrayLike, prior: ArrayLike, *, iterations: int = 100) 
     >>> align([[.9, .1], [.5, .5]], [.5, .5]).mean(0).round(3)
     array([0.5, 0.5])
     """
-    aligned, shares = _checked_shares(probabilities, prior)
+    probabilities, shares = _checked_shares(probabilities, prior)
+    return reweight(probabilities, alignment(probabilities, shares, iterations=iterations), shares)
+
+
+def alignment(probabilities: ArrayLike, prior: ArrayLike, *, iterations: int = 100) -> NDArray[np.float64]:
+    """The class weights w, (C,), of which `align` is q′_i ∝ q_i · w; arguments and errors as there."""
+    probabilities, shares = _checked_shares(probabilities, prior)
+    weights, aligned = np.ones_like(shares), probabilities
     for _ in range(iterations):
         mean = aligned.mean(0)
         if np.abs(mean - shares).max() <= 1e-6:
             break
-        aligned *= np.divide(shares, mean, out=np.zeros_like(mean), where=mean > 0)
-        mass = aligned.sum(1, keepdims=True)
-        aligned = np.where(mass > 0, aligned / np.where(mass > 0, mass, 1), shares)
-    return aligned
+        weights *= np.divide(shares, mean, out=np.zeros_like(mean), where=mean > 0)
+        weights /= weights.max()  # only ratios count: kept far from overflow
+        aligned = reweight(probabilities, weights, shares)
+    return weights
+
+
+def reweight(probabilities: NDArray[Any], weights: NDArray[Any], prior: NDArray[Any]) -> NDArray[np.float64]:
+    """q′ = Norm(q · w), rows of (N, C); a row without mass where w has any becomes the prior."""
+    if (weights == 1).all():
+        return probabilities  # to the bit: dividing by sums that are 1 but for rounding would drift
+    weighted = probabilities * weights
+    mass = weighted.sum(1, keepdims=True)
+    return np.where(mass > 0, weighted / np.where(mass > 0, mass, 1), prior)
+
+
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """softmax(logits / T) along the last axis, (N, C).
+
+    >>> softmax(np.array([[0., 0.]]))
+    array([[0.5, 0.5]])
+    """
+    scaled = logits / temperature
+    scaled = scaled - scaled.max(-1, keepdims=True)
+    exponentials = np.exp(scaled)
+    return exponentials / exponentials.sum(-1, keepdims=True)
+
+
+class CalibratedScores:
+    """Logits of a corpus (N, C), perhaps on disk, read as calibrated and aligned probabilities of whatever rows are asked for.
+
+    Nothing of size N is computed before it is asked for: a corpus of any size is read in slices.
+
+    Args:
+        logits: (N, C).
+        temperature: T of softmax(logits / T).
+        prior: (C,) class shares that the mean prediction is aligned to (see `align`), None: it is left as it is. Beyond
+            a million rows, the class weights are found on a million that are spread evenly.
+
+    >>> CalibratedScores(np.zeros((4, 2)), 1.0, prior=np.array([.25, .75]))[:1]
+    array([[0.25, 0.75]])
+    """
+
+    SAMPLE = 1_000_000
+
+    def __init__(self, logits: NDArray[Any], temperature: float, prior: NDArray[Any] | None = None) -> None:
+        self.logits, self.temperature, self.prior = logits, temperature, prior
+        self.weights: NDArray[Any] | None = None
+        if prior is not None and len(logits):
+            sample = logits[:: -(-len(logits) // self.SAMPLE)]
+            self.weights = alignment(self._probabilities(sample), prior)
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def __getitem__(self, rows: Any) -> NDArray[np.float64]:
+        """Probabilities (n, C) of a slice or an array of rows."""
+        probabilities = self._probabilities(self.logits[rows])
+        if self.weights is None or self.prior is None:
+            return probabilities
+        return reweight(probabilities, self.weights, self.prior)
+
+    def _probabilities(self, logits: NDArray[Any]) -> NDArray[np.float64]:
+        return softmax(np.asarray(logits, dtype=np.float64), self.temperature)
 
 
 def _checked_logits(logits: Tensor | ArrayLike, labels: Tensor | ArrayLike) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, EarlyStoppingCallba
 
 from sstext.arguments import round_arguments, round_steps
 from sstext.augment.edits import TokenEdits
-from sstext.calibration import align, fit_temperature
+from sstext.calibration import CalibratedScores, fit_temperature
 from sstext.callbacks import ProgressLine, StopOnSignal
 from sstext.config import RunConfig
 from sstext.data.batching import Relabeled
@@ -25,7 +25,6 @@ from sstext.inference import (
     resolve_precision,
     score,
     score_to_disk,
-    softmax,
     wait_for_everyone,
 )
 from sstext.objective.methods import build
@@ -222,11 +221,8 @@ class Chain:
     def admit(self, index: int, logits: np.ndarray, temperature: float) -> Selection:
         """Choose the rows that round `index` trains on, and write them to its `pseudo_labels.parquet`."""
         config = self.config
-        probabilities = softmax(np.asarray(logits, dtype=np.float64), temperature)
-        if config.alignment:
-            probabilities = align(probabilities, self.prior)
         admitted = select(
-            probabilities,
+            CalibratedScores(logits, temperature, self.prior if config.alignment else None),
             share=config.keep[min(index, len(config.keep)) - 1],
             prior=self.prior,
             min_confidence=config.min_confidence,

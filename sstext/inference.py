@@ -14,6 +14,7 @@ from accelerate.utils import gather
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+from sstext.calibration import softmax
 from sstext.data.batching import INPUTS
 from sstext.data.tokens import TextEncoder, length_limit
 from sstext.errors import UserError
@@ -222,18 +223,6 @@ def _join(starts: range, directory: Path, whole: Path, shape: Any) -> None:
     temporary.replace(whole)
     for part in parts:
         part.unlink()
-
-
-def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """softmax(logits / T) along the last axis, (N, C).
-
-    >>> softmax(np.array([[0., 0.]]))
-    array([[0.5, 0.5]])
-    """
-    scaled = logits / temperature
-    scaled = scaled - scaled.max(-1, keepdims=True)
-    exponentials = np.exp(scaled)
-    return exponentials / exponentials.sum(-1, keepdims=True)
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig
 
-from sstext.calibration import fold_temperature
+from sstext.calibration import fold_temperature, softmax
 from sstext.chain import Chain
 from sstext.config import RunConfig
 from sstext.data.preparing import fingerprints, sources
@@ -27,7 +27,6 @@ from sstext.inference import (
     resolve_device,
     resolve_precision,
     score,
-    softmax,
     wait_for_everyone,
 )
 from sstext.progress import SILENT, Reporter

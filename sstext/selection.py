@@ -2,11 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from sstext.errors import UserError, listed
+
+#: Rows of a corpus that are looked at together.
+SLICE_ROWS = 100_000
+
+
+class Probabilities(Protocol):
+    """Probabilities (N, C) of which any rows can be had as an array."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: Any, /) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -82,7 +92,7 @@ def class_quotas(total: int, prior: np.ndarray) -> np.ndarray:
 
 
 def select(
-    probabilities: np.ndarray,
+    probabilities: Probabilities,
     *,
     share: float,
     prior: np.ndarray,
@@ -94,7 +104,7 @@ def select(
     A class that is predicted less often than its quota fills what it can: others do not take its place.
 
     Args:
-        probabilities: (N, C) calibrated and aligned.
+        probabilities: (N, C) calibrated and aligned; an array, or whatever gives rows as one, which is read in slices.
         share: of the corpus that is kept, in (0, 1].
         prior: (C,) class shares.
         min_confidence: rows below it are never kept.
@@ -103,7 +113,10 @@ def select(
     >>> select(np.array([[.9, .1], [.6, .4], [.2, .8]]), share=.67, prior=np.array([.5, .5])).rows
     array([0, 2])
     """
-    predicted, confidence = probabilities.argmax(-1), probabilities.max(-1)
+    predicted, confidence = np.empty(len(probabilities), dtype=np.int64), np.empty(len(probabilities))
+    for start in range(0, len(probabilities), SLICE_ROWS):
+        some = probabilities[start : start + SLICE_ROWS]
+        predicted[start : start + len(some)], confidence[start : start + len(some)] = some.argmax(-1), some.max(-1)
     quotas = class_quotas(max(1, round(share * len(probabilities))), prior)
     kept = []
     for number, quota in enumerate(quotas):

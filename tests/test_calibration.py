@@ -14,7 +14,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from sstext.calibration import align, fit_temperature, fold_temperature
+from sstext.calibration import CalibratedScores, align, fit_temperature, fold_temperature, softmax
 from sstext.errors import UserError
 
 TINY = {
@@ -308,3 +308,24 @@ def test_the_prior_is_scaled():
 def test_unsound_shares_are_refused(shares: list, prior: list, message: str):
     with pytest.raises(UserError, match=message):
         align(shares, prior)
+
+
+def test_scores_read_in_slices_are_those_of_the_whole_corpus() -> None:
+    """Guards corpora that no memory holds: any rows of `CalibratedScores` are the rows of `align(softmax(logits / T))`."""
+    logits = np.random.default_rng(0).normal(size=(50, 3))
+    prior = np.array([0.5, 0.3, 0.2])
+    whole = align(softmax(logits, 2.0), prior)
+    scores = CalibratedScores(logits, 2.0, prior)
+    assert len(scores) == 50
+    np.testing.assert_allclose(np.concatenate([scores[:20], scores[20:]]), whole, atol=1e-12)
+    np.testing.assert_allclose(scores[np.array([7, 3])], whole[[7, 3]], atol=1e-12)
+    np.testing.assert_allclose(CalibratedScores(logits, 2.0)[:5], softmax(logits[:5], 2.0))
+
+
+def test_a_sample_aligns_a_large_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the sample's spread: with a tenth of the rows, the mean comes within 2 points of the prior, not left at 60 %."""
+    monkeypatch.setattr(CalibratedScores, "SAMPLE", 200)
+    logits = np.random.default_rng(0).normal(loc=[0.5, 0.0], size=(2_000, 2))
+    scores = CalibratedScores(logits, 1.0, np.array([0.5, 0.5]))
+    assert abs(softmax(logits)[:, 0].mean() - 0.5) > 0.05
+    assert abs(scores[:][:, 0].mean() - 0.5) < 0.02

@@ -181,3 +181,10 @@ def test_a_class_without_labels_gets_no_quota() -> None:
 def test_the_smallest_corpus_gives_its_one_row() -> None:
     """Guards against round(.3 · 1) = 0 rows."""
     assert len(select(np.array([[0.9, 0.1]]), share=0.3, prior=np.array([0.5, 0.5]))) == 1
+
+
+def test_slices_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the borders of slices: rows of 100 texts in slices of 7 are those of one look."""
+    whole = select(scores(), share=0.5, prior=np.full(3, 1 / 3)).rows
+    monkeypatch.setattr("sstext.selection.SLICE_ROWS", 7)
+    assert np.array_equal(select(scores(), share=0.5, prior=np.full(3, 1 / 3)).rows, whole)
