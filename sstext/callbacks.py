@@ -52,7 +52,8 @@ class StopOnSignal(TrainerCallback):
     ) -> None:
         if args.world_size == 1 and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._handlers[number] = signal.signal(number, self._request)
+                if signal.getsignal(number) is not signal.SIG_IGN:  # a job in the background is not meant by Ctrl-C
+                    self._handlers[number] = signal.signal(number, self._request)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         if self.requested:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import signal
 import string
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,6 +53,12 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
     gc.collect()
     gc.freeze()  # … and that the collection at the end of every `Trainer.train()` need not look through
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_counts() -> None:
+    """Shells let background jobs ignore SIGINT: tests that press Ctrl-C would wait for nothing there."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

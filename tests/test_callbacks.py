@@ -135,3 +135,15 @@ def test_threads_and_several_processes_keep_the_signals_of_the_program(
     begin()
     assert failures == []
     assert signal.getsignal(signal.SIGINT) is former
+
+
+def test_a_job_in_the_background_goes_on_ignoring_ctrl_c(arguments: TrainingArguments, stop: StopOnSignal) -> None:
+    """Guards `sstext train … &` in a script: Ctrl-C is meant for what runs in front."""
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        stop.on_train_begin(arguments, TrainerState(), TrainerControl())
+        os.kill(os.getpid(), signal.SIGINT)
+        assert not stop.requested
+    finally:
+        stop.restore()
+        signal.signal(signal.SIGINT, former)
