@@ -83,7 +83,7 @@ def round_arguments(
         every = min(steps, config.eval_steps or max(1, steps // 6))
         arguments |= {
             "eval_strategy": "steps", "eval_steps": every, "save_steps": every,
-            "load_best_model_at_end": True, "metric_for_best_model": "macro_f1", "greater_is_better": True,
+            "load_best_model_at_end": True, "metric_for_best_model": "choice", "greater_is_better": True,
         }  # fmt: skip
     try:
         made = SemiSupervisedTrainingArguments(**arguments | config.training_args)

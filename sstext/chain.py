@@ -12,13 +12,13 @@ from transformers import AutoModelForSequenceClassification, EarlyStoppingCallba
 
 from sstext.arguments import round_arguments, round_steps
 from sstext.augment.edits import TokenEdits
-from sstext.calibration import CalibratedScores, fit_temperature
+from sstext.calibration import CalibratedScores, fit_temperature, softmax
 from sstext.callbacks import ProgressLine, StopOnSignal
 from sstext.config import RunConfig
 from sstext.data.batching import Relabeled
 from sstext.data.preparing import Texts, Tokens
 from sstext.errors import UserError
-from sstext.evaluation import count_classes
+from sstext.evaluation import count_classes, negative_log_likelihood
 from sstext.inference import (
     is_main_process,
     resolve_device,
@@ -100,7 +100,8 @@ class Chain:
         stop = StopOnSignal()
         callbacks = [ProgressLine(self.reporter, f"round {index}: training"), stop]
         if self.tokens.dev is not None:
-            callbacks.append(EarlyStoppingCallback(self.config.patience))
+            # A gain is one of macro-F1: a log-loss that still falls (see `checkpoint_metrics`) does not prolong a training.
+            callbacks.append(EarlyStoppingCallback(self.config.patience, early_stopping_threshold=1e-3))
         trainer = SemiSupervisedTrainer(
             self.student(index),
             self.training_arguments(index, admitted, checkpoints),
@@ -109,12 +110,14 @@ class Chain:
             processing_class=self.tokenizer,
             unlabeled_dataset=self.tokens.corpus,
             pseudo_labeled_dataset=self._pseudo_labeled(admitted),
-            compute_metrics=lambda prediction: development_metrics(*prediction),
+            compute_metrics=lambda prediction: checkpoint_metrics(*prediction),
             callbacks=callbacks,
         )
         for chatty in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(chatty)
         checkpoint = last_whole_checkpoint(checkpoints)
+        if checkpoint is not None:
+            self.reporter.note(f"round {index}: continuing from step {checkpoint.rpartition('-')[2]}")
         if checkpoint is not None and out_of_patience(checkpoint, self.config.patience):
             trainer.args.max_steps = int(
                 checkpoint.rpartition("-")[2]
@@ -253,3 +256,14 @@ def development_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, flo
     """What rounds and checkpoints are compared by."""
     counts = count_classes(np.asarray(logits).argmax(-1), labels)
     return {"accuracy": float(counts.accuracy), "macro_f1": float(counts.macro_f1)}
+
+
+def checkpoint_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """`development_metrics`, and what the best step of a training is chosen by.
+
+    `choice` is macro-F1; among steps whose macro-F1 is the same, as happens with few rows, the one with the lower log-loss:
+    the first of them has hardly been trained.
+    """
+    metrics = development_metrics(logits, labels)
+    loss = float(negative_log_likelihood(softmax(np.asarray(logits, dtype=np.float64)), labels))
+    return metrics | {"choice": metrics["macro_f1"] - 1e-4 * min(loss, 10.0)}

@@ -5,6 +5,7 @@ answers at once.
 """
 
 import argparse
+import difflib
 import os
 import sys
 import typing
@@ -29,7 +30,10 @@ INTERRUPTED = 130  # the shell's code for a program that Ctrl-C has stopped
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 2 for input that the user can mend, 130 after Ctrl-C."""
-    parsed = parser().parse_args(arguments)
+    parsed, unknown = parser().parse_known_args(arguments)
+    if unknown:
+        print(f"sstext: error: {_unrecognized(unknown[0], parsed.command)}", file=sys.stderr)
+        raise SystemExit(2)  # as argparse itself does
     try:
         parsed.handler(parsed)
     except UserError as error:
@@ -49,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = argparse.ArgumentParser(
         prog="sstext",
-        description="A few labeled texts and a pile of unlabeled ones become the best text classifier that they can buy.",
+        description="Trains a text classifier from a few labeled texts and a pile of unlabeled ones.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"sstext {_version()}")
@@ -59,6 +63,15 @@ def parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_methods(commands)
     return top
+
+
+def _unrecognized(argument: str, command: str) -> str:
+    """What is wrong with an argument that a command does not have."""
+    subparsers = next(action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    flags = [flag for action in subparsers.choices[command]._actions for flag in action.option_strings]
+    nearest = difflib.get_close_matches(argument.split("=")[0], flags, n=2)
+    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"`sstext {command} --help` lists what there is"
+    return f"{command} has no argument {argument!r}; {hint}"
 
 
 def _add_train(commands: Any) -> None:
@@ -159,7 +172,11 @@ def _add_predict(commands: Any) -> None:
 
 
 def _add_evaluate(commands: Any) -> None:
-    evaluate = commands.add_parser("evaluate", help="measure a model on labeled rows")
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="measure a model on labeled rows",
+        description="Accuracy, F1, calibration and more on labeled rows, with 95 % bootstrap intervals.",
+    )
     evaluate.set_defaults(handler=run_evaluate)
     evaluate.add_argument("model", help="folder of a trained model (out/model) or a Hub name")
     evaluate.add_argument("data", help="labeled rows, any format that `train` reads")
@@ -253,8 +270,10 @@ def _classifier(parsed: argparse.Namespace) -> Any:
 def _calm_libraries() -> None:
     """Our own notes and progress lines replace those of the libraries (here, and not on import: they are the program's)."""
     import datasets
+    import huggingface_hub
     import transformers
 
+    huggingface_hub.utils.logging.set_verbosity_error()  # its retries; what fails in the end is said once
     datasets.disable_progress_bars()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

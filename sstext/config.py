@@ -90,7 +90,10 @@ class TrainingOptions:
 
 @dataclass
 class SemiSupervisedOptions:
-    """What a student is asked on unlabeled text while it trains; fields of `SemiSupervisedTrainingArguments` too."""
+    """What a student is asked on unlabeled text while it trains.
+
+    These are fields of `SemiSupervisedTrainingArguments` too.
+    """
 
     method: str = option("supervised", "online consistency method, see `sstext methods` (supervised: none)")
     method_args: dict[str, Any] = option({}, "KEY=VALUE … handed to the method, for example threshold=0.9")

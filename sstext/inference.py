@@ -250,14 +250,16 @@ def explained(name: str) -> Iterator[None]:
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         folder = Path(name)
         reason = " ".join(str(error).split())
-        if folder.is_dir():
+        if (folder / "model" / "config.json").exists():
+            remedy = f"this is the folder of a run; give its model, {folder / 'model'}"
+        elif folder.is_dir():
             remedy = (
                 "the folder must hold config.json, model.safetensors and a tokenizer, as save_pretrained writes them"
             )
         else:
             remedy = (
                 "not a folder here, and the Hub could not be asked or does not have it: check the name and the network, "
-                "download it elsewhere and give the folder, or use `demo` (pip install 'sstext[demo]')"
+                "or download it elsewhere and give the folder"
             )
         raise UserError(f"cannot load {name!r}: {remedy} ({reason[:300]})") from error
 

@@ -46,6 +46,8 @@ def predict_file(
             file is written whole or not at all.
     """
     if isinstance(target, str | Path):
+        if isinstance(source, str | Path) and Path(target).resolve() == Path(source).resolve():
+            raise UserError(f"{target}: this is the input, it would be overwritten; choose another --output")
         output_format = output_format or format_of(target)
     name = str(source) if isinstance(source, str | Path) else "the input"
     added = [
@@ -71,7 +73,7 @@ def predict_file(
                 writer.write(rows.columns | _predictions(classifier, scored, probabilities))
             tick(len(rows))
             done += len(rows)
-    reporter.note(f"{done:,} texts from column {column!r}")
+    reporter.note(f"{done:,} text{'s' if done != 1 else ''} from column {column!r}")
     if classifier.truncated:
         limit = classifier.encoder.max_length
         reporter.note(f"{classifier.truncated:,} of them are longer than the {limit} tokens that are read and were cut")

