@@ -1,4 +1,4 @@
-"""How good predictions are: metrics, their bootstrap intervals, and `evaluate.Metric` classes that need no network.
+"""How good predictions are: metrics and their bootstrap intervals.
 
 N rows, C classes. Every metric is a function of predictions, references and row `weights` (..., N): how often each row
 counts (default: once each). One implementation thus serves a data set and thousands of its resamples at a time.
@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import evaluate
 import numpy as np
-from datasets import Features, List, Value
 from numpy.typing import ArrayLike, NDArray
 
 from sstext.errors import UserError, listed
@@ -257,62 +255,6 @@ def evaluate_predictions(
         "per_class": {name: {key: column[c] for key, column in columns.items()} for c, name in enumerate(class_names)},
         "confusion_matrix": confusion.tolist(),
     }
-
-
-class _Metric(evaluate.Metric):
-    """Predictions are probabilities (N, C) or, where these are not needed, classes (N,): `evaluate.combine` mixes all."""
-
-    scores: tuple[str, ...]  #: names for `measure`
-
-    def _info(self) -> evaluate.MetricInfo:
-        kinds = (Value("int64"), List(Value("float64")))
-        features = [Features(predictions=kind, references=Value("int64")) for kind in kinds]
-        return evaluate.MetricInfo(description=type(self).__doc__ or "", citation="", features=features)
-
-    def _compute(self, predictions: ArrayLike, references: ArrayLike) -> dict[str, Any]:
-        return {name: measure(name, predictions, references).tolist() for name in self.scores}
-
-
-class Accuracy(_Metric):
-    """Share of rows whose predicted class is the reference."""
-
-    scores = ("accuracy",)
-
-
-class F1(_Metric):
-    """Harmonic mean of precision and recall, averaged over classes in three ways."""
-
-    scores = ("macro_f1", "micro_f1", "weighted_f1")
-
-
-class PrecisionRecall(_Metric):
-    """Precision and recall of each class: two lists, from class 0 on."""
-
-    scores = ("precision", "recall")
-
-
-class MatthewsCorrelation(_Metric):
-    """Correlation of predicted and actual class."""
-
-    scores = ("matthews_correlation",)
-
-
-class NegativeLogLikelihood(_Metric):
-    """Mean −log p(reference), in nats."""
-
-    scores = ("nll",)
-
-
-class BrierScore(_Metric):
-    """Mean squared distance of the probabilities to the one-hot reference."""
-
-    scores = ("brier",)
-
-
-class ExpectedCalibrationError(_Metric):
-    """Gap between confidence and accuracy over 15 bins of equal mass."""
-
-    scores = ("expected_calibration_error",)
 
 
 def _checked(
