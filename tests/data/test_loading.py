@@ -250,3 +250,22 @@ def test_a_corpus_with_a_column_text_need_not_follow_the_labeled_files_names(tmp
     corpus.write_text('{"txt": "late again", "id": 7}\n', encoding="utf-8")
     with pytest.raises(UserError, match="no column 'utterance'"):
         load_unlabeled(corpus, arrow_file=tmp_path / "b.arrow", text_column="utterance")
+
+
+def test_a_hub_name_reaches_the_library_with_its_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards Hub names where a network is: name and split as asked, the role's split otherwise, class names in their order."""
+    asked: list[tuple[str, str]] = []
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["spam", "ham"])}
+    )
+
+    def load_dataset(name: str, split: str) -> datasets.Dataset:
+        asked.append((name, split))
+        return datasets.Dataset.from_dict({"text": ["free money", "see you"], "label": [0, 1]}, features=features)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    read = load_labeled("user/set:train[:10%]")
+    assert read.classes == ["spam", "ham"]
+    assert read.texts["label"][:] == [0, 1]
+    load_labeled("user/set", what="dev", classes=read.classes, split="validation")
+    assert asked == [("user/set", "train[:10%]"), ("user/set", "validation")]
