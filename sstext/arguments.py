@@ -8,6 +8,12 @@ from sstext.errors import UserError
 from sstext.inference import resolve_device, resolve_precision
 from sstext.trainer import SemiSupervisedTrainingArguments
 
+#: Options that are handed on under their own name.
+SAME_NAME = (
+    "head_learning_rate", "weight_decay", "method", "method_args", "regularizers", "unlabeled_batch_ratio",
+    "unsupervised_strength", "gold_share", "token_mask", "token_drop", "token_swap", "token_cutoff", "views",
+)  # fmt: skip
+
 #: Fields of TrainingArguments that follow from an option of ours.
 HAVE_OPTIONS = {
     "output_dir": "--output", "max_steps": "--steps and --round-steps", "num_train_epochs": "--steps and --round-steps",
@@ -15,10 +21,7 @@ HAVE_OPTIONS = {
     "data_seed": "--seed",
 } | {
     name: f"--{name.replace('_', '-')}"
-    for name in (
-        "learning_rate", "head_learning_rate", "weight_decay", "seed", "method", "method_args", "unlabeled_batch_ratio",
-        "unsupervised_strength", "gold_share", "token_mask", "token_drop", "max_length", "eval_steps", "save_steps",
-    )
+    for name in (*SAME_NAME, "learning_rate", "seed", "max_length", "eval_steps", "save_steps")
 }  # fmt: skip
 
 #: Fields of TrainingArguments that nobody may change.
@@ -28,11 +31,6 @@ OURS = frozenset(
         "metric_for_best_model", "greater_is_better", "restore_callback_states_from_checkpoint", "remove_unused_columns",
         "resume_from_checkpoint", "ignore_data_skip",
     }
-)  # fmt: skip
-#: Options that are handed on under their own name.
-SAME_NAME = (
-    "head_learning_rate", "weight_decay", "method", "method_args", "unlabeled_batch_ratio", "unsupervised_strength",
-    "gold_share", "token_mask", "token_drop",
 )  # fmt: skip
 
 

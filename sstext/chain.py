@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, EarlyStoppingCallback, PrinterCallback, ProgressCallback
 
 from sstext.arguments import round_arguments, round_steps
-from sstext.augment.edits import TokenEdits
+from sstext.augment.edits import MaskedTokens, TokenEdits
 from sstext.calibration import CalibratedScores, fit_temperature, softmax
 from sstext.callbacks import ProgressLine, StopOnSignal
 from sstext.config import RunConfig
@@ -28,6 +28,7 @@ from sstext.inference import (
     wait_for_everyone,
 )
 from sstext.objective.methods import build
+from sstext.objective.regularizers import LABELED_STRONG, MASKED
 from sstext.progress import Reporter
 from sstext.pseudo_labels import PSEUDO_LABELS, read_pseudo_labels, write_pseudo_labels
 from sstext.run_directory import RunDirectory, write_folder_whole, write_whole
@@ -70,11 +71,15 @@ class Chain:
         """
         config = self.config
         self.training_arguments(0, None, self.directory.round(0) / "checkpoints")
-        objective = build(config.method, config.method_args).bind(len(self.texts.classes), 0)
+        objective = build(config.method, config.method_args, config.regularizers).bind(len(self.texts.classes), 0)
         if not objective.supervised and self.tokens.corpus is None:
             raise UserError(f"method: {config.method} learns from unlabeled texts; give --unlabeled corpus.jsonl")
-        if config.rounds or (objective.view.strong and not objective.supervised):
-            TokenEdits.for_tokenizer(self.tokenizer, mask=config.token_mask, drop=config.token_drop)
+        if config.rounds or objective.wants_strong or LABELED_STRONG in objective.blocks:
+            TokenEdits.for_tokenizer(self.tokenizer, mask=config.token_mask)
+        elif config.views and self.tokens.corpus is not None:
+            self.reporter.note(f"views: not read, {config.method} makes no changed copies of texts")
+        if MASKED in objective.blocks:
+            MaskedTokens.for_tokenizer(self.tokenizer)
         if not self.directory.rounds():
             self.student(0)
 
@@ -129,7 +134,7 @@ class Chain:
         if stop.requested:
             raise KeyboardInterrupt
         if is_main_process():
-            write_folder_whole(folder / "model", lambda path: self.save(trainer.model, path))
+            write_folder_whole(folder / "model", lambda path: self.save(trainer.student, path))
             history = [json.dumps(entry) for entry in trainer.state.log_history]
             write_whole(folder / "log.jsonl", "\n".join(history) + "\n")
         trainer.accelerator.free_memory()  # its state is one for the whole process: the next round needs the memory

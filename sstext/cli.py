@@ -97,7 +97,7 @@ def _add_flag(group: Any, name: str, spec: Field) -> None:
     kind, _ = value_type(spec)
     default = default_of(spec)
     shown = spec.metadata["help"].replace("%", "%%")
-    if default not in (None, {}, False, ""):
+    if default not in (None, {}, [], False, ""):
         shown += f" [{' '.join(map(str, default)) if isinstance(default, list) else default}]"
     settings: dict[str, Any] = {"help": shown, "default": argparse.SUPPRESS, "dest": name}
     flag = "--" + name.replace("_", "-")

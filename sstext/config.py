@@ -8,7 +8,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -97,6 +97,9 @@ class SemiSupervisedOptions:
 
     method: str = option("supervised", "online consistency method, see `sstext methods` (supervised: none)")
     method_args: dict[str, Any] = option({}, "KEY=VALUE … handed to the method, for example threshold=0.9")
+    regularizers: dict[str, Any] = option(
+        {}, "NAME=STRENGTH … further losses beside the method's, see `sstext methods`, for example entropy=0.1"
+    )
     unlabeled_batch_ratio: float = option(
         2.0, "unlabeled rows per labeled row in a step (methods other than supervised)"
     )
@@ -106,6 +109,11 @@ class SemiSupervisedOptions:
     gold_share: float = option(0.25, "share of gold rows in every batch of a round")
     token_mask: float = option(0.15, "share of tokens masked in a changed view")
     token_drop: float = option(0.0, "share of tokens dropped in a changed view")
+    token_swap: float = option(0.0, "share of tokens that change places with another one in a changed view")
+    token_cutoff: float = option(0.0, "share of tokens cut out of a changed view in one piece")
+    views: list[str] = option(
+        [], "columns of the unlabeled texts with paraphrases, a,b or a b: a changed view starts from one of them"
+    )
 
 
 @dataclass
@@ -141,7 +149,8 @@ class RunOptions:
 
 #: Least and greatest value of the options that are numbers.
 RANGES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("gold_share", "token_mask", "token_drop", "min_confidence", "warmup", "dropout"), (0, 1)),
+    **dict.fromkeys(("token_mask", "token_drop", "token_swap", "token_cutoff"), (0, 1)),
+    **dict.fromkeys(("gold_share", "min_confidence", "warmup", "dropout"), (0, 1)),
     **dict.fromkeys(("learning_rate", "round_learning_rate", "head_learning_rate", "weight_decay"), (0, math.inf)),
     **dict.fromkeys(("rounds", "freeze_layers", "unsupervised_strength", "stop_agreement"), (0, math.inf)),
     **dict.fromkeys(("batch_size", "round_batch_size", "save_steps", "patience"), (1, math.inf)),
@@ -228,13 +237,21 @@ def checked(name: str, value: Any, spec: Field) -> Any:
             return str(value)
         if typing.get_origin(kind) is list:
             items = value if isinstance(value, list | tuple) else [value]
-            return [typing.get_args(kind)[0](item) for item in items]
+            return _names(items) if kind == list[str] else [typing.get_args(kind)[0](item) for item in items]
         if typing.get_origin(kind) is dict and isinstance(value, Mapping):
             return dict(value)
         raise ValueError
     except (TypeError, ValueError, OverflowError):
         label = getattr(kind, "__name__", str(kind)) if typing.get_origin(kind) is None else str(kind)
         raise UserError(f"{name}: expected {label}, found {value!r}") from None
+
+
+def _names(items: Sequence[Any]) -> list[str]:
+    """Every name once; commas part names, as spaces do on the command line."""
+    if not all(isinstance(item, str | int | float) for item in items):
+        raise TypeError
+    parts = [part.strip() for item in items for part in str(item).split(",")]
+    return list(dict.fromkeys(part for part in parts if part))
 
 
 def value_type(spec: Field) -> tuple[Any, bool]:

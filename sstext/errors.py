@@ -1,5 +1,8 @@
 """The one error that a person can act on."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(ValueError):
     """Something that the user can mend: what was expected, what was found, and the remedy, in one message.
@@ -21,3 +24,14 @@ def listed(names: "list[str] | tuple[str, ...]", limit: int = 8) -> str:
     """
     shown = ", ".join(repr(name) for name in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What was perhaps meant, for a message.
+
+    >>> nearest("fixmach", ["fixmatch", "vat"]), nearest("zzz", ["fixmatch", "vat"])
+    ('did you mean fixmatch?', 'there are fixmatch, vat')
+    """
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    return f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(names) or 'none'}"

@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from sstext.config import RunConfig, default_of, options
 from sstext.errors import UserError
 
 CONFIG, DATA, ROUNDS, RESULTS = "config.yaml", "data.json", "rounds.jsonl", "results.json"
@@ -78,9 +81,8 @@ class RunDirectory:
     def _check_same(self, config: str, fingerprints: Mapping[str, str]) -> None:
         remedy = "choose another --output, or delete the folder"
         before = (self.path / CONFIG).read_text(encoding="utf-8")
-        changed = [
-            line for line in difflib.ndiff(before.splitlines(), config.splitlines()) if line.startswith(("- ", "+ "))
-        ]
+        now = _without_newer_defaults(config, before)
+        changed = [line for line in difflib.ndiff(before.splitlines(), now.splitlines()) if line.startswith(("- ", "+ "))]
         if changed:
             raise UserError(
                 f"output: {self.path} belongs to another run, with other options (- there, + now): "
@@ -120,3 +122,11 @@ class RunDirectory:
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Write the numbers of the whole run."""
         write_whole(self.results, json.dumps(results, indent=2, ensure_ascii=False))
+
+
+def _without_newer_defaults(config: str, before: str) -> str:
+    """The options of a run without those that an earlier version, which wrote `before`, did not have and that are not used."""
+    recorded = {line.partition(":")[0] for line in before.splitlines()}
+    defaults = {name: default_of(spec) for name, spec in options(RunConfig).items() if name not in recorded}
+    used = {name: value for name, value in yaml.safe_load(config).items() if name not in defaults or value != defaults[name]}
+    return yaml.safe_dump(used, sort_keys=True, allow_unicode=True)

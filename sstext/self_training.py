@@ -135,7 +135,8 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
         raise UserError(
             "encoder: no pretrained encoder; give --encoder with a folder or a Hub name (or `demo`, English)"
         )
-    build(config.method, config.method_args)  # names and arguments are checked before anything is loaded
+    # Names and arguments are checked before anything is loaded.
+    build(config.method, config.method_args, config.regularizers)
     named = sources(config, **data)
     path = encoder_path(config.encoder)
     tokenizer = load_tokenizer(path, config.revision)

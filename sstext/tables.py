@@ -1,6 +1,5 @@
 """What a finished command shows: tables on stdout, by rich."""
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +7,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from sstext.errors import UserError, listed
+from sstext.catalog import Entry, entry, regularizer_entries
+from sstext.errors import listed
 from sstext.objective.methods import METHODS
 from sstext.run import Plan
 
@@ -102,21 +102,43 @@ def show_evaluation(results: Mapping[str, Any]) -> None:
 def show_methods(name: str | None) -> None:
     """All methods in a line each, or one with its formula, arguments and paper."""
     console = _console()
-    if name is None:
-        table = _table("Methods (online: what a student is asked on unlabeled text while it trains)")
-        for title in ("method", "idea", "source"):
-            table.add_column(title)
-        for method, function in METHODS.items():
-            lines = inspect.cleandoc(function.__doc__ or "").splitlines()
-            source = next((line.removeprefix("Source: ") for line in lines if line.startswith("Source: ")), "")
-            table.add_row(method, lines[0], source)
-        console.print(table)
+    if name is not None:
+        _show_method(console, entry(name))
         return
-    if name not in METHODS:
-        raise UserError(f"no method {name!r}; there are {', '.join(METHODS)}")
-    function = METHODS[name]
-    console.print(f"{name}{inspect.signature(function)}", highlight=False, markup=False)
-    console.print(f"\n{inspect.cleandoc(function.__doc__ or '')}", highlight=False, markup=False)
+    table = _table("Methods (sstext train --method NAME --method-args KEY=VALUE …; more: sstext methods NAME)")
+    for title in ("method", "idea", "paper", "works", "tasks"):
+        table.add_column(title)
+    for found in map(entry, METHODS):
+        table.add_row(found.name, found.idea, found.source, found.stage, found.tasks)
+    console.print(table)
+    further = _table("Further losses that any method can add (--regularizers NAME=STRENGTH …)")
+    for title in ("regularizer", "idea"):
+        further.add_column(title)
+    for row in regularizer_entries():
+        further.add_row(*row)
+    console.print(further)
+
+
+def _show_method(console: Console, found: Entry) -> None:
+    console.print(f"{found.name}: {found.idea}\n", highlight=False)
+    rows = {
+        "formula": found.formula, "composition": found.composition, "when": found.when, "source": found.source,
+        "works": found.stage, "tasks": found.tasks,
+    }  # fmt: skip
+    table = _table("", show_header=False)
+    for title, text in rows.items():
+        if text:
+            table.add_row(title, text)
+    console.print(table)
+    if not found.arguments:
+        console.print("No arguments.")
+        return
+    arguments = _table("Arguments (--method-args KEY=VALUE …)")
+    for title in ("argument", "default", "what it does, and what the paper has"):
+        arguments.add_column(title)
+    for argument in found.arguments:
+        arguments.add_row(argument.name, str(argument.default), argument.help)
+    console.print(arguments)
 
 
 def _console() -> Console:

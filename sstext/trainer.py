@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,20 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, SequentialSampler
-from transformers import Trainer, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
-from sstext.augment.edits import TokenEdits
-from sstext.config import DataOptions, SemiSupervisedOptions, TrainingOptions, option, options
-from sstext.data.batching import PairedCollator, TrainingRows
-from sstext.data.tokens import TextEncoder, choose_max_length, length_limit, tokenize
+from sstext.augment.edits import MaskedTokens, TokenEdits
+from sstext.config import DataOptions, SemiSupervisedOptions, TrainingOptions, checked, option, options
+from sstext.data.batching import TrainingRows
+from sstext.data.collating import PairedCollator
+from sstext.data.tokens import VIEW_INPUTS, TextEncoder, choose_max_length, length_limit, tokenize, with_view_texts
 from sstext.errors import UserError, listed
+from sstext.heads import TokenHeadTrainer
 from sstext.objective.methods import build
 from sstext.objective.objective import Objective
 from sstext.objective.part import in_range
+from sstext.objective.regularizers import LABELED_STRONG, MASKED
 
 STATE_FILE = "semi_supervised_state.safetensors"
 
@@ -50,10 +53,11 @@ class SemiSupervisedTrainingArguments(SemiSupervisedOptions, TrainingArguments):
             raise UserError(f"gold_share: expected a share above 0 and up to 1, found {self.gold_share}")
         if self.unlabeled_batch_ratio <= 0:
             raise UserError(f"unlabeled_batch_ratio: expected more than 0, found {self.unlabeled_batch_ratio}")
+        self.views = checked("views", self.views, options(SemiSupervisedOptions)["views"])
         super().__post_init__()
 
 
-class SemiSupervisedTrainer(Trainer):
+class SemiSupervisedTrainer(TokenHeadTrainer):
     """Fine-tunes on labeled rows, and on unlabeled or pseudo-labeled ones beside them; used as one uses `Trainer`.
 
     L = L_labeled + λ · ramp(t/T) · L_unlabeled, see `sstext.objective.Objective`. Without unlabeled and pseudo-labeled rows
@@ -64,13 +68,15 @@ class SemiSupervisedTrainer(Trainer):
             `text` and `label` columns is tokenized (cut at `args.max_length`); one with `input_ids` is taken as it is.
             The collator pads; the default pads dynamically.
         unlabeled_dataset: rows with `text` or `input_ids`, for methods that learn from them inside a step;
-            `args.unlabeled_batch_ratio` of them come with each labeled row.
+            `args.unlabeled_batch_ratio` of them come with each labeled row. Raw ones may have paraphrases in the columns
+            `args.views`.
         pseudo_labeled_dataset: rows with labels (classes or probabilities) that count as labeled, each `weight`-ed;
             gold rows keep a share of `args.gold_share` in every batch, and both get token edits (student noise).
         method: name of a method (see `sstext methods`) or an `Objective`; overrides `args.method`.
         **kwargs: as in `Trainer`.
 
-    Logged beside `loss`: `loss_labeled`, `loss_unlabeled`, `kept_share`, `mean_weight` (means since the last log).
+    Logged beside `loss`: `loss_labeled`, `loss_unlabeled`, `kept_share`, `mean_weight` and the loss of every regularizer
+    (means since the last log).
 
     Raises:
         UserError: a method that needs unlabeled rows has none, a multi-label model, wrong columns or arguments.
@@ -106,6 +112,7 @@ class SemiSupervisedTrainer(Trainer):
         self.unlabeled_dataset, self.pseudo_labeled_dataset = unlabeled_dataset, pseudo_labeled_dataset
         self.objective = self._build_objective()
         self._sums: dict[str, Tensor] = {}
+        self.add_callback(_TellObjective(self))
         if self.compute_loss_func is None:
             self.model_accepts_loss_kwargs = False
         elif self.paired:
@@ -114,8 +121,9 @@ class SemiSupervisedTrainer(Trainer):
             self.loss_is_scaled_for_ga = None  # the caller's function, Trainer's own rule
 
         self.train_dataset = self._tokenized(train_dataset, "train_dataset")
-        self.unlabeled_dataset = self._tokenized(unlabeled_dataset, "unlabeled_dataset")
-        self.pseudo_labeled_dataset = self._tokenized(pseudo_labeled_dataset, "pseudo_labeled_dataset")
+        self.unlabeled_dataset = self._tokenized(unlabeled_dataset, "unlabeled_dataset", args.views)
+        kept = [view for view in args.views if view in getattr(pseudo_labeled_dataset, "column_names", ())]
+        self.pseudo_labeled_dataset = self._tokenized(pseudo_labeled_dataset, "pseudo_labeled_dataset", kept)
         if isinstance(eval_dataset, Mapping):
             self.eval_dataset = {name: self._tokenized(rows, name) for name, rows in eval_dataset.items()}
         else:
@@ -130,25 +138,32 @@ class SemiSupervisedTrainer(Trainer):
     @property
     def paired(self) -> bool:
         """Whether training batches hold more than the labeled rows, so that the objective computes the loss."""
-        return self.pseudo_labeled_dataset is not None or not self.objective.supervised
+        return self.pseudo_labeled_dataset is not None or not self.objective.plain
 
     def _build_objective(self) -> Objective:
         method = self.method if self.method is not None else self.args.method
-        objective = method if isinstance(method, Objective) else build(method, self.args.method_args)
+        objective = (
+            method if isinstance(method, Objective) else build(method, self.args.method_args, self.args.regularizers)
+        )
         name = method if isinstance(method, str) else "the objective"
+        if not isinstance(method, Objective) and self.args.regularizers:
+            name = f"{method} with {', '.join(self.args.regularizers)}"
         config = self.model.config
-        if config.problem_type == "multi_label_classification":
-            raise UserError(f"{name} serves single-label tasks; the model says problem_type={config.problem_type!r}")
+        if config.problem_type == "multi_label_classification" and "multi-label" not in objective.tasks:
+            tasks = " and ".join(objective.tasks)
+            raise UserError(f"{name} serves {tasks} tasks; the model says problem_type={config.problem_type!r}")
         if not objective.supervised and self.unlabeled_dataset is None:
             raise UserError(f"{name} learns from unlabeled text; give unlabeled_dataset=…, or method='supervised'")
         if self.args.unsupervised_strength is not None:
             objective.strength = in_range("unsupervised_strength", self.args.unsupervised_strength, 0)
         return objective.to(self.args.device)
 
-    def _tokenized(self, rows: Any, name: str) -> Any:
-        """Raw `text` rows tokenized for the caller, anything else as it is."""
+    def _tokenized(self, rows: Any, name: str, views: Sequence[str] = ()) -> Any:
+        """Raw `text` rows, and their columns `views`, tokenized for the caller; anything else as it is."""
         columns = getattr(rows, "column_names", None)
         if columns is None or "input_ids" in columns:
+            if views and columns and VIEW_INPUTS not in columns:
+                raise UserError(f"views: {name} is tokenized, its paraphrases are not; give all of it as raw text")
             return rows
         if self.processing_class is None:
             raise UserError(f"{name} has raw text; give processing_class=tokenizer, or tokenize it")
@@ -159,9 +174,13 @@ class SemiSupervisedTrainer(Trainer):
         if max_length is None:
             max_length = limit if "eval" in name else choose_max_length(self.processing_class, rows["text"], limit)
         encoder = TextEncoder(self.processing_class, min(max_length, limit))
+        if views:
+            rows = with_view_texts(rows, views, name)
         return tokenize(self._with_class_numbers(rows, name), encoder).remove_columns("truncated")
 
     def _with_class_numbers(self, rows: Any, name: str) -> Any:
+        if name == "unlabeled_dataset" and "label" in rows.column_names:
+            return rows.remove_columns("label")  # never read, so that anything may stand there
         if "label" not in rows.column_names or not len(rows) or not isinstance(rows[0]["label"], str):
             return rows
         known = self.model.config.label2id
@@ -190,11 +209,17 @@ class SemiSupervisedTrainer(Trainer):
             raise UserError(
                 f"unlabeled_batch_ratio: expected a whole number of unlabeled rows per process and step, found {rows_each}"
             )  # the processes exchange statistics of their rows: each must have as many as the others
-        self.objective.bind(self.model.config.num_labels, len(unlabeled) if unlabeled is not None else 0)
-        self.objective.to(args.device)
+        objective = self.objective
+        if MASKED in objective.blocks:
+            self.add_token_head()
+        rows_of_corpus = len(unlabeled) if unlabeled is not None else 0
+        objective.bind(self.model.config.num_labels, rows_of_corpus, self.accelerator.unwrap_model(self.model))
+        objective.to(args.device)
         edits = None
-        if pseudo_labeled is not None or self.objective.view.strong:
-            edits = TokenEdits.for_tokenizer(self.processing_class, mask=args.token_mask, drop=args.token_drop)
+        masked = MaskedTokens.for_tokenizer(self.processing_class) if MASKED in objective.blocks else None
+        if pseudo_labeled is not None or objective.wants_strong or LABELED_STRONG in objective.blocks:
+            shares = {name: getattr(args, f"token_{name}") for name in ("mask", "drop", "swap", "cutoff")}
+            edits = TokenEdits.for_tokenizer(self.processing_class, **shares)
         in_order: Any = SequentialSampler
         planned = TrainingRows(
             self.train_dataset,
@@ -205,7 +230,9 @@ class SemiSupervisedTrainer(Trainer):
             edit=edits if pseudo_labeled is not None else None,
             unlabeled=unlabeled,
             ratio=args.unlabeled_batch_ratio,
-            strong=edits if self.objective.view.strong else None,
+            strong=edits if objective.wants_strong or LABELED_STRONG in objective.blocks else None,
+            strong_labels=LABELED_STRONG in objective.blocks,
+            masked=masked,
         )
         return self._get_dataloader(planned, "Training", self._train_batch_size, in_order, is_training=True)
 
@@ -231,14 +258,16 @@ class SemiSupervisedTrainer(Trainer):
         if not (self.paired and model.training):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         labels, weight = inputs.pop("labels"), inputs.pop("weight")
+        unlabeled, strong = inputs.pop("unlabeled", None), inputs.pop("strong", None)
         losses = self.objective(
             model,
-            {name: value for name, value in inputs.items() if name != "unlabeled"},
+            inputs,
             labels,
             weight,
-            inputs.get("unlabeled"),
-            progress=self.state.global_step / max(1, self.state.max_steps),
-            gather=self.accelerator.gather,
+            unlabeled,
+            strong=strong,
+            progress=self._progress(),
+            gather=self._gather,
             unwrapped=self.accelerator.unwrap_model(model),
         )
         for name, (total, count) in losses.components.items():
@@ -246,6 +275,24 @@ class SemiSupervisedTrainer(Trainer):
             sums[0] += total
             sums[1] += count
         return (losses.total, {"logits": losses.logits}) if return_outputs else losses.total
+
+    def _progress(self) -> float:
+        return self.state.global_step / max(1, self.state.max_steps)
+
+    def _gather(self, rows: Tensor) -> Tensor:
+        """The rows of all processes; where they have a gradient, it flows to this process's own.
+
+        Processes average their gradients: the own rows count once per process, so that the average is what one process
+        with all rows would compute.
+        """
+        processes = self.accelerator.num_processes
+        if processes == 1:
+            return rows
+        everyone = self.accelerator.gather(rows.detach())
+        if not rows.requires_grad:
+            return everyone
+        own, first = rows.detach() + processes * (rows - rows.detach()), self.accelerator.process_index * len(rows)
+        return torch.cat([everyone[:first], own, everyone[first + len(rows) :]])
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with the means of the component losses since the last log."""
@@ -300,11 +347,15 @@ class SemiSupervisedTrainer(Trainer):
         if not self.paired:
             return
         state = {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
+        state |= self.token_head_state()
         if self._sums:  # else the first log after a resume would be short
             names, sums = self._reduced_sums()
             state |= {f"sums.{name}": row for name, row in zip(names, sums, strict=True)}
         if self.args.should_save:
-            save_file({name: value.contiguous().cpu() for name, value in state.items()}, Path(output_dir, STATE_FILE))
+            # Cloned: parts that two others share would be one memory under two names, which safetensors refuses.
+            save_file(
+                {name: value.cpu().contiguous().clone() for name, value in state.items()}, Path(output_dir, STATE_FILE)
+            )
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
@@ -313,8 +364,21 @@ class SemiSupervisedTrainer(Trainer):
         state = load_file(Path(checkpoint, STATE_FILE), device=str(self.args.device))
         prefix = "objective."
         self.objective.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        self.load_token_head(state)
         if self.is_world_process_zero():  # the sums of all processes, counted once
             self._sums = {k.removeprefix("sums."): v for k, v in state.items() if k.startswith("sums.")}
+
+
+class _TellObjective(TrainerCallback):
+    """Tells the objective of every step that the optimizer made (a moving average of the weights follows it)."""
+
+    def __init__(self, trainer: SemiSupervisedTrainer) -> None:
+        self.trainer = trainer
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        trainer = self.trainer
+        if trainer.paired and not trainer.accelerator.optimizer_step_was_skipped:
+            trainer.objective.after_step(trainer.accelerator.unwrap_model(trainer.model), trainer._progress())
 
 
 def last_whole_checkpoint(directory: str | Path) -> str | None:

@@ -4,10 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from distributed_job import RUNS, train_all
 from safetensors.torch import load_file
 
 FLAGS = [
@@ -19,17 +20,25 @@ FLAGS = [
 ]
 
 
-def train(processes: int, output: Path, task: object, encoder: Path, *more: str) -> dict:
-    launcher = [sys.executable, "-m"]
+def launch(processes: int, program: Sequence[object]) -> None:
+    """`python PROGRAM …` in one process, or in several that know of each other."""
+    launcher = [sys.executable]
     if processes > 1:
-        launcher += ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m"]
-    files = ["--labeled", task.labeled, "--unlabeled", task.unlabeled, "--test", task.test]  # type: ignore[attr-defined]
-    command = [*launcher, "sstext", "train", *files, "--encoder", encoder, "--output", output, *FLAGS, *more]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    run = subprocess.run(
-        [str(part) for part in command], env=environment, capture_output=True, text=True, check=False, timeout=300
+        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    finished = subprocess.run(
+        [*launcher, *map(str, program)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
-    assert run.returncode == 0, run.stderr[-3000:]
+    assert finished.returncode == 0, finished.stderr[-3000:]
+
+
+def train(processes: int, output: Path, task: object, encoder: Path, *more: str) -> dict:
+    files = ["--labeled", task.labeled, "--unlabeled", task.unlabeled, "--test", task.test]  # type: ignore[attr-defined]
+    launch(processes, ["-m", "sstext", "train", *files, "--encoder", encoder, "--output", output, *FLAGS, *more])
     return json.loads((output / "results.json").read_text())
 
 
@@ -50,3 +59,24 @@ def test_two_processes_train_select_and_score_as_one(
         assert max((alone[name] - shared[name]).abs().max().item() for name in alone) < 1e-5, index
     scores = [run["test"]["self_trained"]["metrics"]["nll"]["score"] for run in (one, two)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Folders in which one process and two have left every run of the job: all methods in one start."""
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    train_all(tiny_encoder, one)
+    launch(2, [Path(__file__).with_name("distributed_job.py"), tiny_encoder, two])
+    return one, two
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_end_where_one_does(trained: tuple[Path, Path], name: str) -> None:
+    """Weights and the objective's state after three steps of SGD: guards against statistics of one process only, batch means
+    without gradient from, or with too much of it to, the other process, and rows that come twice."""
+    alone, shared = (load_file(folder / f"{name}.safetensors") for folder in trained)
+    assert alone.keys() == shared.keys()
+    assert any(key.startswith("student.") for key in alone)
+    apart = {key: (alone[key].float() - shared[key].float()).abs().max().item() for key in alone}
+    assert max(apart.values()) < 1e-5, max(apart, key=lambda key: apart[key])

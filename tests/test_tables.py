@@ -122,10 +122,12 @@ def test_methods_are_listed_and_explained(capsys: pytest.CaptureFixture[str]) ->
         assert any(line.split()[:1] == [name] for line in listed.splitlines()), name
     show_methods("fixmatch")
     told = capsys.readouterr().out
-    assert told.startswith("fixmatch(")
-    assert "threshold" in told
-    assert "Source: " in told
-    with pytest.raises(UserError, match=r"no method 'fixmach'; there are .*fixmatch"):
+    assert told.startswith("fixmatch: Confident predictions")
+    rows = {line.split()[0]: " ".join(line.split()[1:]) for line in told.splitlines() if line.strip()}
+    assert rows["formula"].startswith("L_u = mean 1[max q ≥ τ]")
+    assert rows["source"].startswith("Sohn et al. 2020")
+    assert rows["threshold"] == "0.95 τ (paper: .95)."
+    with pytest.raises(UserError, match="no method 'fixmach'; did you mean fixmatch"):
         show_methods("fixmach")
 
 

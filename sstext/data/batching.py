@@ -1,4 +1,4 @@
-"""Tokenized rows → training batches: which row comes when, in which view, padded how.
+"""Tokenized rows → the items of training: which row comes when, in which views.
 
 Everything drawn is a pure function of (seed, item): a run that is killed and continued sees the same batches without any
 iterator state, and so do several processes that share one order.
@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch.utils.data import Dataset
 
 from sstext.augment.edits import view_rng
+from sstext.data.tokens import VIEW_INPUTS
 
 Edit = Callable[[Sequence[int], np.random.Generator], list[int]]
+Masking = Callable[[Sequence[int], np.random.Generator], tuple[list[int], list[int]]]
 #: Columns of a row that are inputs of a text encoder; whatever else a row has is not the model's.
 INPUTS = ("input_ids", "token_type_ids")  # padding makes the attention mask
 _MASK64 = (1 << 64) - 1
@@ -27,6 +28,14 @@ def _mix(value: int) -> int:
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK64
     return value ^ (value >> 31)
+
+
+def _mixed(*parts: int) -> int:
+    """One well-mixed number of 64 bits for a tuple of them; their order counts."""
+    state = 0
+    for part in parts:
+        state = _mix(state ^ (part & _MASK64))
+    return state
 
 
 class KeyedPermutation:
@@ -43,9 +52,7 @@ class KeyedPermutation:
             raise ValueError(f"expected at least one row to permute, found {n}")
         self.n = n
         self._half = max(1, math.ceil((n - 1).bit_length() / 2))
-        state = 0
-        for part in key:
-            state = _mix(state ^ (part & _MASK64))
+        state = _mixed(*key)
         self._keys = tuple(_mix(state + turn) for turn in range(1, 7))
 
     def __call__(self, index: int) -> int:
@@ -101,7 +108,9 @@ class Relabeled:
         return self.corpus[int(self.rows[index])] | {"labels": self.labels[index], "weight": self.weight[index]}
 
 
-GOLD, PSEUDO_LABELED, UNLABELED = 0, 1, 2  # streams of rows, and the views that are drawn for them
+GOLD, PSEUDO_LABELED, UNLABELED = 0, 1, 2  # streams of rows, and their views with token edits
+_STRONG_LABELED = 3  # + stream: the second view of a labeled row
+_MASKED, _ON_DEVICE = 6, 7  # the views of unlabeled rows with hidden tokens, and what a device draws for them
 
 
 class TrainingRows(Dataset):
@@ -111,6 +120,8 @@ class TrainingRows(Dataset):
 
     Of any k consecutive items ⌊k · gold_share⌋ or one more are gold rows, evenly spread, so that each batch of each process
     has its share. Item i carries the unlabeled rows ⌊i · ratio⌋ … ⌊(i+1) · ratio⌋ − 1 of the stream.
+
+    Where token edits are made, one of the row's paraphrases (`VIEW_INPUTS`) is drawn first, if it has any.
 
     Args:
         gold: tokenized labeled rows (`input_ids`, `labels`).
@@ -122,6 +133,8 @@ class TrainingRows(Dataset):
         unlabeled: tokenized rows; None: none.
         ratio: unlabeled rows per item.
         strong: token edits for the strong view; None: the strong view is the weak one.
+        strong_labels: whether an item also holds a strong view of its labeled row.
+        masked: hides tokens of the unlabeled rows and says what stood there, in a view of its own; None: no such view.
     """
 
     def __init__(
@@ -136,6 +149,8 @@ class TrainingRows(Dataset):
         unlabeled: Any = None,
         ratio: float = 0.0,
         strong: Edit | None = None,
+        strong_labels: bool = False,
+        masked: Masking | None = None,
     ) -> None:
         self.sources = {GOLD: gold, PSEUDO_LABELED: pseudo_labeled, UNLABELED: unlabeled}
         self.streams = {
@@ -145,7 +160,7 @@ class TrainingRows(Dataset):
         }
         self.length, self.seed, self.ratio = length, seed, ratio
         self.gold_share = 1.0 if pseudo_labeled is None else gold_share
-        self.edit, self.strong = edit, strong
+        self.edit, self.strong, self.strong_labels, self.masked = edit, strong, strong_labels, masked
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -162,6 +177,8 @@ class TrainingRows(Dataset):
         row, draw, values = self._row(name, index)
         features = {"labels": values["labels"], "weight": float(values.get("weight", 1.0))}
         features["inputs"] = self._inputs(values, self.edit, row, draw, name)
+        if self.strong_labels:
+            features["strong"] = self._inputs(values, self.strong, row, draw, _STRONG_LABELED + name)
         if UNLABELED in self.streams:
             first, last = math.floor(item * self.ratio), math.floor((item + 1) * self.ratio)
             features["unlabeled"] = [self._views(index) for index in range(first, last)]
@@ -175,57 +192,22 @@ class TrainingRows(Dataset):
         row, draw, values = self._row(UNLABELED, index)
         weak = self._inputs(values, None, row, draw, UNLABELED)
         strong = weak if self.strong is None else self._inputs(values, self.strong, row, draw, UNLABELED)
-        return {"id": row, "weak": weak, "strong": strong}
+        key = _mixed(self.seed, row, draw, _ON_DEVICE) >> 1  # 63 bits: a tensor's integers have a sign
+        views = {"id": row, "key": key, "weak": weak, "strong": strong}
+        if self.masked is not None:
+            ids, targets = self.masked(weak["input_ids"], view_rng(self.seed, row, draw, _MASKED))
+            views |= {"masked": weak | {"input_ids": ids}, "masked_targets": targets}
+        return views
 
     def _inputs(self, values: Mapping[str, Any], edit: Edit | None, row: int, draw: int, view: int) -> dict[str, list]:
-        inputs = {name: values[name] for name in INPUTS if name in values}
-        if edit is not None:
-            ids = edit(inputs["input_ids"], view_rng(self.seed, row, draw, view))
-            inputs = {name: value[: len(ids)] for name, value in inputs.items()} | {"input_ids": ids}
-        return inputs
+        if edit is None:
+            return _inputs_of(values)
+        rng = view_rng(self.seed, row, draw, view)
+        paraphrases = values.get(VIEW_INPUTS)
+        inputs = _inputs_of(paraphrases[rng.integers(len(paraphrases))] if paraphrases else values)
+        ids = edit(inputs["input_ids"], rng)
+        return {name: value[: len(ids)] for name, value in inputs.items()} | {"input_ids": ids}
 
 
-class PairedCollator:
-    """Items of `TrainingRows` → one nested batch: labeled rows, and `unlabeled` with its weak and strong views.
-
-    The labeled rows and the strong view are padded together, for one joint forward pass. Plain rows (evaluation) are
-    padded by `pad` alone.
-
-    Args:
-        pad: a list of inputs → padded tensors (for example `DataCollatorWithPadding`).
-    """
-
-    def __init__(self, pad: Callable[[list[dict[str, Any]]], Mapping[str, torch.Tensor]]) -> None:
-        self.pad = pad
-
-    def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        if "inputs" not in items[0]:
-            return dict(self.pad(list(items)))  # type: ignore[arg-type]
-        rows = [item["inputs"] for item in items]
-        views = [view for item in items for view in item.get("unlabeled", [])]
-        joint = self.pad(rows + [view["strong"] for view in views])
-        batch: dict[str, Any] = {name: values[: len(rows)] for name, values in joint.items()}
-        batch["labels"] = stack_labels([item["labels"] for item in items])
-        batch["weight"] = torch.tensor([item["weight"] for item in items])
-        if views:
-            strong = {name: values[len(rows) :] for name, values in joint.items()}
-            same = all(view["weak"] is view["strong"] for view in views)
-            weak = strong if same else dict(self.pad([view["weak"] for view in views]))
-            ids = torch.tensor([view["id"] for view in views])
-            batch["unlabeled"] = {"weak": weak, "strong": strong, "ids": ids}
-        return batch
-
-
-def stack_labels(labels: Sequence[Any]) -> torch.Tensor:
-    """Classes → (B,) int64; where some rows have probabilities → (B, C) float32, gold classes one-hot.
-
-    >>> stack_labels([1, [.75, .25]])
-    tensor([[0.0000, 1.0000],
-            [0.7500, 0.2500]])
-    """
-    soft = next((label for label in labels if isinstance(label, Sequence | np.ndarray)), None)
-    if soft is None:
-        return torch.tensor([int(label) for label in labels])
-    one_hot = np.eye(len(soft), dtype=np.float32)
-    rows = [one_hot[label] if isinstance(label, int | np.integer) else label for label in labels]
-    return torch.tensor(np.asarray(rows, dtype=np.float32))
+def _inputs_of(values: Mapping[str, Any]) -> dict[str, list]:
+    return {name: values[name] for name in INPUTS if name in values}

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from sstext.data.formats import TEXT_NAMES
+from sstext.data.columns import LABEL_NAMES, VIEW_TEXTS, check_views, find_column, paraphrases, text_of
 from sstext.data.parsing import Rows
 from sstext.data.sources import Source, Table, fingerprint, open_table, source_kind
 from sstext.errors import UserError, listed
@@ -21,15 +21,10 @@ if TYPE_CHECKING:
     import datasets  # takes half a second to import: only the functions that build data sets do
 
 __all__ = [
-    "LABEL_NAMES", "TEXT_NAMES", "Labeled", "Source", "Unlabeled", "class_names", "find_column", "fingerprint",
-    "load_audit", "load_labeled", "load_unlabeled", "source_kind",
+    "Labeled", "Source", "Unlabeled", "class_names", "fingerprint", "load_audit", "load_labeled", "load_unlabeled",
+    "source_kind",
 ]  # fmt: skip
 
-#: Column names that mean "the label", the most telling first.
-LABEL_NAMES = (
-    "label", "labels", "category", "class", "target", "intent", "topic", "sentiment", "emotion", "tag",
-    "label_text", "label_name", "class_name",
-)  # fmt: skip
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 
 
@@ -46,42 +41,9 @@ class Labeled:
 class Unlabeled:
     """Unlabeled texts, memory-mapped from an Arrow file."""
 
-    texts: "datasets.Dataset"  #: columns text (string) and row (int64, 0-based place among all rows of the source)
+    texts: "datasets.Dataset"  #: columns text, row (0-based place among all rows of the source), perhaps `VIEW_TEXTS`
     total: int  #: rows of the source, those without text included
     notes: list[str]
-
-
-def find_column(columns: Sequence[str], kind: Literal["text", "label"], wanted: str | None, source: str) -> str:
-    """The column that holds the texts or the labels.
-
-    `wanted` must be there as it is. Otherwise the name "text" or "label" wins, in any case; then the one column that is
-    named in `TEXT_NAMES` or `LABEL_NAMES`; then, for texts, the only column there is.
-
-    >>> find_column(["id", "Message"], "text", None, "my.csv")
-    'Message'
-
-    Raises:
-        UserError: no column fits, or several do equally well.
-    """
-    found, flag = f"found {listed(list(columns))}", f"--{kind}-column"
-    if wanted is not None:
-        if wanted in columns:
-            return wanted
-        nearest = difflib.get_close_matches(wanted, columns, n=1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"name one of them with {flag}"
-        raise UserError(f"{source}: no column {wanted!r}; {found}; {hint}")
-    if kind in columns:
-        return kind
-    names = TEXT_NAMES if kind == "text" else LABEL_NAMES
-    for group in ((kind,), names):
-        fitting = [column for column in columns if column.strip().lower() in group]
-        if len(fitting) > 1:
-            raise UserError(f"{source}: {listed(fitting)} may all hold the {kind}; choose one with {flag}")
-        if fitting:
-            return fitting[0]
-    if kind == "text" and len(columns) == 1:
-        return columns[0]
-    raise UserError(f"{source}: no column is named like a {kind} ({listed(names, 6)}); {found}; name one with {flag}")
 
 
 def class_names(values: Iterable[object]) -> list[str]:
@@ -94,17 +56,6 @@ def class_names(values: Iterable[object]) -> list[str]:
     if all(_INTEGER.fullmatch(name) for name in names):
         return sorted(names, key=lambda name: (int(name), name))
     return sorted(names)
-
-
-def _text(value: Any, where: str) -> str:
-    """A cell as a text; "" where there is none."""
-    if isinstance(value, str):
-        return value
-    if value is None or value != value:
-        return ""
-    if isinstance(value, int | float):
-        return str(value)
-    raise UserError(f"{where}: expected a text, found {type(value).__name__} {str(value)[:60]!r}")
 
 
 def _label(value: Any, where: str) -> str:
@@ -159,7 +110,7 @@ def load_labeled(
         columns = columns if all(columns) else _both_columns(rows, text_column, label_column, table.name)
         for i, (value, label) in enumerate(zip(*(rows.columns[name] for name in columns), strict=True)):
             where = table.where(rows, i)
-            text = _text(value, where)
+            text = text_of(value, where)
             if not text.strip():
                 skipped += 1
                 continue
@@ -210,6 +161,7 @@ def load_unlabeled(
     *,
     arrow_file: Path,
     text_column: str | None = None,
+    views: Sequence[str] = (),
     encoding: str = "utf-8",
     split: str = "train",
     tick: Tick | None = None,
@@ -219,43 +171,63 @@ def load_unlabeled(
     Args:
         source: as in `load_labeled`; txt files too.
         arrow_file: where the texts go; written whole or not at all.
+        views: columns with paraphrases of the text.
         tick: told the number of rows done, batch by batch.
 
     Raises:
-        UserError: an unreadable source, or one without any text.
+        UserError: an unreadable source, one without any text, or without one of the `views` or any text in them.
     """
     import datasets
 
     table = open_table(source, encoding, split)
     schema = pa.schema([("text", pa.string()), ("row", pa.int64())])
+    if views:
+        schema = schema.append(pa.field(VIEW_TEXTS, pa.list_(pa.string())))
     partial = arrow_file.with_name(f".{arrow_file.name}.{os.getpid()}.partial")
     arrow_file.parent.mkdir(parents=True, exist_ok=True)
-    total, kept, column, labels = 0, 0, "", ""
+    total, kept, paraphrased, column, found = 0, 0, 0, "", dict[str, None]()
     try:
         # One record batch per batch of rows: offsets within a batch are 32-bit, the file may be of any size.
         with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
             for rows in table.batches:
                 column = column or _text_column_of(list(rows.columns), text_column, table)
-                labels = labels or next((name for name in rows.columns if name.lower() in LABEL_NAMES[:2]), "")
-                texts = [_text(value, table.where(rows, i)) for i, value in enumerate(rows.columns[column])]
-                places = [i for i, text in enumerate(texts) if text.strip()]
-                writer.write_batch(
-                    pa.record_batch([[texts[i] for i in places], [total + i for i in places]], schema=schema)
-                )
-                total, kept = total + len(rows), kept + len(places)
+                found |= dict.fromkeys(rows.columns)
+                if not table.grows:
+                    check_views(views, list(found), table.name)
+                batch = _corpus_rows(rows, column, views, table, first=total)
+                writer.write_batch(pa.record_batch(list(batch.values()), schema=schema))
+                total, kept = total + len(rows), kept + len(batch["row"])
+                paraphrased += sum(map(bool, batch.get(VIEW_TEXTS, ())))
                 if tick:
                     tick(len(rows))
         if not kept:
             raise UserError(f"{table.name}: expected texts in column {column!r}, found only empty ones")
+        check_views(views, list(found), table.name)
+        if views and not paraphrased:
+            raise UserError(f"{table.name}: expected paraphrases in {listed(list(views))}, found only empty ones")
         os.replace(partial, arrow_file)
     finally:
         partial.unlink(missing_ok=True)
     notes = [f"unlabeled: {kept:,} texts from {table.name}, text column {column!r}"]
-    if labels and labels != column:
+    labels = next((name for name in found if name.lower() in LABEL_NAMES[:2] and name not in (column, *views)), None)
+    if labels:
         notes.append(f"unlabeled: column {labels!r} is not read")
+    if views:
+        notes.append(f"unlabeled: {paraphrased:,} texts have a paraphrase in {listed(list(views))}")
     return Unlabeled(
         datasets.Dataset.from_file(str(arrow_file)), total, notes + _skipped_note("unlabeled", total - kept)
     )
+
+
+def _corpus_rows(rows: Rows, column: str, views: Sequence[str], table: Table, first: int) -> dict[str, list]:
+    """The rows with a text, as columns of the corpus; `first` is the place of the batch among all rows."""
+    texts = [text_of(value, table.where(rows, i)) for i, value in enumerate(rows.columns[column])]
+    places = [i for i, text in enumerate(texts) if text.strip()]
+    columns: dict[str, list] = {"text": [texts[i] for i in places], "row": [first + i for i in places]}
+    if views:
+        others = paraphrases(rows.columns, views, lambda i: table.where(rows, i))
+        columns[VIEW_TEXTS] = [others[i] for i in places]
+    return columns
 
 
 def _text_column_of(columns: Sequence[str], wanted: str | None, table: Table) -> str:

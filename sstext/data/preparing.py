@@ -92,6 +92,8 @@ def read_texts(config: RunConfig, named: dict[str, Any], arrow_file: Path, repor
     unlabeled, audit = None, None
     if "audit" in named and "unlabeled" not in named:
         reporter.note("audit: not read, there are no unlabeled texts whose pseudo-labels it could measure")
+    if config.views and "unlabeled" not in named:
+        reporter.note("views: not read, there are no unlabeled texts whose paraphrases they could be")
     if "unlabeled" in named:
         unlabeled = _read_corpus(config, named["unlabeled"], arrow_file, reporter)
         if "audit" in named:
@@ -110,8 +112,9 @@ def _read_corpus(config: RunConfig, source: Any, arrow_file: Path, reporter: Rep
         return Unlabeled(Dataset.from_file(str(arrow_file)), **json.loads(counted.read_text(encoding="utf-8")))
     with reporter.phase("reading the corpus", None, "text") as tick:
         unlabeled = load_unlabeled(
-            source, arrow_file=arrow_file, text_column=config.text_column, encoding=config.encoding, tick=tick
-        )
+            source, arrow_file=arrow_file, text_column=config.text_column, views=config.views, encoding=config.encoding,
+            tick=tick,
+        )  # fmt: skip
     for note in unlabeled.notes:
         reporter.note(note)
     write_whole(counted, json.dumps({"total": unlabeled.total, "notes": unlabeled.notes}))

@@ -63,6 +63,7 @@ class Table:
     batches: Iterator[Rows]
     class_labels: dict[str, list[str]]  # names of the ClassLabel columns, in their own order
     has_header: bool = True  # False: plain lines, whose column no one has named
+    grows: bool = False  # True: a later row may bring a column that the first ones lack
 
     def where(self, rows: Rows, i: int) -> str:
         """Where row `i` of a batch stands, for a message."""
@@ -73,7 +74,8 @@ def open_table(source: Source, encoding: str, split: str) -> Table:
     """Open any kind of source; `split` counts where a data set has several and the source names none."""
     if isinstance(source, str | Path) and source_kind(source) == "file":
         rows = read_rows(source, encoding=encoding, batch_size=_BATCH)
-        return Table(str(source), rows, {}, has_header=format_of(source) != "txt")
+        kind = format_of(source)
+        return Table(str(source), rows, {}, has_header=kind != "txt", grows=kind in ("json", "jsonl"))
     import datasets
 
     dataset, name = _dataset(source, split)

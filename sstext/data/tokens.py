@@ -1,12 +1,13 @@
 """Texts → token ids: once, to Arrow files on disk."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sstext.data.columns import VIEW_TEXTS, check_views, paraphrases
 from sstext.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ NO_LIMIT_LENGTH = 4_096
 LIKE_ROBERTA = ("roberta", "camembert", "mpnet", "longformer", "data2vec-text", "xmod", "ibert", "luke", "esm")
 #: Texts that are looked at to choose a length.
 SAMPLE_ROWS = 10_000
+#: Column with the inputs of every paraphrase of a row.
+VIEW_INPUTS = "view_inputs"
 
 
 def length_limit(tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig") -> int:
@@ -73,6 +76,43 @@ class TextEncoder:
             columns["truncated"] = [len(ids) >= self.max_length for ids in encoded["input_ids"]]
         return columns
 
+    def paraphrases(self, own: Mapping[str, list], texts: Sequence[Sequence[str]]) -> list[list[dict[str, np.ndarray]]]:
+        """The inputs of every paraphrase of a batch of rows.
+
+        Args:
+            own: columns of the rows' own texts: a row without a paraphrase has itself as its only one.
+            texts: the paraphrases of each row.
+        """
+        names = [name for name in own if name != "truncated"]
+        flat = iter(_records(self([text for row in texts for text in row]), names) if any(texts) else [])
+        return [
+            [next(flat) for _ in row] or [itself] for row, itself in zip(texts, _records(own, names), strict=True)
+        ]
+
+
+def with_view_texts(rows: "Dataset", views: Sequence[str], name: str) -> "Dataset":
+    """A data set with columns of paraphrases → one with all of them in `VIEW_TEXTS`, which `tokenize` reads.
+
+    Args:
+        views: the columns.
+        name: what the data set is called in messages.
+
+    Raises:
+        UserError: one of the columns is missing or holds no texts.
+    """
+    from datasets import List, Value
+
+    check_views(views, rows.column_names, name)
+    texts = paraphrases({view: rows[view][:] for view in views}, views, lambda i: f"{name}: row {i + 1}")
+    others = [view for view in views if view != "text"]
+    return rows.remove_columns(others).add_column(VIEW_TEXTS, texts, feature=List(Value("string")))
+
+
+def _records(columns: Mapping[str, list], names: Sequence[str]) -> list[dict[str, np.ndarray]]:
+    # 32 bits: Arrow would take 64 for integers inside of records.
+    rows = zip(*(columns[name] for name in names), strict=True)
+    return [dict(zip(names, (np.asarray(values, np.int32) for values in row), strict=True)) for row in rows]
+
 
 def tokenize(
     texts: "Dataset",
@@ -85,7 +125,8 @@ def tokenize(
     """A data set with a `text` column → one with token ids, `labels` where there was a `label`, other columns kept.
 
     Args:
-        texts: N rows with `text`, and perhaps `label` (C class numbers).
+        texts: N rows with `text`, and perhaps `label` (C class numbers) and `VIEW_TEXTS` (lists of paraphrases, which become
+            `VIEW_INPUTS`).
         encoder: what tokenizes.
         cache: folder of the Arrow files; files that are there already are taken. None: in memory.
         name: how the files are called.
@@ -101,8 +142,12 @@ def tokenize(
     if "label" in texts.column_names:
         texts = texts.rename_column("label", "labels")
 
-    def encode(batch: list[str]) -> dict[str, list]:
+    read = ["text"] + [VIEW_TEXTS] * (VIEW_TEXTS in texts.column_names)
+
+    def encode(batch: list[str], paraphrases: list[list[str]] | None = None) -> dict[str, list]:
         columns = encoder(batch)
+        if paraphrases is not None:
+            columns[VIEW_INPUTS] = encoder.paraphrases(columns, paraphrases)
         if tick is not None:
             tick(len(batch))
         return columns
@@ -118,8 +163,6 @@ def tokenize(
         rows = texts.select(range(shard * SHARD_ROWS, min(len(texts), (shard + 1) * SHARD_ROWS)))
         # A fingerprint of our own: hashing the tokenizer is slow, and `tick` cannot be hashed.
         parts.append(
-            rows.map(
-                encode, input_columns="text", batched=True, remove_columns=["text"], new_fingerprint=label, **where
-            )
+            rows.map(encode, input_columns=read, batched=True, remove_columns=read, new_fingerprint=label, **where)
         )
     return concatenate_datasets(parts) if shards > 1 else parts[0]

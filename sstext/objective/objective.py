@@ -1,7 +1,8 @@
 """Objective: composes the axes, and is the only place where per-row values become one number."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -9,24 +10,29 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sstext.objective.divergences import cross_entropy
+from sstext.objective.joint_pass import joint_pass
 from sstext.objective.part import Part, Signals, in_range
+from sstext.objective.ramps import Ramp, linear_ramp
+from sstext.objective.regularizers import (
+    BLOCKS,
+    LABELED,
+    LABELED_AGAIN,
+    LABELED_STRONG,
+    MASKED,
+    OF_UNLABELED_ROWS,
+    UNLABELED,
+    UNLABELED_AGAIN,
+    WEAK,
+    Outputs,
+    Regularizer,
+)
 from sstext.objective.targets import Hard, Target
 from sstext.objective.teachers import Teacher
-from sstext.objective.views import Augmented, View
+from sstext.objective.views import Augmented, Same, View
 from sstext.objective.weights import Everyone, Weight
 
 Divergence = Callable[[Tensor, Tensor], Tensor]
 Gather = Callable[[Tensor], Tensor]
-
-
-def linear_ramp(length: float) -> Callable[[float], float]:
-    """min(1, progress / length): how an unlabeled loss is faded in over the first `length` of the training.
-
-    >>> ramp = linear_ramp(.4); ramp(0.), ramp(.2), ramp(.8), linear_ramp(0.)(0.)
-    (0.0, 0.5, 1.0, 1.0)
-    """
-    in_range("ramp", length, 0, 1)
-    return lambda progress: 1.0 if length <= 0 else min(1.0, progress / length)
 
 
 @dataclass
@@ -45,20 +51,28 @@ class Losses:
 
 
 class Objective(nn.Module):
-    """What the student is asked to minimize: L = L_labeled + λ · ramp(t/T) · L_unlabeled.
+    """What the student is asked to minimize: L = L_labeled + λ · ramp(t/T) · L_unlabeled + Σ c · L_regularizer.
 
-    L_labeled = mean of row weight · H(label, p); L_unlabeled = mean over the **whole** unlabeled batch of
-    weight · divergence(student on its view, target), rows with weight 0 included, as the papers write it.
+    L_labeled = mean of row weight · H(label, p), or with a label weight its sum over the kept rows ÷ their number;
+    L_unlabeled = mean over the **whole** unlabeled batch of weight · divergence(student on its view, target), rows with
+    weight 0 included, as the papers write it.
 
     Args:
-        teacher: who labels; None is supervised training, and nothing below matters.
+        teacher: who labels; None: no row is labeled by anybody, and target, weight and divergence do not matter.
         target, weight, view, divergence: the other axes, defaults as in FixMatch without its threshold.
         strength: λ.
         ramp: progress in [0, 1] → factor of λ in [0, 1].
+        label_weight: which labeled rows count in a step (signals → (B,)); None: all of them.
+        regularizers: further losses.
+
+    Attributes:
+        tasks: what it can be trained for; anything else is refused by name.
 
     >>> Objective().supervised
     True
     """
+
+    tasks = ("single-label",)
 
     def __init__(
         self,
@@ -68,7 +82,9 @@ class Objective(nn.Module):
         view: View | None = None,
         divergence: Divergence = cross_entropy,
         strength: float = 1.0,
-        ramp: Callable[[float], float] | None = None,
+        ramp: Ramp | None = None,
+        label_weight: Weight | None = None,
+        regularizers: Sequence[Regularizer] = (),
     ) -> None:
         super().__init__()
         self.teacher = teacher
@@ -77,21 +93,59 @@ class Objective(nn.Module):
         self.view = view if view is not None else Augmented()
         self.divergence, self.strength = divergence, in_range("strength", strength, 0)
         self.ramp = ramp if ramp is not None else linear_ramp(0.0)
+        self.label_weight = label_weight
+        self.regularizers = nn.ModuleList(regularizers)
+
+    # What it asks of the batches
+
+    @property
+    def blocks(self) -> list[str]:
+        """The rows of the joint forward pass, block by block, in this order."""
+        asked = {LABELED, *(block for regularizer in self._regularizers() for block in regularizer.blocks)}
+        if self.teacher is not None:
+            asked.add(UNLABELED)
+        if UNLABELED_AGAIN in asked:
+            asked.add(UNLABELED)
+        if UNLABELED in asked and isinstance(self.view, Same):
+            asked.discard(WEAK)  # the same rows
+        return [block for block in BLOCKS if block in asked]
 
     @property
     def supervised(self) -> bool:
         """Whether unlabeled rows play no part."""
-        return self.teacher is None
+        return not OF_UNLABELED_ROWS & set(self.blocks)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is the cross-entropy of the labeled rows, and nothing else."""
+        return self.blocks == [LABELED] and self.label_weight is None and not len(self.regularizers)
+
+    @property
+    def wants_strong(self) -> bool:
+        """Whether the batches must hold a changed copy of every unlabeled row."""
+        return self.view.strong and UNLABELED in self.blocks
+
+    def _regularizers(self) -> list[Regularizer]:
+        return [module for module in self.regularizers if isinstance(module, Regularizer)]
 
     def parts(self) -> list[Part]:
         """Every part once, also where two others share it."""
         return [module for module in self.modules() if isinstance(module, Part)]
 
-    def bind(self, num_classes: int, num_rows: int) -> "Objective":
-        """Allocate the state of all parts for C classes and N corpus rows."""
+    def bind(self, num_classes: int, num_rows: int, student: nn.Module | None = None) -> "Objective":
+        """Allocate the state of all parts for C classes and N corpus rows, and what has the shape of the student."""
         for part in self.parts():
             part.bind(num_classes, num_rows)
+            if student is not None:
+                part.bind_student(student)
         return self
+
+    def after_step(self, student: nn.Module, progress: float) -> None:
+        """Tell all parts that the optimizer has made a step."""
+        for part in self.parts():
+            part.after_step(student, progress)
+
+    # One step
 
     def forward(
         self,
@@ -101,6 +155,7 @@ class Objective(nn.Module):
         row_weights: Tensor | None = None,
         unlabeled: Mapping[str, Any] | None = None,
         *,
+        strong: Mapping[str, Tensor] | None = None,
         progress: float = 0.0,
         gather: Gather = lambda tensor: tensor,
         unwrapped: nn.Module | None = None,
@@ -112,46 +167,84 @@ class Objective(nn.Module):
             labeled: its inputs for B labeled rows, (B, T) each.
             labels: (B,) classes, or (B, C) probabilities.
             row_weights: (B,) how much each labeled row counts; None: in full.
-            unlabeled: {"weak": inputs, "strong": inputs, "ids": (N,)}, padded to the length of `labeled`.
+            unlabeled: {"weak": inputs, "strong": inputs, "ids": (N,), "keys": (N,)}, and for reconstruction "masked" and
+                "masked_targets"; all padded to the length of `labeled`.
+            strong: inputs of the labeled rows in a changed copy, where a regularizer asks for it.
             progress: t/T.
-            gather: concatenates a tensor over processes (identity on one).
-            unwrapped: the student without its wrapper, for passes without gradient.
+            gather: concatenates a tensor over processes, with gradient to the own rows (identity on one process).
+            unwrapped: the student without its wrapper, for passes of its own.
         """
-        if unlabeled is None or self.teacher is None:
-            logits = student(**labeled).logits
-            loss, components = self._labeled_loss(logits, labels, row_weights)
-            return Losses(loss, components, logits)
-
         plain = unwrapped if unwrapped is not None else student
-        probs = self.teacher(plain, unlabeled["weak"])  # (N, C)
-        inputs = self.view.prepare(plain, unlabeled)
-        both = student(**_stack(labeled, inputs)).logits  # one joint pass keeps several devices simple
-        logits, logits_u = both[: len(labels)], both[len(labels) :]
+        rows: dict[str, Any] = {LABELED: labeled, LABELED_AGAIN: labeled, LABELED_STRONG: strong}
+        probs, shift, token_targets = None, None, None
+        if unlabeled is not None and not self.supervised:
+            probs = self.teacher(plain, unlabeled) if self.teacher is not None else None  # (N, C)
+            rows |= {WEAK: unlabeled["weak"], MASKED: unlabeled.get("masked")}
+            token_targets = unlabeled.get("masked_targets")
+            if UNLABELED in self.blocks:
+                seen = self.view.prepare(plain, unlabeled)
+                rows |= {UNLABELED: seen.inputs, UNLABELED_AGAIN: seen.inputs}
+                shift = seen.shift
+        outputs = joint_pass(
+            student,
+            plain,
+            {block: rows[block] for block in self.blocks if block in rows},
+            shift=shift,
+            token_targets=token_targets,
+            pooled=any(regularizer.pooled for regularizer in self._regularizers()),
+            head_only=any(regularizer.head_only(progress) for regularizer in self._regularizers()),
+        )
+        if UNLABELED in outputs.logits and isinstance(self.view, Same):
+            outputs = replace(outputs, logits={**outputs.logits, WEAK: outputs.logits[UNLABELED]})
 
-        classes = labels.argmax(-1) if labels.dim() == 2 else labels
-        signals = Signals(probs, logits_u.detach(), unlabeled["ids"], logits.detach(), classes, progress)
-        gathered = signals.map(gather)
-        for part in self.parts():
-            part.observe(gathered)
+        logits, logits_u = outputs.logits[LABELED], outputs.logits.get(UNLABELED)
+        signals = Signals(
+            probs=probs if probs is not None else logits.new_zeros(0, logits.shape[-1]).float(),
+            student_logits=logits_u.detach() if logits_u is not None else None,
+            ids=unlabeled["ids"] if unlabeled is not None else None,
+            labeled_logits=logits.detach(),
+            labels=labels.argmax(-1) if labels.dim() == 2 else labels,
+            progress=progress,
+        )
+        outputs = replace(outputs, labels=labels, row_weights=row_weights, progress=progress, gather=gather)
+        loss, components = self._labeled_loss(outputs, signals)
+        if probs is not None and logits_u is not None:
+            gathered = signals.map(gather)
+            for part in self.parts():
+                part.observe(gathered)
+            w, q = self.weight(signals), self.target(probs)  # (N,), (N, C)
+            per_row = w * self.divergence(logits_u, q)  # (N,)
+            loss = loss + self.strength * self.ramp(progress) * per_row.mean()
+            components["loss_unlabeled"] = (per_row.detach().sum(), len(w))
+            components["kept_share"] = ((w > 0).float().sum(), len(w))
+            components["mean_weight"] = (w.detach().float().sum(), len(w))
+            outputs = replace(outputs, weight=w, target=q)
+        for regularizer in self._regularizers():
+            if set(regularizer.blocks) <= outputs.logits.keys():  # a batch without unlabeled rows has less to say
+                value = torch.stack([per_row.mean() for per_row in regularizer(outputs)]).sum()
+                loss = loss + regularizer.strength * value
+                components[f"loss_{_snake(regularizer)}"] = (value.detach(), 1)
+        return Losses(loss, components, logits)
 
-        w, q = self.weight(signals), self.target(probs)  # (N,), (N, C)
-        loss, components = self._labeled_loss(logits, labels, row_weights)
-        per_row = w * self.divergence(logits_u, q)  # (N,)
-        count = len(per_row)
-        components["loss_unlabeled"] = (per_row.detach().sum(), count)
-        components["kept_share"] = ((w > 0).float().sum(), count)
-        components["mean_weight"] = (w.detach().float().sum(), count)
-        return Losses(loss + self.strength * self.ramp(progress) * per_row.mean(), components, logits)
-
-    def _labeled_loss(
-        self, logits: Tensor, labels: Tensor, row_weights: Tensor | None
-    ) -> tuple[Tensor, dict[str, tuple[Tensor, int]]]:
-        per_row = F.cross_entropy(logits.float(), labels, reduction="none")  # (B,)
-        if row_weights is not None:
-            per_row = per_row * row_weights
-        return per_row.mean(), {"loss_labeled": (per_row.detach().sum(), len(per_row))}
+    def _labeled_loss(self, outputs: Outputs, signals: Signals) -> tuple[Tensor, dict[str, tuple[Tensor, int]]]:
+        per_row = F.cross_entropy(outputs.logits[LABELED].float(), outputs.labels, reduction="none")  # (B,)
+        if outputs.row_weights is not None:
+            per_row = per_row * outputs.row_weights
+        components = {"loss_labeled": (per_row.detach().sum(), len(per_row))}
+        if self.label_weight is None:
+            return per_row.mean(), components
+        kept = self.label_weight(signals).to(per_row.dtype)  # (B,)
+        everywhere = outputs.gather(kept)
+        components["labels_used"] = (kept.sum(), len(kept))
+        # ÷ the kept rows of all processes, as in one batch; several processes average their losses
+        share = everywhere.sum().clamp_min(1) / (len(everywhere) / len(kept))
+        return (kept * per_row).sum() / share, components
 
 
-def _stack(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rows of two batches that were padded to one length, one after the other."""
-    return {name: torch.cat([first[name], second[name]]) for name in first}
+def _snake(part: Part) -> str:
+    """A part's name in logs.
+
+    >>> _snake(Hard())
+    'hard'
+    """
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(part).__name__).lower()

@@ -1,6 +1,8 @@
 """What every part of an objective is: it observes a step once, then answers without side effects."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +16,8 @@ from sstext.errors import UserError
 class Signals:
     """What one training step knows, detached; parts read it and never write it.
 
-    N unlabeled rows, B labeled rows, C classes. Between rounds the whole corpus is one step: only `probs` is set.
+    N unlabeled rows, B labeled rows, C classes. Between rounds the whole corpus is one step: only `probs` is set, and what
+    the scoring found out beside it.
 
     Attributes:
         probs: (N, C) the teacher's probabilities, float32.
@@ -23,6 +26,8 @@ class Signals:
         labeled_logits: (B, C) the student's logits on the labeled rows.
         labels: (B,) their classes.
         progress: share of the training that is done, t/T in [0, 1].
+        variance: (N,) of the predicted class's probability over dropout passes (between rounds).
+        disagreement: (N,) mutual information of label and dropout mask, BALD (between rounds).
     """
 
     probs: Tensor
@@ -31,11 +36,38 @@ class Signals:
     labeled_logits: Tensor | None = None
     labels: Tensor | None = None
     progress: float = 0.0
+    variance: Tensor | None = None
+    disagreement: Tensor | None = None
 
     def map(self, function: Any) -> "Signals":
         """The same signals with `function` applied to every tensor (for example a gather over processes)."""
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **{name: function(value) for name, value in tensors.items()})
+
+
+@contextmanager
+def dropout_off(student: nn.Module, off: bool = True) -> Iterator[None]:
+    """Evaluation mode inside (or training mode, with `off=False`), as it was afterwards."""
+    training = student.training
+    student.train(not off)
+    try:
+        yield
+    finally:
+        student.train(training)
+
+
+def last_of_each(ids: Tensor) -> Tensor:
+    """Positions of the last occurrence of every distinct id, in ascending order.
+
+    A row that a step visits twice counts with its last visit, on every device alike.
+
+    >>> last_of_each(torch.tensor([7, 5, 7, 9]))
+    tensor([1, 2, 3])
+    """
+    _, distinct = ids.unique(return_inverse=True)
+    positions = torch.arange(len(ids), device=ids.device)
+    last = torch.zeros(int(distinct.max()) + 1 if len(ids) else 0, dtype=torch.long, device=ids.device)
+    return last.scatter_reduce(0, distinct, positions, "amax").sort().values
 
 
 def in_range(name: str, value: Any, low: float, high: float = math.inf) -> float:
@@ -54,11 +86,18 @@ class Part(nn.Module):
     """One axis of an objective: a module, so that its state moves and is saved with everything else.
 
     `bind` allocates state once sizes are known, `observe` updates it exactly once per micro-batch with the signals of all
-    processes, and `forward` is pure. State is buffers in float32: 1 − .999 underflows in bfloat16.
+    processes, `after_step` once per optimizer step, and `forward` is pure. State is buffers in float32: 1 − .999 underflows
+    in bfloat16.
     """
 
     def bind(self, num_classes: int, num_rows: int) -> None:
         """Allocate state for C classes and N corpus rows (default: there is none)."""
+
+    def bind_student(self, student: nn.Module) -> None:
+        """Allocate state that has the shape of the student (default: there is none)."""
+
+    def after_step(self, student: nn.Module, progress: float) -> None:
+        """Update state with the student's new weights (default: nothing to keep)."""
 
     def observe(self, signals: Signals) -> None:
         """Update state with one step (default: nothing to keep)."""

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sstext.errors import UserError
 from sstext.objective.part import Part, Signals, in_range
+
+TINY = torch.finfo(torch.float32).tiny  # a divisor in the place of 0
 
 
 class Target(Part):
@@ -37,6 +39,32 @@ class Hard(Target):
 
     def forward(self, probs: Tensor) -> Tensor:
         return F.one_hot(probs.argmax(-1), probs.shape[-1]).to(probs.dtype)
+
+
+class Sharpen(Target):
+    """The probabilities, made more certain: q^(1/T), scaled to the sum 1.
+
+    *Relations*: `Soft` at T = 1; `Hard` in the limit T → 0, but for ties; uniform in the limit T → ∞.
+
+    Source: Berthelot et al. 2019 (MixMatch), eq. 7; Xie et al. 2020 (UDA), "Sharpening Predictions", as the softmax of the
+    logits ÷ T, which is the same.
+
+    Args:
+        temperature: T, between .001 and 1000 (UDA: .4).
+
+    >>> Sharpen(.5)(torch.tensor([[.8, .2]]))  # .64 : .04
+    tensor([[0.9412, 0.0588]])
+    """
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.temperature = in_range("temperature", temperature, 1e-3, 1e3)
+
+    def forward(self, probs: Tensor) -> Tensor:
+        q = probs.float()
+        # Relative to the greatest one: small probabilities alone would have powers that sum to 0.
+        relative = q / q.amax(-1, keepdim=True).clamp_min(TINY)
+        return normalized(relative ** (1 / self.temperature)).to(probs.dtype)
 
 
 class Align(Target):
@@ -70,8 +98,75 @@ class Align(Target):
         self.add_state("target_prior", prior / prior.sum())
 
     def observe(self, signals: Signals) -> None:
-        self.mean_probs.lerp_(signals.probs.float().mean(0), 1 - self.momentum)
+        follow(self.mean_probs, signals.probs, self.momentum)
 
     def forward(self, probs: Tensor) -> Tensor:
-        aligned = probs.float() * (self.target_prior / self.mean_probs.clamp_min(1e-12))
-        return (aligned / aligned.sum(-1, keepdim=True)).to(probs.dtype)
+        ratio = self.target_prior.clamp_min(1e-12) / self.mean_probs.clamp_min(1e-12)
+        return normalized(probs.float() * ratio).to(probs.dtype)
+
+
+class AlignToLabeled(Align):
+    """Distribution alignment to what is said of labeled rows: q′ = Norm(q · E[p] / E[q]), p of labeled, q of unlabeled rows.
+
+    Both expectations are moving averages over batches that start at 1/C: a batch of few labeled rows says little.
+
+    *Relations*: `Align` whose prior u is the moving average E[p].
+
+    Source: Berthelot et al. 2022 (AdaMatch), paragraph "Distribution alignment". Its released code averages E[q] over the
+    last 128 batches instead.
+
+    Args:
+        momentum: m of E[q] ← m E[q] + (1 − m) mean q, and of E[p] likewise.
+
+    >>> align = AlignToLabeled(momentum=0.); align.bind(2, 1)
+    >>> p, q = torch.tensor([[.75, .25]]), torch.tensor([[.5, .5]])
+    >>> align.observe(Signals(q, labeled_logits=p.log()))
+    >>> align(q)
+    tensor([[0.7500, 0.2500]])
+    """
+
+    def __init__(self, momentum: float = 0.999) -> None:
+        super().__init__(prior=None, momentum=momentum)
+
+    def observe(self, signals: Signals) -> None:
+        super().observe(signals)
+        follow(self.target_prior, self.need(signals, "labeled_logits").float().softmax(-1), self.momentum)
+
+
+class Chain(Target):
+    """Several targets, one after the other, from left to right.
+
+    Each of them observes the step itself, hence the teacher's own probabilities, whatever stands before it.
+
+    *Relations*: `Soft` where there are none.
+
+    Args:
+        targets: in the order in which they are applied.
+
+    >>> Chain(Sharpen(.5), Hard())(torch.tensor([[.8, .2]]))
+    tensor([[1., 0.]])
+    """
+
+    def __init__(self, *targets: Target) -> None:
+        super().__init__()
+        self.targets = nn.ModuleList(targets)
+
+    def forward(self, probs: Tensor) -> Tensor:
+        for target in self.targets:
+            probs = target(probs)
+        return probs
+
+
+def normalized(rows: Tensor) -> Tensor:
+    """Rows scaled to the sum 1; a row of zeros (of a teacher that knows nothing of it yet) stays what it is."""
+    return rows / rows.sum(-1, keepdim=True).clamp_min(TINY)
+
+
+def follow(average: Tensor, rows: Tensor, momentum: float) -> None:
+    """average ← m · average + (1 − m) · mean of the rows, in float32 and in place; where there are no rows, nothing.
+
+    >>> average = torch.tensor(.5); follow(average, torch.tensor([1., 0., 1., 1.]), momentum=.5); average
+    tensor(0.6250)
+    """
+    if len(rows):
+        average.lerp_(rows.float().mean(0), 1 - momentum)

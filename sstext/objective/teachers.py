@@ -1,18 +1,19 @@
 """Who labels the unlabeled rows."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sstext.objective.part import Part
+from sstext.objective.part import Part, Signals, dropout_off, in_range, last_of_each
 
 
 class Teacher(Part):
-    """Student and weak view → the probabilities that the student is taught, (N, C), float32, without gradient."""
+    """Student and unlabeled rows → the probabilities that the student is taught, (N, C), float32, without gradient."""
 
-    def forward(self, student: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, student: nn.Module, unlabeled: Mapping[str, Any]) -> Tensor:
         raise NotImplementedError
 
 
@@ -28,10 +29,103 @@ class Self(Teacher):
         self.dropout = dropout
 
     @torch.no_grad()
-    def forward(self, student: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-        training = student.training
-        student.train(self.dropout)
-        try:
-            return F.softmax(student(**inputs).logits.float(), -1)
-        finally:
-            student.train(training)
+    def forward(self, student: nn.Module, unlabeled: Mapping[str, Any]) -> Tensor:
+        with dropout_off(student, not self.dropout):
+            return F.softmax(student(**unlabeled["weak"]).logits.float(), -1)
+
+
+class EMA(Teacher):
+    """A moving average of the student's weights labels the weak view, dropout off.
+
+    θ′ ← m θ′ + (1 − m) θ after every optimizer step; θ′ starts as the student's first weights. Only trained weights are
+    averaged, in float32; the others are the student's own.
+
+    *Relations*: with decay 0 it is `Self`.
+
+    Source: Tarvainen & Valpola 2017 (Mean Teacher), section 2 and appendix B (.99 while the loss is ramped up, .999 after).
+
+    Args:
+        decay: m after the ramp.
+        ramp_decay: m during the ramp: early on the student improves fast, and the teacher should forget fast.
+        ramp: share of the training that is the ramp.
+        warm: start as the plain mean of the student's weights, m = min(m, 1 − 1/(s + 1)) after s steps, as the released
+            code does; the paper does not.
+    """
+
+    steps: Tensor
+
+    def __init__(self, decay: float = 0.999, ramp_decay: float = 0.99, ramp: float = 0.4, warm: bool = False) -> None:
+        super().__init__()
+        self.decay, self.ramp_decay = in_range("decay", decay, 0, 1), in_range("ramp_decay", ramp_decay, 0, 1)
+        self.ramp, self.warm = in_range("ramp", ramp, 0, 1), warm
+
+    def bind_student(self, student: nn.Module) -> None:
+        self.add_state("steps", torch.tensor(0.0))
+        self._names = {f"weight {name}".replace(".", "/"): name for name, _ in _trained(student)}
+        for (_, parameter), buffer in zip(_trained(student), self._names, strict=True):
+            self.add_state(buffer, parameter.detach().clone())
+
+    def after_step(self, student: nn.Module, progress: float) -> None:
+        momentum = self.ramp_decay if progress < self.ramp else self.decay
+        if self.warm:
+            momentum = min(momentum, 1 - 1 / (float(self.steps) + 1))
+        self.steps += 1
+        weights = dict(_trained(student))
+        averaged = [self.get_buffer(buffer) for buffer in self._names]
+        current = [weights[name].detach().float() for name in self._names.values()]
+        torch._foreach_lerp_(averaged, current, 1 - momentum)
+
+    @torch.no_grad()
+    def forward(self, student: nn.Module, unlabeled: Mapping[str, Any]) -> Tensor:
+        weights = dict(_trained(student))
+        averaged = {name: self.get_buffer(buffer).to(weights[name].dtype) for buffer, name in self._names.items()}
+        with dropout_off(student):
+            outputs = torch.func.functional_call(student, averaged, kwargs=dict(unlabeled["weak"]))
+        return F.softmax(outputs.logits.float(), -1)
+
+
+class History(Teacher):
+    """The moving average of what the student has said of a row on earlier visits.
+
+    Z ← α Z + (1 − α) z after every visit; the label is Z/(1 − α^t) after t visits, and zeros before the first. State: N × C
+    float32, for every corpus row.
+
+    Source: Laine & Aila 2017 (temporal ensembling), algorithm 2.
+
+    Args:
+        momentum: α.
+
+    >>> history = History(momentum=.5); history.bind(2, 3)
+    >>> history.observe(Signals(torch.zeros(1, 2), torch.tensor([[.75, .25]]).log(), torch.tensor([1])))
+    >>> history(nn.Identity(), {"ids": torch.tensor([1, 2])})  # the bias of a first visit is gone; row 2 is unknown
+    tensor([[0.7500, 0.2500],
+            [0.0000, 0.0000]])
+    """
+
+    average: Tensor
+    visits: Tensor
+
+    def __init__(self, momentum: float = 0.6) -> None:
+        super().__init__()
+        self.momentum = in_range("momentum", momentum, 0, 1 - 1e-6)
+
+    def bind(self, num_classes: int, num_rows: int) -> None:
+        self.add_state("average", torch.zeros(num_rows, num_classes))
+        self.add_state("visits", torch.zeros(num_rows))
+
+    def observe(self, signals: Signals) -> None:
+        ids, logits = self.need(signals, "ids"), self.need(signals, "student_logits")
+        last = last_of_each(ids)
+        rows, said = ids[last], F.softmax(logits[last].float(), -1)
+        self.average[rows] = torch.lerp(self.average[rows], said, 1 - self.momentum)
+        self.visits[rows] += 1
+
+    @torch.no_grad()
+    def forward(self, student: nn.Module, unlabeled: Mapping[str, Any]) -> Tensor:
+        rows = unlabeled["ids"]
+        bias = 1 - self.momentum ** self.visits[rows]
+        return self.average[rows] / bias.clamp_min(1 - self.momentum)[:, None]
+
+
+def _trained(student: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return [(name, parameter) for name, parameter in student.named_parameters() if parameter.requires_grad]

@@ -10,7 +10,6 @@ import pytest
 
 from sstext.data.loading import (
     class_names,
-    find_column,
     fingerprint,
     load_audit,
     load_labeled,
@@ -78,21 +77,6 @@ def test_held_out_rows_use_the_training_classes(labeled):
     assert "test: no row of '8'" in read.notes
     with pytest.raises(UserError, match=r"labeled.csv: line 2: unknown label '10'; the classes are '8', '9'"):
         load_labeled(labeled, what="test", classes=["8", "9"])
-
-
-def test_find_column_prefers_names_and_never_guesses_between_two():
-    assert find_column(["id", "BODY"], "text", None, "f") == "BODY"
-    assert find_column(["message", "Text"], "text", None, "f") == "Text"
-    assert find_column(["Text", "text"], "text", None, "f") == "text"
-    assert find_column(["label_text", "label"], "label", None, "f") == "label"
-    assert find_column(["anything"], "text", None, "f") == "anything"
-    assert find_column(["text", "mine"], "text", "mine", "f") == "mine"
-    with pytest.raises(UserError, match=r"f: no column 'lable'; found 'text', 'label'; did you mean 'label'\?"):
-        find_column(["text", "label"], "label", "lable", "f")
-    with pytest.raises(UserError, match="'Text', 'TEXT' may all hold"):
-        find_column(["Text", "TEXT"], "text", None, "f")
-    with pytest.raises(UserError, match="--label-column"):
-        find_column(["anything"], "label", None, "f")
 
 
 def test_one_column_cannot_be_both(labeled):

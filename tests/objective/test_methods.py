@@ -1,6 +1,7 @@
 """Methods: what each name composes, and that every one is documented and guarded against typos."""
 
 import inspect
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -9,63 +10,139 @@ import pytest
 import torch
 
 from sstext.errors import UserError
-from sstext.objective.divergences import cross_entropy
-from sstext.objective.methods import METHODS, build
+from sstext.objective.adaptive import Curriculum, LossThreshold, Relative, SelfAdaptive, SoftThenHard
+from sstext.objective.divergences import cross_entropy, kl, squared_error
+from sstext.objective.methods import BETWEEN_ROUNDS, METHODS, build
 from sstext.objective.objective import Objective
-from sstext.objective.targets import Align, Hard
-from sstext.objective.teachers import Self
-from sstext.objective.views import Augmented, Same
-from sstext.objective.weights import Gaussian, Threshold
+from sstext.objective.regularizers import Entropy, Fairness, RDrop, StrongLabels
+from sstext.objective.targets import Align, AlignToLabeled, Hard, Sharpen, Soft
+from sstext.objective.teachers import EMA, History, Self
+from sstext.objective.views import Adversarial, Augmented, EmbeddingNoise, Same
+from sstext.objective.weights import Everyone, Gaussian, Known, Threshold, TrainingSignalAnnealing
 
 EVERY = pytest.mark.parametrize(("name", "method"), METHODS.items(), ids=list(METHODS))
 
+#: Method → teacher, target, weight, view, divergence; label weight and regularizers where there are any.
+AXES: dict[str, tuple[Any, ...]] = {
+    "pseudo-label": (Self, Hard, Threshold, Same, cross_entropy),
+    "pi-model": (Self, Soft, Everyone, Same, squared_error),
+    "temporal-ensembling": (History, Soft, Known, Same, squared_error),
+    "mean-teacher": (EMA, Soft, Everyone, Augmented, squared_error),
+    "vat": (Self, Soft, Everyone, Adversarial, kl, Entropy),
+    "uda": (Self, Sharpen, Threshold, Augmented, kl, TrainingSignalAnnealing),
+    "fixmatch": (Self, Hard, Threshold, Augmented, cross_entropy),
+    "flexmatch": (Self, Hard, Curriculum, Augmented, cross_entropy),
+    "dash": (Self, SoftThenHard, LossThreshold, Augmented, cross_entropy),
+    "adamatch": (Self, AlignToLabeled, Relative, Augmented, cross_entropy, StrongLabels),
+    "softmatch": (Self, Hard, Gaussian, Augmented, cross_entropy),
+    "freematch": (Self, Hard, SelfAdaptive, Augmented, cross_entropy, Fairness),
+}
+
+#: Method → arguments that its paper (or methods.md, for a text) sets.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "pseudo-label": {"threshold": 0.95, "strength": 1.0, "ramp": 0.4},
+    "pi-model": {},
+    "temporal-ensembling": {"momentum": 0.6},
+    "mean-teacher": {"decay": 0.999, "ramp_decay": 0.99, "warm": False, "ramp": 0.4},
+    "vat": {"entropy": 1.0, "strength": 1.0, "ramp": 0.0},
+    "uda": {"threshold": 0.8, "temperature": 0.4, "strength": 1.0, "ramp": 0.0},
+    "fixmatch": {"threshold": 0.95, "strength": 1.0, "ramp": 0.0},
+    "flexmatch": {"threshold": 0.95, "warmup": True, "strength": 1.0, "ramp": 0.0},
+    "dash": {"gamma": 1.27, "temperature": 0.5, "strength": 1.0},
+    "adamatch": {"factor": 0.9, "momentum": 0.999, "strength": 1.0, "ramp": 0.5},
+    "softmatch": {"momentum": 0.999, "n_sigma": 1.0, "prior": None, "strength": 1.0, "ramp": 0.0},
+    "freematch": {"momentum": 0.999, "fairness": 0.01, "strength": 1.0, "ramp": 0.0},
+    "r-drop": {"alpha": 1.0, "unlabeled": True},
+}
+
+SIGMOID = math.exp(-5 * 0.5**2)  # half of a sigmoid ramp: .286505
+#: Method → share of the training over which λ rises, and its factor when half of it is done.
+RAMPS = {
+    "pseudo-label": (0.4, 0.5),
+    "pi-model": (0.25, SIGMOID),
+    "temporal-ensembling": (0.25, SIGMOID),
+    "mean-teacher": (0.4, SIGMOID),
+    "adamatch": (0.5, 0.5),
+}
+
 
 @EVERY
-def test_every_method_is_documented(name: str, method: Callable[..., Objective]) -> None:
+def test_every_method_is_documented(name: str, method: Callable[..., Any]) -> None:
     """`sstext methods` prints these docstrings: effect, formula, paper with its equation, and each argument."""
     text = inspect.getdoc(method) or ""
     assert re.match(r"[A-Z].*\.$", text.splitlines()[0])
     assert re.search(r"^L(_u)? = .", text, re.MULTILINE)
     if name != "supervised":
-        assert re.search(r"^Source: .+ (19|20)\d\d.+ eqs?\. \d", text, re.MULTILINE)
+        source = re.search(r"^Source: (.+?)(?:\n\n|\Z)", text, re.MULTILINE | re.DOTALL)
+        assert source, f"{name} names no paper"
+        assert re.search(r"(19|20)\d\d\b.+\b(eqs?\.|algorithm|section) \d", source[1], re.DOTALL), source[1]
     for argument in inspect.signature(method).parameters:
         assert re.search(rf"^    {argument}: \S", text, re.MULTILINE), f"{name} does not document {argument}"
 
 
 @EVERY
-def test_every_method_can_be_built_with_its_defaults(name: str, method: Callable[..., Objective]) -> None:
+def test_every_method_can_be_built_with_its_defaults(name: str, method: Callable[..., Any]) -> None:
     """Guards against an argument without a default, and against a default that a part refuses."""
     objective = build(name).bind(num_classes=3, num_rows=10)
-    assert objective.supervised == (name == "supervised")
+    assert objective.supervised == (name == "supervised" or name in BETWEEN_ROUNDS)
     assert build(name, {}) is not build(name)  # state is never shared between two runs
 
 
-@pytest.mark.parametrize(
-    ("name", "target", "weight", "view", "early"),
-    [
-        ("pseudo-label", Hard, Threshold, Same, 0.5),
-        ("fixmatch", Hard, Threshold, Augmented, 1.0),
-        ("softmatch", Hard, Gaussian, Augmented, 1.0),
-    ],
-)
-def test_the_axes_of_each_method(name: str, target: type, weight: type, view: type, early: float) -> None:
-    """The table of methods.md: guards against drift from the papers (strength 1; the ramp at t/T = .2)."""
+def test_every_method_of_a_step_is_in_the_tables() -> None:
+    """Guards against a method that is composed and never looked at again."""
+    of_a_step = set(METHODS) - BETWEEN_ROUNDS - {"supervised"}
+    assert of_a_step == {*AXES, "r-drop"}
+    assert of_a_step == set(DEFAULTS)
+    assert build("supervised").plain
+
+
+@pytest.mark.parametrize("name", AXES)
+def test_the_axes_of_each_method(name: str) -> None:
+    """The table of the design: guards against drift from the papers."""
     objective = build(name)
-    axes = (objective.teacher, objective.target, objective.weight, objective.view)
-    assert tuple(map(type, axes)) == (Self, target, weight, view)
-    assert objective.teacher is not None
-    assert objective.teacher.dropout is False
-    assert (objective.divergence, objective.strength) == (cross_entropy, 1.0)
-    assert (objective.ramp(0.2), objective.ramp(0.4)) == (early, 1.0)
+    axes = [*map(type, (objective.teacher, objective.target, objective.weight, objective.view)), objective.divergence]
+    label_weight = [] if objective.label_weight is None else [type(objective.label_weight)]
+    assert tuple(axes + label_weight + [*map(type, objective.regularizers)]) == AXES[name]
+    if isinstance(objective.teacher, Self):
+        assert objective.teacher.dropout == (name == "pi-model")  # dropout noise is that method's point
 
 
-def test_paper_defaults() -> None:
-    """Guards the constants: τ = .95; m = .999 everywhere; σ as in the paper's equation, not as in the released code."""
-    assert build("fixmatch").weight.threshold == build("pseudo-label").weight.threshold == 0.95
-    weight = build("softmatch").weight
-    assert isinstance(weight, Gaussian)
-    assert isinstance(weight.of, Align)
-    assert (weight.momentum, weight.of.momentum, weight.n_sigma) == (0.999, 0.999, 1.0)
+def test_r_drop_is_a_regularizer_of_all_rows() -> None:
+    """Guards against a teacher that it does not have, and against two passes of the labeled rows alone."""
+    objective = build("r-drop")
+    assert objective.teacher is None
+    assert [*map(type, objective.regularizers)] == [RDrop]
+    assert objective.blocks == ["labeled", "unlabeled", "unlabeled again", "labeled again"]
+    assert build("r-drop", {"unlabeled": False}).supervised
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_paper_defaults(name: str) -> None:
+    """Guards the constants of the papers against a hand that tunes."""
+    parameters = inspect.signature(METHODS[name]).parameters
+    assert {argument: parameters[argument].default for argument in DEFAULTS[name]} == DEFAULTS[name]
+
+
+@pytest.mark.parametrize("name", AXES)
+def test_ramps(name: str) -> None:
+    """How λ rises: 0 (or e⁻⁵) at the start, its value half-way up, 1 afterwards; most methods have none."""
+    length, half = RAMPS.get(name, (0.0, 1.0))
+    ramp = build(name).ramp
+    assert ramp(length / 2) == pytest.approx(half)
+    assert [ramp(length), ramp(1.0)] == [1.0, 1.0]
+    if length:
+        assert ramp(0.0) == pytest.approx(math.exp(-5) if half == SIGMOID else 0.0)
+
+
+def test_parts_that_share_state_are_one() -> None:
+    """Guards against a weight that aligns with averages of its own, and a target that never turns hard."""
+    adamatch, dash, freematch = build("adamatch"), build("dash"), build("freematch")
+    assert isinstance(adamatch.weight, Relative)
+    assert adamatch.weight.of is adamatch.target
+    assert any(part is dash.weight for part in dash.target.modules())
+    (fairness,) = freematch.regularizers
+    assert isinstance(fairness, Fairness)
+    assert fairness.of is freematch.weight
 
 
 def test_arguments_reach_their_parts() -> None:
@@ -78,15 +155,32 @@ def test_arguments_reach_their_parts() -> None:
     torch.testing.assert_close(weight.of.target_prior, torch.tensor([0.75, 0.25]))
     assert objective.ramp(0.25) == 0.5
     assert build("pseudo-label", {"threshold": 0.8, "ramp": 0}).ramp(0.0) == 1.0
+    teacher = build("mean-teacher", {"decay": 0.5, "ramp_decay": 0.25, "warm": True, "ramp": 0.1}).teacher
+    assert isinstance(teacher, EMA)
+    assert (teacher.decay, teacher.ramp_decay, teacher.ramp, teacher.warm) == (0.5, 0.25, 0.1, True)
+    assert build("uda", {"annealing": "none"}).label_weight is None
+    assert len(build("freematch", {"fairness": 0}).regularizers) == len(build("vat", {"entropy": 0}).regularizers) == 0
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in AXES if "view" in inspect.signature(METHODS[name]).parameters]
+)
+def test_the_view_is_an_argument(name: str) -> None:
+    """`view=noise` and a view of one's own: guards against a method that takes the argument and keeps its own view."""
+    assert isinstance(build(name, {"view": "noise"}).view, EmbeddingNoise)
+    own = Adversarial(epsilon=0.5)
+    assert build(name, {"view": own}).view is own
+    with pytest.raises(UserError, match=f"method_args of {name}: view: expected one of "):
+        build(name, {"view": "nois"})
 
 
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
         ("fixmach", {}, "method: no method 'fixmach'; did you mean fixmatch"),
-        ("zzz", {}, "no method 'zzz'; there are supervised, pseudo-label, fixmatch, softmatch"),
+        ("zzz", {}, "no method 'zzz'; there are supervised, pseudo-label, "),
         ("fixmatch", {"treshold": 0.9}, "method_args: fixmatch has no argument 'treshold'; did you mean threshold"),
-        ("fixmatch", {"zzz": 1}, "fixmatch has no argument 'zzz'; there are threshold, strength, ramp"),
+        ("fixmatch", {"zzz": 1}, "fixmatch has no argument 'zzz'; there are threshold, view, strength, ramp"),
         ("supervised", {"threshold": 0.9}, "supervised has no argument 'threshold'; there are none"),
         ("fixmatch", {"threshold": "high"}, "method_args of fixmatch: "),
         ("fixmatch", {"threshold": -1}, "method_args of fixmatch: threshold: expected a number at least 0, found -1"),
@@ -108,9 +202,29 @@ def test_wrong_names_and_values_are_refused(name: str, arguments: dict[str, Any]
         ("softmatch", {"prior": [1, -1]}),
         ("fixmatch", {"ramp": "x"}),
         ("fixmatch", {"threshold": float("nan")}),
+        ("temporal-ensembling", {"momentum": 1.0}),
+        ("mean-teacher", {"decay": 1.5}),
+        ("vat", {"xi": 0}),
+        ("uda", {"annealing": "cosine"}),
+        ("uda", {"temperature": 0}),
+        ("dash", {"gamma": 0.5}),
+        ("dash", {"interval": 0}),
+        ("adamatch", {"momentum": -0.1}),
+        ("freematch", {"momentum": 2}),
+        ("r-drop", {"alpha": -1}),
     ],
 )
 def test_values_that_can_not_work_are_refused_before_training(name: str, arguments: dict[str, Any]) -> None:
     """Guards against NaN weights, or an error of Python's, an hour into a run."""
     with pytest.raises(UserError):
         build(name, arguments).bind(2, 1)
+
+
+def test_regularizers_are_added_by_name() -> None:
+    """Guards against a strength that is forgotten, and a name that nothing knows."""
+    objective = build("fixmatch", regularizers={"entropy": 0.25, "strong-labels": 2})
+    assert [(type(one), one.strength) for one in objective.regularizers] == [(Entropy, 0.25), (StrongLabels, 2)]
+    with pytest.raises(UserError, match="regularizers: no regularizer 'entrpy'; did you mean entropy"):
+        build("fixmatch", regularizers={"entrpy": 1})
+    with pytest.raises(UserError, match="regularizers: entropy: strength: expected a number at least 0, found -1"):
+        build("fixmatch", regularizers={"entropy": -1})

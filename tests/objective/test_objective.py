@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from sstext.errors import UserError
 from sstext.objective.divergences import kl
 from sstext.objective.methods import build, fixmatch, pseudo_label, softmatch
-from sstext.objective.objective import Objective, linear_ramp
+from sstext.objective.objective import Objective
 from sstext.objective.part import Part, Signals
+from sstext.objective.ramps import linear_ramp
 from sstext.objective.targets import Align, Soft
 from sstext.objective.teachers import Self
 from sstext.objective.weights import Gaussian, Threshold

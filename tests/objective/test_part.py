@@ -4,9 +4,10 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
+from torch import nn
 
 from sstext.errors import UserError
-from sstext.objective.part import Part, Signals
+from sstext.objective.part import Part, Signals, dropout_off, last_of_each
 
 
 class NeedsLabels(Part):
@@ -27,7 +28,8 @@ def test_a_signal_that_is_there_is_handed_over() -> None:
 
 def test_map_reaches_every_tensor_and_nothing_else() -> None:
     """Guards against a signal that is not gathered over processes: its statistics would be of one process alone."""
-    tensors = {name: torch.ones(1, 2) for name in ("probs", "student_logits", "ids", "labeled_logits", "labels")}
+    names = ("probs", "student_logits", "ids", "labeled_logits", "labels", "variance", "disagreement")
+    tensors = {name: torch.ones(1, 2) for name in names}
     mapped = Signals(**tensors, progress=0.5).map(lambda tensor: torch.cat([tensor, tensor]))
     assert all(len(getattr(mapped, name)) == 2 for name in tensors)
     assert mapped.progress == 0.5
@@ -54,5 +56,29 @@ def test_a_part_without_state_needs_no_hooks() -> None:
     """`bind` and `observe` do nothing unless a part says otherwise."""
     part = Part()
     part.bind(2, 10)
+    part.bind_student(nn.Identity())
     part.observe(Signals(torch.ones(1, 2)))
+    part.after_step(nn.Identity(), 0.5)
     assert not part.state_dict()
+
+
+def test_the_last_visit_of_a_row_counts() -> None:
+    """Guards state per row against the order in which a device writes: rows 3 and 5 come twice, row 4 once."""
+    assert last_of_each(torch.tensor([3, 5, 4, 5, 3])).tolist() == [2, 3, 4]
+    assert last_of_each(torch.tensor([9, 8])).tolist() == [0, 1]
+    assert last_of_each(torch.tensor([], dtype=torch.long)).tolist() == []
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_dropout_off_restores_the_mode_after_an_error(training: bool) -> None:
+    """Guards against a student that trains without dropout ever after."""
+    student, modes = nn.Sequential(nn.Dropout()).train(training), []
+
+    def fail() -> None:
+        with dropout_off(student):
+            modes.append(student[0].training)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert [*modes, student[0].training] == [False, training]

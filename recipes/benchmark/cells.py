@@ -1,0 +1,203 @@
+"""What is measured: profiles, which rows a cell gets, and how each method is run in it. Pure but for `read_set`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sstext.errors import UserError, listed
+from sstext.objective.methods import BETWEEN_ROUNDS, METHODS
+
+SAMPLE = "support_tickets"
+SAMPLE_FOLDER = Path(__file__).parents[2] / "data" / SAMPLE
+#: Tokens of a text that are read, where it is not DEFAULT_LENGTH.
+MAX_LENGTH = {"imdb": 128, "newsgroups20": 256, SAMPLE: 96}
+DEFAULT_LENGTH = 64
+#: Validation rows follow the pool: as many as there are, up to the larger number; the pool leaves them the smaller one.
+VALIDATION_ROWS = (300, 2_000)
+#: Rounds of the methods that work between rounds.
+ROUNDS = 3
+
+SUPERVISED = "supervised"
+DEFAULT_ROUNDS = "sstext rounds (default)"
+ALL_LABELS = "all pool labels"
+#: All that can be measured: the methods, and two marks to see them by.
+COMPETITORS = (*METHODS, DEFAULT_ROUNDS, ALL_LABELS)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much of the benchmark is run.
+
+    Attributes:
+        sets: name of a data set → labeled rows per class, each number a cell.
+        pool: unlabeled rows, at most.
+        test: rows that are measured on, at most.
+        steps: optimizer steps of a phase; None: sstext's default.
+    """
+
+    name: str
+    sets: Mapping[str, tuple[int, ...]]
+    pool: int
+    test: int
+    seeds: tuple[int, ...]
+    steps: int | None
+
+
+_QUICK_SETS = ("ag_news", "sst2", "trec6", SAMPLE)
+_FULL_SETS = ("ag_news", "imdb", "sst2", "trec6", "newsgroups20", "goemotions", "hate_offensive", SAMPLE)
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile("glance", {"ag_news": (10,), SAMPLE: (10,)}, pool=2_000, test=1_000, seeds=(0, 1), steps=60),
+        Profile("quick", dict.fromkeys(_QUICK_SETS, (10,)), pool=2_000, test=1_000, seeds=(0, 1, 2), steps=None),
+        Profile(
+            "full",
+            dict.fromkeys(_FULL_SETS, (5, 10, 50)) | {"banking77": (3, 5, 10)},
+            pool=4_000, test=2_000, seeds=(0, 1, 2, 3, 4), steps=None,
+        ),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement; two cells are the same where all of this is.
+
+    Attributes:
+        n: labeled rows per class.
+        seed: of the rows and of the training.
+        method: one of `COMPETITORS`.
+        settings: "pool" and "test", the most rows of each; "on", the rows that are measured on (test or validation);
+            "run", the options of `sstext.RunConfig` that are not its defaults.
+    """
+
+    set: str
+    n: int
+    seed: int
+    method: str
+    settings: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """What tells this cell from all others."""
+        return key_of(asdict(self))
+
+    def __str__(self) -> str:
+        return f"{self.set}, n = {self.n}, seed {self.seed}, {self.method}"
+
+
+def key_of(row: Mapping[str, Any]) -> str:
+    """`Cell.key` of a result."""
+    return json.dumps([row[name] for name in ("set", "n", "seed", "method", "settings")], sort_keys=True)
+
+
+def plan(
+    profile: Profile,
+    *,
+    encoder: str = "demo",
+    on: str = "test",
+    methods: Sequence[str] = COMPETITORS,
+    sets: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> list[Cell]:
+    """The cells of a profile, or of a part of it; all methods of a place (set, n, seed) follow each other.
+
+    Raises:
+        UserError: a method or set that is not there.
+    """
+    for name, asked, known in (("methods", methods, COMPETITORS), ("sets", sets or (), profile.sets)):
+        if unknown := [value for value in asked if value not in known]:
+            there = f"expected names among {listed(list(known), limit=99)}"
+            raise UserError(f"{name}: {there}, found {listed(unknown)}")
+    return [
+        Cell(
+            set=name, n=n, seed=seed, method=method,
+            settings={
+                "pool": profile.pool, "test": profile.test, "on": on,
+                "run": {"encoder": encoder, "max_length": MAX_LENGTH.get(name, DEFAULT_LENGTH)}
+                | options_of(method, profile.steps),
+            },
+        )
+        for seed in (profile.seeds if seeds is None else seeds)
+        for name in (sets or profile.sets)
+        for n in profile.sets[name]
+        for method in methods
+    ]  # fmt: skip
+
+
+def options_of(method: str, steps: int | None) -> dict[str, Any]:
+    """The options of `sstext.RunConfig` that a competitor is run with, the same on all sets; the rest are its defaults.
+
+    What acts inside a step is judged in one phase, what acts between rounds in four. `ALL_LABELS` shows what the
+    labels are worth that the others do not see: it takes the default number of steps, enough to read them all.
+    """
+    if method == ALL_LABELS:
+        return {"method": SUPERVISED, "rounds": 0}
+    if method == DEFAULT_ROUNDS or method in BETWEEN_ROUNDS:
+        name = SUPERVISED if method == DEFAULT_ROUNDS else method
+        return {"method": name, "rounds": ROUNDS, "steps": steps, "round_steps": steps}
+    return {"method": method, "rounds": 0, "steps": steps}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of a training file by their part, as positions: none is in two parts."""
+
+    labeled: np.ndarray
+    pool: np.ndarray
+    validation: np.ndarray
+
+
+def split_rows(labels: Sequence[str], *, n: int, seed: int, pool: int) -> Split:
+    """The rows of a cell, from p = default_rng(seed).permutation(N).
+
+    Labeled: the first n of each class in the order p (all of a class that has fewer). Pool: the next rows, `pool` at most,
+    and so few that 300 are left. Validation: the 2,000 after the pool, or what there is.
+
+    Args:
+        labels: (N,) classes of the training file.
+
+    Raises:
+        UserError: too few rows for a pool.
+
+    >>> split_rows(["a", "b"] * 200, n=10, seed=0, pool=50).validation.size
+    330
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    rank = pd.Series(np.asarray(labels)[order]).groupby(np.asarray(labels)[order]).cumcount().to_numpy()
+    labeled, rest = order[rank < n], order[rank >= n]
+    least, most = VALIDATION_ROWS
+    size = min(pool, len(rest) - least)
+    if size < 1:
+        raise UserError(
+            f"expected more than {least} training rows beside the {len(labeled)} labeled, found {len(rest)}"
+        )
+    return Split(labeled, rest[:size], rest[size : size + most])
+
+
+def read_set(name: str, data: Path | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Training and test rows of a data set, columns text and label; support_tickets is the sample of this repository.
+
+    Raises:
+        UserError: the set is not in the folder.
+    """
+    if name == SAMPLE:
+        labeled, test, answers = (
+            pd.read_csv(SAMPLE_FOLDER / file, dtype=str, keep_default_na=False)
+            for file in ("labeled.csv", "test.csv", "unlabeled_answers.csv")
+        )
+        unlabeled = pd.read_json(SAMPLE_FOLDER / "unlabeled.jsonl", lines=True, dtype=False)
+        return pd.concat([labeled, unlabeled.assign(label=answers["label"])], ignore_index=True), test
+    if data is None:
+        raise UserError(f"{name}: no folder with the data sets; give --data, or set SSTEXT_BENCH_DATA")
+    files = [data / name / f"{part}.parquet" for part in ("train", "test")]
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{name}: expected {file}, a table with the columns text and label; see --data and --sets")
+    train, test = (pd.read_parquet(file, columns=["text", "label"]) for file in files)
+    return train, test

@@ -1,0 +1,45 @@
+"""What a cell's predictions are worth."""
+
+from typing import Any
+
+import numpy as np
+
+from sstext.evaluation import count_classes, expected_calibration_error, negative_log_likelihood
+
+DRAWS = 200
+
+
+def figures(probabilities: np.ndarray, references: np.ndarray) -> dict[str, Any]:
+    """Accuracy, macro-F1, NLL, calibration error, and the calibration error beyond `chance_calibration_error`.
+
+    Args:
+        probabilities: (N, C).
+        references: (N,) classes.
+    """
+    counts = count_classes(probabilities, references)
+    error = float(expected_calibration_error(probabilities, references))
+    return {
+        "rows": len(references),
+        "accuracy": float(counts.accuracy),
+        "macro_f1": float(counts.macro_f1),
+        "nll": float(negative_log_likelihood(probabilities, references)),
+        "calibration_error": error,
+        "calibration_error_excess": error - chance_calibration_error(probabilities),
+    }
+
+
+def chance_calibration_error(probabilities: np.ndarray, *, draws: int = DRAWS, seed: int = 0) -> float:
+    """The calibration error that these probabilities (N, C) would show if they were right, by chance alone.
+
+    The mean over labels drawn from the probabilities themselves: at 1,000 rows it is far from 0.
+
+    >>> round(chance_calibration_error(np.full((1_000, 2), .5)), 3)
+    0.014
+    """
+    rng, cumulative = np.random.default_rng(seed), probabilities.cumsum(1)
+    cumulative /= cumulative[:, -1:]  # so that a draw below 1 always meets a class
+    errors = [
+        expected_calibration_error(probabilities, (rng.random((len(cumulative), 1)) >= cumulative).sum(1))
+        for _ in range(draws)
+    ]
+    return float(np.mean(errors))

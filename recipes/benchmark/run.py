@@ -1,0 +1,178 @@
+"""Few labels, no development set: every method on the same rows, one line of JSON per cell.
+
+    python recipes/benchmark/run.py --profile glance --data FOLDER
+    python recipes/benchmark/table.py recipes/benchmark/results/glance.jsonl --write
+
+FOLDER (or SSTEXT_BENCH_DATA) holds <set>/train.parquet and <set>/test.parquet, columns text and label; support_tickets is in
+this repository. The same command goes on where it stopped: cells that are done are skipped, failed ones too (--retry).
+Several processes may fill one file, each with other --seeds, --sets or --methods.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pandas as pd
+import transformers
+from cells import ALL_LABELS, COMPETITORS, PROFILES, Cell, plan, read_set, split_rows
+from figures import figures
+from lines import append_line, read_lines
+
+from sstext import Classifier, RunConfig, UserError, train
+
+RESULTS = Path(__file__).parent / "results"
+INTERRUPTED = 130  # the shell's code for a program that Ctrl-C has stopped
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the cells that are asked for; 2 for input that can be mended, 130 after Ctrl-C."""
+    asked = parser().parse_args(arguments)
+    output = asked.output or RESULTS / f"{asked.profile}.jsonl"
+    datasets.disable_progress_bars()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        cells = plan(
+            PROFILES[asked.profile], encoder=asked.encoder, on=asked.on,
+            methods=asked.methods, sets=asked.sets, seeds=asked.seeds,
+        )  # fmt: skip
+        run_cells(cells, asked.profile, asked.data, output, retry=asked.retry)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"stopped; the same command goes on with {output}", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data = os.environ.get("SSTEXT_BENCH_DATA")
+    options.add_argument("--profile", choices=PROFILES, default="glance")
+    options.add_argument("--methods", nargs="+", default=COMPETITORS, metavar="METHOD", help="default: all")
+    options.add_argument("--sets", nargs="+", metavar="SET", help="default: all of the profile")
+    options.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: all of the profile")
+    options.add_argument("--on", choices=("test", "validation"), default="test", help="rows to measure on; choose "
+                         "settings on validation rows, and give them an --output of their own")  # fmt: skip
+    options.add_argument("--encoder", default="demo", help="folder or Hub name (default: demo)")
+    options.add_argument("--data", type=Path, default=Path(data) if data else None, help="default: SSTEXT_BENCH_DATA")
+    options.add_argument("--output", type=Path, help="default: recipes/benchmark/results/PROFILE.jsonl")
+    options.add_argument("--retry", action="store_true", help="run failed cells again")
+    return options
+
+
+def run_cells(cells: Sequence[Cell], profile: str, data: Path | None, output: Path, *, retry: bool = False) -> None:
+    """Run what `output` does not hold yet, and append it there; a cell that fails is a line with its error.
+
+    Raises:
+        UserError: a data set that is missing, or a file of results that cannot be read.
+    """
+    sets = {name: read_set(name, data) for name in dict.fromkeys(cell.set for cell in cells)}
+    results = read_lines(output)
+    open_cells = [cell for cell in cells if cell.key not in results or (retry and "error" in results[cell.key])]
+    print(f"{len(open_cells)} of {len(cells)} cells to run, to {output}", file=sys.stderr)
+    began, code = time.monotonic(), commit()  # as it was imported, whatever is committed meanwhile
+    for number, cell in enumerate(open_cells, 1):
+        row = {**asdict(cell), "profile": profile, "commit": code, **outcome(cell, *sets[cell.set])}
+        append_line(output, row)
+        said = f"accuracy {row['accuracy']:.1%}" if "error" not in row else f"FAILED: {row['error']}"
+        left = (time.monotonic() - began) / number * (len(open_cells) - number) / 60
+        print(f"[{number}/{len(open_cells)}] {cell}: {said}; {left:.0f} min left", file=sys.stderr, flush=True)
+
+
+def outcome(cell: Cell, rows: pd.DataFrame, test: pd.DataFrame) -> dict[str, Any]:
+    """What came of a cell: its figures, or its error. Ctrl-C is none: it goes on to the caller."""
+    began = time.monotonic()
+    try:
+        measured = run_cell(cell, rows, test)
+        json.dumps(measured, allow_nan=False)  # a figure that is no number is a failure too
+        return measured
+    except Exception as error:  # whatever a method does, the others are measured
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return {"error": reason[:500], "seconds": time.monotonic() - began}
+
+
+def run_cell(cell: Cell, rows: pd.DataFrame, test: pd.DataFrame) -> dict[str, Any]:
+    """Train as the cell says, in a folder that is gone afterwards, and measure.
+
+    Args:
+        rows, test: training and test file of the set, columns text and label.
+    """
+    settings = cell.settings
+    split = split_rows(rows["label"], n=cell.n, seed=cell.seed, pool=settings["pool"])
+    labeled, pool = rows.iloc[split.labeled], rows.iloc[split.pool]
+    measured_on = (test if settings["on"] == "test" else rows.iloc[split.validation]).iloc[: settings["test"]]
+    with tempfile.TemporaryDirectory(prefix="sstext-benchmark-") as scratch:
+        folder = Path(scratch, "out")
+        results = train(
+            RunConfig(output=str(folder), seed=cell.seed, **settings["run"]),
+            labeled=_dataset(pd.concat([labeled, pool]) if cell.method == ALL_LABELS else labeled),
+            unlabeled=_dataset(pool[["text"]]),
+            audit=_dataset(pool[["label"]]),  # measures the pseudo-labels; training never sees it
+        )
+        log = (folder / "round_0" / "log.jsonl").read_text(encoding="utf-8")
+        classifier = Classifier.from_pretrained(folder / "model")
+        probabilities = classifier.predict_proba(measured_on["text"].tolist())
+    references = measured_on["label"].map(classifier.classes.index).to_numpy()
+    return {
+        **figures(probabilities, references),
+        **kept_at_the_end(log),
+        "rounds": [
+            {name: record[name] for name in ("index", "admitted", "coverage", "audit_precision", "steps", "seconds")}
+            for record in results["rounds"]
+        ],
+        "seconds": results["seconds"],
+        "peak_memory_of_the_process_mib": peak_memory(),
+        "machine": results["machine"],
+        "versions": results["versions"],
+    }
+
+
+def kept_at_the_end(log: str) -> dict[str, float | None]:
+    """Share of the unlabeled rows that counted, and their mean weight, in the last steps of a training's log.
+
+    None where the method has no unlabeled rows in its steps.
+    """
+    entries = [json.loads(line) for line in log.splitlines()]
+    return {
+        name: next((entry[name] for entry in reversed(entries) if name in entry), None)
+        for name in ("kept_share", "mean_weight")
+    }
+
+
+def peak_memory() -> float:
+    """The most memory that this process has held since it began, in MiB: of this cell or of an earlier one."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss counts bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def commit() -> str:
+    """The commit that is measured, marked where the package differs from it."""
+
+    def git(*command: str) -> subprocess.CompletedProcess[str]:
+        folder = str(Path(__file__).parents[2])
+        return subprocess.run(["git", "-C", folder, *command], capture_output=True, text=True, check=False)
+
+    head = git("rev-parse", "--short", "HEAD").stdout.strip()
+    changed = git("status", "--porcelain", "--", "sstext").stdout.strip()
+    return (head or "unknown") + ("-dirty" if changed else "")
+
+
+def _dataset(rows: pd.DataFrame) -> datasets.Dataset:
+    return datasets.Dataset.from_pandas(rows, preserve_index=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

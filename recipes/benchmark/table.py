@@ -1,0 +1,240 @@
+"""Lines of recipes/benchmark/run.py → a Markdown table, also written into recipes/README.md.
+
+python recipes/benchmark/table.py recipes/benchmark/results/glance.jsonl [--write]
+"""
+
+import argparse
+import re
+import statistics
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cells import ALL_LABELS, PROFILES, SUPERVISED, Cell, Profile, plan
+from lines import read_lines
+
+from sstext.errors import UserError
+
+README = Path(__file__).parents[1] / "README.md"
+#: A cell does harm where its accuracy is further than this below plain supervised fine-tuning.
+HARM = 0.01
+RESAMPLES = 9_999
+
+#: Where something is measured: set, labeled rows per class, seed.
+Place = tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a method came to; None where nothing says.
+
+    Attributes:
+        accuracy: (set, n) → mean over the seeds.
+        difference: mean of method − supervised over the places where both are known, and its 95 % interval.
+        harm: share of these places that are more than a point below supervised.
+        gap_closed: Σ(method − supervised) / Σ(all pool labels − supervised).
+        kept: mean share of unlabeled rows that counted at the end.
+        done, failed, planned: numbers of cells.
+    """
+
+    method: str
+    accuracy: dict[tuple[str, int], float]
+    difference: tuple[float, float, float] | None
+    harm: float | None
+    gap_closed: float | None
+    kept: float | None
+    seconds: float | None
+    done: int
+    failed: int
+    planned: int
+
+
+def summarize(method: str, cells: Sequence[Cell], results: Mapping[str, dict[str, Any]]) -> Summary:
+    """One method over the planned cells.
+
+    Args:
+        cells: of all methods.
+        results: key of a cell → its result.
+    """
+    of = {name: _accuracies(name, cells, results) for name in (method, SUPERVISED, ALL_LABELS)}
+    own = [cell for cell in cells if cell.method == method]
+    done = [results[cell.key] for cell in own if "accuracy" in results.get(cell.key, {})]
+    by_set: dict[tuple[str, int], list[float]] = {}
+    for (name, n, _), accuracy in of[method].items():
+        by_set.setdefault((name, n), []).append(accuracy)
+    gains = np.array([of[method][place] - of[SUPERVISED][place] for place in of[method] if place in of[SUPERVISED]])
+    kept = [share for share in map(_kept, done) if share is not None]
+    return Summary(
+        method=method,
+        accuracy={place: statistics.mean(values) for place, values in by_set.items()},
+        difference=None if method == SUPERVISED or not len(gains) else mean_with_interval(gains),
+        harm=None if method == SUPERVISED or not len(gains) else float(np.mean(gains < -HARM - 1e-9)),
+        gap_closed=_gap_closed(of[method], of[SUPERVISED], of[ALL_LABELS]),
+        kept=statistics.mean(kept) if kept else None,
+        seconds=statistics.mean(row["seconds"] for row in done) if done else None,
+        done=len(done),
+        failed=sum("error" in results.get(cell.key, {}) for cell in own),
+        planned=len(own),
+    )
+
+
+def mean_with_interval(gains: np.ndarray, *, seed: int = 0) -> tuple[float, float, float]:
+    """Mean of paired differences (K,) and its 95 % bootstrap interval over the K pairs.
+
+    >>> mean_with_interval(np.array([.01, .01]))
+    (0.01, 0.01, 0.01)
+    """
+    drawn = np.random.default_rng(seed).integers(len(gains), size=(RESAMPLES, len(gains)))
+    low, high = np.quantile(gains[drawn].mean(1), [0.025, 0.975])
+    return float(gains.mean()), float(low), float(high)
+
+
+def _accuracies(method: str, cells: Sequence[Cell], results: Mapping[str, dict[str, Any]]) -> dict[Place, float]:
+    return {
+        (cell.set, cell.n, cell.seed): results[cell.key]["accuracy"]
+        for cell in cells
+        if cell.method == method and "accuracy" in results.get(cell.key, {})
+    }
+
+
+def _gap_closed(own: Mapping[Place, float], low: Mapping[Place, float], high: Mapping[Place, float]) -> float | None:
+    places = own.keys() & low.keys() & high.keys()
+    gap = sum(high[place] - low[place] for place in places)
+    return sum(own[place] - low[place] for place in places) / gap if gap > 0 else None
+
+
+def _kept(row: Mapping[str, Any]) -> float | None:
+    """Share of the unlabeled rows that counted: inside a step at the end, else in the last round."""
+    if row["kept_share"] is not None or len(row["rounds"]) == 1:
+        return row["kept_share"]
+    return row["rounds"][-1]["coverage"]
+
+
+def report(profile: Profile, results: Mapping[str, dict[str, Any]]) -> str:
+    """Heading, protocol, table, failures and gaps of a file of results.
+
+    Raises:
+        UserError: no results, or results of several encoders or kinds of rows.
+    """
+    kinds = {(row["settings"]["run"]["encoder"], row["settings"]["on"]) for row in results.values()}
+    if len(kinds) != 1:
+        raise UserError(f"expected results of one encoder on one kind of rows, found {len(kinds)}: {sorted(kinds)}")
+    encoder, on = kinds.pop()
+    cells = plan(profile, encoder=encoder, on=on)
+    summaries = [summarize(method, cells, results) for method in dict.fromkeys(cell.method for cell in cells)]
+    known = [summary for summary in summaries if summary.done or summary.failed]
+    known.sort(key=lambda summary: (not summary.done, -summary.difference[0] if summary.difference else 0.0))
+    counted = [results[cell.key] for cell in cells if cell.key in results]
+    lines = [_protocol(profile, encoder, on), "", *_table(known, cells), ""]
+    lines += _failures(cells, results) + _missing(summaries)
+    if strangers := len(results) - len(counted):
+        lines += [f"Left out: {strangers} results with other settings than the profile's.", ""]
+    return "\n".join([*lines, _source(counted)])
+
+
+def _protocol(profile: Profile, encoder: str, on: str) -> str:
+    sizes = ", ".join(f"{name} ({'/'.join(map(str, ns))})" for name, ns in profile.sets.items())
+    steps = f"{profile.steps} steps a phase" if profile.steps else "sstext's default number of steps"
+    given = (
+        f"Labeled rows per class: {sizes}; seeds {', '.join(map(str, profile.seeds))}; no development rows; up to "
+        f"{profile.pool:,} unlabeled and {profile.test:,} {on} rows; encoder `{encoder}`, {steps}. All get the same rows "
+        "and the same settings, also across sets. What acts inside a step is judged after one phase, what acts between "
+        f"rounds after four; *{ALL_LABELS}* is supervised on labeled rows and pool with all true labels, default steps."
+    )
+    columns = (
+        "*Difference*: accuracy − supervised, points, mean over the cells (set, n, seed) that have both, with a 95 % "
+        "bootstrap interval over them. *Harm*: share of these cells more than a point below supervised. *Gap closed*: "
+        f"Σ(method − supervised)/Σ({ALL_LABELS} − supervised). *Kept*: share of unlabeled rows that counted, in the last "
+        "steps or in the last round. *Seconds*: training, by cell."
+    )
+    heading = f"### Every method against supervised: the profile *{profile.name}*"
+    return "\n\n".join([heading, *(textwrap.fill(said, 120, break_on_hyphens=False) for said in (given, columns))])
+
+
+def _table(summaries: Sequence[Summary], cells: Sequence[Cell]) -> list[str]:
+    columns = list(dict.fromkeys((cell.set, cell.n) for cell in cells))
+    names = [name if len({n for other, n in columns if other == name}) == 1 else f"{name}, {n}" for name, n in columns]
+    head = ["method", *names, "difference", "harm", "gap closed", "kept", "seconds", "cells"]
+    lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
+    for summary in summaries:
+        difference = ""
+        if summary.difference:
+            difference = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * value for value in summary.difference))
+        failed = f", {summary.failed} failed" if summary.failed else ""
+        lines.append(
+            f"| {summary.method} | {' | '.join(_percent(summary.accuracy.get(column), 1) for column in columns)} "
+            f"| {difference} | {_percent(summary.harm)} | {_percent(summary.gap_closed)} | {_percent(summary.kept)} "
+            f"| {'' if summary.seconds is None else f'{summary.seconds:.0f}'} "
+            f"| {summary.done} of {summary.planned}{failed} |"
+        )
+    return lines
+
+
+def _percent(share: float | None, digits: int = 0) -> str:
+    return "" if share is None else f"{share:.{digits}%}"
+
+
+def _failures(cells: Sequence[Cell], results: Mapping[str, dict[str, Any]]) -> list[str]:
+    errors = [(cell, results[cell.key]["error"]) for cell in cells if "error" in results.get(cell.key, {})]
+    return ["Failed:", "", *(f"- {cell}: {error}" for cell, error in errors), ""] if errors else []
+
+
+def _missing(summaries: Sequence[Summary]) -> list[str]:
+    missing = {summary.method: summary.planned - summary.done - summary.failed for summary in summaries}
+    if not any(missing.values()):
+        return []
+    said = ", ".join(f"{method} {count}" for method, count in missing.items() if count)
+    return [f"Not run yet, {sum(missing.values())} cells: {said}.", ""]
+
+
+def _source(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the figures were measured on: every machine, set of versions and commit that occurs."""
+    measured = [row for row in rows if "machine" in row]
+    machines = {"{device} ({name}, {threads} threads, {precision})".format(**row["machine"]) for row in measured}
+    versions = {", ".join(f"{name} {version}" for name, version in row["versions"].items()) for row in measured}
+    commits = {row["commit"] for row in rows}
+    return f"Measured on {' / '.join(sorted(machines))}, commit {', '.join(sorted(commits))}; {' / '.join(sorted(versions))}."
+
+
+def write_between_markers(path: Path, name: str, content: str) -> None:
+    """Put `content` between <!-- name --> and <!-- /name -->.
+
+    Raises:
+        UserError: the markers are not there.
+    """
+    text = path.read_text(encoding="utf-8")
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    found = re.search(f"{start}.*{end}", text, re.DOTALL)
+    if found is None:
+        raise UserError(f"{path}: expected the lines {start} and {end}; add them where the table belongs")
+    path.write_text(text[: found.start()] + f"{start}\n{content}\n{end}" + text[found.end() :], encoding="utf-8")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table, or write it; 2 for input that can be mended."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("results", type=Path, help="file of recipes/benchmark/run.py")
+    options.add_argument("--write", action="store_true", help="write it into recipes/README.md")
+    asked = options.parse_args(arguments)
+    try:
+        results = read_lines(asked.results)
+        names = sorted({row["profile"] for row in results.values()})
+        if len(names) != 1:
+            raise UserError(f"{asked.results}: expected results of one profile, found {names or 'none'}")
+        content = report(PROFILES[names[0]], results)
+        if asked.write:
+            write_between_markers(README, names[0], content)
+        else:
+            print(content)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

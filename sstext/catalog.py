@@ -1,0 +1,126 @@
+"""What there is to choose from: every method and regularizer, read from the code that composes it.
+
+The command line's `sstext methods` and the table in README.md are both made here, so that neither can drift from the code.
+"""
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sstext.errors import UserError, nearest
+from sstext.objective.methods import BETWEEN_ROUNDS, METHODS, build
+from sstext.objective.objective import Objective
+from sstext.objective.regularizers import REGULARIZERS
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a method: its default, what it does and what the paper has."""
+
+    name: str
+    default: Any
+    help: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method as people meet it.
+
+    Attributes:
+        idea: its effect in a line.
+        formula: the loss, and how it differs.
+        when: when to use it.
+        source: paper and equations; empty for what has none.
+        composition: its parts, axis by axis.
+        tasks: what it serves.
+        stage: in a step, or between rounds.
+    """
+
+    name: str
+    idea: str
+    formula: str
+    when: str
+    source: str
+    arguments: list[Argument]
+    composition: str
+    tasks: str
+    stage: str
+
+
+def entry(name: str) -> Entry:
+    """The entry of a method.
+
+    Raises:
+        UserError: there is none of that name.
+
+    >>> entry("fixmatch").composition
+    'Self · Hard · Threshold · Augmented · cross_entropy'
+    """
+    if name not in METHODS:
+        raise UserError(f"no method {name!r}; {nearest(name, METHODS)}")
+    objective = build(name)
+    return Entry(
+        name=name,
+        arguments=_arguments(METHODS[name]),
+        composition=composition(objective),
+        tasks=", ".join(objective.tasks),
+        stage="between rounds" if name in BETWEEN_ROUNDS else "in a step",
+        **_sections(METHODS[name]),
+    )
+
+
+def regularizer_entries() -> list[tuple[str, str]]:
+    """Name and effect of every loss that any method can add."""
+    return [(name, (inspect.getdoc(kind) or "").splitlines()[0]) for name, kind in REGULARIZERS.items()]
+
+
+def composition(objective: Objective) -> str:
+    """The parts of an objective in the order of the axes: teacher, target, weight, view, divergence; then what is added."""
+    said = []
+    if objective.teacher is not None:
+        axes = (objective.teacher, objective.target, objective.weight, objective.view)
+        said = [*(type(part).__name__ for part in axes), objective.divergence.__name__]
+    elif not objective.supervised:
+        said = [type(objective.view).__name__]
+    added = [type(part).__name__ for part in objective.regularizers]
+    if objective.label_weight is not None:
+        added.append(f"{type(objective.label_weight).__name__} of the labels")
+    return " + ".join([" · ".join(said) or "labels alone", *added])
+
+
+def markdown_table() -> str:
+    """All methods as the table of README.md."""
+    lines = ["| method | paper | composition | when to use |", "|---|---|---|---|"]
+    for name in METHODS:
+        found = entry(name)
+        paper = found.source.partition(",")[0] or "–"
+        lines.append(f"| `{name}` | {paper} | {found.composition} | {found.when} |")
+    return "\n".join(lines)
+
+
+def _sections(function: Callable[..., Any]) -> dict[str, str]:
+    """Docstring → idea, formula, when, source."""
+    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    joined = [" ".join(line.strip() for line in paragraph.splitlines()) for paragraph in paragraphs]
+    found = {"idea": joined[0], "formula": "", "when": "", "source": ""}
+    for paragraph in joined[1:]:
+        label, _, text = paragraph.partition(": ")
+        if label in ("When", "Source"):
+            found[label.lower()] = text
+        elif label != "Args" and not found["formula"]:
+            found["formula"] = paragraph
+    return found
+
+
+def _arguments(function: Callable[..., Any]) -> list[Argument]:
+    text = inspect.cleandoc(function.__doc__ or "").partition("\nArgs:\n")[2]
+    helps = {
+        name: " ".join(meaning.split())
+        for name, meaning in re.findall(r"^ {4}(\w+): (.*?)(?=^ {4}\w+: |\Z)", text, re.MULTILINE | re.DOTALL)
+    }
+    return [
+        Argument(name, parameter.default, helps.get(name, ""))
+        for name, parameter in inspect.signature(function).parameters.items()
+    ]

@@ -1,0 +1,123 @@
+"""Methods that ask for the same answer twice: under noise, of an earlier self, or on a disturbed text."""
+
+from sstext.objective.divergences import kl, squared_error
+from sstext.objective.objective import Objective
+from sstext.objective.ramps import linear_ramp, sigmoid_ramp
+from sstext.objective.regularizers import Entropy, RDrop
+from sstext.objective.targets import Soft
+from sstext.objective.teachers import EMA, History, Self
+from sstext.objective.views import Adversarial, Same, View, as_view
+from sstext.objective.weights import Known
+
+
+def pi_model(strength: float = 2.0, ramp: float = 0.25) -> Objective:
+    """Two passes with different dropout agree.
+
+    L_u = mean ‖p̃ − p‖²/C, p̃ and p = the student on the same text under two dropout masks, faded in by
+    exp(−5 (1 − t/(ramp · T))²).
+
+    When: nothing else can be changed about a text; the weakest and cheapest of its family.
+
+    Source: Laine & Aila 2017, "Temporal Ensembling for Semi-Supervised Learning", algorithm 1.
+
+    Args:
+        strength: w_max (paper: 100 × labeled share of all rows; 2 % labeled are meant here).
+        ramp: share of the training over which the loss rises (paper: 80 of 300 epochs).
+    """
+    return Objective(
+        teacher=Self(dropout=True), target=Soft(), view=Same(),
+        divergence=squared_error, strength=strength, ramp=sigmoid_ramp(ramp),
+    )  # fmt: skip
+
+
+def temporal_ensembling(momentum: float = 0.6, strength: float = 2.0, ramp: float = 0.25) -> Objective:
+    """The student agrees with the average of what it has said of a text on earlier visits.
+
+    L_u = mean ‖Z/(1 − α^t) − p‖²/C with Z ← α Z + (1 − α) p after every visit t of a row, faded in by
+    exp(−5 (1 − t/(ramp · T))²). A row without an earlier visit does not count (in the paper, nothing does in the first
+    epoch): it wants a training that visits its unlabeled rows more than once.
+
+    When: the corpus is small enough to be visited many times; its memory is N × C numbers.
+
+    Source: Laine & Aila 2017, "Temporal Ensembling for Semi-Supervised Learning", algorithm 2.
+
+    Args:
+        momentum: α (paper: .6).
+        strength: w_max (paper: 100 × labeled share of all rows; 2 % labeled are meant here).
+        ramp: share of the training over which the loss rises (paper: 80 of 300 epochs).
+    """
+    return Objective(
+        teacher=History(momentum), target=Soft(), weight=Known(), view=Same(),
+        divergence=squared_error, strength=strength, ramp=sigmoid_ramp(ramp),
+    )  # fmt: skip
+
+
+def mean_teacher(
+    decay: float = 0.999,
+    ramp_decay: float = 0.99,
+    warm: bool = False,
+    view: str | View = "augmented",
+    strength: float = 100.0,
+    ramp: float = 0.4,
+) -> Objective:
+    """The student agrees with a moving average of its own weights.
+
+    L_u = mean ‖q − Q‖²/C, q = the averaged weights θ′ ← m θ′ + (1 − m) θ on the weak view, faded in by
+    exp(−5 (1 − t/(ramp · T))²). What is saved as the model is the student.
+
+    When: the training is long; a steadier teacher than the student itself.
+
+    Source: Tarvainen & Valpola 2017, "Mean teachers are better role models", section 2 and appendix B.
+
+    Args:
+        decay: m after the ramp (paper: .999).
+        ramp_decay: m during the ramp (paper: .99).
+        warm: start as the plain mean of the student's weights, as the released code does (paper: no).
+        view: augmented, same, noise or adversarial (paper: another noise and augmentation of the same input).
+        strength: w_max (paper: 100).
+        ramp: share of the training over which the loss rises (paper: 40,000 of 100,000 steps).
+    """
+    return Objective(
+        teacher=EMA(decay, ramp_decay, ramp, warm), target=Soft(), view=as_view(view),
+        divergence=squared_error, strength=strength, ramp=sigmoid_ramp(ramp),
+    )  # fmt: skip
+
+
+def vat(
+    epsilon: float = 0.02, xi: float = 0.001, entropy: float = 1.0, strength: float = 1.0, ramp: float = 0.0
+) -> Objective:
+    """The prediction stays where it is when the embeddings are pushed in the worst direction.
+
+    L_u = mean KL(q ‖ p(e + r)) + c · mean H(p(e)), r = ε ‖e‖ g/‖g‖₂ from one power iteration, per row.
+
+    When: token edits would change the meaning (short texts, single decisive words).
+
+    Source: Miyato et al. 2018, "Virtual Adversarial Training", eqs. 5–13 and algorithm 1; on embeddings: Miyato et al. 2017.
+
+    Args:
+        epsilon: ε, length of r relative to the row's embeddings (paper: absolute, on normalized embeddings; measured here).
+        xi: ξ of the power iteration, relative too.
+        entropy: c of the entropy term (paper: 1).
+        strength: α (paper: 1).
+        ramp: share of the training over which α rises (paper: none).
+    """
+    return Objective(
+        teacher=Self(), target=Soft(), view=Adversarial(epsilon, xi), divergence=kl, strength=strength,
+        ramp=linear_ramp(ramp), regularizers=[Entropy(entropy)] if entropy else [],
+    )  # fmt: skip
+
+
+def r_drop(alpha: float = 1.0, unlabeled: bool = True) -> Objective:
+    """Two dropout passes of every row predict the same, and both predict its label.
+
+    L = mean [H(y, p₁) + H(y, p₂)] + α · mean ½ (KL(p₁ ‖ p₂) + KL(p₂ ‖ p₁)), the second mean on unlabeled rows, too.
+
+    When: there is little unlabeled text: it regularizes the labeled rows, too.
+
+    Source: Liang et al. 2021, "R-Drop: Regularized Dropout for Neural Networks", eqs. 2–4; on unlabeled rows: ours.
+
+    Args:
+        alpha: α (paper: 5 for translation; .1, .5 or 1 for GLUE).
+        unlabeled: also ask it of unlabeled rows (the paper has none).
+    """
+    return Objective(view=Same(), regularizers=[RDrop(alpha, unlabeled)])

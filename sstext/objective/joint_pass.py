@@ -1,0 +1,61 @@
+"""One forward pass over all rows of a step: several devices then see one call with gradient, as in plain training."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sstext.objective.regularizers import IGNORED, LABELED, MASKED, UNLABELED_AGAIN, Outputs, mean_pooled
+from sstext.objective.views import shifted_embeddings
+
+
+def joint_pass(
+    student: nn.Module,
+    plain: nn.Module,
+    blocks: Mapping[str, Mapping[str, Tensor]],
+    *,
+    shift: Tensor | None = None,
+    token_targets: Tensor | None = None,
+    pooled: bool = False,
+    head_only: bool = False,
+) -> Outputs:
+    """What the student says of every block, with gradient.
+
+    Args:
+        student: the model that is trained, possibly wrapped for several devices.
+        plain: the same without its wrapper.
+        blocks: name → inputs, all padded to one length T; the labeled rows come first, the view of the unlabeled ones second.
+        shift: (N, T, D) added to the token embeddings of the view (and of its second pass).
+        token_targets: (N, T) what stood at the masked tokens of the block of masked rows, `IGNORED` elsewhere.
+        pooled: also return mean-pooled last hidden states.
+        head_only: the encoder gets no gradient from the masked tokens.
+    """
+    inputs: dict[str, Any] = _stack(list(blocks.values()))
+    sizes = {name: len(rows["input_ids"]) for name, rows in blocks.items()}
+    if pooled:
+        inputs["output_hidden_states"] = True
+    if MASKED in blocks and token_targets is not None:
+        masked = {name: torch.zeros_like(rows["input_ids"], dtype=torch.bool) for name, rows in blocks.items()}
+        masked[MASKED] = token_targets != IGNORED
+        inputs |= {"masked": torch.cat(list(masked.values())), "head_only": head_only}
+    if shift is not None and UNLABELED_AGAIN in blocks:
+        shift = torch.cat([shift, shift])
+    with shifted_embeddings(plain, shift, first=sizes[LABELED]):
+        said = student(**inputs)
+    logits, features = _split(said.logits, sizes), {}
+    if pooled:
+        features = _split(mean_pooled(said.hidden_states[-1], inputs["attention_mask"]), sizes)
+    tokens = said.token_logits if MASKED in blocks else None
+    return Outputs(logits, features=features, tokens=tokens, token_targets=token_targets)
+
+
+def _stack(blocks: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Rows of several batches that were padded to one length, one after the other."""
+    if len(blocks) == 1:
+        return dict(blocks[0])
+    return {name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def _split(rows: Tensor, sizes: Mapping[str, int]) -> dict[str, Tensor]:
+    return dict(zip(sizes, rows.split(list(sizes.values())), strict=True))

@@ -1,0 +1,123 @@
+"""recipes/benchmark/table.py: what the table says of lines made by hand."""
+
+import doctest
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sstext.errors import UserError
+
+sys.path.append(str(Path(__file__).parent.parent / "recipes" / "benchmark"))  # scripts, not a package
+cells, lines, table = (import_module(name) for name in ("cells", "lines", "table"))
+
+
+def result(method: str, accuracy: float | None, place: tuple[str, int] = ("ag_news", 0), **more: Any) -> dict[str, Any]:
+    """A hand-made line of the profile glance; accuracy None: a failure."""
+    name, seed = place
+    (cell,) = cells.plan(cells.PROFILES["glance"], methods=[method], sets=[name], seeds=[seed])
+    row = {"set": name, "n": 10, "seed": seed, "method": method, "settings": cell.settings, "commit": "abc"}
+    if accuracy is None:
+        return row | {"error": "ValueError: why", "seconds": 1.0}
+    machine = {"device": "cpu", "name": "x86_64", "threads": 1, "precision": "fp32"}
+    measured = {"accuracy": accuracy, "seconds": 10.0, "kept_share": None, "rounds": [{"coverage": 0.0}]}
+    return row | measured | {"machine": machine, "versions": {"torch": "2"}, "profile": "glance"} | more
+
+
+PLACES = [("ag_news", 0), ("ag_news", 1), ("support_tickets", 0), ("support_tickets", 1)]
+
+
+def glance_results() -> dict[str, dict[str, Any]]:
+    """Supervised .70 .60 .50 .40; FixMatch +.02 −.01 −.03 and a failure; all labels +.10 everywhere."""
+    rows = []
+    for place, low, gain in zip(PLACES, (0.7, 0.6, 0.5, 0.4), (0.02, -0.01, -0.03, None), strict=True):
+        rows.append(result("supervised", low, place))
+        rows.append(result("fixmatch", None if gain is None else low + gain, place, kept_share=0.25))
+        rows.append(result(cells.ALL_LABELS, low + 0.1, place))
+    return {lines.key_of(row): row for row in rows}
+
+
+def test_a_method_over_its_cells() -> None:
+    """Differences .02, −.01, −.03: mean −.02/3; one of three is more than a point below; gap closed −.02/.3.
+
+    The fourth cell failed: its supervised .40 plays no part (unpaired means would say +.057 here).
+    """
+    planned = cells.plan(cells.PROFILES["glance"])
+    found = table.summarize("fixmatch", planned, glance_results())
+    mean, low, high = found.difference
+    assert mean == pytest.approx(-0.02 / 3)
+    assert (low, high) == (pytest.approx(-0.03), pytest.approx(0.02)), "3 of 27 resamples are one cell three times"
+    assert found.harm == pytest.approx(1 / 3), "a point below is no harm yet"
+    assert found.gap_closed == pytest.approx(-0.02 / 0.3)
+    assert found.accuracy == {("ag_news", 10): pytest.approx(0.655), ("support_tickets", 10): pytest.approx(0.47)}
+    assert (found.kept, found.seconds) == (0.25, 10.0)
+    assert (found.done, found.failed, found.planned) == (3, 1, 4)
+
+
+def test_the_marks() -> None:
+    """Supervised differs from itself by nothing, and all labels close the gap."""
+    planned, results = cells.plan(cells.PROFILES["glance"]), glance_results()
+    supervised = table.summarize("supervised", planned, results)
+    assert (supervised.difference, supervised.harm, supervised.gap_closed) == (None, None, 0)
+    ceiling = table.summarize(cells.ALL_LABELS, planned, results)
+    assert ceiling.gap_closed == pytest.approx(1)
+    assert ceiling.difference == pytest.approx((0.1, 0.1, 0.1))
+
+
+def test_kept_share_of_rounds_is_their_coverage() -> None:
+    rounds = [{"coverage": 0.0}, {"coverage": 0.3}, {"coverage": 0.7}]
+    row = result(cells.DEFAULT_ROUNDS, 0.5, rounds=rounds)
+    planned = cells.plan(cells.PROFILES["glance"])
+    assert table.summarize(cells.DEFAULT_ROUNDS, planned, {lines.key_of(row): row}).kept == 0.7
+
+
+def test_the_report_hides_nothing() -> None:
+    """Failures stand below the table with their error, missing cells are counted, other settings are left out and said."""
+    results = glance_results()
+    stranger = result("supervised", 0.99)
+    stranger["settings"] = stranger["settings"] | {"pool": 5}
+    said = table.report(cells.PROFILES["glance"], results | {lines.key_of(stranger): stranger})
+    rows = [line for line in said.splitlines() if line.startswith("| ")]
+    assert rows[0] == "| method | ag_news | support_tickets | difference | harm | gap closed | kept | seconds | cells |"
+    assert rows[1].startswith(
+        f"| {cells.ALL_LABELS} | 75.0% | 55.0% | +10.0 [+10.0, +10.0] | 0% | 100% |  | 10 | 4 of 4 |"
+    )
+    assert rows[2] == "| supervised | 65.0% | 45.0% |  |  | 0% |  | 10 | 4 of 4 |"
+    assert rows[3] == "| fixmatch | 65.5% | 47.0% | -0.7 [-3.0, +2.0] | 33% | -7% | 25% | 10 | 3 of 4, 1 failed |"
+    assert len(rows) == 4
+    assert "- support_tickets, n = 10, seed 1, fixmatch: ValueError: why" in said
+    assert f"Not run yet, {4 * (len(cells.COMPETITORS) - 3)} cells: " in said
+    assert f"{cells.DEFAULT_ROUNDS} 4" in said
+    assert "Left out: 1 results with other settings" in said
+    assert "Measured on cpu (x86_64, 1 threads, fp32), commit abc; torch 2." in said
+
+
+def test_results_of_two_encoders_make_no_table() -> None:
+    results, other = glance_results(), result("supervised", 0.9)
+    other["settings"] = other["settings"] | {"run": other["settings"]["run"] | {"encoder": "other"}}
+    with pytest.raises(UserError, match="results of one encoder on one kind of rows, found 2"):
+        table.report(cells.PROFILES["glance"], results | {lines.key_of(other): other})
+
+
+def test_written_between_the_markers(tmp_path: Path) -> None:
+    """Only what lies between is replaced, every time anew, backslashes as they are."""
+    page = tmp_path / "README.md"
+    page.write_text("above\n<!-- glance -->\nold\n<!-- /glance -->\nbelow\n", encoding="utf-8")
+    for content in ("one", "two \\1"):
+        table.write_between_markers(page, "glance", content)
+        assert page.read_text("utf-8") == f"above\n<!-- glance -->\n{content}\n<!-- /glance -->\nbelow\n"
+    with pytest.raises(UserError, match="expected the lines <!-- quick -->"):
+        table.write_between_markers(page, "quick", "three")
+
+
+def test_the_recipes_page_has_a_place_for_the_table() -> None:
+    page = table.README.read_text(encoding="utf-8")
+    assert page.count("<!-- glance -->") == page.count("<!-- /glance -->") == 1
+
+
+def test_the_example_in_a_docstring() -> None:
+    found = doctest.testmod(table)
+    assert found.attempted
+    assert not found.failed

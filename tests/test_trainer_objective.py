@@ -1,0 +1,134 @@
+"""What the trainer does for an objective: tells it of every step, keeps its state, gathers with gradient."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_trainer import labeled, make, unlabeled, weights
+from torch import nn
+
+from sstext.errors import UserError
+from sstext.objective.divergences import squared_error
+from sstext.objective.objective import Objective
+from sstext.objective.targets import Soft
+from sstext.objective.teachers import EMA, Self
+from sstext.objective.weights import Everyone
+from sstext.trainer import STATE_FILE
+
+
+class Follower(Everyone):
+    """A part that counts what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.progress: list[float] = []
+        self.observed = 0
+
+    def observe(self, signals: Any) -> None:
+        self.observed += 1
+
+    def after_step(self, student: nn.Module, progress: float) -> None:
+        self.progress.append(progress)
+
+
+def mean_teacher(decay: float) -> Objective:
+    return Objective(teacher=EMA(decay, ramp_decay=decay), target=Soft(), divergence=squared_error, strength=10.0)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_parts_hear_of_every_step_once(tiny_encoder: Path, tmp_path: Path, accumulation: int) -> None:
+    """`after_step` once per optimizer step, `observe` once per micro-batch: guards a teacher that moves twice as fast."""
+    follower = Follower()
+    trainer = make(
+        tiny_encoder, tmp_path, method=Objective(teacher=Self(), weight=follower), unlabeled_dataset=unlabeled(),
+        per_device_train_batch_size=4 // accumulation, gradient_accumulation_steps=accumulation, max_steps=4,
+    )  # fmt: skip
+    trainer.train()
+    assert follower.progress == [0.0, 0.25, 0.5, 0.75]
+    assert follower.observed == 4 * accumulation
+
+
+def test_the_moving_average_is_of_the_students_steps(tiny_encoder: Path, tmp_path: Path) -> None:
+    """θ′ after three steps at m = .5 is θ₀/8 + θ₁/8 + θ₂/4 + θ₃/2, from the checkpoints of the student."""
+    trainer = make(
+        tiny_encoder, tmp_path, method=mean_teacher(0.5), unlabeled_dataset=unlabeled(), max_steps=3, save_strategy="steps",
+        save_steps=1,
+    )  # fmt: skip
+    name = "classifier.weight"
+    first = trainer.model.state_dict()[name].clone()
+    trainer.train()
+    students = [load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors")[name] for step in (1, 2, 3)]
+    expected = first / 8 + students[0] / 8 + students[1] / 4 + students[2] / 2
+    torch.testing.assert_close(trainer.objective.teacher.get_buffer("weight classifier/weight"), expected)
+    assert not students[0].equal(students[2])
+
+
+def test_the_moving_average_is_saved_and_restored(tiny_encoder: Path, tmp_path: Path) -> None:
+    """Resuming with the EMA of the checkpoint equals not stopping, to the bit; without it, it does not."""
+    settings = {"unlabeled_dataset": unlabeled(), "save_strategy": "steps", "save_steps": 2, "max_steps": 6}
+    whole = make(tiny_encoder, tmp_path / "whole", method=mean_teacher(0.9), **settings)
+    whole.train()
+    checkpoint = tmp_path / "whole" / "checkpoint-4"
+    saved = load_file(checkpoint / STATE_FILE)
+    assert "objective.teacher.weight classifier/weight" in saved
+    assert {value.dtype for value in saved.values()} == {torch.float32}
+    for forgets in (False, True):
+        resumed = make(tiny_encoder, tmp_path / f"resumed-{forgets}", method=mean_teacher(0.9), **settings)
+        if forgets:  # the canary: the average matters for the bits
+            resumed.objective.load_state_dict = lambda state, **kwargs: None
+        resumed.train(resume_from_checkpoint=str(checkpoint))
+        assert torch.equal(weights(whole), weights(resumed)) != forgets
+
+
+def test_the_average_is_no_weight_of_the_model(tiny_encoder: Path, tmp_path: Path) -> None:
+    """Guards against a teacher that the optimizer trains, or that is published with the student."""
+    trainer = make(tiny_encoder, tmp_path, method=mean_teacher(0.5), unlabeled_dataset=unlabeled(), max_steps=1)
+    trainer.train()
+    trained = {id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]}
+    assert trained == {id(parameter) for parameter in trainer.model.parameters()}
+    trainer.save_model(str(tmp_path / "model"))
+    assert not [name for name in load_file(tmp_path / "model" / "model.safetensors") if "weight " in name]
+
+
+def test_regularizers_are_options(tiny_encoder: Path, tmp_path: Path) -> None:
+    """`regularizers={"entropy": …}` acts beside a method and beside none, and needs unlabeled rows."""
+    settings = {"unlabeled_dataset": unlabeled(), "logging_steps": 6}
+    plain = make(tiny_encoder, tmp_path / "plain")
+    plain.train()
+    for method in ("supervised", "fixmatch"):
+        results = {}
+        for strength in (0.0, 5.0):
+            trainer = make(tiny_encoder, tmp_path, method=method, regularizers={"entropy": strength}, **settings)
+            trainer.train()
+            results[strength] = weights(trainer)
+            assert trainer.state.log_history[0]["loss_entropy"] > 0
+        assert not torch.equal(results[0.0], results[5.0])
+    with pytest.raises(UserError, match="supervised with entropy learns from unlabeled text"):
+        make(tiny_encoder, tmp_path, method="supervised", regularizers={"entropy": 1.0})
+    with pytest.raises(UserError, match="no regularizer 'entropi'; did you mean entropy"):
+        make(tiny_encoder, tmp_path, regularizers={"entropi": 1.0}, **settings)
+
+
+def test_gathered_rows_keep_the_gradient_of_the_own_ones(tiny_encoder: Path, tmp_path: Path) -> None:
+    """Two processes: the values of both, the gradient of the own rows twice, so that the average of both is right."""
+    trainer = make(tiny_encoder, tmp_path, train_dataset=labeled(4))
+
+    class Two:
+        num_processes, process_index = 2, 1
+
+        @staticmethod
+        def gather(rows: torch.Tensor) -> torch.Tensor:
+            return torch.cat([rows + 10, rows])
+
+    trainer.accelerator = Two()
+    own = torch.tensor([1.0, 2.0], requires_grad=True)
+    everyone = trainer._gather(own)
+    assert everyone.tolist() == [11.0, 12.0, 1.0, 2.0]
+    (everyone * torch.tensor([5.0, 6.0, 7.0, 8.0])).sum().backward()
+    assert own.grad is not None
+    assert own.grad.tolist() == [14.0, 16.0]
+    assert not trainer._gather(own.detach()).requires_grad
+    Two.num_processes = 1
+    assert trainer._gather(own) is own
