@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from sstext.objective import METHODS, Objective
     from sstext.run import train
     from sstext.self_training import Round, self_train
-    from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments
+    from sstext.trainer import SemiSupervisedTrainer
+    from sstext.training_arguments import SemiSupervisedTrainingArguments
 
 _HOMES = {
     "METHODS": "sstext.objective",
@@ -22,7 +23,7 @@ _HOMES = {
     "Round": "sstext.self_training",
     "RunConfig": "sstext.config",
     "SemiSupervisedTrainer": "sstext.trainer",
-    "SemiSupervisedTrainingArguments": "sstext.trainer",
+    "SemiSupervisedTrainingArguments": "sstext.training_arguments",
     "UserError": "sstext.errors",
     "self_train": "sstext.self_training",
     "train": "sstext.run",

@@ -1,12 +1,15 @@
-"""The options of a run → the arguments of one round's trainer."""
+"""The options of a run → the arguments of one round's trainer, and what is admitted between two rounds."""
 
 from pathlib import Path
 from typing import Any
 
-from sstext.config import RunConfig
+from sstext.config import RunConfig, default_of, options
 from sstext.errors import UserError
 from sstext.inference import resolve_device, resolve_precision
-from sstext.trainer import SemiSupervisedTrainingArguments
+from sstext.objective.admission import Admission
+from sstext.objective.methods import admission_of
+from sstext.objective.targets import Hard, Soft
+from sstext.training_arguments import SemiSupervisedTrainingArguments
 
 #: Options that are handed on under their own name.
 SAME_NAME = (
@@ -67,6 +70,7 @@ def round_arguments(
         "fp16": precision == "fp16",
         "use_cpu": device.type == "cpu",
         "max_length": max_length,
+        "student_noise": round_admission(config).noise,
         "logging_steps": 10,
         "save_strategy": "steps",
         "save_steps": config.save_steps,
@@ -96,6 +100,32 @@ def round_arguments(
             raise UserError(f"{name}: expected a multiple of {parts} (processes × accumulation steps), found {rows}")
         made.per_device_train_batch_size = rows // parts
     return made
+
+
+def round_admission(config: RunConfig) -> Admission:
+    """What is admitted between two rounds: as the method says if it is one of the round loop, else as the options say.
+
+    >>> round_admission(RunConfig(pseudo_labels="soft")).target
+    Soft()
+    """
+    own = admission_of(config.method, config.method_args)
+    if own is not None:
+        return own
+    return Admission(target=Soft() if config.pseudo_labels == "soft" else Hard(), align=config.alignment)
+
+
+def options_of_no_effect(config: RunConfig) -> list[str]:
+    """Options that were given, and that the method of the round loop decides in another way.
+
+    >>> options_of_no_effect(RunConfig(method="ust", keep=[.25], prior="uniform"))
+    ['prior']
+    """
+    own = admission_of(config.method, config.method_args)
+    if own is None:
+        return []
+    decided = ["prior", "alignment", "pseudo_labels"] + (["keep"] if own.quotas == "none" else [])
+    known = options(RunConfig)
+    return [name for name in decided if getattr(config, name) != default_of(known[name])]
 
 
 def _refuse_ours(config: RunConfig) -> None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sstext.errors import UserError, nearest
-from sstext.objective.methods import BETWEEN_ROUNDS, METHODS, build
+from sstext.objective.admission import Admission
+from sstext.objective.methods import BETWEEN_ROUNDS, METHODS, admission_of, build
 from sstext.objective.objective import Objective
 from sstext.objective.regularizers import REGULARIZERS
 
@@ -60,11 +61,11 @@ def entry(name: str) -> Entry:
     """
     if name not in METHODS:
         raise UserError(f"no method {name!r}; {nearest(name, METHODS)}")
-    objective = build(name)
+    objective, admission = build(name), admission_of(name)
     return Entry(
         name=name,
         arguments=_arguments(METHODS[name]),
-        composition=composition(objective),
+        composition=composition(objective) if admission is None else composition_between_rounds(admission),
         tasks=", ".join(objective.tasks),
         stage="between rounds" if name in BETWEEN_ROUNDS else "in a step",
         **_sections(METHODS[name]),
@@ -88,6 +89,16 @@ def composition(objective: Objective) -> str:
     if objective.label_weight is not None:
         added.append(f"{type(objective.label_weight).__name__} of the labels")
     return " + ".join([" · ".join(said) or "labels alone", *added])
+
+
+def composition_between_rounds(admission: Admission) -> str:
+    """The parts of an admission, by the same axes as far as they go: teacher, target, weight, view; then which rows join."""
+    teacher = "last student, dropout on" if admission.passes else "last student"
+    view = "Augmented" if admission.noise else "Same"
+    order = admission.order.__name__
+    rows = {"prior": f"{order} by prior", "equal": f"{order}, as many of each class", "none": "all of them"}
+    parts = (type(part).__name__ for part in (admission.target, admission.weight))
+    return " · ".join([teacher, *parts, view, rows[admission.quotas]])
 
 
 def markdown_table() -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, EarlyStoppingCallback, PrinterCallback, ProgressCallback
 
-from sstext.arguments import round_arguments, round_steps
+from sstext.arguments import options_of_no_effect, round_admission, round_arguments, round_steps
 from sstext.augment.edits import MaskedTokens, TokenEdits
 from sstext.calibration import CalibratedScores, fit_temperature, softmax
 from sstext.callbacks import ProgressLine, StopOnSignal
@@ -19,20 +19,15 @@ from sstext.data.batching import Relabeled
 from sstext.data.preparing import Texts, Tokens
 from sstext.errors import UserError
 from sstext.evaluation import count_classes, negative_log_likelihood
-from sstext.inference import (
-    is_main_process,
-    resolve_device,
-    resolve_precision,
-    score,
-    score_to_disk,
-    wait_for_everyone,
-)
-from sstext.objective.methods import build
+from sstext.inference import is_main_process, resolve_device, resolve_precision, score, wait_for_everyone
+from sstext.objective.admission import Admission
+from sstext.objective.methods import BETWEEN_ROUNDS, build
 from sstext.objective.regularizers import LABELED_STRONG, MASKED
 from sstext.progress import Reporter
 from sstext.pseudo_labels import PSEUDO_LABELS, read_pseudo_labels, write_pseudo_labels
 from sstext.run_directory import RunDirectory, write_folder_whole, write_whole
-from sstext.selection import Selection, select
+from sstext.scoring import random_rows, score_passes_to_disk, score_to_disk
+from sstext.selection import Scores, Selection, select
 from sstext.student import new_student
 from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments, last_whole_checkpoint
 
@@ -74,7 +69,12 @@ class Chain:
         objective = build(config.method, config.method_args, config.regularizers).bind(len(self.texts.classes), 0)
         if not objective.supervised and self.tokens.corpus is None:
             raise UserError(f"method: {config.method} learns from unlabeled texts; give --unlabeled corpus.jsonl")
-        if config.rounds or objective.wants_strong or LABELED_STRONG in objective.blocks:
+        if config.method in BETWEEN_ROUNDS and not config.rounds:
+            raise UserError(f"method: {config.method} works between rounds; give --rounds 1 or more")
+        for name in options_of_no_effect(config):
+            self.reporter.note(f"{name}: plays no part, {config.method} decides in its own way")
+        noisy = config.rounds and self.admission.noise
+        if noisy or objective.wants_strong or LABELED_STRONG in objective.blocks:
             TokenEdits.for_tokenizer(self.tokenizer, mask=config.token_mask)
         elif config.views and self.tokens.corpus is not None:
             self.reporter.note(f"views: not read, {config.method} makes no changed copies of texts")
@@ -224,17 +224,56 @@ class Chain:
                 self.load(index), self.tokens.corpus, self.tokenizer, folder, precision=precision, tick=tick
             )
 
+    def score_passes(self, index: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+        """Rows (M,) of the corpus, and what dropout passes by the student of a round say of them, (M, C + 2).
+
+        Kept in `round_<index>/passes.npy`, in the columns of `summarize_passes`.
+        """
+        admission, corpus, folder = self.admission, self.tokens.corpus, self.directory.round(index)
+        count, seed = admission.scored_rows(len(corpus)), self.seed(index)
+        rows = random_rows(len(corpus), count, seed)
+        if (folder / "passes.npy").exists():
+            return rows, np.load(folder / "passes.npy", mmap_mode="r", allow_pickle=False)
+        precision = resolve_precision(self.config.precision, resolve_device(self.config.device))
+        with self.reporter.phase(f"round {index}: dropout passes", count * admission.passes, "text") as tick:
+            table = score_passes_to_disk(
+                self.load(index), corpus.select(rows), self.tokenizer, folder / "passes.npy", passes=admission.passes,
+                seed=seed, temperature=temperature, precision=precision, tick=tick,
+            )  # fmt: skip
+        return rows, table
+
     # Admit
 
+    @property
+    def admission(self) -> Admission:
+        """What decides which rows are admitted."""
+        return round_admission(self.config)
+
+    def keep(self, index: int) -> float:
+        """Share of the scored rows that round `index` may train on."""
+        return self.config.keep[min(index, len(self.config.keep)) - 1]
+
     def admit(self, index: int, logits: np.ndarray, temperature: float) -> Selection:
-        """Choose the rows that round `index` trains on, and write them to its `pseudo_labels.parquet`."""
-        config = self.config
+        """Choose the rows that round `index` trains on, and write them to its `pseudo_labels.parquet`.
+
+        Args:
+            index: of the round that trains on them.
+            logits: (N, C) of the corpus, by the student before.
+            temperature: of that student.
+        """
+        admission = self.admission
+        prior = self.prior if admission.align else None
+        scores = Scores(CalibratedScores(logits, temperature, prior))
+        if admission.passes:
+            rows, table = self.score_passes(index - 1, temperature)
+            scores = Scores(CalibratedScores(table[:, :-2], 1.0, prior), rows, table[:, -2], table[:, -1])
         admitted = select(
-            CalibratedScores(logits, temperature, self.prior if config.alignment else None),
-            share=config.keep[min(index, len(config.keep)) - 1],
+            scores,
+            admission,
+            share=self.keep(index),
             prior=self.prior,
-            min_confidence=config.min_confidence,
-            soft=config.pseudo_labels == "soft",
+            min_confidence=self.config.min_confidence,
+            seed=self.seed(index),
         )
         if is_main_process():
             ids = self.tokens.corpus.data.column("row").take(admitted.rows).combine_chunks()

@@ -95,7 +95,9 @@ class SemiSupervisedOptions:
     These are fields of `SemiSupervisedTrainingArguments` too.
     """
 
-    method: str = option("supervised", "online consistency method, see `sstext methods` (supervised: none)")
+    method: str = option(
+        "supervised", "method, inside a step or between rounds, see `sstext methods` (supervised: none)"
+    )
     method_args: dict[str, Any] = option({}, "KEY=VALUE … handed to the method, for example threshold=0.9")
     regularizers: dict[str, Any] = option(
         {}, "NAME=STRENGTH … further losses beside the method's, see `sstext methods`, for example entropy=0.1"
@@ -124,7 +126,7 @@ class SelfTrainingOptions:
     keep: list[float] = option([0.3, 0.5, 0.7], "share of the corpus kept in round 1, 2, …; the last one goes on")
     prior: Any = option(
         "auto",
-        "class shares of the quotas: uniform, labeled, CLASS=SHARE …, "
+        "class shares of the quotas (methods of the round loop have their own): uniform, labeled, CLASS=SHARE …, "
         "or auto (labeled shares, but uniform where the labels are balanced)",
     )
     min_confidence: float = option(0.0, "probability below which a row is never kept")

@@ -22,8 +22,6 @@ from sstext.progress import Tick
 
 #: Padded tokens per forward pass: enough to fill a device, and small enough for its memory (and a CPU's cache).
 TOKENS_PER_BATCH = {"cpu": 4_096, "cuda": 131_072, "mps": 16_384}
-#: Rows that are scored before the result is written down: what a killed run has to repeat at most.
-CHUNK_ROWS = 20_000
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -130,6 +128,7 @@ def score(
     *,
     precision: str = "fp32",
     tokens_per_batch: int | None = None,
+    dropout: bool = False,
     tick: Tick | None = None,
 ) -> np.ndarray:
     """Logits of tokenized rows, (N, C) float32, in the order of the rows.
@@ -142,6 +141,7 @@ def score(
         tokenizer: pads.
         precision: fp32, bf16 or fp16.
         tokens_per_batch: padded tokens per forward pass; default by device.
+        dropout: whether the model's dropout is on, as in training; its masks are torch's own random numbers.
         tick: told the number of rows after every batch (of this process).
     """
     state, device = PartialState(), next(model.parameters()).device
@@ -151,7 +151,7 @@ def score(
     share = math.ceil(len(rows) / state.num_processes)  # a gather wants equal shapes: shorter shares are padded
     logits = torch.zeros(share, model.config.num_labels, device=device)  # type: ignore[union-attr, arg-type]
     training = model.training
-    model.eval()
+    model.train(dropout)
     for batch in plan_batches([len(feature["input_ids"]) for feature in features], budget):
         inputs = tokenizer.pad([features[row] for row in batch], return_tensors="pt").to(device)
         with autocast(device, precision):
@@ -172,57 +172,6 @@ def _features(rows: Any, chosen: np.ndarray) -> list[dict[str, list]]:
     names = [name for name in INPUTS if name in rows.column_names]
     columns = rows.select_columns(names)[chosen.tolist()]
     return [dict(zip(names, values, strict=True)) for values in zip(*(columns[name] for name in names), strict=True)]
-
-
-def score_to_disk(
-    model: nn.Module,
-    rows: Any,
-    tokenizer: Any,
-    directory: Path,
-    *,
-    precision: str = "fp32",
-    tick: Tick | None = None,
-) -> np.ndarray:
-    """Like `score`, written down every `CHUNK_ROWS` rows, so that an interrupted pass over a corpus goes on.
-
-    Returns:
-        (N, C) float32, mapped from `directory/scores.npy`.
-    """
-    whole = directory / "scores.npy"
-    if not whole.exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        starts = range(0, len(rows), CHUNK_ROWS)
-        for start in starts:
-            part = directory / f"scores-{start:012d}.npy"
-            end = min(len(rows), start + CHUNK_ROWS)
-            if part.exists():
-                if tick is not None:
-                    tick(end - start)
-            else:
-                chunk = rows.select(range(start, end))
-                logits = score(model, chunk, tokenizer, precision=precision, tick=tick)
-                if is_main_process():
-                    temporary = part.with_suffix(".tmp")
-                    with temporary.open("wb") as file:
-                        np.save(file, logits, allow_pickle=False)
-                    temporary.replace(part)
-                wait_for_everyone()
-        if is_main_process():
-            _join(starts, directory, whole, (len(rows), model.config.num_labels))  # type: ignore[union-attr]
-        wait_for_everyone()
-    return np.load(whole, mmap_mode="r", allow_pickle=False)
-
-
-def _join(starts: range, directory: Path, whole: Path, shape: Any) -> None:
-    temporary = whole.with_suffix(".tmp")
-    joined = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
-    parts = [directory / f"scores-{start:012d}.npy" for start in starts]
-    for start, part in zip(starts, parts, strict=True):
-        joined[start : start + CHUNK_ROWS] = np.load(part, allow_pickle=False)
-    joined.flush()
-    temporary.replace(whole)
-    for part in parts:
-        part.unlink()
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> Any:

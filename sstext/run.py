@@ -207,8 +207,9 @@ def plan(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> Plan
     with tempfile.TemporaryDirectory(prefix="sstext-plan-") as scratch:
         chain = open_chain(replace(config, output=str(Path(scratch) / "out")), reporter, **data)
         corpus = len(chain.tokens.corpus) if chain.tokens.corpus is not None else 0
-        shares = [config.keep[min(index, len(config.keep)) - 1] for index in range(1, config.rounds + 1)]
-        steps = [chain.steps(0, 0)] + [chain.steps(1 + i, round(share * corpus)) for i, share in enumerate(shares)]
+        later = range(1, config.rounds + 1)
+        admitted = {index: chain.admission.at_most(corpus, chain.keep(index)) for index in later}
+        steps = [chain.steps(0, 0)] + [chain.steps(index, admitted[index]) for index in later]
         device = resolve_device(config.device)
         seconds = _estimated_seconds(chain, steps, corpus)
         return Plan(
@@ -247,5 +248,6 @@ def _estimated_seconds(chain: Chain, steps: list[int], corpus: int) -> float:
     score(model, sample, chain.tokenizer, precision=precision)
     began = time.monotonic()
     score(model, sample, chain.tokenizer, precision=precision)
-    texts = corpus * config.rounds + 2 * (len(chain.texts.test.texts) if chain.texts.test is not None else 0)
+    by_round = corpus + chain.admission.passes * chain.admission.scored_rows(corpus)
+    texts = by_round * config.rounds + 2 * (len(chain.texts.test.texts) if chain.texts.test is not None else 0)
     return seconds + (time.monotonic() - began) / max(1, len(sample)) * texts

@@ -82,7 +82,9 @@ class RunDirectory:
         remedy = "choose another --output, or delete the folder"
         before = (self.path / CONFIG).read_text(encoding="utf-8")
         now = _without_newer_defaults(config, before)
-        changed = [line for line in difflib.ndiff(before.splitlines(), now.splitlines()) if line.startswith(("- ", "+ "))]
+        changed = [
+            line for line in difflib.ndiff(before.splitlines(), now.splitlines()) if line.startswith(("- ", "+ "))
+        ]
         if changed:
             raise UserError(
                 f"output: {self.path} belongs to another run, with other options (- there, + now): "
@@ -128,5 +130,7 @@ def _without_newer_defaults(config: str, before: str) -> str:
     """The options of a run without those that an earlier version, which wrote `before`, did not have and that are not used."""
     recorded = {line.partition(":")[0] for line in before.splitlines()}
     defaults = {name: default_of(spec) for name, spec in options(RunConfig).items() if name not in recorded}
-    used = {name: value for name, value in yaml.safe_load(config).items() if name not in defaults or value != defaults[name]}
+    used = {
+        name: value for name, value in yaml.safe_load(config).items() if name not in defaults or value != defaults[name]
+    }
     return yaml.safe_dump(used, sort_keys=True, allow_unicode=True)

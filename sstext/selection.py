@@ -1,12 +1,16 @@
-"""Which scored rows join the training set, and why."""
+"""Which scored rows join the training set, with which target and weight: an `Admission`, carried out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from sstext.errors import UserError, listed
+from sstext.objective.admission import Admission
+from sstext.objective.part import Signals
+from sstext.objective.targets import Hard, Target
 
 #: Rows of a corpus that are looked at together.
 SLICE_ROWS = 100_000
@@ -20,11 +24,43 @@ class Probabilities(Protocol):
 
 
 @dataclass(frozen=True)
+class Scores:
+    """What the last student says of N rows of a corpus, C classes.
+
+    Attributes:
+        probs: (N, C) calibrated and aligned; an array, or whatever gives rows as one, which is read in slices.
+        rows: (N,) their positions in the corpus, ascending; None: they are the corpus.
+        variance: (N,) of the predicted class's probability over dropout passes.
+        disagreement: (N,) of the passes, BALD in nats.
+    """
+
+    probs: Probabilities
+    rows: np.ndarray | None = None
+    variance: np.ndarray | None = None
+    disagreement: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.probs)
+
+    def signals(self, some: Any) -> Signals:
+        """What parts of an objective are told of some of the rows."""
+
+        def tensor(values: np.ndarray | None) -> torch.Tensor | None:
+            return None if values is None else torch.from_numpy(np.array(values[some]))
+
+        return Signals(
+            torch.from_numpy(np.array(self.probs[some])),
+            variance=tensor(self.variance),
+            disagreement=tensor(self.disagreement),
+        )
+
+
+@dataclass(frozen=True)
 class Selection:
     """The M kept rows of a corpus of N, C classes, in the order of the corpus.
 
     Attributes:
-        rows: (M,) positions in the corpus.
+        rows: (M,) positions in the corpus; a row that joins several times stands there several times.
         labels: (M,) the pseudo-labels.
         confidence: (M,) probability of the pseudo-label (after alignment).
         weight: (M,) how much a row counts.
@@ -92,37 +128,79 @@ def class_quotas(total: int, prior: np.ndarray) -> np.ndarray:
 
 
 def select(
-    probabilities: Probabilities,
+    scores: Scores,
+    admission: Admission | None = None,
     *,
     share: float,
     prior: np.ndarray,
     min_confidence: float = 0.0,
-    soft: bool = False,
+    seed: int = 0,
 ) -> Selection:
-    """The most confident rows of every class, up to its quota: round(share · N) rows shared out by `prior`.
+    """The rows that an `Admission` admits, at most round(share · N) of them where it has quotas.
 
-    A class that is predicted less often than its quota fills what it can: others do not take its place.
+    A class that is predicted less often than its quota fills what it can (or, with `refill`, repeats): others do not take
+    its place. Statistics of parts that have any are those of at most `SLICE_ROWS` rows, spread evenly.
 
     Args:
-        probabilities: (N, C) calibrated and aligned; an array, or whatever gives rows as one, which is read in slices.
-        share: of the corpus that is kept, in (0, 1].
+        scores: of N rows, C classes.
+        admission: default: the most confident rows by prior, with hard labels.
+        share: of the N rows that is kept, in (0, 1].
         prior: (C,) class shares.
         min_confidence: rows below it are never kept.
-        soft: keep the probabilities as targets, not the class alone.
+        seed: of what an order draws.
 
-    >>> select(np.array([[.9, .1], [.6, .4], [.2, .8]]), share=.67, prior=np.array([.5, .5])).rows
+    >>> select(Scores(np.array([[.9, .1], [.6, .4], [.2, .8]])), share=.67, prior=np.array([.5, .5])).rows
     array([0, 2])
     """
-    predicted, confidence = np.empty(len(probabilities), dtype=np.int64), np.empty(len(probabilities))
-    for start in range(0, len(probabilities), SLICE_ROWS):
-        some = probabilities[start : start + SLICE_ROWS]
-        predicted[start : start + len(some)], confidence[start : start + len(some)] = some.argmax(-1), some.max(-1)
-    quotas = class_quotas(max(1, round(share * len(probabilities))), prior)
+    admission = admission if admission is not None else Admission()
+    for part in admission.parts():
+        part.bind(len(prior), len(scores))
+    sample = scores.signals(slice(None, None, -(-len(scores) // SLICE_ROWS)))
+    for part in admission.parts():
+        part.observe(sample)
+    predicted, confidence, weight = _judged(scores, admission)
+    trusted = (confidence >= min_confidence) & (weight > 0)
+    priority = admission.order(confidence, scores.disagreement, np.random.default_rng(seed))
+    quotas: Sequence[int | None] = [None] * len(prior)
+    if admission.quotas != "none":
+        quotas = class_quotas(admission.at_most(len(scores), share), admission.class_shares(prior)).tolist()
     kept = []
     for number, quota in enumerate(quotas):
-        candidates = np.flatnonzero((predicted == number) & (confidence >= min_confidence))
-        best = np.argsort(-confidence[candidates], kind="stable")[:quota]  # ties: the earlier row
+        candidates = np.flatnonzero((predicted == number) & trusted)
+        best = np.argsort(-priority[candidates], kind="stable")[:quota]  # ties: the earlier row
+        if admission.refill and quota is not None and len(best):
+            best = np.resize(best, quota)  # from the first one on again
         kept.append(candidates[best])
     rows = np.sort(np.concatenate(kept))
-    targets = np.asarray(probabilities[rows], dtype=np.float32) if soft else None
-    return Selection(rows, predicted[rows], np.asarray(confidence[rows]), np.ones(len(rows)), targets)
+    return Selection(
+        rows=rows if scores.rows is None else scores.rows[rows],
+        labels=predicted[rows].astype(np.int64),
+        confidence=confidence[rows],
+        weight=weight[rows].astype(np.float64),
+        targets=None if isinstance(admission.target, Hard) else _targets(scores, rows, admission.target),
+    )
+
+
+def _slices(rows: int) -> Iterator[slice]:
+    return (slice(start, min(rows, start + SLICE_ROWS)) for start in range(0, rows, SLICE_ROWS))
+
+
+def _judged(scores: Scores, admission: Admission) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Label, its probability, and weight of every row, (N,) each."""
+    size = len(scores)
+    predicted, confidence, weight = np.empty(size, np.int32), np.empty(size), np.empty(size, np.float32)
+    for some in _slices(size):
+        signals = scores.signals(some)
+        labels = admission.target(signals.probs).argmax(-1)
+        predicted[some] = labels.numpy()
+        confidence[some] = signals.probs.gather(-1, labels[:, None])[:, 0].numpy()
+        weight[some] = admission.weight(signals).numpy()
+    return predicted, confidence, weight
+
+
+def _targets(scores: Scores, rows: np.ndarray, target: Target) -> np.ndarray:
+    """Targets (M, C) of M rows."""
+    targets = np.empty((len(rows), scores.probs[:1].shape[-1]), dtype=np.float32)
+    for some in _slices(len(rows)):
+        targets[some] = target(scores.signals(rows[some]).probs).numpy()
+    return targets

@@ -43,8 +43,8 @@ class Round:
 
     Attributes:
         index: 0 is supervised fine-tuning.
-        admitted: pseudo-labeled rows that its student was trained on.
-        coverage: their share of the corpus.
+        admitted: pseudo-labeled rows that its student was trained on, one that joined several times as often as it did.
+        coverage: share of the corpus that joined.
         per_class: their number by class.
         audit_precision: share of them whose pseudo-label is right, where true labels were given for audit.
         temperature: fitted on the development rows; 1 without any.
@@ -112,7 +112,7 @@ def run_rounds(chain: Chain) -> Iterator[Round]:
             if agreement is not None and agreement >= config.stop_agreement:
                 stopped_because = f"nothing changes any more: {agreement:.1%} of the corpus kept its class"
             elif len(chain.admit(index + 1, logits, fit.temperature)) == 0:
-                stopped_because = f"no text is predicted with a confidence of {config.min_confidence} or more"
+                stopped_because = chain.admission.refusal(config.min_confidence)
 
         record = describe(chain, index, admitted, fit, agreement, stopped_because, time.monotonic() - began)
         if is_main_process():
@@ -194,6 +194,7 @@ def describe(
 ) -> Round:
     """The record of a round."""
     labels = admitted.labels if admitted is not None else np.zeros(0, dtype=np.int64)
+    joined = len(np.unique(admitted.rows)) if admitted is not None else 0
     counts = np.bincount(labels, minlength=len(chain.texts.classes))
     precision = None
     if admitted is not None and chain.texts.audit is not None:
@@ -201,7 +202,7 @@ def describe(
     return Round(
         index=index,
         admitted=len(labels),
-        coverage=len(labels) / max(1, len(chain.tokens.corpus) if chain.tokens.corpus is not None else 0),
+        coverage=joined / max(1, len(chain.tokens.corpus) if chain.tokens.corpus is not None else 0),
         per_class={name: int(count) for name, count in zip(chain.texts.classes, counts, strict=True)},
         audit_precision=precision,
         temperature=fit.temperature,

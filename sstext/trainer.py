@@ -4,7 +4,6 @@ import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, SequentialSampler
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from sstext.augment.edits import MaskedTokens, TokenEdits
-from sstext.config import DataOptions, SemiSupervisedOptions, TrainingOptions, checked, option, options
 from sstext.data.batching import TrainingRows
 from sstext.data.collating import PairedCollator
 from sstext.data.tokens import VIEW_INPUTS, TextEncoder, choose_max_length, length_limit, tokenize, with_view_texts
@@ -26,35 +24,9 @@ from sstext.objective.methods import build
 from sstext.objective.objective import Objective
 from sstext.objective.part import in_range
 from sstext.objective.regularizers import LABELED_STRONG, MASKED
+from sstext.training_arguments import SemiSupervisedTrainingArguments
 
 STATE_FILE = "semi_supervised_state.safetensors"
-
-
-def _same_help(group: type, name: str) -> str:
-    return options(group)[name].metadata["help"]
-
-
-@dataclass
-class SemiSupervisedTrainingArguments(SemiSupervisedOptions, TrainingArguments):
-    """`TrainingArguments` with the semi-supervised options as fields, so that hyper-parameter search reaches them.
-
-    All defaults of `TrainingArguments` stand. With 20–500 labels the new head wants a much larger rate than the encoder:
-    `sstext train` uses `learning_rate=2e-4, head_learning_rate=1e-3`; here the head's rate is the encoder's unless given.
-
-    >>> SemiSupervisedTrainingArguments("out", use_cpu=True).unlabeled_batch_ratio
-    2.0
-    """
-
-    head_learning_rate: float | None = option(None, _same_help(TrainingOptions, "head_learning_rate"))
-    max_length: int | None = option(None, _same_help(DataOptions, "max_length"))
-
-    def __post_init__(self) -> None:
-        if not 0 < self.gold_share <= 1:
-            raise UserError(f"gold_share: expected a share above 0 and up to 1, found {self.gold_share}")
-        if self.unlabeled_batch_ratio <= 0:
-            raise UserError(f"unlabeled_batch_ratio: expected more than 0, found {self.unlabeled_batch_ratio}")
-        self.views = checked("views", self.views, options(SemiSupervisedOptions)["views"])
-        super().__post_init__()
 
 
 class SemiSupervisedTrainer(TokenHeadTrainer):
@@ -71,7 +43,7 @@ class SemiSupervisedTrainer(TokenHeadTrainer):
             `args.unlabeled_batch_ratio` of them come with each labeled row. Raw ones may have paraphrases in the columns
             `args.views`.
         pseudo_labeled_dataset: rows with labels (classes or probabilities) that count as labeled, each `weight`-ed;
-            gold rows keep a share of `args.gold_share` in every batch, and both get token edits (student noise).
+            gold rows keep a share of `args.gold_share` in every batch, and both get token edits (`args.student_noise`).
         method: name of a method (see `sstext methods`) or an `Objective`; overrides `args.method`.
         **kwargs: as in `Trainer`.
 
@@ -130,8 +102,6 @@ class SemiSupervisedTrainer(TokenHeadTrainer):
             self.eval_dataset = self._tokenized(eval_dataset, "eval_dataset")
         if self.paired and args.dataloader_persistent_workers:
             raise UserError("dataloader_persistent_workers: such workers never hear of a new epoch; leave it off")
-        if unlabeled_dataset is not None or pseudo_labeled_dataset is not None:
-            self.data_collator = PairedCollator(self.data_collator)
 
     # What is trained on
 
@@ -199,6 +169,8 @@ class SemiSupervisedTrainer(TokenHeadTrainer):
             self.objective = self._build_objective()  # hyper-parameter search has changed the arguments since
         if not self.paired:
             return super().get_train_dataloader()
+        if not isinstance(self.data_collator, PairedCollator):
+            self.data_collator = PairedCollator(self.data_collator)
         args = self.args
         pseudo_labeled = self.pseudo_labeled_dataset
         unlabeled = None if self.objective.supervised else self.unlabeled_dataset
@@ -217,7 +189,8 @@ class SemiSupervisedTrainer(TokenHeadTrainer):
         objective.to(args.device)
         edits = None
         masked = MaskedTokens.for_tokenizer(self.processing_class) if MASKED in objective.blocks else None
-        if pseudo_labeled is not None or objective.wants_strong or LABELED_STRONG in objective.blocks:
+        noisy = pseudo_labeled is not None and args.student_noise
+        if noisy or objective.wants_strong or LABELED_STRONG in objective.blocks:
             shares = {name: getattr(args, f"token_{name}") for name in ("mask", "drop", "swap", "cutoff")}
             edits = TokenEdits.for_tokenizer(self.processing_class, **shares)
         in_order: Any = SequentialSampler
@@ -227,7 +200,7 @@ class SemiSupervisedTrainer(TokenHeadTrainer):
             seed=args.data_seed if args.data_seed is not None else args.seed,
             pseudo_labeled=pseudo_labeled,
             gold_share=args.gold_share,
-            edit=edits if pseudo_labeled is not None else None,
+            edit=edits if noisy else None,
             unlabeled=unlabeled,
             ratio=args.unlabeled_batch_ratio,
             strong=edits if objective.wants_strong or LABELED_STRONG in objective.blocks else None,

@@ -35,12 +35,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "softmatch": {"momentum": 0.5},
     "freematch": {"momentum": 0.5, "fairness": 0.1},
     "r-drop": {},
+    "self-training": {"threshold": 0.4},
+    "noisy-student": {"threshold": 0.4},
+    "ust": {},
 }
 
 #: Methods that share something among the rows of a batch → what it is. Two halves of a batch then are not the whole.
 BATCH_STATISTICS = {
     "uda": "the labeled loss is divided by the labels that the annealing keeps",
-    "flexmatch": "thresholds follow the classes of all rows seen so far, those of this batch included",
+    "flexmatch": "thresholds follow the classes of all rows seen so far, those of the first half included",
     "dash": "the bound follows the mean labeled loss",
     "adamatch": "averages of the predictions on labeled and on unlabeled rows, and the mean labeled confidence",
     "softmatch": "averages of prediction, confidence and its variance",
@@ -149,7 +152,13 @@ def tiny_student(encoder: Path, dropout: float) -> Any:
 
 
 def make_trainer(
-    encoder: Path, output: Path, method: str | Objective, *, dropout: float = 0.1, unlabeled: Any = None, **arguments: Any
+    encoder: Path,
+    output: Path,
+    method: str | Objective,
+    *,
+    dropout: float = 0.1,
+    unlabeled: Any = None,
+    **arguments: Any,
 ) -> SemiSupervisedTrainer:
     """A trainer of the tiny task for six steps of 4 labeled and 8 unlabeled rows; `arguments` are fields of its arguments."""
     given = {"use_cpu": True, "per_device_train_batch_size": 4, "max_steps": 6, "logging_steps": 4, "learning_rate": 1e-3,
@@ -176,3 +185,9 @@ WHOLE_BATCH: dict[str, Any] = {
 def weights(trainer: SemiSupervisedTrainer) -> Tensor:
     """All weights of the student in a row."""
     return torch.cat([parameter.detach().flatten() for parameter in trainer.model.parameters()])
+
+
+def components(trainer: SemiSupervisedTrainer) -> dict[str, float]:
+    """What the objective logged at the first time: means over the steps until then."""
+    own = ("loss_", "kept_share", "mean_weight", "labels_used")
+    return {name: value for name, value in trainer.state.log_history[0].items() if name.startswith(own)}

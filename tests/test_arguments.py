@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
-from sstext.arguments import HAVE_OPTIONS, round_arguments, round_steps
+from sstext.arguments import HAVE_OPTIONS, options_of_no_effect, round_admission, round_arguments, round_steps
 from sstext.config import RunConfig, options
+from sstext.objective.admission import most_confident
+from sstext.objective.targets import Hard, Soft
+from sstext.objective.weights import Everyone, Threshold
 
 
 def arguments(index: int = 0, *, has_development_rows: bool = False, **options: Any) -> Any:
@@ -60,3 +63,32 @@ def test_every_option_that_is_named_instead_exists() -> None:
     flags = {f"--{name.replace('_', '-')}" for name in options(RunConfig)}
     for remedy in HAVE_OPTIONS.values():
         assert set(remedy.split(" and ")) <= flags, remedy
+
+
+# What is admitted
+
+
+@pytest.mark.parametrize("method", ["supervised", "fixmatch"])
+def test_without_a_method_of_the_round_loop_the_options_decide(method: str) -> None:
+    """Guards `--alignment` and `--pseudo-labels`, and the rule that every run had before there were such methods."""
+    found = round_admission(RunConfig(method=method))
+    axes = (type(found.weight), type(found.target), found.order, found.quotas, found.refill, found.align, found.passes)
+    assert axes == (Everyone, Hard, most_confident, "prior", False, True, 0)
+    other = round_admission(RunConfig(method=method, pseudo_labels="soft", alignment=False))
+    assert (type(other.target), other.align) == (Soft, False)
+    assert arguments(method=method).student_noise
+    assert options_of_no_effect(RunConfig(method=method, keep=[0.1], prior="uniform", alignment=False)) == []
+
+
+def test_a_method_of_the_round_loop_decides() -> None:
+    """Guards against options that are obeyed half, and against options without effect of which nobody is told."""
+    found = round_admission(RunConfig(method="self-training", method_args={"threshold": 0.8}, pseudo_labels="soft"))
+    assert isinstance(found.weight, Threshold)
+    assert (found.weight.threshold, type(found.target)) == (0.8, Hard)
+    noise = [arguments(1, method=method).student_noise for method in ("self-training", "ust", "noisy-student")]
+    assert noise == [False, False, True]
+    given: dict[str, Any] = {"prior": "uniform", "alignment": False, "pseudo_labels": "soft", "keep": [0.25]}
+    without_effect = ["prior", "alignment", "pseudo_labels"]
+    assert options_of_no_effect(RunConfig(method="self-training", **given)) == [*without_effect, "keep"]
+    assert options_of_no_effect(RunConfig(method="ust", **given)) == without_effect
+    assert options_of_no_effect(RunConfig(method="ust", keep=[0.25], min_confidence=0.5)) == []

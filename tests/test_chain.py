@@ -123,6 +123,55 @@ def test_what_is_written_is_what_is_trained_on(kind: str, opened: Callable[..., 
     assert chain.admitted(0) is None
 
 
+@pytest.mark.parametrize(
+    ("method", "rows", "labels"),
+    [
+        ({"method": "self-training", "method_args": {"threshold": 0.75}}, [0, 2, 5], [0, 1, 2]),
+        ({"method": "noisy-student"}, [0, 1, 2, 3, 4, 5], [0, 0, 1, 1, 2, 2]),
+        ({"method": "noisy-student", "min_confidence": 0.75}, [0, 0, 2, 2, 5, 5], [0, 0, 1, 1, 2, 2]),
+        ({"method": "noisy-student", "method_args": {"threshold": 0.95}}, [], []),
+    ],
+)
+def test_a_method_of_the_round_loop_admits_by_its_own_rule(
+    method: dict[str, Any], rows: list[int], labels: list[int], opened: Callable[..., Chain]
+) -> None:
+    """Guards the way from --method to pseudo_labels.parquet, where a row stands as often as it joins; targets as hand-made."""
+    chain = opened(keep=[1.0], prior={"account": 0.9, "delivery": 0.05, "refund": 0.05}, **method)
+    chain.admit(1, LOGITS, 1.0)
+    back = chain.admitted(1)
+    assert back is not None
+    assert (back.rows.tolist(), back.labels.tolist()) == (rows, labels)
+    assert parquet(chain, 1)["row"] == [ROWS[row] for row in rows]
+    if method["method"] == "noisy-student":
+        np.testing.assert_allclose(back.targets, PROBABILITIES[rows].reshape(-1, 3), atol=1e-6)
+    else:
+        assert back.targets is None
+
+
+def test_dropout_passes_are_of_the_student_before(opened: Callable[..., Chain], monkeypatch: Any) -> None:
+    """Guards UST's figures: the calibrated passes over a part of the corpus, not the plain scores; read, not repeated."""
+    chain = opened(keep=[1.0], steps=2, method="ust", method_args={"passes": 4, "subset": 5}, dropout=0.3)
+    chain.fit(0, None)
+    admitted = chain.admit(1, LOGITS, 2.0)
+    table = np.load(chain.directory.round(0) / "passes.npy", allow_pickle=False)
+    assert table.shape == (5, 5)
+    rows, again = chain.score_passes(0, 2.0)
+    np.testing.assert_array_equal(table, again)
+    assert len(set(rows)) == 5
+    assert set(admitted.rows) <= set(rows)
+    place = np.searchsorted(rows, admitted.rows)
+    np.testing.assert_array_equal(admitted.labels, table[place, :3].argmax(-1))
+    np.testing.assert_allclose(admitted.confidence, np.exp(table[place, :3].max(-1)), rtol=1e-5)
+    np.testing.assert_allclose(admitted.weight, -np.log(np.clip(table[place, 3], 1e-10, 1)), rtol=1e-5)
+    assert (table[:, 3] > 0).all()  # canary: there is dropout
+    cold = opened(keep=[1.0], steps=2, method="ust", method_args={"passes": 4, "subset": 5}, dropout=0.3)
+    cold.fit(0, None)
+    assert not np.allclose(cold.score_passes(0, 1.0)[1], table)  # the temperature counts
+    other, _ = cold.score_passes(0, 1.0)[0], monkeypatch.setattr("sstext.chain.score_passes_to_disk", None)
+    np.testing.assert_array_equal(other, rows)  # the same seed, the same part
+    cold.score_passes(0, 1.0)
+
+
 # Fit
 
 

@@ -81,6 +81,8 @@ def test_every_option_is_a_flag() -> None:
         ("--freeze-embeddings", "freeze_embeddings", True),
         ("--no-alignment", "alignment", False),
         ("--keep 0.2 0.4", "keep", [0.2, 0.4]),
+        ("--views back,reworded", "views", ["back", "reworded"]),
+        ("--views back reworded", "views", ["back", "reworded"]),
         ("--method-args threshold=0.9 name=x", "method_args", {"threshold": 0.9, "name": "x"}),
         ("--training-args max_grad_norm=2 tf32=false", "training_args", {"max_grad_norm": 2, "tf32": False}),
         ("--prior uniform", "prior", "uniform"),

@@ -8,8 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from contract import SETTINGS
 from distributed_job import RUNS, train_all
 from safetensors.torch import load_file
+
+from sstext.objective.methods import build
 
 FLAGS = [
     *("--steps", "6", "--round-steps", "6", "--rounds", "2", "--keep", "0.3", "0.5", "--stop-agreement", "1.1"),
@@ -43,13 +46,14 @@ def train(processes: int, output: Path, task: object, encoder: Path, *more: str)
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("method", ["supervised", "softmatch"])
+@pytest.mark.parametrize("method", ["supervised", "softmatch", "ust"])
 def test_two_processes_train_select_and_score_as_one(
     tiny_encoder: Path, tiny_task: Callable, tmp_path: Path, method: str
 ) -> None:
     """Guards against batches that are not shared out, statistics of one process only, and shuffled scores."""
     task = tiny_task(tmp_path)
-    more = ("--method", method, "--method-args", "momentum=0.5") if method == "softmatch" else ()
+    arguments = {"supervised": (), "softmatch": ("momentum=0.5",), "ust": ("passes=2",)}[method]
+    more = ("--method", method, "--method-args", *arguments) if arguments else ()
     one = train(1, tmp_path / "one", task, tiny_encoder, *more)
     two = train(2, tmp_path / "two", task, tiny_encoder, *more)
     assert [record["per_class"] for record in one["rounds"]] == [record["per_class"] for record in two["rounds"]]
@@ -73,10 +77,15 @@ def trained(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
 @pytest.mark.distributed
 @pytest.mark.parametrize("name", RUNS)
 def test_two_processes_end_where_one_does(trained: tuple[Path, Path], name: str) -> None:
-    """Weights and the objective's state after three steps of SGD: guards against statistics of one process only, batch means
-    without gradient from, or with too much of it to, the other process, and rows that come twice."""
+    """Weights, the objective's state and what is logged of three steps of SGD: guards against statistics of one process only,
+    batch means with too little gradient to the own rows or too much, and rows that come twice."""
     alone, shared = (load_file(folder / f"{name}.safetensors") for folder in trained)
     assert alone.keys() == shared.keys()
-    assert any(key.startswith("student.") for key in alone)
     apart = {key: (alone[key].float() - shared[key].float()).abs().max().item() for key in alone}
     assert max(apart.values()) < 1e-5, max(apart, key=lambda key: apart[key])
+    method, regularizers = RUNS[name]
+    objective = build(method, SETTINGS[method], regularizers)
+    logged = {key for key, value in alone.items() if key.startswith("logged.loss_") and value.abs() > 1e-6}
+    if not objective.plain:  # the canary: every loss has something to say, but Π-model's, which lives from dropout
+        taught = objective.teacher is not None and name != "pi-model"
+        assert len(logged) == 1 + taught + len(objective.regularizers)

@@ -1,8 +1,6 @@
 """Classifier and scoring: a text's prediction is its own, whatever stands beside it, and a killed pass goes on."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from sstext import inference
 from sstext.data.tokens import TextEncoder, tokenize
 from sstext.errors import UserError
-from sstext.inference import Classifier, plan_batches, resolve_device, resolve_precision, score, score_to_disk, softmax
+from sstext.inference import Classifier, plan_batches, resolve_device, resolve_precision, score, softmax
 from sstext.student import new_student
 
 CLASSES = ["account", "delivery", "refund"]
@@ -126,34 +124,11 @@ def test_scores_do_not_hang_on_the_batches(classifier: Classifier, rows: Dataset
     assert wide.dtype == np.float32
 
 
-def test_an_interrupted_pass_is_not_repeated(
-    classifier: Classifier, rows: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Guards hours of scoring: what was written down before a kill is taken, the rest is scored, nothing is pickled."""
-    monkeypatch.setattr(inference, "CHUNK_ROWS", 10)
-    arguments = (classifier.model, rows, classifier.tokenizer, tmp_path / "round_0")
-    sizes: list[int] = []
-
-    def counted(fail_at: int) -> Callable[..., np.ndarray]:
-        def scored(model: Any, chunk: Dataset, tokenizer: Any, **options: Any) -> np.ndarray:
-            if len(sizes) == fail_at:
-                raise KeyboardInterrupt
-            sizes.append(len(chunk))
-            return score(model, chunk, tokenizer, **options)
-
-        return scored
-
-    monkeypatch.setattr(inference, "score", counted(fail_at=1))
-    with pytest.raises(KeyboardInterrupt):
-        score_to_disk(*arguments)
-    assert not (tmp_path / "round_0/scores.npy").exists()
-    monkeypatch.setattr(inference, "score", counted(fail_at=99))
-    np.testing.assert_allclose(score_to_disk(*arguments), score(*arguments[:3]), atol=1e-6)
-    assert sizes == [10, 10, 5]  # the first chunk once, before the kill
-    assert [path.name for path in (tmp_path / "round_0").iterdir()] == ["scores.npy"]
-    np.load(tmp_path / "round_0/scores.npy", allow_pickle=False)
-    score_to_disk(*arguments)
-    assert sizes == [10, 10, 5]  # a finished pass is read, not repeated
+def test_dropout_is_on_where_it_is_asked_for(classifier: Classifier, rows: Dataset) -> None:
+    """Guards passes with dropout that all say the same, and a model that is left in training mode."""
+    noisy = [score(classifier.model, rows, classifier.tokenizer, dropout=True) for _ in range(2)]
+    assert not np.allclose(*noisy)
+    assert not classifier.model.training
 
 
 def test_softmax_divides_by_the_temperature_and_does_not_overflow() -> None:

@@ -50,6 +50,16 @@ def test_other_data_are_named(directory: RunDirectory, prints: dict[str, str], n
         directory.claim(CONFIG, prints)
 
 
+def test_a_run_of_an_earlier_version_goes_on(directory: RunDirectory) -> None:
+    """Options that came later are no change while they are at their defaults, and one where they are used."""
+    directory.claim("regularizers: {}\nrounds: 2\nseed: 0\ntoken_swap: 0.0\nviews: []\n", PRINTS)
+    assert (directory.path / "config.yaml").read_text() == CONFIG
+    with pytest.raises(UserError, match=r"with other options \(- there, \+ now\): \+ token_swap: 0.2; choose"):
+        directory.claim("rounds: 2\nseed: 0\ntoken_swap: 0.2\nviews: []\n", PRINTS)
+    with pytest.raises(UserError, match=r"- rounds: 2; choose"):  # recorded, and not at its default
+        directory.claim("seed: 0\n", PRINTS)
+
+
 def test_foreign_files_are_never_mixed_with_a_run(tmp_path: Path) -> None:
     """Guards somebody's folder, and somebody's file."""
     (tmp_path / "thesis.tex").write_text("years of work")

@@ -1,15 +1,21 @@
 """Selection: quotas that sum and follow the prior, the most confident rows first, and nothing in anyone's place."""
 
+import hashlib
 import re
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from sstext.errors import UserError
-from sstext.selection import class_quotas, resolve_prior, select
+from sstext.objective.admission import Admission, easy, hard, most_confident
+from sstext.objective.targets import Align, Hard, Sharpen, Soft
+from sstext.objective.weights import Everyone, Gaussian, InverseVariance, Threshold
+from sstext.selection import Scores, Selection, class_quotas, resolve_prior, select
 
 UNIFORM = np.array([0.5, 0.5])
+SOFT = Admission(target=Soft())
 
 
 def scores(n: int = 200, classes: int = 3, seed: int = 0) -> np.ndarray:
@@ -100,7 +106,7 @@ def test_it_is_the_slow_loop(share: float, prior: list[float]) -> None:
     for number in range(3):
         mine = [row for row in range(200) if probabilities[row].argmax() == number]
         expected += sorted(mine, key=lambda row: -probabilities[row, number])[: quotas[number]]
-    chosen = select(probabilities, share=share, prior=np.array(prior))
+    chosen = select(Scores(probabilities), share=share, prior=np.array(prior))
     assert chosen.rows.tolist() == sorted(expected)
     assert len(chosen) == len(expected) > 0
     assert (np.bincount(chosen.labels, minlength=3) <= quotas).all()
@@ -112,29 +118,29 @@ def test_it_is_the_slow_loop(share: float, prior: list[float]) -> None:
 
 def test_kept_rows_follow_the_prior_where_there_are_enough() -> None:
     """200 rows, a tenth kept, prior [.6, .3, .1]: 12, 6 and 2 rows. Guards against quotas by predicted shares."""
-    chosen = select(scores(), share=0.1, prior=np.array([0.6, 0.3, 0.1]))
+    chosen = select(Scores(scores()), share=0.1, prior=np.array([0.6, 0.3, 0.1]))
     assert np.bincount(chosen.labels).tolist() == [12, 6, 2]
 
 
 def test_a_class_with_too_few_rows_is_not_refilled() -> None:
     """Class 1 is predicted once for a quota of two: guards against rows of another class in its place."""
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.4, 0.6]])
-    chosen = select(probabilities, share=1.0, prior=UNIFORM)
+    chosen = select(Scores(probabilities), share=1.0, prior=UNIFORM)
     assert chosen.rows.tolist() == [0, 1, 3]
     assert chosen.labels.tolist() == [0, 0, 1]
 
 
 def test_a_class_that_is_never_predicted_keeps_none() -> None:
     """Guards against a crash, or an invented label, where a class has no candidate."""
-    chosen = select(np.array([[0.9, 0.1], [0.8, 0.2]]), share=1.0, prior=UNIFORM)
+    chosen = select(Scores(np.array([[0.9, 0.1], [0.8, 0.2]])), share=1.0, prior=UNIFORM)
     assert chosen.rows.tolist() == [0]
 
 
 def test_min_confidence_keeps_its_boundary() -> None:
     """≥: rows below it are never kept, whatever the quota; above every confidence none is, and that is no error."""
     probabilities = np.array([[0.9, 0.1], [0.75, 0.25], [0.7, 0.3], [0.25, 0.75], [0.3, 0.7]])
-    assert select(probabilities, share=1.0, prior=UNIFORM, min_confidence=0.75).rows.tolist() == [0, 1, 3]
-    nothing = select(probabilities, share=1.0, prior=UNIFORM, min_confidence=0.95, soft=True)
+    assert select(Scores(probabilities), share=1.0, prior=UNIFORM, min_confidence=0.75).rows.tolist() == [0, 1, 3]
+    nothing = select(Scores(probabilities), SOFT, share=1.0, prior=UNIFORM, min_confidence=0.95)
     assert len(nothing) == 0
     assert nothing.targets is not None
     assert nothing.targets.shape == (0, 2)
@@ -144,7 +150,7 @@ def test_ties_go_to_the_earlier_row() -> None:
     """Guards against an order that changes between numpy's sorts, and with it a resumed run's rows."""
     confidence = np.random.default_rng(0).choice([0.75, 0.875, 0.9375], 300)
     top = np.flatnonzero(confidence == 0.9375)
-    chosen = select(np.stack([confidence, 1 - confidence], -1), share=0.1, prior=np.array([1.0, 0.0]))
+    chosen = select(Scores(np.stack([confidence, 1 - confidence], -1)), share=0.1, prior=np.array([1.0, 0.0]))
     assert len(top) > 60
     assert chosen.rows.tolist() == top[:30].tolist()
 
@@ -152,7 +158,7 @@ def test_ties_go_to_the_earlier_row() -> None:
 def test_soft_targets_are_the_rows_own_probabilities() -> None:
     """Guards against targets in the order of confidence beside rows in the order of the corpus."""
     probabilities = scores()
-    chosen = select(probabilities, share=0.3, prior=np.full(3, 1 / 3), soft=True)
+    chosen = select(Scores(probabilities), SOFT, share=0.3, prior=np.full(3, 1 / 3))
     assert chosen.targets is not None
     assert chosen.targets.dtype == np.float32
     np.testing.assert_allclose(chosen.targets, probabilities[chosen.rows], rtol=1e-6)
@@ -160,14 +166,14 @@ def test_soft_targets_are_the_rows_own_probabilities() -> None:
 
 def test_a_larger_share_keeps_what_a_smaller_one_kept() -> None:
     """Rounds grow: guards against a selection that is not nested for the same scores."""
-    kept = [set(select(scores(), share=share, prior=np.full(3, 1 / 3)).rows) for share in (0.1, 0.3, 0.6)]
+    kept = [set(select(Scores(scores()), share=share, prior=np.full(3, 1 / 3)).rows) for share in (0.1, 0.3, 0.6)]
     assert kept[0] < kept[1] < kept[2]
 
 
 def test_selection_leaves_the_scores_alone() -> None:
     """Guards against in-place work on scores that are audited and written afterwards."""
     probabilities = scores()
-    select(probabilities, share=0.5, prior=np.full(3, 1 / 3), soft=True)
+    select(Scores(probabilities), SOFT, share=0.5, prior=np.full(3, 1 / 3))
     np.testing.assert_array_equal(probabilities, scores())
 
 
@@ -180,11 +186,161 @@ def test_a_class_without_labels_gets_no_quota() -> None:
 
 def test_the_smallest_corpus_gives_its_one_row() -> None:
     """Guards against round(.3 · 1) = 0 rows."""
-    assert len(select(np.array([[0.9, 0.1]]), share=0.3, prior=np.array([0.5, 0.5]))) == 1
+    assert len(select(Scores(np.array([[0.9, 0.1]])), share=0.3, prior=np.array([0.5, 0.5]))) == 1
 
 
 def test_slices_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards the borders of slices: rows of 100 texts in slices of 7 are those of one look."""
-    whole = select(scores(), share=0.5, prior=np.full(3, 1 / 3)).rows
+    whole = select(Scores(scores()), share=0.5, prior=np.full(3, 1 / 3)).rows
     monkeypatch.setattr("sstext.selection.SLICE_ROWS", 7)
-    assert np.array_equal(select(scores(), share=0.5, prior=np.full(3, 1 / 3)).rows, whole)
+    assert np.array_equal(select(Scores(scores()), share=0.5, prior=np.full(3, 1 / 3)).rows, whole)
+
+
+# Admissions
+
+
+def written(chosen: Selection) -> str:
+    """All that a selection holds, to the bit."""
+    fields = (chosen.rows, chosen.labels, chosen.confidence, chosen.weight, chosen.targets)
+    return hashlib.sha256(b"".join(field.tobytes() for field in fields if field is not None)).hexdigest()[:16]
+
+
+def test_the_options_of_a_run_admit_what_they_always_did() -> None:
+    """Rows, and a digest of all the rest, from the code before there were admissions; 13 of the 60 rows have two best classes.
+
+    Guards runs that are continued, and every published figure, against a composition that is almost the same.
+    """
+    i, j = np.arange(60)[:, None], np.arange(3)
+    powers = ((7 * i * i + 5 * j * j + 3 * i * j + i // 11) % 13 + 1.0) ** 2
+    probabilities = powers / powers.sum(-1, keepdims=True)
+    asked: dict[str, Any] = {"share": 0.6, "prior": np.array([0.2, 0.5, 0.3]), "min_confidence": 0.5}
+    kept = select(Scores(probabilities), **asked)
+    assert kept.rows.tolist() == [
+        0, 2, 4, 6, 9, 10, 11, 15, 17, 19, 23, 24, 28, 29, 30, 36, 41, 42, 43, 45, 47, 49, 54, 55
+    ]  # fmt: skip
+    assert "".join(map(str, kept.labels)) == "221200220212220121000121"
+    assert written(kept) == "55f3dfb70db325af"
+    assert written(select(Scores(probabilities), SOFT, **asked)) == "c26841cb3cdecf88"
+
+
+@pytest.mark.parametrize(("threshold", "kept"), [(0.0, 200), (0.7, None), (1.01, 0)])
+def test_without_quotas_all_rows_with_a_weight_join(threshold: float, kept: int | None) -> None:
+    """Guards classic self-training: neither the share nor the prior may cut what the threshold lets through."""
+    admission = Admission(weight=Threshold(threshold), quotas="none")
+    chosen = select(Scores(scores()), admission, share=0.01, prior=np.array([0.98, 0.01, 0.01]))
+    assert chosen.rows.tolist() == [row for row in range(200) if scores()[row].max() >= threshold]
+    assert len(chosen) == kept if kept is not None else 0 < len(chosen) < 200
+
+
+def test_equal_quotas_and_refilled_classes() -> None:
+    """Class 0 is predicted for four rows, class 1 for two, class 2 (no label, prior 0) for one; a quota of three each.
+
+    Class 1 joins as its best, its second, its best again. Guards class balance, and a copy of the worst row instead.
+    """
+    probabilities = np.array(
+        [[0.9, 0.1, 0], [0.4, 0.6, 0], [0.8, 0.2, 0], [0.7, 0.3, 0], [0.3, 0.7, 0], [0.6, 0.4, 0], [0, 0.1, 0.9]]
+    )
+    asked: dict[str, Any] = {"share": 6 / 7, "prior": np.array([0.8, 0.2, 0.0])}
+    refilled = select(Scores(probabilities), Admission(quotas="equal", refill=True, target=Soft()), **asked)
+    assert refilled.rows.tolist() == [0, 1, 2, 3, 4, 4]
+    assert refilled.labels.tolist() == [0, 1, 0, 0, 1, 1]
+    assert refilled.targets is not None
+    np.testing.assert_allclose(refilled.targets, probabilities[refilled.rows], rtol=1e-6)
+    once = select(Scores(probabilities), Admission(quotas="equal"), **asked)
+    assert once.rows.tolist() == [0, 1, 2, 3, 4]
+    by_prior = select(Scores(probabilities), Admission(refill=True), **asked)
+    assert by_prior.rows.tolist() == [0, 0, 2, 3, 4, 5]  # 4.8 and 1.2 rows: 5 and 1
+
+
+def test_a_class_without_a_candidate_is_not_refilled() -> None:
+    """Guards against copies of nothing."""
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]])
+    admission = Admission(weight=Threshold(0.7), quotas="equal", refill=True)
+    assert select(Scores(probabilities), admission, share=1.0, prior=UNIFORM).rows.tolist() == [0, 1]
+
+
+def test_rows_keep_the_weight_that_the_part_gives_them() -> None:
+    """log(1/.01) = 4.61, log(1/.25) = 1.39; a variance of 0, as without dropout, is finite. Guards UST's weights."""
+    scored = Scores(np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]]), variance=np.array([0.01, 0.25, 0.0]))
+    chosen = select(scored, Admission(weight=InverseVariance(), quotas="none"), share=1.0, prior=UNIFORM)
+    np.testing.assert_allclose(chosen.weight, [4.60517, 1.386294, 23.02585], rtol=1e-5)
+    with pytest.raises(UserError, match="InverseVariance needs 'variance'"):
+        select(Scores(scores()), Admission(weight=InverseVariance()), share=1.0, prior=np.full(3, 1 / 3))
+
+
+@pytest.mark.parametrize("order", [easy, hard])
+def test_drawn_rows_are_the_slow_loops_and_balanced(order: Any) -> None:
+    """Class by class the quota of rows with the highest priorities, positions those of the subset, other seeds others."""
+    probabilities, rng = scores(), np.random.default_rng(5)
+    positions, disagreement = np.sort(rng.permutation(1_000)[:200]), rng.random(200) * 0.9
+    scored = Scores(probabilities, rows=positions, disagreement=disagreement)
+    admission = Admission(order=order, quotas="equal", passes=2)
+    chosen = select(scored, admission, share=0.15, prior=np.array([0.5, 0.3, 0.2]), seed=3)
+    odds = 1 - disagreement if order is easy else disagreement
+    clocks = np.random.default_rng(3).exponential(size=200) / odds
+    expected = []
+    for number in range(3):
+        mine = [row for row in range(200) if probabilities[row].argmax() == number]
+        expected += [positions[row] for row in sorted(mine, key=lambda row: clocks[row])[:10]]
+    assert chosen.rows.tolist() == sorted(expected)
+    assert np.bincount(chosen.labels).tolist() == [10, 10, 10]
+    again = [select(scored, admission, share=0.15, prior=np.full(3, 1 / 3), seed=seed).rows.tolist() for seed in (3, 4)]
+    assert again[0] == chosen.rows.tolist() != again[1]
+
+
+def test_labels_are_those_of_the_target() -> None:
+    """Guards a target that changes which class is the most probable one; confidence stays the prediction's own."""
+    probabilities = np.array([[0.6, 0.4], [0.9, 0.1], [0.9, 0.1], [0.8, 0.2]])
+    chosen = select(
+        Scores(probabilities), Admission(target=Align(momentum=0.0), quotas="none"), share=1.0, prior=UNIFORM
+    )
+    assert chosen.labels.tolist() == [1, 0, 0, 0]  # E[q] = .8, .2: .6/.8 < .4/.2
+    np.testing.assert_allclose(chosen.confidence, [0.4, 0.9, 0.9, 0.8])
+    assert chosen.targets is not None
+    np.testing.assert_allclose(chosen.targets[0], [0.75 / 2.75, 2 / 2.75], rtol=1e-6)
+    sharper = select(Scores(probabilities), Admission(target=Sharpen(0.5), quotas="none"), share=1.0, prior=UNIFORM)
+    assert sharper.targets is not None
+    np.testing.assert_allclose(sharper.targets[0], [0.36 / 0.52, 0.16 / 0.52], rtol=1e-6)
+
+
+def test_the_whole_corpus_is_one_step_of_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statistics of all rows at once, anew in every round: guards against those of the last slice, and of the round before.
+
+    max q: .9, .6, .7, .8 → μ = .75, σ² = .016667: w(.6) = exp(−.0225/.033333) = .509156.
+    """
+    probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.7, 0.3], [0.8, 0.2]])
+    weight = Gaussian(momentum=0.0)
+    admission = Admission(weight=weight, quotas="none")
+    for _ in range(2):
+        chosen = select(Scores(probabilities), admission, share=1.0, prior=UNIFORM)
+        np.testing.assert_allclose(chosen.weight, [1, 0.509156, np.exp(-0.0025 / 0.0333333), 1], rtol=1e-5)
+    monkeypatch.setattr("sstext.selection.SLICE_ROWS", 3)  # every second row then stands for the corpus
+    select(Scores(probabilities), admission, share=1.0, prior=UNIFORM)
+    assert weight.mean == pytest.approx(0.8)
+
+
+def test_admissions_in_slices_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the borders of slices for labels, weights and targets together."""
+    rng = np.random.default_rng(1)
+    scored = Scores(scores(), variance=rng.random(200) / 4, disagreement=rng.random(200))
+    admission = Admission(weight=InverseVariance(), target=Soft(), order=easy, quotas="equal", refill=True, passes=2)
+    asked: dict[str, Any] = {"share": 1.0, "prior": np.array([0.5, 0.3, 0.2])}
+    whole = select(scored, admission, **asked)
+    assert len(np.unique(whole.rows)) < len(whole)  # canary: rows join several times
+    monkeypatch.setattr("sstext.selection.SLICE_ROWS", 7)
+    assert written(select(scored, admission, **asked)) == written(whole)
+
+
+def test_parts_are_told_what_the_scoring_found() -> None:
+    """Guards against signals of other rows than the probabilities."""
+    scored = Scores(scores(), variance=np.arange(200.0), disagreement=-np.arange(200.0))
+    signals = scored.signals(np.array([5, 3]))
+    assert signals.variance is not None
+    assert signals.disagreement is not None
+    assert signals.variance.tolist() == [5, 3]
+    assert signals.disagreement.tolist() == [-5, -3]
+    assert torch.equal(signals.probs, torch.from_numpy(scores()[[5, 3]]))
+    assert Scores(scores()).signals(slice(2)).variance is None
+    assert isinstance(Admission().weight, Everyone)
+    assert isinstance(Admission().target, Hard)
+    assert Admission().order is most_confident

@@ -81,7 +81,7 @@ def whole(quick: Quick, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def contents(folder: Path) -> dict[str, Any]:
     """Everything that a run computes, to the bit; the time that it took is left out."""
-    names = ("model.safetensors", "pseudo_labels.parquet", "scores.npy", "fit.json")
+    names = ("model.safetensors", "pseudo_labels.parquet", "scores.npy", "passes.npy", "fit.json")
     found: dict[str, Any] = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.name in names}
     return found | {"rounds": [{**record, "seconds": None} for record in records(folder)]}
 

@@ -132,3 +132,10 @@ def test_gathered_rows_keep_the_gradient_of_the_own_ones(tiny_encoder: Path, tmp
     assert not trainer._gather(own.detach()).requires_grad
     Two.num_processes = 1
     assert trainer._gather(own) is own
+
+
+def test_losses_of_labeled_rows_need_no_unlabeled_ones(tiny_encoder: Path, tmp_path: Path) -> None:
+    """Guards nested batches that only a trainer with unlabeled rows could put together."""
+    trainer = make(tiny_encoder, tmp_path, regularizers={"supervised-contrast": 1.0})
+    trainer.train()
+    assert trainer.state.log_history[0]["loss_supervised_contrast"] > 0

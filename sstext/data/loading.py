@@ -213,7 +213,7 @@ def load_unlabeled(
     if labels:
         notes.append(f"unlabeled: column {labels!r} is not read")
     if views:
-        notes.append(f"unlabeled: {paraphrased:,} texts have a paraphrase in {listed(list(views))}")
+        notes.append(f"unlabeled: {paraphrased:,} of {kept:,} texts have a paraphrase in {listed(list(views))}")
     return Unlabeled(
         datasets.Dataset.from_file(str(arrow_file)), total, notes + _skipped_note("unlabeled", total - kept)
     )

@@ -85,9 +85,7 @@ class TextEncoder:
         """
         names = [name for name in own if name != "truncated"]
         flat = iter(_records(self([text for row in texts for text in row]), names) if any(texts) else [])
-        return [
-            [next(flat) for _ in row] or [itself] for row, itself in zip(texts, _records(own, names), strict=True)
-        ]
+        return [[next(flat) for _ in row] or [itself] for row, itself in zip(texts, _records(own, names), strict=True)]
 
 
 def with_view_texts(rows: "Dataset", views: Sequence[str], name: str) -> "Dataset":

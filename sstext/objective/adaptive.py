@@ -24,11 +24,11 @@ class Curriculum(Weight):
     warm-up, so that every row counts; without it β = 0/0 is taken to be 1, as it is for any equal counts: T(c) = τ (the
     released code: 0). State: an integer for each corpus row.
 
-    Source: Zhang et al. 2021 (FlexMatch), eqs. 5–11 and algorithm 1.
+    Source: Zhang et al. 2021 (FlexMatch), sections 3.1 to 3.3 and algorithm 1.
 
     Args:
         threshold: τ.
-        warmup: with many rows never confident, trust no class much.
+        warmup: ask little of every class as long as most rows have never been confident.
 
     >>> curriculum = Curriculum(threshold=.8); curriculum.bind(2, 2)
     >>> rows = Signals(torch.tensor([[.9, .1], [.3, .7]]), ids=torch.tensor([0, 1]))
@@ -85,7 +85,7 @@ class SelfAdaptive(Weight):
 
     A step is observed first, then weighed.
 
-    Source: Wang et al. 2023 (FreeMatch), eqs. 5–8; h̃, which its fairness loss reads: eq. 10.
+    Source: Wang et al. 2023 (FreeMatch), eqs. 5–8; h̃ is there for its fairness loss (`Fairness`).
 
     Args:
         momentum: λ.
@@ -185,7 +185,7 @@ class LossThreshold(Weight):
 
     Args:
         c, gamma, floor: as above (paper: 1.0001, 1.27, .05).
-        warmup: share of the training before any row counts (paper: 10 of 1024 epochs, ours are shorter).
+        warmup: share of the training before any row counts (released code: 10 of 1024 epochs).
         interval: share of the training between two reductions (released code: 9 of 1024 epochs).
         temperature: T (paper: .5).
 

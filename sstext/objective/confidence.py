@@ -168,7 +168,7 @@ def adamatch(
 
     Args:
         factor: of the labeled confidence, τ (paper: .9).
-        momentum: of both expectations (paper: the batch alone, 0; here batches are a few rows).
+        momentum: of both expectations (paper: of the batch alone, 0; its code: running means; batches here are a few rows).
         view: augmented, same, noise or adversarial (paper: strong augmentation).
         strength: λ after the ramp (paper: 1).
         ramp: share of the training over which λ rises as a cosine (paper: .5).

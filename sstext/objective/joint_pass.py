@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sstext.objective.regularizers import IGNORED, LABELED, MASKED, UNLABELED_AGAIN, Outputs, mean_pooled
+from sstext.augment.edits import IGNORED
+from sstext.objective.regularizers import LABELED, MASKED, UNLABELED_AGAIN, Outputs, mean_pooled
 from sstext.objective.views import shifted_embeddings
 
 

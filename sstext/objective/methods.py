@@ -1,10 +1,15 @@
-"""Published methods as compositions: one documented function per paper, each returns an `Objective`."""
+"""Published methods as compositions: one documented function per paper.
+
+Each returns an `Objective`; those of the round loop an `Objective` for the steps and an `Admission` between two rounds.
+"""
 
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from sstext.errors import UserError, nearest
+from sstext.objective.admission import Admission
+from sstext.objective.between_rounds import noisy_student, self_training, ust
 from sstext.objective.confidence import (
     adamatch,
     dash,
@@ -31,7 +36,7 @@ def supervised() -> Objective:
 
 
 #: Name on the command line → the function that composes the method.
-METHODS: dict[str, Callable[..., Objective]] = {
+METHODS: dict[str, Callable[..., Objective | tuple[Objective, Admission]]] = {
     "supervised": supervised,
     "pseudo-label": pseudo_label,
     "pi-model": pi_model,
@@ -46,11 +51,13 @@ METHODS: dict[str, Callable[..., Objective]] = {
     "softmatch": softmatch,
     "freematch": freematch,
     "r-drop": r_drop,
+    "self-training": self_training,
+    "noisy-student": noisy_student,
+    "ust": ust,
 }
 
-
 #: Methods of the round loop; the others work inside a step.
-BETWEEN_ROUNDS: frozenset[str] = frozenset()
+BETWEEN_ROUNDS = frozenset({"self-training", "noisy-student", "ust"})
 
 
 def build(
@@ -69,17 +76,7 @@ def build(
     >>> build("fixmatch", {"threshold": .9}).weight.threshold
     0.9
     """
-    method = METHODS.get(name)
-    if method is None:
-        raise UserError(f"method: no method {name!r}; {nearest(name, METHODS)}")
-    known = inspect.signature(method).parameters
-    for argument in arguments or {}:
-        if argument not in known:
-            raise UserError(f"method_args: {name} has no argument {argument!r}; {nearest(argument, known)}")
-    try:
-        objective = method(**(arguments or {}))
-    except (TypeError, UserError) as error:
-        raise UserError(f"method_args of {name}: {error}") from None
+    objective, _ = _composed(name, arguments)
     for further, strength in (regularizers or {}).items():
         if further not in REGULARIZERS:
             raise UserError(f"regularizers: no regularizer {further!r}; {nearest(further, REGULARIZERS)}")
@@ -88,3 +85,30 @@ def build(
         except (TypeError, UserError) as error:
             raise UserError(f"regularizers: {further}: {error}") from None
     return objective
+
+
+def admission_of(name: str, arguments: Mapping[str, Any] | None = None) -> Admission | None:
+    """What a method of the round loop decides between two rounds; None for a method that works inside a step.
+
+    Args:
+        name, arguments: as of `build`, with its errors.
+
+    >>> admission_of("self-training", {"threshold": .9}).weight.threshold
+    0.9
+    """
+    return _composed(name, arguments)[1]
+
+
+def _composed(name: str, arguments: Mapping[str, Any] | None) -> tuple[Objective, Admission | None]:
+    method = METHODS.get(name)
+    if method is None:
+        raise UserError(f"method: no method {name!r}; {nearest(name, METHODS)}")
+    known = inspect.signature(method).parameters
+    for argument in arguments or {}:
+        if argument not in known:
+            raise UserError(f"method_args: {name} has no argument {argument!r}; {nearest(argument, known)}")
+    try:
+        composed = method(**(arguments or {}))
+    except (TypeError, UserError) as error:
+        raise UserError(f"method_args of {name}: {error}") from None
+    return composed if isinstance(composed, tuple) else (composed, None)

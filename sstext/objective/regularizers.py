@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sstext.augment.edits import IGNORED
 from sstext.errors import UserError
 from sstext.objective.part import Part, in_range
 
@@ -17,7 +18,6 @@ LABELED_STRONG, WEAK, MASKED = "labeled strong", "weak", "masked"  # changed lab
 #: Their order in the joint pass: the view comes right after the labeled rows.
 BLOCKS = (LABELED, UNLABELED, UNLABELED_AGAIN, LABELED_AGAIN, LABELED_STRONG, WEAK, MASKED)
 OF_UNLABELED_ROWS = frozenset({UNLABELED, UNLABELED_AGAIN, WEAK, MASKED})
-IGNORED = -100  # target of a token that is not masked, as everywhere in transformers
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 
 from sstext.data.batching import KeyedPermutation, Relabeled, RowStream, TrainingRows
 
-CLS, SEP, PAD = 2, 3, 0
+CLS, SEP = 2, 3
 
 
 def corpus(n: int, first: int, **more: Any) -> list[dict[str, Any]]:
@@ -197,6 +197,79 @@ def test_columns_of_the_user_are_no_inputs() -> None:
     """A `source` or `title` beside the text: guards against a padding error in paired training, where Trainer has none."""
     items = TrainingRows(corpus(4, 100, source="web", title="a title"), length=4, seed=0)
     assert set(items[0]["inputs"]) == {"input_ids"}
+
+
+# What a device draws
+
+
+def views_of(items: TrainingRows) -> list[dict[str, Any]]:
+    """The unlabeled rows of all items."""
+    return [view for i in range(len(items)) for view in items[i]["unlabeled"]]
+
+
+def test_keys_are_63_bits_and_one_for_every_visit() -> None:
+    """Guards random numbers on a device that repeat over visits or rows, and a key that no signed integer can hold."""
+    items = training_rows(length=400, ratio=2.0)
+    views = views_of(items)
+    keys = [view["key"] for view in views]
+    assert len(set(keys)) == len(views) == 800
+    assert all(0 <= key < 2**63 for key in keys)
+    assert max(keys) > 2**62, "63 bits are there to be used"
+    assert not set(keys) & {view["key"] for view in views_of(training_rows(length=400, ratio=2.0, seed=2))}
+
+
+def test_a_key_follows_its_row_and_visit_alone() -> None:
+    """Guards numbers that hang on batch, ratio or the other rows: the same visit has the same key in any plan."""
+
+    def keys(items: TrainingRows) -> list[tuple[int, int]]:
+        return [(view["id"], view["key"]) for view in views_of(items)]
+
+    plans = training_rows(length=28, ratio=2.0), training_rows(length=56, ratio=1.0, pseudo_labeled=None, strong=noise)
+    assert keys(plans[0]) == keys(plans[1])
+
+
+# Further views
+
+
+def test_strong_labels_are_labeled_rows_with_numbers_of_their_own() -> None:
+    """Guards AdaMatch's second view: the same text, edited apart from the first, and other numbers for equal row numbers."""
+    items = training_rows(strong_labels=True, edit=noise, strong=noise, length=60)
+    plain = training_rows(length=60)
+    drawn = [items[i][name]["input_ids"] for i in range(60) for name in ("inputs", "strong")]
+    drawn += [view["strong"]["input_ids"] for view in views_of(items)]
+    assert len({ids[1] for ids in drawn}) == len(drawn) == 210
+    unedited = training_rows(strong_labels=True, strong=lambda ids, rng: [*ids, 9], length=60)
+    for i in range(60):
+        assert unedited[i]["inputs"] == plain[i]["inputs"], "the labeled rows themselves are not edited"
+        assert unedited[i]["strong"]["input_ids"] == [*plain[i]["inputs"]["input_ids"], 9]
+
+
+def hide(ids: Any, rng: np.random.Generator) -> tuple[list[int], list[int]]:
+    """A masking whose result can be told from its input: one random token, and the whole text as targets."""
+    return [int(rng.integers(10**6, 10**9)), *ids[1:]], list(ids)
+
+
+def test_masked_views_are_made_of_the_text_itself() -> None:
+    """Guards reconstruction of an edited copy, and one that hides the same tokens at every visit."""
+    views = views_of(training_rows(masked=hide, strong=noise, length=60))
+    rows = corpus(7, 300)
+    for view in views:
+        assert view["masked_targets"] == rows[view["id"]]["input_ids"] == view["weak"]["input_ids"]
+        assert view["masked"]["input_ids"][1:] == view["weak"]["input_ids"][1:]
+    firsts = [view["masked"]["input_ids"][0] for view in views] + [view["strong"]["input_ids"][1] for view in views]
+    assert len(set(firsts)) == len(firsts) == 180
+    texts = corpus(7, 300, token_type_ids=[0] * 6)
+    (view, *_) = views_of(training_rows(masked=hide, unlabeled=texts))
+    assert set(view["masked"]) == {"input_ids", "token_type_ids"}
+
+
+def test_what_nobody_asked_for_is_not_there() -> None:
+    """Guards batches against copies that cost time and are read by nobody."""
+    item = training_rows(edit=noise, strong=noise)[1]
+    assert set(item) == {"labels", "weight", "inputs", "unlabeled"}
+    assert set(item["unlabeled"][0]) == {"id", "key", "weak", "strong"}
+    alone = training_rows(unlabeled=None, strong_labels=True, masked=hide, strong=noise)[0]
+    assert set(alone) == {"labels", "weight", "inputs", "strong"}
 
 
 # Pseudo-labels

@@ -1,43 +1,18 @@
 """Collating: labels in types that a loss takes, and all rows of a batch padded to one length, on either side."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from test_batching import CLS, SEP, corpus, hide, is_gold, training_rows
 
 from sstext.data.batching import Relabeled, TrainingRows
 from sstext.data.collating import PairedCollator, stack_labels
 
-CLS, SEP, PAD = 2, 3, 0
-
-
-def corpus(n: int, first: int, **more: Any) -> list[dict[str, Any]]:
-    """n tokenized texts of 1 … 4 ordinary tokens; the one at position i reads first + i."""
-    return [{"input_ids": [CLS, *[first + i] * (1 + i % 4), SEP], "labels": i % 2, **more} for i in range(n)]
-
-
-def noise(ids: Any, rng: np.random.Generator) -> list[int]:
-    """An edit that leaves one token in place and writes a random one: what it was given can be told from what it made."""
-    return [ids[0], int(rng.integers(10**6, 10**9))]
-
-
-def training_rows(**settings: Any) -> TrainingRows:
-    """Four gold rows (100 …), nine pseudo-labeled ones (200 …), seven unlabeled ones (300 …)."""
-    defaults: dict[str, Any] = {
-        "length": 24, "seed": 1, "pseudo_labeled": corpus(9, 200, weight=0.5), "gold_share": 0.25,
-        "unlabeled": corpus(7, 300), "ratio": 1.5,
-    }  # fmt: skip
-    return TrainingRows(corpus(4, 100), **(defaults | settings))
-
-
-def first_token(item: dict[str, Any]) -> int:
-    return item["inputs"]["input_ids"][1]
-
-
-def is_gold(item: dict[str, Any]) -> bool:
-    return first_token(item) < 200
+PAD, IGNORED = 0, -100
 
 
 def test_stack_labels() -> None:
@@ -57,36 +32,73 @@ def collator(tiny_encoder: Path, side: str = "right") -> PairedCollator:
     return PairedCollator(DataCollatorWithPadding(AutoTokenizer.from_pretrained(tiny_encoder, padding_side=side)))
 
 
-def padded(ids: list[int], length: int, side: str) -> list[int]:
-    blank = [PAD] * (length - len(ids))
+def padded(ids: list[int], length: int, side: str, value: int = PAD) -> list[int]:
+    blank = [value] * (length - len(ids))
     return blank + ids if side == "left" else ids + blank
 
 
-@pytest.mark.parametrize("side", ["right", "left"])
-def test_labeled_rows_and_strong_views_are_padded_together(tiny_encoder: Path, side: str) -> None:
-    """One T for the joint pass, one of its own for the weak pass; also where a tokenizer pads on the left.
+def row(first: int, length: int) -> dict[str, list[int]]:
+    """Inputs of `length` tokens."""
+    return {"input_ids": list(range(first, first + length))}
 
-    Guards against strong views cut at the labeled rows' length, and against an attention mask of the other half.
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("longest", ["labeled", "labeled strong", "weak", "strong", "masked"])
+def test_all_rows_are_padded_to_one_length(tiny_encoder: Path, side: str, longest: str) -> None:
+    """Any two blocks go through one joint pass: each has the T of the longest row of all, whichever block it is in.
+
+    Guards blocks that cannot be joined, rows cut at another block's length, and a mask of another row.
     """
-    items = [training_rows(strong=lambda ids, rng: [*ids, 7, 8])[i] for i in range(4)]
+    lengths = {name: 9 if name == longest else 3 for name in ("labeled", "labeled strong", "weak", "strong", "masked")}
+    views = [
+        {"id": 7 - k, "key": 2**62 + k, "weak": row(20 + k, lengths["weak"] - k), "strong": row(40 + k, lengths["strong"]),
+         "masked": row(60 + k, lengths["masked"] - k), "masked_targets": [IGNORED, *range(80, 79 + lengths["masked"] - k)]}
+        for k in (0, 1)
+    ]  # fmt: skip
+    items = [
+        {"inputs": row(10, lengths["labeled"]), "strong": row(10, lengths["labeled strong"]), "labels": 1, "weight": 0.5,
+         "unlabeled": views},
+        {"inputs": row(12, 2), "strong": row(14, 1), "labels": 0, "weight": 1.0, "unlabeled": []},
+    ]  # fmt: skip
     batch = collator(tiny_encoder, side)(items)
-    views = [view for item in items for view in item["unlabeled"]]
-    assert len(views) == 6
-    joint = max(
-        len(ids["input_ids"]) for ids in [item["inputs"] for item in items] + [view["strong"] for view in views]
-    )
-    weak = max(len(view["weak"]["input_ids"]) for view in views)
-    assert weak < joint
-    for got, rows, length in (
-        (batch, [item["inputs"] for item in items], joint),
-        (batch["unlabeled"]["strong"], [view["strong"] for view in views], joint),
-        (batch["unlabeled"]["weak"], [view["weak"] for view in views], weak),
+    unlabeled = batch["unlabeled"]
+    for got, rows in (
+        (batch, [item["inputs"] for item in items]),
+        (batch["strong"], [item["strong"] for item in items]),
+        (unlabeled["weak"], [view["weak"] for view in views]),
+        (unlabeled["strong"], [view["strong"] for view in views]),
+        (unlabeled["masked"], [view["masked"] for view in views]),
     ):
-        assert got["input_ids"].tolist() == [padded(row["input_ids"], length, side) for row in rows]
+        assert got["input_ids"].tolist() == [padded(row["input_ids"], 9, side) for row in rows]
         assert got["attention_mask"].equal((got["input_ids"] != PAD).long())
-    assert batch["unlabeled"]["ids"].tolist() == [view["id"] for view in views]
-    assert batch["labels"].tolist() == [item["labels"] for item in items]
-    assert batch["weight"].tolist() == [item["weight"] for item in items]
+    targets = [padded(view["masked_targets"], 9, side, IGNORED) for view in views]
+    assert unlabeled["masked_targets"].tolist() == targets
+    assert (unlabeled["ids"].tolist(), unlabeled["keys"].tolist()) == ([7, 6], [2**62, 2**62 + 1])
+    assert {values.dtype for values in (unlabeled["masked_targets"], unlabeled["keys"], unlabeled["ids"])} == {
+        torch.int64
+    }
+    assert (batch["labels"].tolist(), batch["weight"].tolist()) == ([1, 0], [0.5, 1.0])
+
+
+def test_one_call_pads_a_batch(tiny_encoder: Path) -> None:
+    """Guards against blocks padded one by one, each to a length of its own; views that are the same are padded once."""
+    calls: list[int] = []
+    pad = collator(tiny_encoder).pad
+
+    def counting(rows: list[dict[str, Any]]) -> Mapping[str, torch.Tensor]:
+        calls.append(len(rows))
+        return pad(rows)
+
+    for settings in ({}, {"strong_labels": True, "masked": hide, "strong": lambda ids, rng: [*ids, 7]}):
+        items = [training_rows(ratio=2.0, **settings)[i] for i in range(4)]
+        PairedCollator(counting)(items)
+    assert calls == [4 + 8, 4 + 4 + 8 + 8 + 8]
+
+
+def test_what_nobody_asked_for_is_in_no_batch(tiny_encoder: Path) -> None:
+    batch = collator(tiny_encoder)([training_rows()[i] for i in range(4)])
+    assert set(batch) == {"input_ids", "attention_mask", "labels", "weight", "unlabeled"}
+    assert set(batch["unlabeled"]) == {"weak", "strong", "ids", "keys"}
 
 
 def test_a_strong_view_that_is_the_weak_one_is_padded_once(tiny_encoder: Path) -> None:

@@ -19,3 +19,21 @@ def test_find_column_prefers_names_and_never_guesses_between_two():
         find_column(["Text", "TEXT"], "text", None, "f")
     with pytest.raises(UserError, match="--label-column"):
         find_column(["anything"], "label", None, "f")
+
+
+def test_paraphrases_of_a_row_are_what_its_columns_hold():
+    """Guards rows that move where one has fewer; empty, blank, missing and NaN cells are no paraphrases, numbers are texts."""
+    columns = {"text": list("abcd"), "one": ["A", None, " \t", 7], "two": ["AA", float("nan"), "", "D"]}
+    assert paraphrases(columns, ["one", "two"], str) == [["A", "AA"], [], [], ["7", "D"]]
+    assert paraphrases(columns, ["two"], str) == [["AA"], [], [], ["D"]]
+    assert paraphrases(columns, ["later", "one"], str) == [["A"], [], [], ["7"]]
+    with pytest.raises(UserError, match=r"row 2: expected a text, found list"):
+        paraphrases({"one": ["a", ["b"]]}, ["one"], lambda i: f"row {i + 1}")
+
+
+def test_a_missing_column_of_paraphrases_is_named_with_what_there_is():
+    check_views(["b", "a"], ["a", "b", "c"], "u.csv")
+    with pytest.raises(UserError, match=r"u.csv: no column 'bakc'; found 'text', 'back'; did you mean 'back'\?"):
+        check_views(["back", "bakc"], ["text", "back"], "u.csv")
+    with pytest.raises(UserError, match=r"u.csv: no column 'zzz'; found 'text'; name columns .* with --views"):
+        check_views(["zzz"], ["text"], "u.csv")

@@ -3,11 +3,14 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
 import pytest
 
+from sstext.data.columns import VIEW_TEXTS
+from sstext.data.formats import RowWriter
 from sstext.data.loading import (
     class_names,
     fingerprint,
@@ -253,3 +256,88 @@ def test_a_hub_name_reaches_the_library_with_its_split(monkeypatch: pytest.Monke
     assert read.texts["label"][:] == [0, 1]
     load_labeled("user/set", what="dev", classes=read.classes, split="validation")
     assert asked == [("user/set", "train[:10%]"), ("user/set", "validation")]
+
+
+ROWS = {
+    "text": ["parcel late", "", "money back", "login"],
+    "back": ["late parcel", "of no text", None, ""],
+    "other": ["delayed", "too", "refund me", "  "],
+}
+PARAPHRASES = [["late parcel", "delayed"], ["refund me"], []]
+
+
+def unlabeled_source(kind: str, folder: Path) -> Any:
+    """ROWS as a source of one kind."""
+    rows = datasets.Dataset.from_dict(ROWS)
+    if kind == "data set":
+        return rows
+    if kind == "saved":
+        rows.save_to_disk(folder / "saved")
+        return folder / "saved"
+    with RowWriter(folder / f"u.{kind}") as writer:
+        writer.write(ROWS)
+    return folder / f"u.{kind}"
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "json", "parquet", "saved", "data set"])
+def test_paraphrases_come_with_their_texts_from_any_source(kind: str, tmp_path: Path) -> None:
+    """Guards paraphrases of another row where a row without text is skipped, and an empty cell as a paraphrase."""
+    source = unlabeled_source(kind, tmp_path)
+    read = load_unlabeled(source, arrow_file=tmp_path / "run" / "u.arrow", views=["back", "other"])
+    assert read.texts[:] == {"text": ["parcel late", "money back", "login"], "row": [0, 2, 3], VIEW_TEXTS: PARAPHRASES}
+    assert "unlabeled: 2 of 3 texts have a paraphrase in 'back', 'other'" in read.notes
+    without = load_unlabeled(source, arrow_file=tmp_path / "run" / "v.arrow")
+    assert without.texts.column_names == ["text", "row"]
+
+
+def test_paraphrases_of_a_hub_data_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, split: datasets.Dataset.from_dict(ROWS))
+    read = load_unlabeled("user/set:train", arrow_file=tmp_path / "u.arrow", views=["back", "other"])
+    assert read.texts[VIEW_TEXTS][:] == PARAPHRASES
+
+
+def test_columns_of_paraphrases_may_have_any_name(tmp_path: Path) -> None:
+    """Guards against a clash with the corpus's own columns `text` and `row`."""
+    source = write(tmp_path / "u.csv", "body,text,row\nlate,delayed,too late\n")
+    read = load_unlabeled(source, arrow_file=tmp_path / "u.arrow", text_column="body", views=["text", "row"])
+    assert read.texts[:] == {"text": ["late"], "row": [0], VIEW_TEXTS: [["delayed", "too late"]]}
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "saved", "data set"])
+def test_a_column_of_paraphrases_that_is_not_there_leaves_nothing(kind: str, tmp_path: Path) -> None:
+    """Guards a typo that would train without paraphrases, and half a corpus."""
+    source = unlabeled_source(kind, tmp_path)
+    with pytest.raises(UserError, match=r"no column 'bakc'; found 'text', 'back', 'other'; did you mean 'back'\?"):
+        load_unlabeled(source, arrow_file=tmp_path / "run" / "u.arrow", views=["other", "bakc"])
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_the_first_paraphrase_may_come_late(tmp_path: Path) -> None:
+    """A key that first appears in row 1,501 of a jsonl file is a column: guards against a refusal, and rows that move."""
+    rows = ['{"text": "a"}\n'] * 1500 + ['{"text": "b", "back": "B"}\n', '{"text": "c"}\n']
+    source = write(tmp_path / "u.jsonl", "".join(rows))
+    read = load_unlabeled(source, arrow_file=tmp_path / "u.arrow", views=["back"])
+    assert read.texts[VIEW_TEXTS][1498:] == [[], [], ["B"], []]
+    with pytest.raises(UserError, match=r"u.jsonl: no column 'front'; found 'text', 'back'"):
+        load_unlabeled(source, arrow_file=tmp_path / "v.arrow", views=["front"])
+
+
+def test_a_table_without_the_column_is_refused_at_its_first_rows(tmp_path: Path) -> None:
+    """Guards a large csv that would be read to its end before the message; here its end is broken."""
+    source = write(tmp_path / "u.csv", "text,back\n" + "a,b\n" * 1500 + "a,b,c\n")
+    with pytest.raises(UserError, match="no column 'front'"):
+        load_unlabeled(source, arrow_file=tmp_path / "u.arrow", views=["front"])
+
+
+def test_columns_without_any_paraphrase_are_refused(tmp_path: Path) -> None:
+    """Guards a run that says `--views` and has none."""
+    source = write(tmp_path / "u.csv", "text,back\na,\nb, \n")
+    with pytest.raises(UserError, match=r"u.csv: expected paraphrases in 'back', found only empty ones"):
+        load_unlabeled(source, arrow_file=tmp_path / "u.arrow", views=["back"])
+    assert [path.name for path in tmp_path.iterdir()] == ["u.csv"]
+
+
+def test_a_paraphrase_that_is_no_text_is_named_with_its_line(tmp_path: Path) -> None:
+    source = write(tmp_path / "u.jsonl", '{"text": "a", "back": "b"}\n{"text": "a", "back": ["b", "c"]}\n')
+    with pytest.raises(UserError, match=r"u.jsonl: line 2: expected a text, found list"):
+        load_unlabeled(source, arrow_file=tmp_path / "u.arrow", views=["back"])

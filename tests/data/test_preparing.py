@@ -13,6 +13,7 @@ from transformers import AutoTokenizer
 from sstext.config import RunConfig
 from sstext.data import preparing
 from sstext.data.preparing import fingerprints, read_texts, sources, tokenize_texts
+from sstext.data.tokens import VIEW_INPUTS
 from sstext.errors import UserError
 from sstext.progress import Reporter
 
@@ -164,6 +165,34 @@ def test_tokens_keep_labels_and_row_numbers(task: Any, tiny_encoder: Path) -> No
     assert sorted(set(tokens.dev["labels"][:])) == [0, 1, 2]
     np.testing.assert_array_equal(tokens.corpus["row"][:], np.arange(60))
     assert "labels" not in tokens.corpus.column_names
+
+
+def test_paraphrases_reach_the_tokens_of_the_corpus_alone(task: Any, tiny_encoder: Path) -> None:
+    """Guards `--views` from the file to what training reads; scoring reads other columns, labeled rows have no such one."""
+    rows = [
+        json.dumps({"text": "money back", "one": "refund", "two": None}),
+        json.dumps({"text": "", "one": "skipped"}),
+    ]
+    rows += [json.dumps({"text": "late", "two": " "})]
+    task.unlabeled.write_text("\n".join(rows))
+    changes: dict[str, Any] = {"views": ["one,two"], "audit": None, "max_length": 8}
+    tokens = tokens_of(task, tiny_encoder, Notes(), **changes)
+    words = AutoTokenizer.from_pretrained(tiny_encoder)
+    read = [
+        [words.decode(each["input_ids"], skip_special_tokens=True) for each in row]
+        for row in tokens.corpus[VIEW_INPUTS]
+    ]
+    assert read == [["refund"], ["late"]]
+    assert VIEW_INPUTS not in tokens.labeled.column_names + tokens.dev.column_names
+    again = tokens_of(task, tiny_encoder, Notes(), **changes)  # from the Arrow files of the first time
+    assert again.corpus[:] == tokens.corpus[:]
+
+
+def test_columns_of_paraphrases_without_a_corpus_are_said(task: Any) -> None:
+    """Guards an option that is silently without effect."""
+    notes = Notes()
+    read(config_of(task, unlabeled=None, audit=None, rounds=0, views=["one"]), task.dev.parent, notes)
+    assert "views: not read, there are no unlabeled texts whose paraphrases they could be" in notes.said
 
 
 def test_texts_are_tokenized_once(task: Any, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

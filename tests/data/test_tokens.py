@@ -9,7 +9,8 @@ import pytest
 from datasets import Dataset
 
 from sstext.data import tokens
-from sstext.data.tokens import TextEncoder, choose_max_length, length_limit, tokenize
+from sstext.data.columns import VIEW_TEXTS
+from sstext.data.tokens import VIEW_INPUTS, TextEncoder, choose_max_length, length_limit, tokenize, with_view_texts
 from sstext.errors import UserError
 
 
@@ -182,6 +183,59 @@ def test_an_interrupted_tokenization_goes_on_at_its_shard(
     resumed = tokenize(data_set(10), encoder, cache=tmp_path, tick=tick)
     assert tick.rows == 6
     assert resumed.to_dict() == tokenize(data_set(10), encoder).to_dict()
+
+
+# Paraphrases
+
+
+def inputs(tokenizer: Any, texts: list[str], length: int) -> list[dict[str, list[int]]]:
+    """Every text tokenized by itself."""
+    encoded = [tokenizer(one, truncation=True, max_length=length) for one in texts]
+    return [{name: one[name] for name in ("input_ids", "token_type_ids")} for one in encoded]
+
+
+def test_paraphrases_are_tokenized_beside_their_text(tokenizer: Any) -> None:
+    """Guards paraphrases of a neighbor, one that is longer than the model reads, and a row without any: it has itself."""
+    texts = [["late parcel", text(30)], [], ["money"]]
+    rows = tokenize(data_set(3, **{VIEW_TEXTS: texts}), TextEncoder(tokenizer, 8))
+    assert VIEW_TEXTS not in rows.column_names
+    expected = [texts[0], [text(4)], texts[2]]
+    assert rows[VIEW_INPUTS][:] == [inputs(tokenizer, each, 8) for each in expected]
+    assert rows["truncated"][:] == [False] * 3
+    assert rows["input_ids"][:] == tokenize(data_set(3), TextEncoder(tokenizer, 8))["input_ids"][:]
+
+
+def test_a_batch_without_any_paraphrase_is_like_the_others(
+    tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first 1,000 rows have none: guards an Arrow type that is guessed from them; ids are 32 bits, as those of texts."""
+    texts = [[]] * 1_500 + [["late parcel"]] * 2
+    rows = Dataset.from_dict({"text": ["money"] * 1_502, VIEW_TEXTS: texts})
+    for shard_rows in (10_000, 1_000):
+        monkeypatch.setattr(tokens, "SHARD_ROWS", shard_rows)
+        read = tokenize(rows, TextEncoder(tokenizer, 8), cache=tmp_path / str(shard_rows))
+        assert read[VIEW_INPUTS][1_499:1_502] == [
+            inputs(tokenizer, [one], 8) for one in ("money", *["late parcel"] * 2)
+        ]
+        assert str(read.features[VIEW_INPUTS].feature["input_ids"].feature.dtype) == "int32"
+    assert (
+        tokenize(rows.select(range(5)), TextEncoder(tokenizer, 8))[VIEW_INPUTS][:]
+        == [inputs(tokenizer, ["money"], 8)] * 5
+    )
+
+
+def test_columns_of_a_data_set_become_its_paraphrases(tokenizer: Any) -> None:
+    """Guards data sets given in Python: the same paraphrases as from a file, also where the first rows have none."""
+    rows = data_set(3, one=[None, "A", "B"], two=["", "C", " "], three=[1, 2, 3])
+    read = with_view_texts(rows, ["one", "two"], "unlabeled_dataset")
+    assert read.column_names == ["text", "three", VIEW_TEXTS]
+    assert read[VIEW_TEXTS][:] == [[], ["A", "C"], ["B"]]
+    own = with_view_texts(rows, ["text"], "unlabeled_dataset")
+    assert own[VIEW_TEXTS][:] == [[one] for one in own["text"][:]]
+    with pytest.raises(UserError, match=r"unlabeled_dataset: no column 'four'; found 'text', 'one', 'two', 'three'"):
+        with_view_texts(rows, ["one", "four"], "unlabeled_dataset")
+    with pytest.raises(UserError, match=r"unlabeled_dataset: row 2: expected a text, found list"):
+        with_view_texts(data_set(2, one=[None, ["a"]]), ["one"], "unlabeled_dataset")
 
 
 def test_rows_without_text_are_refused(tokenizer: Any) -> None:

@@ -26,11 +26,11 @@ from contract import (
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
-from sstext.objective.methods import METHODS
+from sstext.objective.methods import BETWEEN_ROUNDS, METHODS, admission_of
+from sstext.objective.part import Signals
 from sstext.objective.views import Adversarial
 from sstext.objective.weights import Everyone, Gaussian, Known
 
-EVERY = pytest.mark.parametrize("name", METHODS)
 EVERY_IN_STEP = pytest.mark.parametrize("name", IN_STEP)
 EVERY_TAUGHT = pytest.mark.parametrize("name", TAUGHT)
 # Three tokens and six: the short texts are padded where they meet the long ones.
@@ -71,9 +71,9 @@ def test_settings_keep_some_rows_and_not_others(name: str, tiny_encoder: Path) -
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_extreme_logits_give_finite_losses_and_gradients(name: str, dtype: torch.dtype) -> None:
     """±10⁴, ties and one-hot rows, right and wrong ones: guards against log 0, 0/0 and 0 · ∞, also in the state."""
-    patterns = torch.tensor(
-        [[1e4, -1e4, 0], [0, 0, 0], [-1e4, 1e4, -1e4], [1e4, 1e4, -1e4], [-1e4, -1e4, -1e4], [0, -1e4, -1e4], [-90, 0, 90]]
-    )
+    high, low = [1e4, -1e4, 0], [-1e4, 1e4, -1e4]
+    ties = [0, 0, 0], [-1e4, -1e4, -1e4], [1e4, 1e4, -1e4]
+    patterns = torch.tensor([high, *ties, low, [0, -1e4, -1e4], [-90, 0, 90]])
     for shift in range(len(patterns)):  # every pattern meets every role
         logits = patterns.repeat(3, 1).roll(shift, 0)[: len(PROBS)]
         objective, seen = prepared(name, student := Table(logits.to(dtype), dropout=0.1))
@@ -107,6 +107,35 @@ def test_weights_lie_in_the_unit_interval_and_asking_changes_nothing(name: str) 
         assert torch.equal(first, again)
         assert (targets >= 0).all()
         assert all(torch.equal(value, before[key]) for key, value in objective.state_dict().items())
+
+
+@pytest.mark.parametrize("name", sorted(BETWEEN_ROUNDS))
+def test_weights_between_rounds(name: str) -> None:
+    """Nobody counts less than nothing; more than 1 in UST alone, whose log(1/variance) has no bound."""
+    admission = admission_of(name, SETTINGS[name])
+    assert admission is not None
+    extremes = torch.tensor([[1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3]])
+    variance = torch.tensor([0.25, 0.01, 1e-3, 1e-4, 0.0, 0.25])
+    signals = Signals(torch.cat([PROBS[WEAK], extremes]), variance=variance)
+    for part in admission.parts():
+        part.bind(num_classes=3, num_rows=6)
+        part.observe(signals)
+    weight = admission.weight(signals)
+    assert weight.isfinite().all()
+    if name == "ust":
+        assert (weight >= 0).all()
+        assert (weight > 1).any()
+    else:
+        assert weight.tolist() == [1, 1, 0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("name", ["self-training", "noisy-student"])
+def test_thresholds_between_rounds_have_their_limits(name: str) -> None:
+    """Out of reach nobody joins, and at 0 everybody may."""
+    for threshold, kept in ((1.1, 0.0), (0.0, 1.0)):
+        admission = admission_of(name, {"threshold": threshold})
+        assert admission is not None
+        assert admission.weight(Signals(PROBS[WEAK])).tolist() == [kept] * len(WEAK)
 
 
 @EVERY_IN_STEP
@@ -205,6 +234,8 @@ def test_state_stays_float32_in_bfloat16(name: str) -> None:
         objective.after_step(student, progress)
         state = [value for value in objective.state_dict().values() if value.is_floating_point()]
         assert {value.dtype for value in state} <= {torch.float32}
+    keeps_state = {*BATCH_STATISTICS, "temporal-ensembling", "mean-teacher"} - {"uda"}
+    assert bool(state) == (name in keeps_state)
 
 
 def encoded(tokenizer: Any, texts: list[str], length: int) -> dict[str, Tensor]:

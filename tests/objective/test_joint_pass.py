@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sstext.augment.edits import IGNORED
 from sstext.objective.joint_pass import joint_pass
 from sstext.objective.objective import Objective
 from sstext.objective.part import Signals
 from sstext.objective.regularizers import (
-    IGNORED,
     LABELED,
     LABELED_AGAIN,
     LABELED_STRONG,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from contract import LABELED, LABELS, PROBS, STRONG, WEAK, Table, prepared, step
+from contract import LABELED, LABELS, PROBS, STRONG, WEAK, Table, prepared, rows, step
 from torch.nn import functional as F
 
 from sstext.objective.teachers import EMA
@@ -133,10 +133,6 @@ def test_annealing_masks_by_the_probability_of_the_right_class() -> None:
     the third alone, and never correct the first. L = (−ln .25 − ln .38)/2 = 1.176938.
     """
     objective, _ = prepared("uda", student := Table(), threshold=1.1, annealing="linear")
-    unlabeled = {key: {"input_ids": torch.tensor([[7]]), "attention_mask": torch.ones(1, 1)} for key in ("weak", "strong")}
-    labeled = {"input_ids": torch.tensor(LABELED)[:, None], "attention_mask": torch.ones(3, 1)}
-    ids = torch.tensor([0])
-    losses = objective(
-        student, labeled, torch.tensor([1, 1, 0]), None, unlabeled | {"ids": ids, "keys": ids}, progress=0.25
-    )
+    unlabeled = {"weak": rows(WEAK), "strong": rows(STRONG), "ids": torch.arange(4), "keys": torch.arange(4)}
+    losses = objective(student, rows(LABELED), torch.tensor([1, 1, 0]), None, unlabeled, progress=0.25)
     assert losses.total.item() == pytest.approx(-(math.log(0.25) + math.log(0.38)) / 2, abs=1e-5)

@@ -11,14 +11,14 @@ import torch
 
 from sstext.errors import UserError
 from sstext.objective.adaptive import Curriculum, LossThreshold, Relative, SelfAdaptive, SoftThenHard
+from sstext.objective.admission import easy, hard, most_confident
 from sstext.objective.divergences import cross_entropy, kl, squared_error
-from sstext.objective.methods import BETWEEN_ROUNDS, METHODS, build
-from sstext.objective.objective import Objective
+from sstext.objective.methods import BETWEEN_ROUNDS, METHODS, admission_of, build
 from sstext.objective.regularizers import Entropy, Fairness, RDrop, StrongLabels
 from sstext.objective.targets import Align, AlignToLabeled, Hard, Sharpen, Soft
 from sstext.objective.teachers import EMA, History, Self
 from sstext.objective.views import Adversarial, Augmented, EmbeddingNoise, Same
-from sstext.objective.weights import Everyone, Gaussian, Known, Threshold, TrainingSignalAnnealing
+from sstext.objective.weights import Everyone, Gaussian, InverseVariance, Known, Threshold, TrainingSignalAnnealing
 
 EVERY = pytest.mark.parametrize(("name", "method"), METHODS.items(), ids=list(METHODS))
 
@@ -38,6 +38,13 @@ AXES: dict[str, tuple[Any, ...]] = {
     "freematch": (Self, Hard, SelfAdaptive, Augmented, cross_entropy, Fairness),
 }
 
+#: Method of the round loop → weight, target and order of its admission; quotas, refill, align, passes, noise.
+ADMISSIONS: dict[str, tuple[Any, ...]] = {
+    "self-training": (Threshold, Hard, most_confident, "none", False, False, 0, False),
+    "noisy-student": (Threshold, Soft, most_confident, "equal", True, False, 0, True),
+    "ust": (InverseVariance, Hard, easy, "equal", True, False, 30, False),
+}
+
 #: Method → arguments that its paper (or methods.md, for a text) sets.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "pseudo-label": {"threshold": 0.95, "strength": 1.0, "ramp": 0.4},
@@ -53,6 +60,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "softmatch": {"momentum": 0.999, "n_sigma": 1.0, "prior": None, "strength": 1.0, "ramp": 0.0},
     "freematch": {"momentum": 0.999, "fairness": 0.01, "strength": 1.0, "ramp": 0.0},
     "r-drop": {"alpha": 1.0, "unlabeled": True},
+    "self-training": {"threshold": 0.95},
+    "noisy-student": {"threshold": 0.3, "labels": "soft"},
+    "ust": {"passes": 30, "sampling": "easy", "alpha": 1.0},
 }
 
 SIGMOID = math.exp(-5 * 0.5**2)  # half of a sigmoid ramp: .286505
@@ -88,12 +98,11 @@ def test_every_method_can_be_built_with_its_defaults(name: str, method: Callable
     assert build(name, {}) is not build(name)  # state is never shared between two runs
 
 
-def test_every_method_of_a_step_is_in_the_tables() -> None:
+def test_every_method_is_in_the_tables() -> None:
     """Guards against a method that is composed and never looked at again."""
-    of_a_step = set(METHODS) - BETWEEN_ROUNDS - {"supervised"}
-    assert of_a_step == {*AXES, "r-drop"}
-    assert of_a_step == set(DEFAULTS)
-    assert build("supervised").plain
+    assert set(METHODS) - BETWEEN_ROUNDS == {*AXES, "r-drop", "supervised"}
+    assert set(METHODS) - {"supervised"} == set(DEFAULTS)
+    assert set(ADMISSIONS) == BETWEEN_ROUNDS
 
 
 @pytest.mark.parametrize("name", AXES)
@@ -105,6 +114,20 @@ def test_the_axes_of_each_method(name: str) -> None:
     assert tuple(axes + label_weight + [*map(type, objective.regularizers)]) == AXES[name]
     if isinstance(objective.teacher, Self):
         assert objective.teacher.dropout == (name == "pi-model")  # dropout noise is that method's point
+
+
+@pytest.mark.parametrize("name", ["supervised", *ADMISSIONS])
+def test_inside_a_step_the_round_loop_is_supervised(name: str) -> None:
+    """The same table, between two rounds: guards against a method of the loop that also changes the steps."""
+    assert build(name).plain
+    admission = admission_of(name)
+    if name == "supervised":
+        assert admission is None
+        return
+    assert admission is not None
+    parts = type(admission.weight), type(admission.target), admission.order
+    rest = admission.quotas, admission.refill, admission.align, admission.passes, admission.noise
+    assert (*parts, *rest) == ADMISSIONS[name]
 
 
 def test_r_drop_is_a_regularizer_of_all_rows() -> None:
@@ -159,12 +182,18 @@ def test_arguments_reach_their_parts() -> None:
     assert isinstance(teacher, EMA)
     assert (teacher.decay, teacher.ramp_decay, teacher.ramp, teacher.warm) == (0.5, 0.25, 0.1, True)
     assert build("uda", {"annealing": "none"}).label_weight is None
+    noisy, uncertain = (
+        admission_of("noisy-student", {"labels": "hard"}),
+        admission_of("ust", {"passes": 2, "sampling": "hard"}),
+    )
+    assert noisy is not None
+    assert isinstance(noisy.target, Hard)
+    assert uncertain is not None
+    assert (uncertain.passes, uncertain.order) == (2, hard)
     assert len(build("freematch", {"fairness": 0}).regularizers) == len(build("vat", {"entropy": 0}).regularizers) == 0
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in AXES if "view" in inspect.signature(METHODS[name]).parameters]
-)
+@pytest.mark.parametrize("name", [name for name in AXES if "view" in inspect.signature(METHODS[name]).parameters])
 def test_the_view_is_an_argument(name: str) -> None:
     """`view=noise` and a view of one's own: guards against a method that takes the argument and keeps its own view."""
     assert isinstance(build(name, {"view": "noise"}).view, EmbeddingNoise)
@@ -212,6 +241,10 @@ def test_wrong_names_and_values_are_refused(name: str, arguments: dict[str, Any]
         ("adamatch", {"momentum": -0.1}),
         ("freematch", {"momentum": 2}),
         ("r-drop", {"alpha": -1}),
+        ("self-training", {"threshold": -1}),
+        ("noisy-student", {"labels": "softly"}),
+        ("ust", {"passes": 1}),
+        ("ust", {"sampling": "random"}),
     ],
 )
 def test_values_that_can_not_work_are_refused_before_training(name: str, arguments: dict[str, Any]) -> None:

@@ -16,10 +16,10 @@ from regularizer_cases import (
 )
 from torch import Tensor, nn
 
+from sstext.augment.edits import IGNORED
 from sstext.errors import UserError
 from sstext.objective.objective import Objective
 from sstext.objective.regularizers import (
-    IGNORED,
     LABELED,
     LABELED_AGAIN,
     LABELED_STRONG,

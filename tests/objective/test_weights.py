@@ -10,7 +10,15 @@ from torch import Tensor
 from sstext.errors import UserError
 from sstext.objective.part import Signals
 from sstext.objective.targets import Align
-from sstext.objective.weights import Everyone, Gaussian, Threshold, Weight
+from sstext.objective.weights import (
+    Everyone,
+    Gaussian,
+    InverseVariance,
+    Known,
+    Threshold,
+    TrainingSignalAnnealing,
+    Weight,
+)
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 
@@ -45,6 +53,13 @@ def test_everyone_counts_in_full(dtype: torch.dtype) -> None:
     """Guards against a weight per class instead of per row."""
     weight = Everyone()(Signals(torch.tensor([[0.5, 0.5], [0.0, 1.0], [1.0, 0.0]], dtype=dtype)))
     assert (weight.tolist(), weight.dtype) == ([1, 1, 1], dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_known_rows_are_those_of_which_anything_is_said(dtype: torch.dtype) -> None:
+    """Zeros are a row that no teacher has seen: guards against a target of zeros that is taught."""
+    weight = Known()(Signals(torch.tensor([[0.5, 0.5], [0.0, 0.0], [0.0, 1e-6]], dtype=dtype)))
+    assert (weight.tolist(), weight.dtype) == ([1, 0, 1], dtype)
 
 
 def test_threshold_keeps_the_boundary() -> None:
@@ -163,7 +178,7 @@ def test_gaussian_weighs_the_aligned_confidence_but_measures_the_plain_one() -> 
     assert part(signals(0.9)).item() == pytest.approx(0.748316, abs=1e-5)
 
 
-@pytest.mark.parametrize("part", [Everyone(), Threshold(0.4), gaussian(num_classes=3)])
+@pytest.mark.parametrize("part", [Everyone(), Known(), Threshold(0.4), gaussian(num_classes=3)])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_weights_lie_between_zero_and_one(part: Weight, dtype: torch.dtype) -> None:
     """A weight outside [0, 1] would turn a row against its own label, or drown the others."""
@@ -196,11 +211,109 @@ def test_gaussian_continues_from_its_saved_state() -> None:
     assert one.mean.item() == pytest.approx(0.5425, abs=1e-6)
 
 
+def varying(*variances: float, dtype: torch.dtype = torch.float32) -> Signals:
+    return Signals(torch.full((len(variances), 2), 0.5, dtype=dtype), variance=torch.tensor(variances, dtype=dtype))
+
+
+@pytest.mark.parametrize(("alpha", "expected"), [(1.0, [1.386294, 4.605170]), (0.1, [0.138629, 0.460517])])
+def test_inverse_variance_by_hand(alpha: float, expected: list[float]) -> None:
+    """log(1/.25) = log 4 and log(1/.01) = log 100; guards against 1/Var, log Var, and α that is ignored."""
+    assert InverseVariance(alpha)(varying(0.25, 0.01)).tolist() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-5), (torch.bfloat16, 0.1)])
+def test_inverse_variance_is_the_slow_loop(dtype: torch.dtype, tolerance: float) -> None:
+    """Guards the vectorized form; bfloat16 keeps 8 bits of a weight up to 16."""
+    torch.manual_seed(0)
+    rows = varying(*(torch.rand(64, dtype=torch.float64) ** 8 / 4).clamp_min(1e-6).tolist(), dtype=dtype)
+    weight = InverseVariance()(rows)
+    assert weight.dtype == dtype
+    assert weight.tolist() == pytest.approx([math.log(1 / value) for value in rows.variance.tolist()], abs=tolerance)
+
+
+def test_inverse_variance_stays_finite_and_is_never_negative() -> None:
+    """Passes that agree to the bit have variance 0: 10 log 10 = 23.025851. Guards against infinite and negative weights."""
+    assert InverseVariance()(varying(0.0, 1e-12, 1.0, 2.0)).tolist() == pytest.approx([23.025851, 23.025851, 0, 0])
+
+
+def test_inverse_variance_wants_a_variance() -> None:
+    """Guards against a part of the round loop inside a step."""
+    with pytest.raises(UserError, match="InverseVariance needs 'variance'"):
+        InverseVariance()(signals(0.9))
+
+
+def of_labels(*correct: float, progress: float, num_classes: int = 4) -> Signals:
+    """Labeled rows whose label (the last class) has these probabilities, and the first class almost all of the rest."""
+    rest = [[1 - value - 1e-9, *[1e-9 / (num_classes - 2)] * (num_classes - 2), value] for value in correct]
+    labels = torch.full((len(correct),), num_classes - 1)
+    return Signals(
+        torch.ones(1, num_classes), labeled_logits=torch.tensor(rest).log(), labels=labels, progress=progress
+    )
+
+
+@pytest.mark.parametrize(("schedule", "eta"), [("linear", 0.625), ("exp", 0.311564), ("log", 0.938436)])
+def test_annealing_golden_bounds(schedule: str, eta: float) -> None:
+    """C = 4, t/T = .5: a = .5, e^−2.5 = .082085 and 1 − e^−2.5 = .917915; η = .75 a + .25. A row right below it counts."""
+    part = TrainingSignalAnnealing(schedule)
+    assert part.bound(0.5, 4) == pytest.approx(eta, abs=1e-6)
+    assert part(of_labels(eta - 1e-4, eta + 1e-4, progress=0.5)).tolist() == [1, 0]
+
+
+def test_annealing_looks_at_the_probability_of_the_label() -> None:
+    """The maximal one is a known bug: the first row, sure of a wrong class (.9), would never be corrected. η = .625."""
+    assert TrainingSignalAnnealing()(of_labels(0.1, 0.9, 0.5, progress=0.5)).tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "start", "end"), [("linear", 0.25, 1.0), ("exp", 0.255053, 1.0), ("log", 0.25, 0.994947)]
+)
+def test_annealing_lets_the_labels_out_from_chance_to_all(schedule: str, start: float, end: float) -> None:
+    """η rises from about 1/C to about 1; a = e^−5 = .006738 at exp's start, 1 − e^−5 at log's end."""
+    part = TrainingSignalAnnealing(schedule)
+    bounds = [part.bound(step / 10, 4) for step in range(11)]
+    assert (bounds[0], bounds[-1]) == (pytest.approx(start, abs=1e-6), pytest.approx(end, abs=1e-6))
+    assert bounds == sorted(set(bounds))
+
+
+def test_annealing_none_keeps_every_row() -> None:
+    """Limit: even a row of probability 1 at the end, when the other schedules drop it; and any row at the start."""
+    logits, labels = torch.tensor([[1e4, -1e4], [0.0, 0.0]]), torch.tensor([0, 0])
+    for progress, others in ((0.0, [0, 0]), (1.0, [0, 1])):
+        rows = Signals(torch.ones(1, 2), labeled_logits=logits, labels=labels, progress=progress)
+        assert TrainingSignalAnnealing("none")(rows).tolist() == [1, 1]
+        assert TrainingSignalAnnealing("linear")(rows).tolist() == others
+
+
+@pytest.mark.parametrize("schedule", ["linear", "exp", "log"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_annealing_is_the_slow_loop(dtype: torch.dtype, schedule: str) -> None:
+    """Guards the vectorized form, and its type: a mask, float32."""
+    torch.manual_seed(0)
+    logits, labels = (2 * torch.randn(64, 3, dtype=torch.float64)).to(dtype), torch.randint(3, (64,))
+    part = TrainingSignalAnnealing(schedule)
+    weight = part(Signals(torch.ones(1, 3), labeled_logits=logits, labels=labels, progress=0.4))
+    rows = zip(logits.tolist(), labels.tolist(), strict=True)
+    correct = [math.exp(row[label]) / sum(map(math.exp, row)) for row, label in rows]
+    a = {"linear": 0.4, "exp": math.exp(-3), "log": 1 - math.exp(-2)}[schedule]
+    assert weight.tolist() == [float(p < a * 2 / 3 + 1 / 3) for p in correct]
+    assert weight.dtype == torch.float32
+    assert 0 < weight.mean() < 1
+
+
+def test_annealing_survives_extreme_logits() -> None:
+    """±10⁴, right and wrong: guards against NaN, which no comparison keeps or drops on purpose."""
+    logits = torch.tensor([[1e4, -1e4], [-1e4, 1e4], [0.0, 0.0]])
+    rows = Signals(torch.ones(1, 2), labeled_logits=logits, labels=torch.zeros(3, dtype=torch.long), progress=0.5)
+    assert TrainingSignalAnnealing()(rows).tolist() == [0, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: Threshold(-0.1), "threshold: expected a number at least 0, found -0.1"),
         (lambda: Gaussian(n_sigma=0), "n_sigma: expected a number at least 0.001, found 0"),
+        (lambda: InverseVariance(-1), "alpha: expected a number at least 0, found -1"),
+        (lambda: TrainingSignalAnnealing("liner"), "annealing: no schedule 'liner'; did you mean linear?"),
     ],
 )
 def test_values_out_of_range_are_refused(make: Callable[[], Weight], message: str) -> None:

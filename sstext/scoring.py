@@ -1,0 +1,192 @@
+"""A corpus scored to disk: once, or in several passes with dropout on, chunk by chunk, so that a killed run goes on."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from torch import nn
+
+from sstext.data.batching import KeyedPermutation
+from sstext.inference import is_main_process, score, wait_for_everyone
+from sstext.progress import Tick
+
+#: Rows that are scored before the result is written down: what a killed run has to repeat at most.
+CHUNK_ROWS = 20_000
+
+
+def score_to_disk(
+    model: nn.Module,
+    rows: Any,
+    tokenizer: Any,
+    directory: Path,
+    *,
+    precision: str = "fp32",
+    tick: Tick | None = None,
+) -> np.ndarray:
+    """Like `score`, written down every `CHUNK_ROWS` rows, so that an interrupted pass over a corpus goes on.
+
+    Returns:
+        (N, C) float32, mapped from `directory/scores.npy`.
+    """
+
+    def scored(start: int, end: int) -> np.ndarray:
+        return score(model, rows.select(range(start, end)), tokenizer, precision=precision, tick=tick)
+
+    shape = (len(rows), int(model.config.num_labels))  # type: ignore[union-attr, arg-type]
+    return computed_in_chunks(directory / "scores.npy", shape, CHUNK_ROWS, scored, done=tick)
+
+
+def computed_in_chunks(
+    whole: Path,
+    shape: tuple[int, int],
+    chunk: int,
+    compute: Callable[[int, int], np.ndarray],
+    *,
+    done: Tick | None = None,
+) -> np.ndarray:
+    """A matrix that is computed some rows at a time, each chunk written down, and read from disk once it is whole.
+
+    Args:
+        whole: the .npy file.
+        shape: of the matrix, which is float32.
+        chunk: rows that are computed together, by all processes.
+        compute: (first row, row after the last) → these rows; every process gets the same.
+        done: told the rows of the chunks that an interrupted call has left.
+    """
+    if not whole.exists():
+        whole.parent.mkdir(parents=True, exist_ok=True)
+        starts = range(0, shape[0], chunk)
+        parts = [whole.with_name(f"{whole.stem}-{start:012d}.npy") for start in starts]
+        for start, part in zip(starts, parts, strict=True):
+            end = min(shape[0], start + chunk)
+            if part.exists():
+                if done is not None:
+                    done(end - start)
+                continue
+            values = compute(start, end)
+            if is_main_process():
+                temporary = part.with_suffix(".tmp")
+                with temporary.open("wb") as file:
+                    np.save(file, values, allow_pickle=False)
+                temporary.replace(part)
+            wait_for_everyone()
+        if is_main_process():
+            _join(parts, chunk, whole, shape)
+        wait_for_everyone()
+    return np.load(whole, mmap_mode="r", allow_pickle=False)
+
+
+def _join(parts: Sequence[Path], chunk: int, whole: Path, shape: tuple[int, int]) -> None:
+    temporary = whole.with_suffix(".tmp")
+    joined = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
+    for number, part in enumerate(parts):
+        joined[number * chunk : (number + 1) * chunk] = np.load(part, allow_pickle=False)
+    joined.flush()
+    temporary.replace(whole)
+    for part in parts:
+        part.unlink()
+
+
+def score_passes_to_disk(
+    model: nn.Module,
+    rows: Any,
+    tokenizer: Any,
+    file: Path,
+    *,
+    passes: int,
+    seed: int,
+    temperature: float = 1.0,
+    precision: str = "fp32",
+    tick: Tick | None = None,
+) -> np.ndarray:
+    """What `passes` predictions with dropout come to, in the columns of `summarize_passes`.
+
+    The masks of a pass over a chunk are those of (seed, chunk, pass, process): an interrupted call that is continued ends in
+    the same numbers. Every chunk is as much work as one of `score_to_disk`.
+
+    Args:
+        model, rows, tokenizer, precision: see `score`.
+        file: where the result is kept.
+        seed: of the masks.
+        temperature: T of softmax(logits / T), the same for every pass.
+        tick: told the number of rows, of every pass.
+
+    Returns:
+        (N, C + 2) float32, mapped from the file.
+    """
+    device = next(model.parameters()).device
+
+    def summarized(start: int, end: int) -> np.ndarray:
+        chunk = rows.select(range(start, end))
+
+        def once(turn: int) -> np.ndarray:
+            with seeded(device, seed, start, turn, PartialState().process_index):
+                return score(model, chunk, tokenizer, precision=precision, dropout=True, tick=tick) / temperature
+
+        return summarize_passes(once(turn) for turn in range(passes))
+
+    def found(n: int = 1) -> None:
+        if tick is not None:
+            tick(n * passes)
+
+    shape = (len(rows), int(model.config.num_labels) + 2)  # type: ignore[union-attr, arg-type]
+    return computed_in_chunks(file, shape, -(-CHUNK_ROWS // passes), summarized, done=found)
+
+
+def summarize_passes(logits: Iterable[np.ndarray]) -> np.ndarray:
+    """Mean prediction, variance and disagreement of T passes over N rows, one pass in memory at a time.
+
+    q̄ = mean q_t; Var = mean (q_t[c] − q̄[c])² of the class c = argmax q̄, divided by T as in the paper's code; BALD =
+    H(q̄) − mean H(q_t) in nats, at least 0. The mean and the squared deviations are running ones (Welford 1962): the
+    difference of two running sums would have no digit left in float32 where the passes agree.
+
+    Args:
+        logits: T arrays (N, C).
+
+    Returns:
+        (N, C + 2) float32: log q̄ (whose softmax is q̄), Var, BALD.
+
+    Source: Mukherjee & Awadallah 2020 (UST), BALD before eq. 7; Houlsby et al. 2011, eq. 2.
+
+    >>> summarize_passes(np.log([[[.9, .1]], [[.5, .5]]])).round(3)  # q̄ = .7, .3; Var = .04
+    array([[-0.357, -1.204,  0.04 ,  0.102]], dtype=float32)
+    """
+    mean, squares, entropy = np.float32(0), np.float32(0), np.float32(0)
+    turn = 0
+    for turn, values in enumerate(logits, 1):
+        z = np.asarray(values, dtype=np.float32)
+        log_q = z - z.max(-1, keepdims=True)
+        log_q = log_q - np.log(np.exp(log_q).sum(-1, keepdims=True))
+        q = np.exp(log_q)
+        change = q - mean
+        mean = mean + change / np.float32(turn)
+        squares = squares + change * (q - mean)
+        entropy = entropy - ((q * log_q).sum(-1) + entropy) / np.float32(turn)
+    log_mean = np.log(np.maximum(mean, np.finfo(np.float32).tiny))
+    label = np.argmax(mean, -1, keepdims=True)
+    variance = np.take_along_axis(squares, label, -1) / np.float32(turn)
+    disagreement = np.maximum(-(mean * log_mean).sum(-1) - entropy, 0)
+    return np.concatenate([log_mean, variance, disagreement[:, None]], -1)
+
+
+@contextlib.contextmanager
+def seeded(device: torch.device, *seed: int) -> Iterator[None]:
+    """torch's random numbers of a seed inside; outside they go on as if nothing had been drawn."""
+    devices = range(torch.cuda.device_count()) if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
+        yield
+
+
+def random_rows(count: int, size: int, seed: int) -> np.ndarray:
+    """`size` of `count` rows, ascending, each set of them alike; nothing of size `count` is made.
+
+    >>> random_rows(3, 3, seed=0)
+    array([0, 1, 2])
+    """
+    place = KeyedPermutation(count, seed)
+    return np.sort(np.fromiter((place(number) for number in range(size)), dtype=np.int64, count=size))
