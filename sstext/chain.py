@@ -14,6 +14,7 @@ from sstext.arguments import options_of_no_effect, round_admission, round_argume
 from sstext.augment.edits import MaskedTokens, TokenEdits
 from sstext.calibration import CalibratedScores, fit_temperature, softmax
 from sstext.callbacks import ProgressLine, StopOnSignal
+from sstext.checkpoints import last_whole_checkpoint, out_of_patience
 from sstext.config import RunConfig
 from sstext.data.batching import Relabeled
 from sstext.data.preparing import Texts, Tokens
@@ -29,7 +30,8 @@ from sstext.run_directory import RunDirectory, write_folder_whole, write_whole
 from sstext.scoring import random_rows, score_passes_to_disk, score_to_disk
 from sstext.selection import Scores, Selection, select
 from sstext.student import new_student
-from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments, last_whole_checkpoint
+from sstext.trainer import SemiSupervisedTrainer
+from sstext.training_arguments import SemiSupervisedTrainingArguments
 
 
 @dataclass(frozen=True)
@@ -287,13 +289,6 @@ class Chain:
         if index == 0:
             return None
         return read_pseudo_labels(self.directory.round(index) / PSEUDO_LABELS, self.texts.classes)
-
-
-def out_of_patience(checkpoint: str, patience: int) -> bool:
-    """Whether early stopping had ended the training that wrote a checkpoint."""
-    state = json.loads(Path(checkpoint, "trainer_state.json").read_text(encoding="utf-8"))
-    callback = state.get("stateful_callbacks", {}).get("EarlyStoppingCallback", {})
-    return callback.get("attributes", {}).get("early_stopping_patience_counter", 0) >= patience
 
 
 def development_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

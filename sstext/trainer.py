@@ -1,8 +1,6 @@
 """SemiSupervisedTrainer: the Hugging Face `Trainer` with unlabeled rows in its batches and an objective in its loss."""
 
-import json
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, SequentialSampler
 from transformers import TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from sstext.augment.edits import MaskedTokens, TokenEdits
 from sstext.data.batching import TrainingRows
@@ -352,18 +349,3 @@ class _TellObjective(TrainerCallback):
         trainer = self.trainer
         if trainer.paired and not trainer.accelerator.optimizer_step_was_skipped:
             trainer.objective.after_step(trainer.accelerator.unwrap_model(trainer.model), trainer._progress())
-
-
-def last_whole_checkpoint(directory: str | Path) -> str | None:
-    """The newest checkpoint in `directory` that was written to its end; those that a kill cut short are removed.
-
-    `Trainer` writes `trainer_state.json` last: a checkpoint without it, or with half of it, is not whole.
-    """
-    while Path(directory).is_dir() and (checkpoint := get_last_checkpoint(str(directory))):
-        try:
-            json.loads(Path(checkpoint, "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            shutil.rmtree(checkpoint)
-        else:
-            return checkpoint
-    return None

@@ -19,7 +19,7 @@ from transformers import (
 
 from sstext.errors import UserError
 from sstext.objective.methods import METHODS, fixmatch
-from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments, last_whole_checkpoint
+from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments
 
 TEXTS = ["my money return please", "the parcel is late today", "password login not again", "refund charged twice now"]
 
@@ -216,15 +216,6 @@ def test_every_epoch_brings_other_edits_and_the_same_rows(tiny_encoder: Path, tm
         seen.append([batch["unlabeled"]["strong"]["input_ids"].tolist() for batch in loader])
     assert seen[0] == seen[2]
     assert seen[0] != seen[1]
-
-
-def test_half_written_checkpoints_are_passed_over(tiny_encoder: Path, tmp_path: Path) -> None:
-    trainer = make(tiny_encoder, tmp_path, save_strategy="steps", save_steps=2)
-    trainer.train()
-    state = tmp_path / "checkpoint-6" / "trainer_state.json"
-    state.write_text(state.read_text()[:20])
-    assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-4")
-    assert last_whole_checkpoint(tmp_path / "nowhere") is None
 
 
 def test_saved_models_hold_no_pickle(tiny_encoder: Path, tmp_path: Path) -> None:
