@@ -33,6 +33,7 @@ from sstext.objective.weights import Everyone, Weight
 
 Divergence = Callable[[Tensor, Tensor], Tensor]
 Gather = Callable[[Tensor], Tensor]
+Components = dict[str, tuple[Tensor, int]]
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Losses:
     """
 
     total: Tensor
-    components: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
+    components: Components = field(default_factory=dict)
     logits: Tensor | None = None
 
 
@@ -175,58 +176,67 @@ class Objective(nn.Module):
             unwrapped: the student without its wrapper, for passes of its own.
         """
         plain = unwrapped if unwrapped is not None else student
-        rows: dict[str, Any] = {LABELED: labeled, LABELED_AGAIN: labeled, LABELED_STRONG: strong}
-        probs, shift, token_targets = None, None, None
-        if unlabeled is not None and not self.supervised:
-            probs = self.teacher(plain, unlabeled) if self.teacher is not None else None  # (N, C)
-            rows |= {WEAK: unlabeled["weak"], MASKED: unlabeled.get("masked")}
-            token_targets = unlabeled.get("masked_targets")
-            if UNLABELED in self.blocks:
-                seen = self.view.prepare(plain, unlabeled)
-                rows |= {UNLABELED: seen.inputs, UNLABELED_AGAIN: seen.inputs}
-                shift = seen.shift
+        looked_at = None if self.supervised else unlabeled
+        probs = self.teacher(plain, looked_at) if self.teacher is not None and looked_at is not None else None  # (N, C)
+        blocks, shift = self._rows(plain, labeled, strong, looked_at)
         outputs = joint_pass(
             student,
             plain,
-            {block: rows[block] for block in self.blocks if block in rows},
+            blocks,
             shift=shift,
-            token_targets=token_targets,
+            token_targets=looked_at.get("masked_targets") if looked_at is not None else None,
             pooled=any(regularizer.pooled for regularizer in self._regularizers()),
             head_only=any(regularizer.head_only(progress) for regularizer in self._regularizers()),
         )
         if UNLABELED in outputs.logits and isinstance(self.view, Same):
             outputs = replace(outputs, logits={**outputs.logits, WEAK: outputs.logits[UNLABELED]})
-
-        logits, logits_u = outputs.logits[LABELED], outputs.logits.get(UNLABELED)
-        signals = Signals(
-            probs=probs if probs is not None else logits.new_zeros(0, logits.shape[-1]).float(),
-            student_logits=logits_u.detach() if logits_u is not None else None,
-            ids=unlabeled["ids"] if unlabeled is not None else None,
-            labeled_logits=logits.detach(),
-            labels=labels.argmax(-1) if labels.dim() == 2 else labels,
-            progress=progress,
-        )
         outputs = replace(outputs, labels=labels, row_weights=row_weights, progress=progress, gather=gather)
+        signals = _signals(outputs, probs, looked_at)
+
         loss, components = self._labeled_loss(outputs, signals)
-        if probs is not None and logits_u is not None:
-            gathered = signals.map(gather)
-            for part in self.parts():
-                part.observe(gathered)
-            w, q = self.weight(signals), self.target(probs)  # (N,), (N, C)
-            per_row = w * self.divergence(logits_u, q)  # (N,)
-            loss = loss + self.strength * self.ramp(progress) * per_row.mean()
-            components["loss_unlabeled"] = (per_row.detach().sum(), len(w))
-            components["kept_share"] = ((w > 0).float().sum(), len(w))
-            components["mean_weight"] = (w.detach().float().sum(), len(w))
-            outputs = replace(outputs, weight=w, target=q)
+        if probs is not None:
+            outputs, loss_unlabeled, more = self._unlabeled_loss(outputs, signals)
+            loss = loss + self.strength * self.ramp(progress) * loss_unlabeled
+            components |= more
         for regularizer in self._regularizers():
             if set(regularizer.blocks) <= outputs.logits.keys():  # a batch without unlabeled rows has less to say
                 value = torch.stack([per_row.mean() for per_row in regularizer(outputs)]).sum()
                 loss = loss + regularizer.strength * value
                 components[f"loss_{_snake(regularizer)}"] = (value.detach(), 1)
-        return Losses(loss, components, logits)
+        return Losses(loss, components, outputs.logits[LABELED])
 
-    def _labeled_loss(self, outputs: Outputs, signals: Signals) -> tuple[Tensor, dict[str, tuple[Tensor, int]]]:
+    def _rows(
+        self,
+        plain: nn.Module,
+        labeled: Mapping[str, Tensor],
+        strong: Mapping[str, Tensor] | None,
+        unlabeled: Mapping[str, Any] | None,
+    ) -> tuple[dict[str, Mapping[str, Tensor]], Tensor | None]:
+        """The inputs of every block that this batch has, and what is added to the embeddings of the view."""
+        rows: dict[str, Any] = {LABELED: labeled, LABELED_AGAIN: labeled, LABELED_STRONG: strong}
+        shift = None
+        if unlabeled is not None:
+            rows |= {WEAK: unlabeled["weak"], MASKED: unlabeled.get("masked")}
+            if UNLABELED in self.blocks:
+                seen = self.view.prepare(plain, unlabeled)
+                rows |= {UNLABELED: seen.inputs, UNLABELED_AGAIN: seen.inputs}
+                shift = seen.shift
+        return {block: rows[block] for block in self.blocks if rows.get(block) is not None}, shift
+
+    def _unlabeled_loss(self, outputs: Outputs, signals: Signals) -> tuple[Outputs, Tensor, Components]:
+        everyone = signals.map(outputs.gather)
+        for part in self.parts():
+            part.observe(everyone)
+        w, q = self.weight(signals), self.target(signals.probs)  # (N,), (N, C)
+        per_row = w * self.divergence(outputs.logits[UNLABELED], q)  # (N,)
+        components = {
+            "loss_unlabeled": (per_row.detach().sum(), len(w)),
+            "kept_share": ((w > 0).float().sum(), len(w)),
+            "mean_weight": (w.detach().float().sum(), len(w)),
+        }
+        return replace(outputs, weight=w, target=q), per_row.mean(), components
+
+    def _labeled_loss(self, outputs: Outputs, signals: Signals) -> tuple[Tensor, Components]:
         per_row = F.cross_entropy(outputs.logits[LABELED].float(), outputs.labels, reduction="none")  # (B,)
         if outputs.row_weights is not None:
             per_row = per_row * outputs.row_weights
@@ -239,6 +249,19 @@ class Objective(nn.Module):
         # ÷ the kept rows of all processes, as in one batch; several processes average their losses
         share = everywhere.sum().clamp_min(1) / (len(everywhere) / len(kept))
         return (kept * per_row).sum() / share, components
+
+
+def _signals(outputs: Outputs, probs: Tensor | None, unlabeled: Mapping[str, Any] | None) -> Signals:
+    """What a step knows, detached; without a teacher, of no unlabeled row."""
+    logits, labels = outputs.logits[LABELED].detach(), outputs.labels
+    return Signals(
+        probs=probs if probs is not None else logits.new_zeros(0, logits.shape[-1]).float(),
+        student_logits=outputs.logits[UNLABELED].detach() if UNLABELED in outputs.logits else None,
+        ids=unlabeled["ids"] if unlabeled is not None else None,
+        labeled_logits=logits,
+        labels=labels.argmax(-1) if labels.dim() == 2 else labels,
+        progress=outputs.progress,
+    )
 
 
 def _snake(part: Part) -> str:
