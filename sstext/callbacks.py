@@ -72,3 +72,15 @@ class StopOnSignal(TrainerCallback):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
+
+
+class TellObjective(TrainerCallback):
+    """Tells the objective of every step that the optimizer made (a moving average of the weights follows it)."""
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        trainer = self.trainer
+        if trainer.paired and not trainer.accelerator.optimizer_step_was_skipped:
+            trainer.objective.after_step(trainer.accelerator.unwrap_model(trainer.model), trainer.progress())

@@ -70,7 +70,14 @@ class Chain:
         self.training_arguments(0, None, self.directory.round(0) / "checkpoints")
         objective = build(config.method, config.method_args, config.regularizers).bind(len(self.texts.classes), 0)
         if not objective.supervised and self.tokens.corpus is None:
-            raise UserError(f"method: {config.method} learns from unlabeled texts; give --unlabeled corpus.jsonl")
+            name = " with ".join(
+                [config.method, ", ".join(config.regularizers)] if config.regularizers else [config.method]
+            )
+            raise UserError(f"method: {name} learns from unlabeled texts; give --unlabeled corpus.jsonl")
+        if config.training_args.get("label_smoothing_factor") and (config.rounds or not objective.plain):
+            raise UserError(
+                "training_args: label_smoothing_factor serves plain fine-tuning alone (--rounds 0); leave it out"
+            )
         if config.method in BETWEEN_ROUNDS and not config.rounds:
             raise UserError(f"method: {config.method} works between rounds; give --rounds 1 or more")
         for name in options_of_no_effect(config):

@@ -50,6 +50,21 @@ class TokenHead(nn.Module):
         return F.linear(self.norm(F.gelu(self.dense(hidden))), embeddings, self.bias)  # (M, D) → (M, V)
 
 
+def last_hidden_states(said: Any, student: nn.Module) -> Tensor:
+    """The encoder's last hidden states (N, T, D) in what a student said.
+
+    Raises:
+        UserError: a student that has none (an encoder with a decoder).
+    """
+    states = getattr(said, "hidden_states", None)
+    if not states:
+        raise UserError(
+            f"{type(student).__name__} gives no hidden states, which reconstruction and supervised contrast read; choose "
+            "another encoder, or leave them out"
+        )
+    return states[-1]
+
+
 class WithTokenHead(nn.Module):
     """A classifier that can also say which tokens were masked: one module, so that optimizer, DDP and checkpoints see both.
 
@@ -78,7 +93,7 @@ class WithTokenHead(nn.Module):
             return self.classifier(**inputs)
         asked = inputs.pop("output_hidden_states", False)
         said = self.classifier(**inputs, output_hidden_states=True)
-        hidden, embeddings = said.hidden_states[-1][masked], self._embeddings()
+        hidden, embeddings = last_hidden_states(said, self.classifier)[masked], self._embeddings()
         if head_only:
             hidden, embeddings = hidden.detach(), embeddings.detach()
         return TokenOutput(

@@ -188,5 +188,7 @@ def random_rows(count: int, size: int, seed: int) -> np.ndarray:
     >>> random_rows(3, 3, seed=0)
     array([0, 1, 2])
     """
+    if size == count:
+        return np.arange(count)
     place = KeyedPermutation(count, seed)
     return np.sort(np.fromiter((place(number) for number in range(size)), dtype=np.int64, count=size))

@@ -51,7 +51,6 @@ class Scores:
         return Signals(
             torch.from_numpy(np.array(self.probs[some])),
             variance=tensor(self.variance),
-            disagreement=tensor(self.disagreement),
         )
 
 

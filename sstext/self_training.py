@@ -136,7 +136,7 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
             "encoder: no pretrained encoder; give --encoder with a folder or a Hub name (or `demo`, English)"
         )
     # Names and arguments are checked before anything is loaded.
-    build(config.method, config.method_args, config.regularizers)
+    build(config.method, config.method_args, config.regularizers, config.unsupervised_strength)
     named = sources(config, **data)
     path = encoder_path(config.encoder)
     tokenizer = load_tokenizer(path, config.revision)

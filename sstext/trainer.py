@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, SequentialSampler
-from transformers import TrainerCallback
 
 from sstext.augment.edits import MaskedTokens, TokenEdits
+from sstext.callbacks import TellObjective
 from sstext.data.batching import TrainingRows
 from sstext.data.collating import PairedCollator
 from sstext.data.tokens import VIEW_INPUTS, TextEncoder, choose_max_length, length_limit, tokenize, with_view_texts
@@ -19,7 +20,6 @@ from sstext.errors import UserError, listed
 from sstext.heads import TokenHeadTrainer
 from sstext.objective.methods import build
 from sstext.objective.objective import Objective
-from sstext.objective.part import in_range
 from sstext.objective.regularizers import LABELED_STRONG, MASKED
 from sstext.training_arguments import SemiSupervisedTrainingArguments
 
@@ -81,7 +81,7 @@ class SemiSupervisedTrainer(TokenHeadTrainer):
         self.unlabeled_dataset, self.pseudo_labeled_dataset = unlabeled_dataset, pseudo_labeled_dataset
         self.objective = self._build_objective()
         self._sums: dict[str, Tensor] = {}
-        self.add_callback(_TellObjective(self))
+        self.add_callback(TellObjective(self))
         if self.compute_loss_func is None:
             self.model_accepts_loss_kwargs = False
         elif self.paired:
@@ -109,21 +109,23 @@ class SemiSupervisedTrainer(TokenHeadTrainer):
 
     def _build_objective(self) -> Objective:
         method = self.method if self.method is not None else self.args.method
-        objective = (
-            method if isinstance(method, Objective) else build(method, self.args.method_args, self.args.regularizers)
-        )
-        name = method if isinstance(method, str) else "the objective"
-        if not isinstance(method, Objective) and self.args.regularizers:
-            name = f"{method} with {', '.join(self.args.regularizers)}"
-        config = self.model.config
+        args, config = self.args, self.model.config
+        if isinstance(method, Objective):
+            objective, name = method, "the objective"
+            for option in ("method_args", "regularizers", "unsupervised_strength"):
+                if getattr(args, option):
+                    raise UserError(f"{option}: an Objective has its own; give it there, or method a name")
+        else:
+            objective = build(method, args.method_args, args.regularizers, args.unsupervised_strength)
+            name = " with ".join([method, ", ".join(args.regularizers)] if args.regularizers else [method])
+        if args.label_smoothing_factor and (self.pseudo_labeled_dataset is not None or not objective.plain):
+            raise UserError("label_smoothing_factor: only plain fine-tuning smooths labels; leave it at 0")
         if config.problem_type == "multi_label_classification" and "multi-label" not in objective.tasks:
             tasks = " and ".join(objective.tasks)
             raise UserError(f"{name} serves {tasks} tasks; the model says problem_type={config.problem_type!r}")
         if not objective.supervised and self.unlabeled_dataset is None:
             raise UserError(f"{name} learns from unlabeled text; give unlabeled_dataset=…, or method='supervised'")
-        if self.args.unsupervised_strength is not None:
-            objective.strength = in_range("unsupervised_strength", self.args.unsupervised_strength, 0)
-        return objective.to(self.args.device)
+        return objective.to(args.device)
 
     def _tokenized(self, rows: Any, name: str, views: Sequence[str] = ()) -> Any:
         """Raw `text` rows, and their columns `views`, tokenized for the caller; anything else as it is."""
@@ -168,30 +170,34 @@ class SemiSupervisedTrainer(TokenHeadTrainer):
             return super().get_train_dataloader()
         if not isinstance(self.data_collator, PairedCollator):
             self.data_collator = PairedCollator(self.data_collator)
-        args = self.args
-        pseudo_labeled = self.pseudo_labeled_dataset
-        unlabeled = None if self.objective.supervised else self.unlabeled_dataset
-        rows = len(self.train_dataset) + (len(pseudo_labeled) if pseudo_labeled is not None else 0)
-        batch = self._train_batch_size * args.gradient_accumulation_steps * args.world_size
-        rows_each = self._train_batch_size * args.unlabeled_batch_ratio
-        if unlabeled is not None and args.world_size > 1 and rows_each != int(rows_each):
-            raise UserError(
-                f"unlabeled_batch_ratio: expected a whole number of unlabeled rows per process and step, found {rows_each}"
-            )  # the processes exchange statistics of their rows: each must have as many as the others
-        objective = self.objective
+        args, objective = self.args, self.objective
+        unlabeled = None if objective.supervised else self.unlabeled_dataset
+        rows_each = self._train_batch_size * Fraction(args.unlabeled_batch_ratio).limit_denominator(10**6)
+        if unlabeled is not None and args.world_size > 1 and rows_each.denominator > 1:
+            raise UserError(  # the processes exchange statistics of their rows: each must have as many as the others
+                "unlabeled_batch_ratio: expected a whole number of unlabeled rows per process and step, found "
+                f"{float(rows_each):g}"
+            )
         if MASKED in objective.blocks:
             self.add_token_head()
         rows_of_corpus = len(unlabeled) if unlabeled is not None else 0
         objective.bind(self.model.config.num_labels, rows_of_corpus, self.accelerator.unwrap_model(self.model))
         objective.to(args.device)
-        edits = None
-        masked = MaskedTokens.for_tokenizer(self.processing_class) if MASKED in objective.blocks else None
+        in_order: Any = SequentialSampler
+        planned = self._planned_rows(unlabeled)
+        return self._get_dataloader(planned, "Training", self._train_batch_size, in_order, is_training=True)
+
+    def _planned_rows(self, unlabeled: Any) -> TrainingRows:
+        args, objective, pseudo_labeled = self.args, self.objective, self.pseudo_labeled_dataset
+        rows = len(self.train_dataset) + (len(pseudo_labeled) if pseudo_labeled is not None else 0)
+        batch = self._train_batch_size * args.gradient_accumulation_steps * args.world_size
         noisy = pseudo_labeled is not None and args.student_noise
-        if noisy or objective.wants_strong or LABELED_STRONG in objective.blocks:
+        strong = objective.wants_strong or LABELED_STRONG in objective.blocks
+        edits = None
+        if noisy or strong:
             shares = {name: getattr(args, f"token_{name}") for name in ("mask", "drop", "swap", "cutoff")}
             edits = TokenEdits.for_tokenizer(self.processing_class, **shares)
-        in_order: Any = SequentialSampler
-        planned = TrainingRows(
+        return TrainingRows(
             self.train_dataset,
             length=math.ceil(rows / batch) * batch,
             seed=args.data_seed if args.data_seed is not None else args.seed,
@@ -200,11 +206,10 @@ class SemiSupervisedTrainer(TokenHeadTrainer):
             edit=edits if noisy else None,
             unlabeled=unlabeled,
             ratio=args.unlabeled_batch_ratio,
-            strong=edits if objective.wants_strong or LABELED_STRONG in objective.blocks else None,
+            strong=edits if strong else None,
             strong_labels=LABELED_STRONG in objective.blocks,
-            masked=masked,
+            masked=MaskedTokens.for_tokenizer(self.processing_class) if MASKED in objective.blocks else None,
         )
-        return self._get_dataloader(planned, "Training", self._train_batch_size, in_order, is_training=True)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """The evaluation batches; raw text is tokenized here too."""
@@ -236,7 +241,7 @@ class SemiSupervisedTrainer(TokenHeadTrainer):
             weight,
             unlabeled,
             strong=strong,
-            progress=self._progress(),
+            progress=self.progress(),
             gather=self._gather,
             unwrapped=self.accelerator.unwrap_model(model),
         )
@@ -246,7 +251,8 @@ class SemiSupervisedTrainer(TokenHeadTrainer):
             sums[1] += count
         return (losses.total, {"logits": losses.logits}) if return_outputs else losses.total
 
-    def _progress(self) -> float:
+    def progress(self) -> float:
+        """Share of the training that is done, t/T."""
         return self.state.global_step / max(1, self.state.max_steps)
 
     def _gather(self, rows: Tensor) -> Tensor:
@@ -337,15 +343,3 @@ class SemiSupervisedTrainer(TokenHeadTrainer):
         self.load_token_head(state)
         if self.is_world_process_zero():  # the sums of all processes, counted once
             self._sums = {k.removeprefix("sums."): v for k, v in state.items() if k.startswith("sums.")}
-
-
-class _TellObjective(TrainerCallback):
-    """Tells the objective of every step that the optimizer made (a moving average of the weights follows it)."""
-
-    def __init__(self, trainer: SemiSupervisedTrainer) -> None:
-        self.trainer = trainer
-
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        trainer = self.trainer
-        if trainer.paired and not trainer.accelerator.optimizer_step_was_skipped:
-            trainer.objective.after_step(trainer.accelerator.unwrap_model(trainer.model), trainer._progress())

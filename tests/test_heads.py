@@ -1,6 +1,7 @@
 """The token head: the classifier beside it stays what it is, learns only when it should, and is all that is ever written."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from transformers import (
 )
 
 from sstext.errors import UserError
-from sstext.heads import WithTokenHead
+from sstext.heads import WithTokenHead, last_hidden_states
 from sstext.objective.objective import Objective
 from sstext.objective.regularizers import Reconstruction
 from sstext.objective.teachers import EMA
@@ -321,3 +322,13 @@ def test_an_optimizer_of_the_callers_own_is_refused(tiny_encoder: Path, tmp_path
 def test_a_whole_state_dict_can_be_written(tmp_path: Path) -> None:
     """Guards against tied weights, which safetensors refuses."""
     save_file(WithTokenHead(classifier()).state_dict(), tmp_path / "all.safetensors")
+
+
+def test_an_encoder_without_hidden_states_is_refused_by_name() -> None:
+    """Guards reconstruction and supervised contrast on an encoder with a decoder: not an error of Python's."""
+    with pytest.raises(
+        UserError, match="Identity gives no hidden states, which reconstruction and supervised contrast read"
+    ):
+        last_hidden_states(SimpleNamespace(logits=None), torch.nn.Identity())
+    states = (torch.zeros(1), torch.ones(1))
+    assert last_hidden_states(SimpleNamespace(hidden_states=states), torch.nn.Identity()) is states[-1]

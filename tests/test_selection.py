@@ -336,9 +336,7 @@ def test_parts_are_told_what_the_scoring_found() -> None:
     scored = Scores(scores(), variance=np.arange(200.0), disagreement=-np.arange(200.0))
     signals = scored.signals(np.array([5, 3]))
     assert signals.variance is not None
-    assert signals.disagreement is not None
     assert signals.variance.tolist() == [5, 3]
-    assert signals.disagreement.tolist() == [-5, -3]
     assert torch.equal(signals.probs, torch.from_numpy(scores()[[5, 3]]))
     assert Scores(scores()).signals(slice(2)).variance is None
     assert isinstance(Admission().weight, Everyone)

@@ -139,3 +139,80 @@ def test_losses_of_labeled_rows_need_no_unlabeled_ones(tiny_encoder: Path, tmp_p
     trainer = make(tiny_encoder, tmp_path, regularizers={"supervised-contrast": 1.0})
     trainer.train()
     assert trainer.state.log_history[0]["loss_supervised_contrast"] > 0
+
+
+def test_the_adversary_is_found_in_float32_under_mixed_precision(tiny_encoder: Path, tmp_path: Path) -> None:
+    """Accelerate wraps the forward of the model in autocast: guards a direction that is lost among bfloat16's three digits."""
+    seen: list[torch.dtype] = []
+    trainer = make(tiny_encoder, tmp_path, method="vat", unlabeled_dataset=unlabeled(), max_steps=1, bf16=True)
+
+    def keep(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        seen.append(output.dtype)
+
+    prepare = trainer.get_train_dataloader  # the objective is built there
+    trainer.get_train_dataloader = lambda: _recorded(prepare(), trainer, keep)
+    trainer.train()
+    assert set(seen) == {torch.float32}
+
+
+def _recorded(loader: Any, trainer: Any, keep: Any) -> Any:
+    """The same batches, with `keep` on a layer of the student while the view is prepared."""
+    view = trainer.objective.view
+    prepare = view.prepare
+
+    def recorded(student: Any, rows: Any) -> Any:
+        handle = student.bert.encoder.layer[0].output.dense.register_forward_hook(keep)
+        try:
+            return prepare(student, rows)
+        finally:
+            handle.remove()
+
+    view.prepare = recorded
+    return loader
+
+
+def test_r_drop_keeps_its_labeled_part_where_a_batch_has_no_unlabeled_row(tiny_encoder: Path, tmp_path: Path) -> None:
+    """At ⅛ unlabeled row per labeled one every other batch of 4 has none: guards a labeled loss that halves there."""
+    trainer = make(
+        tiny_encoder, tmp_path, method="r-drop", unlabeled_dataset=unlabeled(), unlabeled_batch_ratio=0.125,
+        max_steps=4, logging_steps=1,
+    )  # fmt: skip
+    trainer.train()
+    assert all("loss_rdrop" in log for log in trainer.state.log_history if "loss" in log)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": Objective(), "method_args": {"threshold": 1}}, "method_args: an Objective has its own"),
+        ({"method": Objective(), "regularizers": {"entropy": 1}}, "regularizers: an Objective has its own"),
+        (
+            {"method": Objective(teacher=Self()), "unsupervised_strength": 7.0},
+            "unsupervised_strength: an Objective has its",
+        ),
+        (
+            {"method": "r-drop", "unsupervised_strength": 7.0},
+            "unsupervised_strength: r-drop has no loss of a teacher's",
+        ),
+        ({"method": "fixmatch", "unsupervised_strength": -1.0}, "unsupervised_strength: expected a number at least 0"),
+        ({"method": "fixmatch", "label_smoothing_factor": 0.5}, "label_smoothing_factor: only plain fine-tuning"),
+        ({"method": "vat", "regularizers": {"entropy": 1}}, "regularizers: vat has entropy already"),
+        ({"method": "adamatch", "regularizers": {"strong-labels": 1}}, "adamatch has strong-labels already"),
+    ],
+)
+def test_options_without_an_effect_are_refused(
+    tiny_encoder: Path, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    """Guards against an option that is taken and does nothing, or a loss that counts twice."""
+    with pytest.raises(UserError, match=message):
+        make(tiny_encoder, tmp_path, unlabeled_dataset=unlabeled(), **settings)
+
+
+def test_label_smoothing_is_plain_trainers(tiny_encoder: Path, tmp_path: Path) -> None:
+    """Canary of the refusal above: in plain fine-tuning the option acts."""
+    losses = []
+    for factor in (0.0, 0.5):
+        trainer = make(tiny_encoder, tmp_path, label_smoothing_factor=factor, logging_steps=6)
+        trainer.train()
+        losses.append(trainer.state.log_history[0]["loss"])
+    assert losses[0] != losses[1]

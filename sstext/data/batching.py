@@ -7,6 +7,7 @@ iterator state, and so do several processes that share one order.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -158,7 +159,9 @@ class TrainingRows(Dataset):
             for name, rows in self.sources.items()
             if rows is not None
         }
-        self.length, self.seed, self.ratio = length, seed, ratio
+        self.length, self.seed = length, seed
+        # As people write it: in floats, ⌊i · .7⌋ is now and then one row short, and processes must have equally many.
+        self.ratio = Fraction(ratio).limit_denominator(10**6)
         self.gold_share = 1.0 if pseudo_labeled is None else gold_share
         self.edit, self.strong, self.strong_labels, self.masked = edit, strong, strong_labels, masked
         self.epoch = 0

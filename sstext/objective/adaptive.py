@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sstext.objective.part import Signals, in_range, last_of_each
+from sstext.objective.part import Signals, in_range, last_of_each, yes_or_no
 from sstext.objective.targets import Hard, Sharpen, Soft, Target, follow
 from sstext.objective.weights import Weight
 
@@ -44,7 +44,7 @@ class Curriculum(Weight):
 
     def __init__(self, threshold: float = 0.95, warmup: bool = True) -> None:
         super().__init__()
-        self.threshold, self.warmup = in_range("threshold", threshold, 0, 1), warmup
+        self.threshold, self.warmup = in_range("threshold", threshold, 0, 1), yes_or_no("warmup", warmup)
 
     def bind(self, num_classes: int, num_rows: int) -> None:
         self.register_buffer("last_class", torch.full((num_rows,), -1, dtype=torch.int32))  # −1: never confident

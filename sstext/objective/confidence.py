@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from sstext.objective.adaptive import Curriculum, LossThreshold, Relative, SelfAdaptive, SoftThenHard
 from sstext.objective.divergences import cross_entropy, kl
 from sstext.objective.objective import Objective
+from sstext.objective.part import in_range
 from sstext.objective.ramps import cosine_ramp, linear_ramp
 from sstext.objective.regularizers import Fairness, StrongLabels
 from sstext.objective.targets import Align, AlignToLabeled, Hard, Sharpen
@@ -46,6 +47,8 @@ def uda(
     L_u = mean 1[max q ≥ τ] · KL(q^(1/T)/Σ q^(1/T) ‖ Q); a labeled row counts while the probability of its class is below
     η = a (1 − 1/C) + 1/C, a = t/T (linear), e^{5(t/T − 1)} (exp) or 1 − e^{−5t/T} (log).
 
+    With rounds that start from the previous student, every round lets the labels out anew.
+
     When: there are good paraphrases (--views), and so few labels that the student learns them by heart.
 
     Source: Xie et al. 2020, "Unsupervised Data Augmentation for Consistency Training", eqs. 1–2 (sections 3.2, A).
@@ -60,8 +63,7 @@ def uda(
     """
     return Objective(
         teacher=Self(), target=Sharpen(temperature), weight=Threshold(threshold), view=as_view(view), divergence=kl,
-        strength=strength, ramp=linear_ramp(ramp),
-        label_weight=None if annealing == "none" else TrainingSignalAnnealing(annealing),
+        strength=strength, ramp=linear_ramp(ramp), label_weight=TrainingSignalAnnealing(annealing),
     )  # fmt: skip
 
 
@@ -100,7 +102,8 @@ def flexmatch(
     L_u = mean 1[max q ≥ T(q̂)] · H(q̂, Q), q̂ = argmax q, T(c) = M(β(c)) τ, M(x) = x/(2 − x), β(c) = σ(c)/max{max σ, N − Σ σ},
     σ(c) = corpus rows whose last prediction above τ was c. T starts at 0: at first, every row counts.
 
-    When: some classes are learned later than others; the training is long enough to visit the corpus several times.
+    When: some classes are learned later than others, and the training visits the corpus several times: at first every row
+    counts.
 
     Source: Zhang et al. 2021, "FlexMatch: Boosting Semi-Supervised Learning with Curriculum Pseudo Labeling", eqs. 5–11.
 
@@ -192,7 +195,7 @@ def softmatch(
 
     L_u = mean w · H(argmax q, Q), w the truncated Gaussian of max q′, q′ = Norm(q · u / E[q]); the label is that of q.
 
-    When: in doubt: nothing is thrown away, and no threshold must be chosen.
+    When: the training has thousands of steps (or a ramp): at first every row counts, whatever the untrained head says of it.
 
     Source: Chen et al. 2023, "SoftMatch", eqs. 5–9.
 
@@ -222,7 +225,7 @@ def freematch(
     L_u = mean 1[max q ≥ T(q̂)] · H(q̂, Q), T(c) = τ p̃(c)/max p̃ with moving averages τ of the mean confidence and p̃ of the mean
     prediction; + w_f · Σ_c a(c) log b(c), a and b the mean prediction over its histogram, of all rows and of the kept ones.
 
-    When: labels are very few, and a fixed threshold would keep nothing for long.
+    When: the training has thousands of steps (or a ramp): the threshold starts at 1/C, where every row counts.
 
     Source: Wang et al. 2023, "FreeMatch: Self-adaptive Thresholding for Semi-supervised Learning", eqs. 5–12.
 
@@ -233,8 +236,8 @@ def freematch(
         strength: w_u (paper: 1).
         ramp: share of the training over which w_u rises (paper: none).
     """
-    weight = SelfAdaptive(momentum)
+    weight, w_f = SelfAdaptive(momentum), in_range("fairness", fairness, 0)
     return Objective(
         teacher=Self(), target=Hard(), weight=weight, view=as_view(view), divergence=cross_entropy,
-        strength=strength, ramp=linear_ramp(ramp), regularizers=[Fairness(weight, fairness)] if fairness else [],
+        strength=strength, ramp=linear_ramp(ramp), regularizers=[Fairness(weight, w_f)] if w_f else [],
     )  # fmt: skip

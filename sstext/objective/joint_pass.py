@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sstext.augment.edits import IGNORED
+from sstext.heads import last_hidden_states
 from sstext.objective.regularizers import LABELED, MASKED, UNLABELED_AGAIN, Outputs, mean_pooled
 from sstext.objective.views import shifted_embeddings
 
@@ -46,7 +47,7 @@ def joint_pass(
         said = student(**inputs)
     logits, features = _split(said.logits, sizes), {}
     if pooled:
-        features = _split(mean_pooled(said.hidden_states[-1], inputs["attention_mask"]), sizes)
+        features = _split(mean_pooled(last_hidden_states(said, plain), inputs["attention_mask"]), sizes)
     tokens = said.token_logits if MASKED in blocks else None
     return Outputs(logits, features=features, tokens=tokens, token_targets=token_targets)
 

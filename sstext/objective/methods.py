@@ -22,6 +22,7 @@ from sstext.objective.confidence import (
 )
 from sstext.objective.consistency import mean_teacher, pi_model, r_drop, temporal_ensembling, vat
 from sstext.objective.objective import Objective
+from sstext.objective.part import in_range
 from sstext.objective.regularizers import REGULARIZERS
 
 
@@ -61,7 +62,10 @@ BETWEEN_ROUNDS = frozenset({"self-training", "noisy-student", "ust"})
 
 
 def build(
-    name: str, arguments: Mapping[str, Any] | None = None, regularizers: Mapping[str, Any] | None = None
+    name: str,
+    arguments: Mapping[str, Any] | None = None,
+    regularizers: Mapping[str, Any] | None = None,
+    strength: float | None = None,
 ) -> Objective:
     """The objective of a named method, its arguments checked against the signature first.
 
@@ -69,6 +73,7 @@ def build(
         name: of the method.
         arguments: of the method's function.
         regularizers: name → strength of further losses.
+        strength: λ, in the place of the method's own.
 
     Raises:
         UserError: no such method, argument or regularizer (the nearest names are given), or a value out of range.
@@ -77,13 +82,20 @@ def build(
     0.9
     """
     objective, _ = _composed(name, arguments)
-    for further, strength in (regularizers or {}).items():
+    for further, number in (regularizers or {}).items():
         if further not in REGULARIZERS:
             raise UserError(f"regularizers: no regularizer {further!r}; {nearest(further, REGULARIZERS)}")
         try:
-            objective.regularizers.append(REGULARIZERS[further](strength))
+            added = REGULARIZERS[further](number)
         except (TypeError, UserError) as error:
             raise UserError(f"regularizers: {further}: {error}") from None
+        if any(type(added) is type(there) for there in objective.regularizers):
+            raise UserError(f"regularizers: {name} has {further} already; give its strength by --method-args")
+        objective.regularizers.append(added)
+    if strength is not None:
+        if objective.teacher is None:
+            raise UserError(f"unsupervised_strength: {name} has no loss of a teacher's labels to weigh; leave it out")
+        objective.strength = in_range("unsupervised_strength", strength, 0)
     return objective
 
 

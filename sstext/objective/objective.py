@@ -199,7 +199,7 @@ class Objective(nn.Module):
             loss = loss + self.strength * self.ramp(progress) * loss_unlabeled
             components |= more
         for regularizer in self._regularizers():
-            if set(regularizer.blocks) <= outputs.logits.keys():  # a batch without unlabeled rows has less to say
+            if regularizer.serves(outputs.logits):
                 value = torch.stack([per_row.mean() for per_row in regularizer(outputs)]).sum()
                 loss = loss + regularizer.strength * value
                 components[f"loss_{_snake(regularizer)}"] = (value.detach(), 1)

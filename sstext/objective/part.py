@@ -1,7 +1,7 @@
 """What every part of an objective is: it observes a step once, then answers without side effects."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,7 +27,6 @@ class Signals:
         labels: (B,) their classes.
         progress: share of the training that is done, t/T in [0, 1].
         variance: (N,) of the predicted class's probability over dropout passes (between rounds).
-        disagreement: (N,) mutual information of label and dropout mask, BALD (between rounds).
     """
 
     probs: Tensor
@@ -37,7 +36,6 @@ class Signals:
     labels: Tensor | None = None
     progress: float = 0.0
     variance: Tensor | None = None
-    disagreement: Tensor | None = None
 
     def map(self, function: Any) -> "Signals":
         """The same signals with `function` applied to every tensor (for example a gather over processes)."""
@@ -80,6 +78,28 @@ def in_range(name: str, value: Any, low: float, high: float = math.inf) -> float
         bounds = f"at least {low}" if high == math.inf else f"between {low} and {high}"
         raise UserError(f"{name}: expected a number {bounds}, found {value!r}")
     return value
+
+
+def yes_or_no(name: str, value: Any) -> bool:
+    """A truth value of a method's argument, or an error that names it.
+
+    >>> yes_or_no("warmup", False)
+    False
+    """
+    if not isinstance(value, bool):
+        raise UserError(f"{name}: expected true or false, found {value!r}")
+    return value
+
+
+def class_shares(name: str, value: Any) -> list[float]:
+    """Shares of the classes in a method's argument, each above 0, or an error that names it.
+
+    >>> class_shares("prior", [3, 1])
+    [3, 1]
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
+        raise UserError(f"{name}: expected a share for every class, as [.7, .3], found {value!r}")
+    return [in_range(name, share, 1e-12) for share in value]
 
 
 class Part(nn.Module):

@@ -1,6 +1,6 @@
 """What else is asked of the student: losses that any method can add, each with a strength of its own."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from sstext.augment.edits import IGNORED
 from sstext.errors import UserError
-from sstext.objective.part import Part, in_range
+from sstext.objective.part import Part, class_shares, in_range, yes_or_no
 
 # Blocks: the rows of a step's joint forward pass.
 LABELED, UNLABELED = "labeled", "unlabeled"  # the labeled rows; the unlabeled rows as the view shows them
@@ -72,6 +72,10 @@ class Regularizer(Part):
     def forward(self, outputs: Outputs) -> tuple[Tensor, ...]:
         raise NotImplementedError
 
+    def serves(self, blocks: Collection[str]) -> bool:
+        """Whether it has something to say of these blocks: a batch without unlabeled rows lacks some of its own."""
+        return set(self.blocks) <= set(blocks)
+
     def head_only(self, progress: float) -> bool:
         """Whether a token head that it brings learns alone for now, without moving the encoder."""
         return False
@@ -117,7 +121,7 @@ class Clustering(Regularizer):
     def __init__(self, strength: float = 0.1, balance: float = 1.0, prior: Sequence[float] | None = None) -> None:
         super().__init__(strength)
         self.balance = in_range("balance", balance, 0)
-        self.prior = None if prior is None else [in_range("prior", share, 1e-12) for share in prior]
+        self.prior = None if prior is None else class_shares("prior", prior)
 
     def bind(self, num_classes: int, num_rows: int) -> None:
         shares = torch.tensor(self.prior if self.prior is not None else [1 / num_classes] * num_classes)
@@ -148,14 +152,17 @@ class RDrop(Regularizer):
 
     def __init__(self, alpha: float = 1.0, unlabeled: bool = True) -> None:
         super().__init__()
-        self.alpha, self.unlabeled = in_range("alpha", alpha, 0), unlabeled
+        self.alpha, self.unlabeled = in_range("alpha", alpha, 0), yes_or_no("unlabeled", unlabeled)
         self.blocks = (LABELED, LABELED_AGAIN, *((UNLABELED, UNLABELED_AGAIN) if unlabeled else ()))
+
+    def serves(self, blocks: Collection[str]) -> bool:
+        return LABELED_AGAIN in blocks  # in a batch without unlabeled rows, the labeled ones still count
 
     def forward(self, outputs: Outputs) -> tuple[Tensor, ...]:
         logits = outputs.logits
         labeled = self.alpha * symmetric_kl(logits[LABELED], logits[LABELED_AGAIN])  # (B,)
         losses = [label_loss(outputs, LABELED_AGAIN) + labeled]
-        if self.unlabeled:
+        if UNLABELED_AGAIN in logits:
             losses.append(self.alpha * symmetric_kl(logits[UNLABELED], logits[UNLABELED_AGAIN]))  # (N,)
         return tuple(losses)
 

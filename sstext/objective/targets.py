@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sstext.errors import UserError
-from sstext.objective.part import Part, Signals, in_range
+from sstext.objective.part import Part, Signals, class_shares, in_range
 
 TINY = torch.finfo(torch.float32).tiny  # a divisor in the place of 0
 
@@ -87,7 +87,7 @@ class Align(Target):
     def __init__(self, prior: Sequence[float] | None = None, momentum: float = 0.999) -> None:
         super().__init__()
         self.momentum = in_range("momentum", momentum, 0, 1)
-        self.prior = None if prior is None else [in_range("prior", share, 1e-12) for share in prior]
+        self.prior = None if prior is None else class_shares("prior", prior)
 
     def bind(self, num_classes: int, num_rows: int) -> None:
         uniform = torch.full((num_classes,), 1 / num_classes)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sstext.objective.part import Part, Signals, dropout_off, in_range, last_of_each
+from sstext.objective.part import Part, Signals, dropout_off, in_range, last_of_each, yes_or_no
 
 
 class Teacher(Part):
@@ -57,7 +57,7 @@ class EMA(Teacher):
     def __init__(self, decay: float = 0.999, ramp_decay: float = 0.99, ramp: float = 0.4, warm: bool = False) -> None:
         super().__init__()
         self.decay, self.ramp_decay = in_range("decay", decay, 0, 1), in_range("ramp_decay", ramp_decay, 0, 1)
-        self.ramp, self.warm = in_range("ramp", ramp, 0, 1), warm
+        self.ramp, self.warm = in_range("ramp", ramp, 0, 1), yes_or_no("warm", warm)
 
     def bind_student(self, student: nn.Module) -> None:
         self.add_state("steps", torch.tensor(0.0))

@@ -13,6 +13,11 @@ from sstext.errors import UserError
 from sstext.objective.divergences import kl
 from sstext.objective.part import Part, dropout_off, in_range
 
+_REMEDY = (
+    "views that change embeddings want an encoder without a decoder that is not compiled: choose another one, or a method "
+    "with the view augmented"
+)
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -109,12 +114,11 @@ class Adversarial(View):
             torch.autocast(embedded.device.type, enabled=False),
         ):
             with torch.no_grad():
-                probs = student(**inputs).logits.float().softmax(-1)
+                probs = _logits(student, inputs).softmax(-1)
             shift = (self.xi * norm * direction).requires_grad_()
             with shifted_embeddings(student, shift):
-                divergence = kl(
-                    student(**inputs).logits, probs
-                ).sum()  # rows do not touch each other: per-row gradients
+                # Rows do not touch each other: the gradient of the sum is each row's own.
+                divergence = kl(_logits(student, inputs), probs).sum()
             gradient = torch.autograd.grad(divergence, shift)[0]
         return Seen(inputs, self.epsilon * norm * _unit(gradient * mask))
 
@@ -134,6 +138,8 @@ def shifted_embeddings(student: nn.Module, shift: Tensor | None, first: int = 0)
     def add(module: nn.Module, inputs: Any, embedded: Tensor) -> Tensor:
         nonlocal calls
         calls += 1
+        if embedded.shape[1:] != shift.shape[1:]:
+            raise UserError(f"{type(student).__name__}: its embeddings are not rows × tokens × width; {_REMEDY}")
         last = first + len(shift)
         return torch.cat([embedded[:first], embedded[first:last] + shift.to(embedded.dtype), embedded[last:]])
 
@@ -144,8 +150,7 @@ def shifted_embeddings(student: nn.Module, shift: Tensor | None, first: int = 0)
         handle.remove()
     if calls != 1:
         raise UserError(
-            f"{type(student).__name__}: expected one lookup of token embeddings per pass, found {calls}; views that change "
-            "embeddings want an encoder that is not compiled: choose view=augmented"
+            f"{type(student).__name__}: expected one lookup of token embeddings per pass, found {calls}; {_REMEDY}"
         )
 
 
@@ -156,6 +161,11 @@ def normal(keys: Tensor, like: Tensor) -> Tensor:
     """
     rows = [np.random.default_rng(key).standard_normal(like.shape[1:], dtype=np.float32) for key in keys.tolist()]
     return torch.from_numpy(np.stack(rows)).to(like)
+
+
+def _logits(student: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """The student's logits in the precision that is set here: Accelerate puts autocast around the forward of the *instance*."""
+    return type(student).forward(student, **inputs).logits.float()
 
 
 @torch.no_grad()
@@ -190,6 +200,6 @@ def as_view(view: str | View) -> View:
     """
     if isinstance(view, View):
         return view
-    if view not in VIEWS:
+    if not isinstance(view, str) or view not in VIEWS:
         raise UserError(f"view: expected one of {', '.join(VIEWS)}, found {view!r}")
     return VIEWS[view]()

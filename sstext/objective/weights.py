@@ -166,7 +166,7 @@ class TrainingSignalAnnealing(Weight):
 
     def __init__(self, schedule: str = "linear") -> None:
         super().__init__()
-        if schedule not in ANNEALING:
+        if not isinstance(schedule, str) or schedule not in ANNEALING:
             raise UserError(f"annealing: no schedule {schedule!r}; {nearest(str(schedule), ANNEALING)}")
         self.schedule = schedule
 

@@ -291,3 +291,12 @@ def test_batches_of_two_processes_are_the_batch_of_one() -> None:
     windows = [[view["id"] for i in range(*bounds) for view in items[i]["unlabeled"]] for bounds in pairwise((0, 3, 7))]
     assert not set(windows[0]) & set(windows[1])
     assert sorted(windows[0] + windows[1]) == list(range(7))
+
+
+@pytest.mark.parametrize(("batch", "ratio"), [(10, 0.7), (5, 1.4), (10, 2.3), (4, 0.25), (3, 1 / 3)])
+def test_every_batch_has_equally_many_unlabeled_rows(batch: int, ratio: float) -> None:
+    """Processes exchange statistics of their rows: in floats ⌊i · .7⌋ is now and then one short, and they would hang."""
+    rows = [{"input_ids": [2, 5, 3], "labels": 0}] * 7
+    planned = TrainingRows(rows, length=batch * 20, seed=0, unlabeled=rows, ratio=ratio)
+    sizes = {sum(len(planned[i * batch + k]["unlabeled"]) for k in range(batch)) for i in range(20)}
+    assert sizes == {round(batch * ratio)}

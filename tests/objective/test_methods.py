@@ -14,6 +14,7 @@ from sstext.objective.adaptive import Curriculum, LossThreshold, Relative, SelfA
 from sstext.objective.admission import easy, hard, most_confident
 from sstext.objective.divergences import cross_entropy, kl, squared_error
 from sstext.objective.methods import BETWEEN_ROUNDS, METHODS, admission_of, build
+from sstext.objective.part import Signals
 from sstext.objective.regularizers import Entropy, Fairness, RDrop, StrongLabels
 from sstext.objective.targets import Align, AlignToLabeled, Hard, Sharpen, Soft
 from sstext.objective.teachers import EMA, History, Self
@@ -181,7 +182,12 @@ def test_arguments_reach_their_parts() -> None:
     teacher = build("mean-teacher", {"decay": 0.5, "ramp_decay": 0.25, "warm": True, "ramp": 0.1}).teacher
     assert isinstance(teacher, EMA)
     assert (teacher.decay, teacher.ramp_decay, teacher.ramp, teacher.warm) == (0.5, 0.25, 0.1, True)
-    assert build("uda", {"annealing": "none"}).label_weight is None
+    annealing = build("uda", {"annealing": "none"}).label_weight
+    assert annealing is not None
+    sure = Signals(
+        torch.ones(1, 2), labeled_logits=torch.tensor([[99.0, -99.0]]), labels=torch.tensor([0]), progress=0.1
+    )
+    assert annealing(sure).tolist() == [1.0]
     noisy, uncertain = (
         admission_of("noisy-student", {"labels": "hard"}),
         admission_of("ust", {"passes": 2, "sampling": "hard"}),

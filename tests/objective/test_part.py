@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sstext.errors import UserError
-from sstext.objective.part import Part, Signals, dropout_off, last_of_each
+from sstext.objective.part import Part, Signals, class_shares, dropout_off, last_of_each, yes_or_no
 
 
 class NeedsLabels(Part):
@@ -28,7 +28,7 @@ def test_a_signal_that_is_there_is_handed_over() -> None:
 
 def test_map_reaches_every_tensor_and_nothing_else() -> None:
     """Guards against a signal that is not gathered over processes: its statistics would be of one process alone."""
-    names = ("probs", "student_logits", "ids", "labeled_logits", "labels", "variance", "disagreement")
+    names = ("probs", "student_logits", "ids", "labeled_logits", "labels", "variance")
     tensors = {name: torch.ones(1, 2) for name in names}
     mapped = Signals(**tensors, progress=0.5).map(lambda tensor: torch.cat([tensor, tensor]))
     assert all(len(getattr(mapped, name)) == 2 for name in tensors)
@@ -82,3 +82,19 @@ def test_dropout_off_restores_the_mode_after_an_error(training: bool) -> None:
     with pytest.raises(RuntimeError):
         fail()
     assert [*modes, student[0].training] == [False, training]
+
+
+@pytest.mark.parametrize("value", ["maybe", 1, None, []])
+def test_truth_values_are_no_words(value: object) -> None:
+    """Guards `--method-args warmup=maybe`, which would count as true."""
+    assert yes_or_no("warmup", False) is False
+    with pytest.raises(UserError, match="warmup: expected true or false, found"):
+        yes_or_no("warmup", value)
+
+
+@pytest.mark.parametrize("value", [0.5, "ab", [], [0.5, 0], [0.5, "x"], {"a": 1}])
+def test_class_shares_are_a_list_of_numbers(value: object) -> None:
+    """Guards `--method-args prior=.5` against Python's own error."""
+    assert class_shares("prior", (0.75, 0.25)) == [0.75, 0.25]
+    with pytest.raises(UserError, match="prior: expected"):
+        class_shares("prior", value)
