@@ -7,7 +7,7 @@ from sstext.config import RunConfig, default_of, options
 from sstext.errors import UserError
 from sstext.inference import resolve_device, resolve_precision
 from sstext.objective.admission import Admission
-from sstext.objective.methods import admission_of
+from sstext.objective.methods import BETWEEN_ROUNDS, admission_of
 from sstext.objective.targets import Hard, Soft
 from sstext.training_arguments import SemiSupervisedTrainingArguments
 
@@ -60,7 +60,9 @@ def round_arguments(
     _refuse_ours(config)
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
+    between = config.method in BETWEEN_ROUNDS  # what it does inside a step is plain fine-tuning
     arguments: dict[str, Any] = {name: getattr(config, name) for name in SAME_NAME} | {
+        **({"method": "supervised", "method_args": {}} if between else {}),
         "output_dir": str(output),
         "max_steps": steps,
         "learning_rate": config.learning_rate if index == 0 else config.round_learning_rate,

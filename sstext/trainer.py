@@ -18,7 +18,7 @@ from sstext.data.collating import PairedCollator
 from sstext.data.tokens import VIEW_INPUTS, TextEncoder, choose_max_length, length_limit, tokenize, with_view_texts
 from sstext.errors import UserError, listed
 from sstext.heads import TokenHeadTrainer
-from sstext.objective.methods import build
+from sstext.objective.methods import BETWEEN_ROUNDS, build
 from sstext.objective.objective import Objective
 from sstext.objective.regularizers import LABELED_STRONG, MASKED
 from sstext.training_arguments import SemiSupervisedTrainingArguments
@@ -123,6 +123,8 @@ class SemiSupervisedTrainer(TokenHeadTrainer):
         if config.problem_type == "multi_label_classification" and "multi-label" not in objective.tasks:
             tasks = " and ".join(objective.tasks)
             raise UserError(f"{name} serves {tasks} tasks; the model says problem_type={config.problem_type!r}")
+        if method in BETWEEN_ROUNDS:
+            raise UserError(f"{name} works between rounds: give it to `sstext train`, or to self_train(RunConfig(…))")
         if not objective.supervised and self.unlabeled_dataset is None:
             raise UserError(f"{name} learns from unlabeled text; give unlabeled_dataset=…, or method='supervised'")
         return objective.to(args.device)

@@ -1,5 +1,6 @@
 """Two processes do what one does: the same batches, the same statistics, the same scores."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ from contract import SETTINGS
 from distributed_job import RUNS, train_all
 from safetensors.torch import load_file
 
-from sstext.objective.methods import build
+from sstext.objective.methods import METHODS, build
 
 FLAGS = [
     *("--steps", "6", "--round-steps", "6", "--rounds", "2", "--keep", "0.3", "0.5", "--stop-agreement", "1.1"),
@@ -46,13 +47,15 @@ def train(processes: int, output: Path, task: object, encoder: Path, *more: str)
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("method", ["supervised", "softmatch", "ust"])
+@pytest.mark.parametrize("method", ["supervised", "softmatch", "ust", "noisy-student", "self-training"])
 def test_two_processes_train_select_and_score_as_one(
     tiny_encoder: Path, tiny_task: Callable, tmp_path: Path, method: str
 ) -> None:
     """Guards against batches that are not shared out, statistics of one process only, and shuffled scores."""
     task = tiny_task(tmp_path)
-    arguments = {"supervised": (), "softmatch": ("momentum=0.5",), "ust": ("passes=2",)}[method]
+    arguments = {"supervised": (), "softmatch": ("momentum=0.5",), "ust": ("passes=2",)}.get(
+        method, ("threshold=0.36",)
+    )
     more = ("--method", method, "--method-args", *arguments) if arguments else ()
     one = train(1, tmp_path / "one", task, tiny_encoder, *more)
     two = train(2, tmp_path / "two", task, tiny_encoder, *more)
@@ -89,3 +92,5 @@ def test_two_processes_end_where_one_does(trained: tuple[Path, Path], name: str)
     if not objective.plain:  # the canary: every loss has something to say, but Π-model's, which lives from dropout
         taught = objective.teacher is not None and name != "pi-model"
         assert len(logged) == 1 + taught + len(objective.regularizers)
+    if "threshold" in inspect.signature(METHODS[method]).parameters:  # … and of every threshold, both sides are seen
+        assert 0 < alone["logged.kept_share"] < 1

@@ -138,13 +138,14 @@ REACH = {
     "pseudo-label": ({"threshold": 1.1}, {"threshold": 0.0}),
     "uda": ({"threshold": 1.1, "annealing": "none"}, {"threshold": 0.0, "annealing": "none"}),
     "fixmatch": ({"threshold": 1.1}, {"threshold": 0.0}),
+    "dash": ({"warmup": 1.0}, {"warmup": 0.0, "floor": 100.0}),
 }
 
 
 def test_every_threshold_has_its_limit_tested() -> None:
     """FlexMatch has none: as long as no row is above τ, the thresholds of all classes are 0, and every row counts."""
     with_threshold = {name for name, method in METHODS.items() if "threshold" in inspect.signature(method).parameters}
-    assert with_threshold - BETWEEN_ROUNDS == {*REACH, "flexmatch"}
+    assert with_threshold - BETWEEN_ROUNDS == {*REACH, "flexmatch"} - {"dash"}  # its bound is of another kind
 
 
 def test_flexmatch_counts_every_row_while_none_is_above_its_threshold(tiny_encoder: Path, tmp_path: Path) -> None:
@@ -167,6 +168,36 @@ def test_out_of_reach_is_supervised_and_within_everyones_reach_is_not(
         trainer.train()
     assert (weights(out) - weights(supervised)).abs().max() < 1e-6
     assert (weights(within) - weights(supervised)).abs().max() > 1e-4
+
+
+def test_adamatch_out_of_reach_is_supervised_on_both_copies_of_the_labels(tiny_encoder: Path, tmp_path: Path) -> None:
+    """Ten times the labeled confidence is asked for: what is left are labels on the plain and on the changed copy."""
+    copies = make_trainer(
+        tiny_encoder, tmp_path / "copies", "supervised", **WHOLE_BATCH, regularizers={"strong-labels": 1.0}
+    )
+    out, within = (
+        make_trainer(
+            tiny_encoder, tmp_path / str(factor), "adamatch", **WHOLE_BATCH, method_args={"factor": factor, "ramp": 0.0}
+        )
+        for factor in (10.0, 0.0)
+    )
+    for trainer in (copies, out, within):
+        trainer.train()
+    assert (weights(out) - weights(copies)).abs().max() < 1e-6
+    assert (weights(within) - weights(copies)).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("name", BETWEEN_ROUNDS)
+def test_a_method_of_the_round_loop_is_refused_inside_a_step(tiny_encoder: Path, tmp_path: Path, name: str) -> None:
+    """It would train on the labels alone, and the unlabeled rows would never be read."""
+    with pytest.raises(UserError, match=f"^{name} works between rounds"):
+        make_trainer(tiny_encoder, tmp_path, name)
+
+
+def test_the_composition_of_a_round_loop_is_refused_by_what_it_is(tiny_encoder: Path, tmp_path: Path) -> None:
+    """`methods.ust()` returns two things, of which a trainer can use neither."""
+    with pytest.raises(UserError, match="method: expected a name, found tuple"):
+        make_trainer(tiny_encoder, tmp_path, METHODS["ust"](passes=2))
 
 
 def test_a_teacher_that_forgets_everything_is_the_student(tiny_encoder: Path, tmp_path: Path) -> None:

@@ -121,7 +121,9 @@ def flexmatch(
 
 
 def dash(
+    c: float = 1.0001,
     gamma: float = 1.27,
+    floor: float = 0.05,
     warmup: float = 0.1,
     interval: float = 0.05,
     temperature: float = 0.5,
@@ -130,22 +132,24 @@ def dash(
 ) -> Objective:
     """Rows count while the loss of their own label is below a bound that falls as the training goes on.
 
-    L_u = mean 1[H(q̃, q) ≤ ρ] · H(q̃, Q), ρ = max(1.0001 · γ^{−k} · ρ₀, .05), ρ₀ = the mean labeled loss after the warm-up, k =
-    reductions so far; q̃ = q sharpened by T, and hard once ρ has reached .05.
+    L_u = mean 1[H(q̃, q) ≤ ρ] · H(q̃, Q), ρ = max(c · γ^{−k} · ρ₀, floor), ρ₀ = the mean labeled loss after the warm-up, k =
+    reductions so far; q̃ = q sharpened by T, and hard once ρ has reached its floor.
 
     When: confidence is badly calibrated, so that no fixed threshold fits.
 
     Source: Xu et al. 2021, "Dash: Semi-Supervised Learning with Dynamic Thresholding", eqs. 5–7 and algorithm 1.
 
     Args:
+        c: factor of ρ₀ (paper: 1.0001).
         gamma: γ (paper: 1.27).
+        floor: the least ρ, at which labels become hard (paper: .05).
         warmup: share of the training on labeled rows alone, before ρ₀ is taken.
         interval: share of the training between two reductions of ρ (paper: by epochs).
         temperature: T (paper: .5).
         view: augmented, same, noise or adversarial (paper: strong augmentation).
         strength: λ (paper: 1).
     """
-    weight = LossThreshold(gamma=gamma, warmup=warmup, interval=interval, temperature=temperature)
+    weight = LossThreshold(c=c, gamma=gamma, floor=floor, warmup=warmup, interval=interval, temperature=temperature)
     return Objective(
         teacher=Self(), target=SoftThenHard(weight), weight=weight, view=as_view(view),
         divergence=cross_entropy, strength=strength,

@@ -112,6 +112,11 @@ def admission_of(name: str, arguments: Mapping[str, Any] | None = None) -> Admis
 
 
 def _composed(name: str, arguments: Mapping[str, Any] | None) -> tuple[Objective, Admission | None]:
+    if not isinstance(name, str):
+        raise UserError(
+            f"method: expected a name, found {type(name).__name__}; a composition of the round loop is given by its name and "
+            "arguments (method='ust', method_args={…}), one for a step as an Objective to SemiSupervisedTrainer"
+        )
     method = METHODS.get(name)
     if method is None:
         raise UserError(f"method: no method {name!r}; {nearest(name, METHODS)}")

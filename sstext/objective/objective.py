@@ -191,12 +191,15 @@ class Objective(nn.Module):
         if UNLABELED in outputs.logits and isinstance(self.view, Same):
             outputs = replace(outputs, logits={**outputs.logits, WEAK: outputs.logits[UNLABELED]})
         outputs = replace(outputs, labels=labels, row_weights=row_weights, progress=progress, gather=gather)
-        signals = _signals(outputs, probs, looked_at)
+        with torch.autocast(labels.device.type, enabled=False):  # where the caller has it on: losses are float32
+            return self._losses(outputs, _signals(outputs, probs, looked_at))
 
+    def _losses(self, outputs: Outputs, signals: Signals) -> Losses:
+        """Labeled, unlabeled and further losses, added up."""
         loss, components = self._labeled_loss(outputs, signals)
-        if probs is not None:
+        if len(signals.probs):
             outputs, loss_unlabeled, more = self._unlabeled_loss(outputs, signals)
-            loss = loss + self.strength * self.ramp(progress) * loss_unlabeled
+            loss = loss + self.strength * self.ramp(outputs.progress) * loss_unlabeled
             components |= more
         for regularizer in self._regularizers():
             if regularizer.serves(outputs.logits):

@@ -302,7 +302,7 @@ def label_loss(outputs: Outputs, block: str) -> Tensor:
 
 def contrast(z: Tensor, labels: Tensor, temperature: float) -> Tensor:
     """Mean supervised contrastive loss (see `SupervisedContrast`) of K rows of length 1 (K, D) and their classes (K,)."""
-    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+    z, itself = z.float(), torch.eye(len(z), dtype=torch.bool, device=z.device)
     # Not −∞: the softmax of a row that is alone would be 0/0.
     similarity = (z @ z.T / temperature).masked_fill(itself, torch.finfo(z.dtype).min)
     log_share = similarity.log_softmax(-1)  # (K, K)

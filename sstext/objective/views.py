@@ -180,7 +180,14 @@ def _root_mean_square(embedded: Tensor, mask: Tensor) -> Tensor:
 
 
 def _unit(direction: Tensor) -> Tensor:
-    return direction / direction.flatten(1).norm(dim=1).clamp_min(1e-30)[:, None, None]
+    """Each row scaled to the length 1; a row of zeros stays as it is.
+
+    Scaled by its largest number first: the gradient of a row that is predicted with certainty is so small that its squares
+    are 0 in float32, and a length of nearly 0 would make a huge step of it.
+    """
+    largest = direction.abs().flatten(1).amax(1)[:, None, None]
+    scaled = direction / largest.clamp_min(torch.finfo(direction.dtype).tiny)
+    return scaled / scaled.flatten(1).norm(dim=1).clamp_min(0.5)[:, None, None]  # 1 at least, but for rows of zeros
 
 
 #: Name → view, for the `view` argument of a method.

@@ -75,7 +75,7 @@ class Gaussian(Weight):
     w = 1 where max q′ ≥ μ, else exp(−(max q′ − μ)² / (2 σ²)), with moving averages of the mean μ and the unbiased variance
     σ² of max q over batches; μ₀ = 1/C, σ²₀ = 1. Statistics are of the plain q, the weight is of q′ = `of`(q).
 
-    Source: Chen et al. 2023 (SoftMatch), eqs. 5–8.
+    Source: Chen et al. 2023 (SoftMatch), eqs. 5–8. Its released code takes the statistics of q′, too.
 
     Args:
         momentum: m of μ ← m μ + (1 − m) mean, and of σ² likewise.

@@ -26,8 +26,9 @@ from contract import (
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
-from sstext.objective.methods import BETWEEN_ROUNDS, METHODS, admission_of
+from sstext.objective.methods import BETWEEN_ROUNDS, METHODS, admission_of, build
 from sstext.objective.part import Signals
+from sstext.objective.regularizers import REGULARIZERS
 from sstext.objective.views import Adversarial
 from sstext.objective.weights import Everyone, Gaussian, Known
 
@@ -283,6 +284,24 @@ def test_automatic_mixed_precision_changes_losses_by_rounding_only(name: str, ti
     assert components[1]["loss_labeled"] != components[0]["loss_labeled"], "bfloat16 was not used"
     if name in TAUGHT:
         torch.testing.assert_close(weights[1], weights[0], atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize("name", [name for name in REGULARIZERS if name != "reconstruction"])  # it wants masked rows
+def test_further_losses_are_the_same_under_automatic_mixed_precision(name: str, tiny_encoder: Path) -> None:
+    """Guards against products and fill values in bfloat16 (a contrast once could not even be filled), beside FreeMatch, whose
+    fairness multiplies matrices, too."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_encoder)
+    found = []
+    for mixed in (False, True):
+        student = tiny_student(tiny_encoder, dropout=0.0)
+        objective = build("freematch", SETTINGS["freematch"], {name: 1.0}).bind(3, 4, student.train())
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed), torch.random.fork_rng():
+            torch.manual_seed(0)
+            losses = texts_step(objective, student, tokenizer)
+        losses.total.backward()
+        found.append({key: float(total) / count for key, (total, count) in losses.components.items()})
+    assert found[1] == pytest.approx(found[0], abs=1e-2)
+    assert len(found[0]) == 6
 
 
 # Company

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from contract import Table
 from torch import Tensor, nn
 
 from sstext.errors import UserError
@@ -151,6 +152,19 @@ def test_the_length_is_relative_to_the_row_and_nothing_falls_on_padding(student:
     torch.testing.assert_close(seen.shift.flatten(1).norm(dim=1), 0.25 * embedded.detach().flatten(1).norm(dim=1))
     assert seen.shift[0, 3:].count_nonzero() == 0
     assert not seen.shift.requires_grad
+
+
+@pytest.mark.parametrize("gap", [10.0, 45.0, 50.0, 55.0, 60.0, 80.0, 300.0])
+def test_the_adversary_of_a_certain_row_is_no_longer_than_any_other(gap: float) -> None:
+    """The gradient of a row that is predicted with certainty has squares that underflow: its length was taken for 1e-30, and
+    the perturbation became up to 2.6e5 times as long as the row."""
+    student = Table(torch.tensor([[0.0, 0.0, 0.0], [gap, 0.0, 0.0]]))
+    inputs = {"input_ids": torch.tensor([[1]]), "attention_mask": torch.tensor([[1]])}
+    seen = Adversarial(epsilon=0.02).prepare(student, {"weak": inputs, "keys": torch.tensor([3])})
+    assert seen.shift is not None
+    assert seen.shift.isfinite().all()
+    assert seen.shift.norm() <= 0.02 * gap * (1 + 1e-4)
+    assert gap > 60 or seen.shift.norm() == pytest.approx(0.02 * gap, rel=1e-4)
 
 
 def test_the_adversary_of_a_row_is_its_own(student: Any) -> None:
