@@ -9,24 +9,26 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from contract import IN_STEP, WHOLE_BATCH, components, make_trainer
+from contract import IN_STEP, SETTINGS, WHOLE_BATCH, components, make_trainer
 from safetensors.torch import save_file
 
 from sstext.objective.regularizers import REGULARIZERS
 
-#: Name → (method, regularizers).
-RUNS: dict[str, tuple[str, dict[str, float]]] = {
-    **{name: (name, {}) for name in IN_STEP},
-    **{f"supervised-{name}": ("supervised", {name: 1.0}) for name in REGULARIZERS},
-    **{f"fixmatch-{name}": ("fixmatch", {name: 1.0}) for name in REGULARIZERS},
+#: Name → (method, regularizers, arguments of the method beside its setting).
+RUNS: dict[str, tuple[str, dict[str, float], dict[str, Any]]] = {
+    **{name: (name, {}, {}) for name in IN_STEP},
+    **{f"supervised-{name}": ("supervised", {name: 1.0}, {}) for name in REGULARIZERS},
+    **{f"fixmatch-{name}": ("fixmatch", {name: 1.0}, {}) for name in REGULARIZERS},
+    **{f"fixmatch-view-{view}": ("fixmatch", {}, {"view": view}) for view in ("noise", "adversarial")},
 }
 
 
 def train_all(encoder: Path, output: Path) -> None:
     """Train every run on all labeled and unlabeled rows at once; write weights, state of the objective and what was logged."""
     processes = PartialState().num_processes
-    for name, (method, regularizers) in RUNS.items():
+    for name, (method, regularizers, arguments) in RUNS.items():
         settings: dict[str, Any] = WHOLE_BATCH | {"regularizers": regularizers, "logging_steps": 3}
+        settings["method_args"] = SETTINGS[method] | arguments
         settings["per_device_train_batch_size"] //= processes
         trainer = make_trainer(encoder, output / name, method, **settings)
         trainer.train()

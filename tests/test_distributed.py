@@ -86,8 +86,8 @@ def test_two_processes_end_where_one_does(trained: tuple[Path, Path], name: str)
     assert alone.keys() == shared.keys()
     apart = {key: (alone[key].float() - shared[key].float()).abs().max().item() for key in alone}
     assert max(apart.values()) < 1e-5, max(apart, key=lambda key: apart[key])
-    method, regularizers = RUNS[name]
-    objective = build(method, SETTINGS[method], regularizers)
+    method, regularizers, arguments = RUNS[name]
+    objective = build(method, SETTINGS[method] | arguments, regularizers)
     logged = {key for key, value in alone.items() if key.startswith("logged.loss_") and value.abs() > 1e-6}
     if not objective.plain:  # the canary: every loss has something to say, but Π-model's, which lives from dropout
         taught = objective.teacher is not None and name != "pi-model"

@@ -30,7 +30,20 @@ from sstext.objective.weights import Everyone, Gaussian, Known
 from sstext.trainer import STATE_FILE, SemiSupervisedTrainer, SemiSupervisedTrainingArguments
 
 EVERY_IN_STEP = pytest.mark.parametrize("name", IN_STEP)
+#: Run → (method, arguments): every method at its setting, and views that change embeddings.
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name: (name, SETTINGS[name]) for name in IN_STEP},
+    **{
+        f"fixmatch-view-{view}": ("fixmatch", SETTINGS["fixmatch"] | {"view": view})
+        for view in ("noise", "adversarial")
+    },
+}
 SAVED = (1, 3, 5)  # 3 is an epoch's end, 1 and 5 lie within; logs are pending at all of them
+
+
+def run_of(encoder: Path, output: Path, name: str) -> SemiSupervisedTrainer:
+    method, arguments = RUNS[name]
+    return make_trainer(encoder, output, method, method_args=arguments)
 
 
 class SaveAt(TrainerCallback):
@@ -45,7 +58,7 @@ def whole(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
 
     def train(name: str) -> SemiSupervisedTrainer:
         if name not in trained:
-            trainer = make_trainer(tiny_encoder, tmp_path_factory.mktemp(name), name)
+            trainer = run_of(tiny_encoder, tmp_path_factory.mktemp(name), name)
             trainer.add_callback(SaveAt())
             trainer.train()
             trained[name] = trainer
@@ -60,7 +73,7 @@ def assert_same_bits(one: SemiSupervisedTrainer, other: SemiSupervisedTrainer) -
     assert all(torch.equal(value, state[key]) for key, value in one.objective.state_dict().items())
 
 
-@pytest.mark.parametrize("name", TAUGHT)
+@pytest.mark.parametrize("name", [name for name in RUNS if RUNS[name][0] in TAUGHT])
 def test_some_rows_are_kept_and_others_not(whole: Any, name: str) -> None:
     """Canary: where every row counts in full, or none does, what follows would hold of itself."""
     log = components(whole(name))
@@ -71,12 +84,12 @@ def test_some_rows_are_kept_and_others_not(whole: Any, name: str) -> None:
     assert log["loss_unlabeled"] > 0
 
 
-@EVERY_IN_STEP
+@pytest.mark.parametrize("name", RUNS)
 def test_resuming_equals_not_stopping_to_the_bit(tiny_encoder: Path, tmp_path: Path, whole: Any, name: str) -> None:
     """Guards against state (order, edits, dropout, moving averages, pending logs) that a checkpoint forgets."""
     checkpoints = Path(whole(name).args.output_dir)
     for step in SAVED:
-        resumed = make_trainer(tiny_encoder, tmp_path / str(step), name)
+        resumed = run_of(tiny_encoder, tmp_path / str(step), name)
         resumed.train(resume_from_checkpoint=str(checkpoints / f"checkpoint-{step}"))
         assert_same_bits(whole(name), resumed)
         assert components(resumed) == pytest.approx(components(whole(name)), abs=1e-6), step

@@ -16,6 +16,7 @@ from sstext.cli import main
 from sstext.data.tokens import VIEW_INPUTS
 from sstext.errors import UserError
 from sstext.inference import score
+from sstext.objective.views import Adversarial, EmbeddingNoise, View
 from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments
 
 #: What no text of the tiny task says, and every paraphrase here does.
@@ -160,3 +161,41 @@ def test_a_trainer_says_which_paraphrases_it_misses(tiny_encoder: Path, tmp_path
         trainer_of(tiny_encoder, tmp_path, tokenized, views=["one"])
     ready = trainer_of(tiny_encoder, tmp_path, corpus(), views=["one"]).unlabeled_dataset
     assert trainer_of(tiny_encoder, tmp_path, ready, views=["one"]).unlabeled_dataset is ready
+
+
+# Chinese: the tiny encoder knows none of it, and every character is one [UNK]
+
+CHINESE = {"text": "我的包裹还没有到", "回译": "包裹没到", "改写": "parcel 还在路上吗"}
+
+
+def test_chinese_paraphrases_are_drawn_at_every_visit(place: Path, tiny_encoder: Path) -> None:
+    """Columns with Chinese names and texts: 8 [UNK] are the text, which the teacher reads, 4 and 5 are its paraphrases.
+
+    Guards a file that is not read as UTF-8, and a row with one paraphrase for good: most of 8 rows show both in 2 or 3 visits.
+    """
+    (place / "unlabeled.jsonl").write_text(8 * (json.dumps(CHINESE, ensure_ascii=False) + "\n"), encoding="utf-8")
+    assert main(train(tiny_encoder, "out", "--method=fixmatch", "--views", "回译,改写")) == 0
+    assert "views:\n- 回译\n- 改写\n" in (place / "out" / "config.yaml").read_text(encoding="utf-8")
+    trainer = trainer_of(tiny_encoder, place, Dataset.from_list([CHINESE] * 8), views="回译,改写")
+    unknown = AutoTokenizer.from_pretrained(tiny_encoder).unk_token_id
+    drawn: list[set[int]] = [set() for _ in range(8)]
+    for batch in trainer.get_train_dataloader():
+        unlabeled = batch["unlabeled"]
+        weak, strong = ((unlabeled[name]["input_ids"] == unknown).sum(1).tolist() for name in ("weak", "strong"))
+        assert set(weak) == {8}
+        for row, count in zip(unlabeled["ids"], strong, strict=True):
+            drawn[row].add(count)
+    assert set.union(*drawn) == {4, 5}
+    assert sum(one == {4, 5} for one in drawn) >= 4
+
+
+@pytest.mark.parametrize("view", [EmbeddingNoise(), Adversarial()], ids=["noise", "adversarial"])
+def test_views_of_embeddings_on_chinese(view: View, tiny_encoder: Path) -> None:
+    """Rows of one embedding again and again, down to a single character: guards 0/0, and a shift of the padding."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_encoder)
+    inputs = tokenizer([CHINESE["text"], CHINESE["回译"], "路"], padding=True, return_tensors="pt")
+    assert (inputs["input_ids"] == tokenizer.unk_token_id).sum(1).tolist() == [8, 4, 1]
+    seen = view.prepare(tiny_student(tiny_encoder, 0.1), {"weak": inputs, "keys": torch.arange(3)})
+    assert seen.shift is not None
+    assert seen.shift.isfinite().all()
+    assert torch.equal(seen.shift.abs().amax(-1) > 0, inputs["attention_mask"] > 0)

@@ -113,6 +113,17 @@ def test_passes_are_the_slow_loop(scale: float) -> None:
     assert len(set(table[:, :4].argmax(-1))) == 4
 
 
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
+def test_float64_passes_are_the_slow_loop(scale: float) -> None:
+    """Within 1e-6, at probabilities in float32: guards against digits that are lost on the way, and a float64 table."""
+    logits = scale * np.random.default_rng(1).normal(size=(7, 50, 4))
+    table, expected = summarize_passes(logits), slow(logits)
+    assert (logits.dtype, table.dtype) == (np.float64, np.float32)
+    np.testing.assert_allclose(softmax(table[:, :4]), expected[:, :4], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(table[:, 4:], expected[:, 4:], rtol=0, atol=1e-6)
+    assert expected[:, 5].max() > 1e-3
+
+
 def test_a_small_variance_keeps_its_digits() -> None:
     """Logits 8 ± .01: Var ≈ 1e-11, below what a difference of two float32 sums could hold, and its logarithm is a weight."""
     logits = np.zeros((30, 1, 2), np.float32)

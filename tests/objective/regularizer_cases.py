@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sstext.augment.edits import IGNORED
 from sstext.objective.part import Part
 from sstext.objective.regularizers import Clustering
 
@@ -73,3 +74,22 @@ def contrast_by_loop(features: Tensor, labels: list[int], temperature: float) ->
         logs = [math.log(powers[p] / sum(powers.values())) for p in positives]
         anchors.append(-sum(logs) / len(logs) if logs else 0.0)
     return sum(anchors) / len(anchors)
+
+
+def label_loss_by_loop(logits: Tensor, labels: Tensor, weights: list[float]) -> list[float]:
+    """Labels are classes or class probabilities."""
+    losses = []
+    for row, label, weight in zip(logits.double().tolist(), labels.tolist(), weights, strict=True):
+        shares = label if isinstance(label, list) else [float(c == label) for c in range(len(row))]
+        p = softmax_by_loop(row)
+        losses.append(-weight * sum(share * math.log(p[c]) for c, share in enumerate(shares)))
+    return losses
+
+
+def reconstruction_by_loop(tokens: Tensor, targets: Tensor) -> list[float]:
+    said = iter(tokens.double().tolist())
+    rows = []
+    for row in targets.tolist():
+        losses = [-math.log(softmax_by_loop(next(said))[token]) for token in row if token != IGNORED]
+        rows.append(sum(losses) / len(losses) if losses else 0.0)
+    return rows

@@ -87,6 +87,27 @@ def test_curriculum_weighs_a_step_by_the_counts_before_it() -> None:
     torch.testing.assert_close(part.thresholds, torch.tensor([0.8 * 0.5 / 1.5, 0.8]))
 
 
+def test_curriculum_without_warmup_when_a_row_changes_its_class() -> None:
+    """β = σ/max σ, T = .8 β/(2 − β), of two steps in a row.
+
+    Before the first: σ = [0, 0], T = [.8, .8], so that the unsure row 5 is left out. It finds σ = [4, 1]: β = [1, .25],
+    T = [.8, .2/1.75] = [.8, .114286], and .79 is too little for class 0 alone. The second takes row 3 from class 0 to 1:
+    σ = [3, 2], β = [1, ⅔], T = [.8, .8 · ⅔/(4/3)] = [.8, .4]. Guards a row that counts for both classes (σ = [4, 2], T =
+    [.8, .266667]) or for its first one, and N − Σ σ = 5 as denominator (β = [.6, .4]).
+    """
+    part = bound(Curriculum(threshold=0.8, warmup=False), num_rows=10)
+    first = visit((0, 0, 0.9), (1, 0, 0.85), (2, 0, 0.95), (3, 0, 0.8), (4, 1, 0.9), (5, 0, 0.6))
+    second = visit((3, 1, 0.9), (6, 0, 0.79), (7, 1, 0.51))
+    part.observe(first)
+    torch.testing.assert_close(part.thresholds, torch.tensor([0.8, 0.8]))
+    assert (part(first).tolist(), part.counts.tolist()) == ([1, 1, 1, 1, 1, 0], [4, 1])
+    part.observe(second)
+    torch.testing.assert_close(part.thresholds, torch.tensor([0.8, 0.114286]), atol=1e-6, rtol=0)
+    assert (part(second).tolist(), part.counts.tolist()) == ([1, 0, 1], [3, 2])
+    part.observe(visit((8, 0, 0.6)))
+    torch.testing.assert_close(part.thresholds, torch.tensor([0.8, 0.4]))
+
+
 def test_curriculum_remembers_the_last_confident_class() -> None:
     """A row that is unsure later still counts for its class (eq. 5 is of predictions at τ or above): guards against
     forgetting, and against > for ≥."""

@@ -330,3 +330,21 @@ def test_a_text_is_worth_the_same_alone_and_in_a_padded_batch(name: str, tiny_en
     if name not in BATCH_STATISTICS or name == "uda":  # its labeled rows are compared, not these
         torch.testing.assert_close(torch.cat(weights[1:]), weights[0], atol=1e-6, rtol=0)
         torch.testing.assert_close(torch.stack(losses[1:]).sum(), losses[0], atol=rounding, rtol=0)
+
+
+def test_r_drop_is_worth_the_same_alone_and_in_a_padded_batch(tiny_encoder: Path) -> None:
+    """No dropout, but second passes (the later half of the rows) say twice the logits: guards a pass beside another row's."""
+    tokenizer, student = AutoTokenizer.from_pretrained(tiny_encoder), tiny_student(tiny_encoder, dropout=0.0).train()
+
+    def doubled(module: nn.Module, inputs: Any, said: Any) -> None:
+        said.logits[len(said.logits) // 2 :] *= 2
+
+    student.register_forward_hook(doubled)
+    objective, _ = prepared("r-drop", student)
+    steps = [texts_step(objective, student, tokenizer, row) for row in (None, 0, 1, 2, 3)]
+    for text, label in zip(TEXTS["labeled"], [2, 0, 1], strict=True):
+        steps.append(objective(student, encoded(tokenizer, [text], 8), torch.tensor([label])))
+    together, *beside, first, second, third = (step.components["loss_rdrop"][0] for step in steps)
+    unlabeled = torch.stack(beside) - first  # each stood beside the first labeled row
+    torch.testing.assert_close(unlabeled.mean() + (first + second + third) / 3, together, atol=4e-6, rtol=0)
+    assert unlabeled.min() > 1e-3

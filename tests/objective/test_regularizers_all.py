@@ -14,6 +14,8 @@ from regularizer_cases import (
     contrast_by_loop,
     entropy_by_loop,
     fairness_by_loop,
+    label_loss_by_loop,
+    reconstruction_by_loop,
     softmax_by_loop,
     total,
 )
@@ -86,6 +88,35 @@ def test_contrast_is_the_slow_double_loop(dtype: torch.dtype) -> None:
     features, labels = torch.randn(12, 5).to(dtype), [0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 0, 1]
     found = SupervisedContrast(temperature=0.3)(Outputs({}, torch.tensor(labels), features={LABELED: features}))[0]
     assert found.item() == pytest.approx(contrast_by_loop(features, labels, 0.3), rel=1e-4)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("soft", [False, True])
+def test_strong_labels_is_the_slow_loop(dtype: torch.dtype, weighted: bool, soft: bool) -> None:
+    """Guards soft labels that turn hard, weights that are normalized or forgotten, and the loss of the plain rows."""
+    torch.manual_seed(0)
+    plain, copy = (2 * torch.randn(2, 10, 4)).to(dtype).unbind()
+    labels = (2 * torch.randn(10, 4)).softmax(-1) if soft else torch.arange(10) % 4
+    weights = torch.rand(10) if weighted else None
+    outputs = Outputs({LABELED: plain, LABELED_STRONG: copy}, labels=labels, row_weights=weights)
+    (found,) = StrongLabels()(outputs)
+    expected = label_loss_by_loop(copy, labels, [1.0] * 10 if weights is None else weights.tolist())
+    assert found.tolist() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert found.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_reconstruction_is_the_slow_loop(dtype: torch.dtype) -> None:
+    """Rows of 0 to 6 masked tokens: guards tokens that count for the next row, and the mean over all tokens or positions."""
+    torch.manual_seed(0)
+    targets = torch.full((8, 9), IGNORED)
+    for row, count in enumerate([3, 0, 1, 6, 0, 2, 4, 0]):
+        targets[row, torch.randperm(9)[:count]] = torch.randint(7, (count,))
+    tokens = (2 * torch.randn(16, 7)).to(dtype)
+    (found,) = Reconstruction()(Outputs({}, tokens=tokens, token_targets=targets))
+    assert found.tolist() == pytest.approx(reconstruction_by_loop(tokens, targets), rel=1e-5, abs=1e-6)
+    assert found.dtype == torch.float32
 
 
 # What all of them must do

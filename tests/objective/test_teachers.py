@@ -161,6 +161,24 @@ def test_only_trained_weights_are_averaged_in_float32() -> None:
     assert teacher(student, ROWS).dtype == torch.float32
 
 
+def test_the_average_of_a_float64_student_is_the_slow_loop() -> None:
+    """50 steps of both decays: the state stays float32. Guards `lerp` of two types, which torch refuses, and ramp and decay
+    exchanged."""
+    generator = torch.Generator().manual_seed(0)
+    steps = torch.randn(50, 3, generator=generator, dtype=torch.float64)
+    teacher, student = EMA(decay=0.95, ramp_decay=0.6, ramp=0.4), Bias(0.1, 0.2, 0.3, dtype=torch.float64)
+    teacher.bind_student(student)
+    average = [0.1, 0.2, 0.3]
+    for i, values in enumerate(steps):
+        student.head.bias.data = values
+        teacher.after_step(student, i / 50)
+        m = 0.6 if i < 20 else 0.95
+        average = [m * old + (1 - m) * new for old, new in zip(average, values.tolist(), strict=True)]
+    found = teacher.get_buffer("weight head/bias")
+    assert found.dtype == torch.float32
+    assert found.tolist() == pytest.approx(average, rel=0, abs=1e-6)
+
+
 def test_the_average_survives_a_checkpoint() -> None:
     """Guards against a teacher that starts again from the student when a run is continued."""
     one, other, student = EMA(decay=0.9), EMA(decay=0.9), Bias(0.0, 0.0)
