@@ -1,5 +1,6 @@
 """Probabilities that mean what they say: a temperature, folded into the model's head, and distribution alignment."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -12,9 +13,12 @@ from torch import Tensor, nn
 from sstext.errors import UserError
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+#: What log T is believed to be before any row is seen: its mean, exp'ed, and standard deviation. A classifier that has been
+#: fine-tuned on few labels is too sure of itself, see recipes/benchmark/LOG.md.
+USUAL_TEMPERATURE, TEMPERATURE_SPREAD = 2.0, 0.5
 
 
-def fit_temperature(logits: Tensor | ArrayLike, labels: Tensor | ArrayLike) -> float:
+def fit_temperature(logits: Tensor | ArrayLike, labels: Tensor | ArrayLike, *, shrink: bool = False) -> float:
     """Find the temperature that makes held-out labels most likely.
 
     T = argmin_T −Σ_i log softmax(z_i / T)[y_i], within [0.05, 20]. The loss is convex in 1/T; the root of its slope,
@@ -22,9 +26,13 @@ def fit_temperature(logits: Tensor | ArrayLike, labels: Tensor | ArrayLike) -> f
     sharper is always better: the lower bound; where the labels contradict the logits, the upper one; where the logits of
     each row are all equal, no temperature matters: 1.
 
+    With `shrink`, T is the most probable one where log T ~ N(log T₀, σ²) is believed beforehand: what a few rows cannot say is
+    taken from other data sets, and rows that are all right do not make the model infinitely sure.
+
     Args:
         logits: (N, C) z, of rows that the model was not trained on.
         labels: (N,) classes y.
+        shrink: see above; T₀ and σ are `USUAL_TEMPERATURE` and `TEMPERATURE_SPREAD`.
 
     Raises:
         UserError: no rows, shapes that do not fit, a logit that is not finite, or a label outside 0 … C − 1.
@@ -43,15 +51,21 @@ def fit_temperature(logits: Tensor | ArrayLike, labels: Tensor | ArrayLike) -> f
         expected = ((z * inverse_temperature).softmax(-1) * z).sum(-1)
         return float((expected - z.gather(-1, y[:, None])[:, 0]).mean())
 
+    def pull(inverse_temperature: float) -> float:
+        """The slope with the belief's own: d/d(1/T) of (log T − log T₀)²/2σ², divided by N as the likelihood is."""
+        away = math.log(inverse_temperature * USUAL_TEMPERATURE) / (TEMPERATURE_SPREAD**2 * inverse_temperature)
+        return slope(inverse_temperature) + away / len(y)
+
+    falling = pull if shrink else slope
     low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
-    rises, falls = slope(low) >= 0, slope(high) <= 0
+    rises, falls = falling(low) >= 0, falling(high) <= 0
     if rises and falls:
         return 1.0
     if rises or falls:
         return MAX_TEMPERATURE if rises else MIN_TEMPERATURE
     while high / low > 1 + 1e-12:
         middle = (low * high) ** 0.5
-        low, high = (low, middle) if slope(middle) > 0 else (middle, high)
+        low, high = (low, middle) if falling(middle) > 0 else (middle, high)
     return float((low * high) ** -0.5)
 
 

@@ -26,7 +26,7 @@ from sstext.objective.methods import BETWEEN_ROUNDS, build
 from sstext.objective.regularizers import LABELED_STRONG, MASKED
 from sstext.progress import Reporter
 from sstext.pseudo_labels import PSEUDO_LABELS, read_pseudo_labels, write_pseudo_labels
-from sstext.run_directory import RunDirectory, write_folder_whole, write_whole
+from sstext.run_directory import RunDirectory, write_array_whole, write_folder_whole, write_whole
 from sstext.scoring import random_rows, score_passes_to_disk, score_to_disk
 from sstext.selection import Scores, Selection, select
 from sstext.student import new_student
@@ -49,6 +49,8 @@ class Chain:
 
     Attributes:
         prior: (C,) class shares that quotas and alignment follow.
+        held_out: tokenized labeled rows that it never learns from, where it is one of several that are cross-fitted.
+        number: which of them it is, from 1; 0 where it has all labels.
     """
 
     config: RunConfig
@@ -58,6 +60,12 @@ class Chain:
     prior: np.ndarray
     directory: RunDirectory
     reporter: Reporter
+    held_out: Any = None
+    number: int = 0
+
+    def phase(self, index: int, what: str) -> str:
+        """How something that it does in a round is called where progress is shown."""
+        return f"{f'chain {self.number}, ' if self.number else ''}round {index}: {what}"
 
     def check(self) -> None:
         """Say what is wrong with the options of the trainings before any of them begins.
@@ -112,7 +120,7 @@ class Chain:
     def _train(self, index: int, admitted: Selection | None, folder: Path) -> None:
         checkpoints = folder / "checkpoints"
         stop = StopOnSignal()
-        callbacks = [ProgressLine(self.reporter, f"round {index}: training"), stop]
+        callbacks = [ProgressLine(self.reporter, self.phase(index, "training")), stop]
         if self.tokens.dev is not None:
             # A gain is one of macro-F1: a log-loss that still falls (see `checkpoint_metrics`) does not prolong a training.
             callbacks.append(EarlyStoppingCallback(self.config.patience, early_stopping_threshold=1e-3))
@@ -131,7 +139,7 @@ class Chain:
             trainer.remove_callback(chatty)
         checkpoint = last_whole_checkpoint(checkpoints)
         if checkpoint is not None:
-            self.reporter.note(f"round {index}: continuing from step {checkpoint.rpartition('-')[2]}")
+            self.reporter.note(self.phase(index, f"continuing from step {checkpoint.rpartition('-')[2]}"))
         if checkpoint is not None and out_of_patience(checkpoint, self.config.patience):
             trainer.args.max_steps = int(
                 checkpoint.rpartition("-")[2]
@@ -170,8 +178,8 @@ class Chain:
         )
 
     def seed(self, index: int) -> int:
-        """Seed of a round: head, dropout, order and edits differ between the rounds of a run."""
-        return (self.config.seed + 1_000_003 * index) % 2**32
+        """Seed of a round: head, dropout, order and edits differ between the rounds of a run, and between its chains."""
+        return (self.config.seed + 1_000_003 * index + 15_485_863 * self.number) % 2**32
 
     def steps(self, index: int, admitted: int) -> int:
         """Optimizer steps of a round that trains on `admitted` pseudo-labeled rows."""
@@ -228,10 +236,23 @@ class Chain:
         if (folder / "scores.npy").exists():
             return np.load(folder / "scores.npy", mmap_mode="r", allow_pickle=False)
         precision = resolve_precision(config.precision, device)
-        with self.reporter.phase(f"round {index}: scoring", len(self.tokens.corpus), "text") as tick:
+        with self.reporter.phase(self.phase(index, "scoring"), len(self.tokens.corpus), "text") as tick:
             return score_to_disk(
                 self.load(index), self.tokens.corpus, self.tokenizer, folder, precision=precision, tick=tick
             )
+
+    def score_held_out(self, index: int) -> np.ndarray:
+        """Logits of the held-out rows by the student of a round, in float32 as it would be shipped, (n, C).
+
+        Kept in `round_<index>/held_out.npy`.
+        """
+        file = self.directory.round(index) / "held_out.npy"
+        if not file.exists():
+            logits = score(self.load(index), self.held_out, self.tokenizer)
+            if is_main_process():
+                write_array_whole(file, logits)
+            wait_for_everyone()
+        return np.load(file, allow_pickle=False)
 
     def score_passes(self, index: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
         """Rows (M,) of the corpus, and what dropout passes by the student of a round say of them, (M, C + 2).
@@ -244,7 +265,7 @@ class Chain:
         if (folder / "passes.npy").exists():
             return rows, np.load(folder / "passes.npy", mmap_mode="r", allow_pickle=False)
         precision = resolve_precision(self.config.precision, resolve_device(self.config.device))
-        with self.reporter.phase(f"round {index}: dropout passes", count * admission.passes, "text") as tick:
+        with self.reporter.phase(self.phase(index, "dropout passes"), count * admission.passes, "text") as tick:
             table = score_passes_to_disk(
                 self.load(index), corpus.select(rows), self.tokenizer, folder / "passes.npy", passes=admission.passes,
                 seed=seed, temperature=temperature, precision=precision, tick=tick,
@@ -262,13 +283,14 @@ class Chain:
         """Share of the scored rows that round `index` may train on."""
         return self.config.keep[min(index, len(self.config.keep)) - 1]
 
-    def admit(self, index: int, logits: np.ndarray, temperature: float) -> Selection:
+    def admit(self, index: int, logits: np.ndarray, temperature: float, share: float | None = None) -> Selection:
         """Choose the rows that round `index` trains on, and write them to its `pseudo_labels.parquet`.
 
         Args:
             index: of the round that trains on them.
             logits: (N, C) of the corpus, by the student before.
             temperature: of that student.
+            share: of the corpus that may join (default: `keep`).
         """
         admission = self.admission
         prior = self.prior if admission.align else None
@@ -279,7 +301,7 @@ class Chain:
         admitted = select(
             scores,
             admission,
-            share=self.keep(index),
+            share=self.keep(index) if share is None else share,
             prior=self.prior,
             min_confidence=self.config.min_confidence,
             seed=self.seed(index),

@@ -138,6 +138,11 @@ class SelfTrainingOptions:
     stop_agreement: float = option(
         0.999, "stop where at least this share of the corpus keeps its predicted class (above 1: never)"
     )
+    folds: int | None = option(
+        None,
+        "chains, each self-trained without one fold of the labels, whose predictions on it calibrate the model and choose the "
+        "round (default: 0, none)",
+    )
 
 
 @dataclass
@@ -154,7 +159,7 @@ RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("token_mask", "token_drop", "token_swap", "token_cutoff"), (0, 1)),
     **dict.fromkeys(("gold_share", "min_confidence", "warmup", "dropout"), (0, 1)),
     **dict.fromkeys(("learning_rate", "round_learning_rate", "head_learning_rate", "weight_decay"), (0, math.inf)),
-    **dict.fromkeys(("rounds", "freeze_layers", "unsupervised_strength", "stop_agreement"), (0, math.inf)),
+    **dict.fromkeys(("rounds", "freeze_layers", "unsupervised_strength", "stop_agreement", "folds"), (0, math.inf)),
     **dict.fromkeys(("batch_size", "round_batch_size", "save_steps", "patience"), (1, math.inf)),
     **dict.fromkeys(("steps", "round_steps", "eval_steps"), (1, math.inf)),
     "seed": (0, 2**32 - 1),

@@ -49,3 +49,17 @@ class Reporter:
 
 
 SILENT = Reporter(quiet=True)
+
+
+def duration(seconds: float) -> str:
+    """A duration for people.
+
+    >>> duration(42), duration(125), duration(7300)
+    ('42 s', '2 min 5 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

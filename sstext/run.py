@@ -4,6 +4,7 @@ import importlib.metadata
 import platform
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from transformers import AutoConfig
 from sstext.calibration import fold_temperature, softmax
 from sstext.chain import Chain
 from sstext.config import RunConfig
+from sstext.cross_fitting import last_student
 from sstext.data.preparing import fingerprints, sources
 from sstext.data.tokens import length_limit
 from sstext.errors import UserError
@@ -29,9 +31,10 @@ from sstext.inference import (
     score,
     wait_for_everyone,
 )
-from sstext.progress import SILENT, Reporter
+from sstext.model_selection import Gain, Verdict, best_round
+from sstext.progress import SILENT, Reporter, duration
 from sstext.run_directory import RunDirectory, write_folder_whole, write_whole
-from sstext.self_training import Round, open_chain, run_rounds
+from sstext.self_training import Round, Run, open_chain, open_run, run_rounds
 
 VERSIONS = ("sstext", "torch", "transformers", "datasets", "accelerate", "numpy")
 
@@ -64,19 +67,25 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dic
         UserError: data, options or folder that cannot be used, before anything is trained.
     """
     began = time.monotonic()
-    chain = open_chain(config, reporter, **data)
-    if chain.directory.results.exists():
-        reporter.note(f"{chain.directory.path}: this run is finished, here are its results")
-        return chain.directory.read_results()
-    done = len(chain.directory.rounds())
+    run = open_run(config, reporter, **data)
+    chain, directory = run.whole, run.directory
+    if directory.results.exists():
+        reporter.note(f"{directory.path}: this run is finished, here are its results")
+        return directory.read_results()
+    done = len(directory.rounds())
     if done:
-        reporter.note(f"continuing {chain.directory.path}: {done} round{'s are' if done > 1 else ' is'} done")
+        reporter.note(f"continuing {directory.path}: {done} round{'s are' if done > 1 else ' is'} done")
+    elif run.cross_fitted:
+        reporter.note(price(run))
     rounds = []
-    for record in run_rounds(chain):
+    for record in run_rounds(run):
         rounds.append(record)
         if len(rounds) > done:
             reporter.note(sentence(record))
     chosen, why = choose(rounds)
+    shipped_round = chosen
+    if run.cross_fitted:
+        shipped_round = last_student(chain, run.chains, chosen, rounds[chosen].temperature)
     results = {
         "chosen": {"round": chosen, "why": why},
         "classes": chain.texts.classes,
@@ -92,25 +101,28 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dic
         "seed": config.seed,
     }
     if is_main_process():
-        write_folder_whole(chain.directory.model, lambda path: chain.save(shipped(chain, rounds[chosen]), path))
+        model = shipped(chain, shipped_round, rounds[chosen].temperature)
+        write_folder_whole(directory.model, lambda path: chain.save(model, path))
     wait_for_everyone()
-    results["test"] = measure(chain, rounds, chosen)
+    results["test"] = measure(run, supervised_temperature=rounds[0].temperature, same=shipped_round == 0)
     results["seconds"] = time.monotonic() - began
     if is_main_process():
-        write_whole(chain.directory.model / "README.md", card(config, chain, results))
-        chain.directory.write_results(results)
+        write_whole(directory.model / "README.md", card(config, chain, results))
+        directory.write_results(results)
     wait_for_everyone()
-    return chain.directory.read_results()
+    return directory.read_results()
 
 
 def choose(rounds: list[Round]) -> tuple[int, str]:
     """The round whose student is shipped, and why, in a sentence.
 
-    With development rows it is the round with the best macro-F1 on them, the earlier one where two are equal; without any it
-    is the last: nothing here could tell harm from gain.
+    With development rows it is the round with the best macro-F1 on them, the earlier one where two are equal; with folds, as
+    `sstext.model_selection` weighs the evidence; without both it is the last: nothing here could tell harm from gain.
     """
+    if rounds[-1].out_of_fold:
+        return best_round([Verdict(Gain(**r.gain) if r.gain is not None else None, r.refused) for r in rounds])
     if not rounds[-1].metrics:
-        return rounds[-1].index, "the last one; without development rows, nothing was compared"
+        return rounds[-1].index, "the last one; without development rows or folds, nothing was compared"
     best = max(rounds, key=lambda record: (record.metrics["macro_f1"], -record.index))
     return (
         best.index,
@@ -118,30 +130,36 @@ def choose(rounds: list[Round]) -> tuple[int, str]:
     )
 
 
-def shipped(chain: Chain, record: Round) -> Any:
-    """The student of a round with its temperature folded into the last layer, so that every consumer is calibrated."""
-    model = chain.load(record.index)
-    if record.temperature != 1.0:
+def shipped(chain: Chain, index: int, temperature: float) -> Any:
+    """The student of a round with a temperature folded into its last layer, so that every consumer is calibrated."""
+    model = chain.load(index)
+    if temperature != 1.0:
         columns = chain.tokenizer(["probe", "another probe"], padding=True, return_tensors="pt").to(model.device)
         try:
-            fold_temperature(model, record.temperature, columns)
+            fold_temperature(model, temperature, columns)
         except UserError as error:
             chain.reporter.note(f"not calibrated: {error}")
     return model
 
 
-def measure(chain: Chain, rounds: list[Round], chosen: int) -> dict[str, Any]:
-    """Supervised and shipped model on the test rows, in float32, with bootstrap intervals; empty without test rows."""
+def measure(run: Run, *, supervised_temperature: float, same: bool) -> dict[str, Any]:
+    """Supervised and shipped model on the test rows, in float32, with bootstrap intervals; empty without test rows.
+
+    Args:
+        supervised_temperature: of supervised fine-tuning on all labels.
+        same: whether that is what is shipped.
+    """
+    chain = run.whole
     test = chain.texts.test
     if test is None:
         return {}
     texts, labels = test.texts["text"][:], np.asarray(test.texts["label"][:])
     scored: dict[str, Any] = {}
     for name, folder, temperature in (
-        ("supervised", chain.directory.round(0) / "model", rounds[0].temperature),
-        ("self_trained", chain.directory.model, 1.0),  # its temperature is in its weights
+        ("supervised", chain.directory.round(0) / "model", supervised_temperature),
+        ("self_trained", run.directory.model, 1.0),  # its temperature is in its weights
     ):
-        if name == "self_trained" and chosen == 0:
+        if name == "self_trained" and same:
             return scored | {name: scored["supervised"]}
         classifier = Classifier.from_pretrained(folder, device=chain.config.device)
         with chain.reporter.phase(f"test: {name.replace('_', '-')}", len(texts), "text") as tick:
@@ -161,7 +179,7 @@ def card(config: RunConfig, chain: Chain, results: dict[str, Any]) -> str:
         rows=results["rows"],
         rounds=results["rounds"],
         results={name: numbers["metrics"] for name, numbers in results["test"].items()} or None,
-        chosen=f"the student of round {results['chosen']['round']}: {results['chosen']['why']}",
+        chosen=f"round {results['chosen']['round']}: {results['chosen']['why']}",
     )
 
 
@@ -191,6 +209,8 @@ def sentence(record: Round) -> str:
         said.append(f"on {record.admitted:,} pseudo-labels ({record.coverage:.0%} of the corpus)")
     if record.audit_precision is not None:
         said.append(f"of which {record.audit_precision:.1%} are right")
+    if record.out_of_fold:
+        said.append("out-of-fold accuracy {accuracy:.1%}, log-loss {log_loss:.3f}".format(**record.out_of_fold))
     if record.metrics:
         said.append(f"development macro-F1 {record.metrics['macro_f1']:.3f}")
     return ", ".join(said) + (f"; stopped: {record.stopped_because}" if record.stopped_because else "")
@@ -206,12 +226,9 @@ def plan(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> Plan
         RunDirectory(config.output).check(config.to_yaml(), fingerprints(sources(config, **data)))
     with tempfile.TemporaryDirectory(prefix="sstext-plan-") as scratch:
         chain = open_chain(replace(config, output=str(Path(scratch) / "out")), reporter, **data)
-        corpus = len(chain.tokens.corpus) if chain.tokens.corpus is not None else 0
-        later = range(1, config.rounds + 1)
-        admitted = {index: chain.admission.at_most(corpus, chain.keep(index)) for index in later}
-        steps = [chain.steps(0, 0)] + [chain.steps(index, admitted[index]) for index in later]
+        steps = planned_steps(chain)
         device = resolve_device(config.device)
-        seconds = _estimated_seconds(chain, steps, corpus)
+        seconds = estimated_seconds(chain, steps, config.folds or 0)
         return Plan(
             rows=rows_of(chain),
             classes=chain.texts.classes,
@@ -223,13 +240,35 @@ def plan(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> Plan
         )
 
 
-def _estimated_seconds(chain: Chain, steps: list[int], corpus: int) -> float:
-    """Training and scoring extrapolated from two batches of each kind (the first one warms up)."""
+def planned_steps(chain: Chain) -> list[int]:
+    """Optimizer steps of a chain by round, where every round keeps as many rows as it may."""
+    corpus = len(chain.tokens.corpus) if chain.tokens.corpus is not None else 0
+    admitted = [chain.admission.at_most(corpus, chain.keep(index)) for index in range(1, chain.config.rounds + 1)]
+    return [chain.steps(0, 0), *(chain.steps(index, rows) for index, rows in enumerate(admitted, 1))]
+
+
+def price(run: Run) -> str:
+    """What cross-fitting costs, in a sentence, before it is paid."""
+    steps, folds = planned_steps(run.whole), len(run.chains)
+    with_folds, without = (estimated_seconds(run.whole, steps, number) for number in (folds, 0))
+    return (
+        f"cross-fitting: {folds} chains and a last student take about {duration(with_folds)}, where one chain would take "
+        f"{duration(without)} and tell nothing of harm (--folds 0)"
+    )
+
+
+def estimated_seconds(chain: Chain, steps: Sequence[int], folds: int) -> float:
+    """Training and scoring extrapolated from two batches of each kind (the first one warms up).
+
+    Args:
+        steps: of a chain by round.
+        folds: chains beside the last student; 0: one chain.
+    """
     config, model = chain.config, chain.student(0)
     precision = resolve_precision(config.precision, model.device)
+    source = chain.tokens.corpus if chain.tokens.corpus is not None else chain.tokens.labeled
 
     def rows(count: int) -> Any:
-        source = chain.tokens.corpus if chain.tokens.corpus is not None else chain.tokens.labeled
         return source.select(range(min(count, len(source))))
 
     def step(count: int) -> float:
@@ -243,11 +282,15 @@ def _estimated_seconds(chain: Chain, steps: list[int], corpus: int) -> float:
             loss.backward()
         return time.monotonic() - began
 
-    seconds = step(config.batch_size) * steps[0] + step(config.round_batch_size) * sum(steps[1:])
+    chains, last = max(1, folds), steps[:2] if folds else []
+    training = step(config.batch_size) * (chains * steps[0] + sum(last[:1]))
+    training += step(config.round_batch_size) * (chains * sum(steps[1:]) + sum(last[1:]))
     sample = rows(256)
     score(model, sample, chain.tokenizer, precision=precision)
     began = time.monotonic()
     score(model, sample, chain.tokenizer, precision=precision)
+    corpus = len(chain.tokens.corpus) if chain.tokens.corpus is not None else 0
     by_round = corpus + chain.admission.passes * chain.admission.scored_rows(corpus)
-    texts = by_round * config.rounds + 2 * (len(chain.texts.test.texts) if chain.texts.test is not None else 0)
-    return seconds + (time.monotonic() - began) / max(1, len(sample)) * texts
+    texts = by_round * chains * (config.rounds + (1 if folds else 0))
+    texts += 2 * (len(chain.texts.test.texts) if chain.texts.test is not None else 0)
+    return training + (time.monotonic() - began) / max(1, len(sample)) * texts

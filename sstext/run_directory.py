@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from sstext.config import RunConfig, default_of, options
@@ -20,6 +21,15 @@ def write_whole(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def write_array_whole(path: Path, values: np.ndarray) -> None:
+    """Write an array as .npy, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        np.save(file, values, allow_pickle=False)
     temporary.replace(path)
 
 

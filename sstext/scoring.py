@@ -13,6 +13,7 @@ from torch import nn
 from sstext.data.batching import KeyedPermutation
 from sstext.inference import is_main_process, score, wait_for_everyone
 from sstext.progress import Tick
+from sstext.run_directory import write_array_whole
 
 #: Rows that are scored before the result is written down: what a killed run has to repeat at most.
 CHUNK_ROWS = 20_000
@@ -69,10 +70,7 @@ def computed_in_chunks(
                 continue
             values = compute(start, end)
             if is_main_process():
-                temporary = part.with_suffix(".tmp")
-                with temporary.open("wb") as file:
-                    np.save(file, values, allow_pickle=False)
-                temporary.replace(part)
+                write_array_whole(part, values)
             wait_for_everyone()
         if is_main_process():
             _join(parts, chunk, whole, shape)

@@ -180,7 +180,8 @@ def select(
     )
 
 
-def _slices(rows: int) -> Iterator[slice]:
+def slices(rows: int) -> Iterator[slice]:
+    """Consecutive slices of `SLICE_ROWS` rows that together are all of them."""
     return (slice(start, min(rows, start + SLICE_ROWS)) for start in range(0, rows, SLICE_ROWS))
 
 
@@ -188,7 +189,7 @@ def _judged(scores: Scores, admission: Admission) -> tuple[np.ndarray, np.ndarra
     """Label, its probability, and weight of every row, (N,) each."""
     size = len(scores)
     predicted, confidence, weight = np.empty(size, np.int32), np.empty(size), np.empty(size, np.float32)
-    for some in _slices(size):
+    for some in slices(size):
         signals = scores.signals(some)
         labels = admission.target(signals.probs).argmax(-1)
         predicted[some] = labels.numpy()
@@ -200,6 +201,6 @@ def _judged(scores: Scores, admission: Admission) -> tuple[np.ndarray, np.ndarra
 def _targets(scores: Scores, rows: np.ndarray, target: Target) -> np.ndarray:
     """Targets (M, C) of M rows."""
     targets = np.empty((len(rows), scores.probs[:1].shape[-1]), dtype=np.float32)
-    for some in _slices(len(rows)):
+    for some in slices(len(rows)):
         targets[some] = target(scores.signals(rows[some]).probs).numpy()
     return targets

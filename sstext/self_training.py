@@ -8,9 +8,9 @@ on.
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from transformers import AutoConfig
 
 from sstext.chain import Chain, Fit
 from sstext.config import RunConfig
+from sstext.cross_fitting import cross_fitted, evidence, with_all_labels
 from sstext.data.preparing import fingerprints, read_texts, sources, tokenize_texts
 from sstext.data.tokens import length_limit
 from sstext.errors import UserError
@@ -30,6 +31,7 @@ from sstext.inference import (
     resolve_device,
     wait_for_everyone,
 )
+from sstext.model_selection import Verdict, judge
 from sstext.objective.methods import build
 from sstext.progress import SILENT, Reporter
 from sstext.run_directory import RunDirectory
@@ -50,9 +52,16 @@ class Round:
         temperature: fitted on the development rows; 1 without any.
         agreement: share of the corpus with the same predicted class as one round before.
         metrics: accuracy and macro-F1 on the development rows.
-        steps: optimizer steps.
+        steps: optimizer steps, of all chains together.
         seconds: wall time of the round.
         stopped_because: why there is no further round; None where there is.
+        out_of_fold: log-loss (nats), accuracy and macro-F1 of labeled rows by students that never saw them (with folds).
+        gain: in out-of-fold log-loss over supervised: observed, its standard error, and expected with what is known beforehand.
+        refused: why it may not be chosen; None where it may.
+        class_shares: of the classes predicted for the corpus (with folds).
+        chain_agreement: share of the corpus of which two chains say the same (with folds).
+
+    With folds, counts and shares are means over the chains.
     """
 
     index: int
@@ -66,6 +75,31 @@ class Round:
     steps: int
     seconds: float
     stopped_because: str | None
+    out_of_fold: dict[str, float] = field(default_factory=dict)
+    gain: dict[str, float] | None = None
+    refused: str | None = None
+    class_shares: dict[str, float] = field(default_factory=dict)
+    chain_agreement: float | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """The chains of a run.
+
+    Attributes:
+        whole: the chain that has all labels: it makes the model that is shipped.
+        chains: those that go through the rounds: K cross-fitted ones, or `whole` alone.
+        directory: the folder of the run.
+    """
+
+    whole: Chain
+    chains: list[Chain]
+    directory: RunDirectory
+
+    @property
+    def cross_fitted(self) -> bool:
+        """Whether labeled rows are predicted by students that never saw them."""
+        return self.chains[0].held_out is not None
 
 
 def self_train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> Iterator[Round]:
@@ -87,12 +121,12 @@ def self_train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -
         print(round.index, round.admitted, round.metrics)
     ```
     """
-    yield from run_rounds(open_chain(config, reporter, **data))
+    yield from run_rounds(open_run(config, reporter, **data))
 
 
-def run_rounds(chain: Chain) -> Iterator[Round]:
-    """The loop itself, on data that is ready."""
-    config, directory = chain.config, chain.directory
+def run_rounds(run: Run) -> Iterator[Round]:
+    """The loop itself, on data that is ready. All chains make a round before any of them makes the next."""
+    config, directory, chains = run.whole.config, run.directory, run.chains
     done = [Round(**record) for record in directory.rounds()]
     yield from done
     if done and done[-1].stopped_because is not None:
@@ -100,27 +134,72 @@ def run_rounds(chain: Chain) -> Iterator[Round]:
 
     for index in range(len(done), config.rounds + 1):
         began = time.monotonic()
-        admitted = chain.admitted(index)
-        fit = chain.fit(index, admitted)
+        admitted = [chain.admitted(index) for chain in chains]
+        fits = [chain.fit(index, rows) for chain, rows in zip(chains, admitted, strict=True)]
 
-        agreement, stopped_because = None, None
-        if index == config.rounds:
-            stopped_because = "all rounds are done"
-        else:
-            logits = chain.score(index)
-            agreement = agreement_with_previous(chain, index, logits)
-            if agreement is not None and agreement >= config.stop_agreement:
-                stopped_because = f"nothing changes any more: {agreement:.1%} of the corpus kept its class"
-            elif len(chain.admit(index + 1, logits, fit.temperature)) == 0:
-                stopped_because = chain.admission.refusal(config.min_confidence)
+        agreement = agreement_with_previous(chains, index) if index < config.rounds or run.cross_fitted else None
+        compared = compared_with_supervised(run, index, agreement) if run.cross_fitted else {}
+        stopped_because = compared.get("refused") or reason_to_stop(run, index, agreement, fits)
 
-        record = describe(chain, index, admitted, fit, agreement, stopped_because, time.monotonic() - began)
+        record = describe(
+            run, index, admitted, fits, agreement=agreement, stopped_because=stopped_because,
+            seconds=time.monotonic() - began, **compared,
+        )  # fmt: skip
         if is_main_process():
             directory.append_round(asdict(record))
         wait_for_everyone()
         yield record
         if stopped_because is not None:
             return
+
+
+def reason_to_stop(run: Run, index: int, agreement: float | None, fits: Sequence[Fit]) -> str | None:
+    """Why there is no further round; None where there is, and then the rows that it trains on have been admitted."""
+    config = run.whole.config
+    if index == config.rounds:
+        return "all rounds are done"
+    if agreement is not None and agreement >= config.stop_agreement:
+        return f"nothing changes any more: {agreement:.1%} of the corpus kept its class"
+    for chain, fit in zip(run.chains, fits, strict=True):
+        if len(chain.admit(index + 1, chain.score(index), fit.temperature)) == 0:
+            return chain.admission.refusal(config.min_confidence)
+    return None
+
+
+def agreement_with_previous(chains: Sequence[Chain], index: int) -> float | None:
+    """Share of the corpus whose predicted class is the same as one round before, mean over chains; None in round 0."""
+    if index == 0:
+        return None
+    same = [np.mean(chain.score(index).argmax(-1) == chain.score(index - 1).argmax(-1)) for chain in chains]
+    return float(np.mean(same))
+
+
+def compared_with_supervised(run: Run, index: int, agreement: float | None) -> dict[str, Any]:
+    """What labeled rows say of a round that its students never saw: the fields of its record."""
+    first = evidence(run.chains, 0, None)
+    found = evidence(run.chains, index, agreement) if index else first
+    verdict = judge([first, found], run.whole.prior)[1] if index else Verdict(None, None)
+    shares = zip(run.whole.texts.classes, found.class_shares.tolist(), strict=True)
+    return {
+        "out_of_fold": found.out_of_fold.metrics(),
+        "temperature": found.out_of_fold.temperature(),
+        "gain": None if verdict.gain is None else asdict(verdict.gain),
+        "refused": verdict.refused,
+        "class_shares": dict(shares),
+        "chain_agreement": found.chain_agreement,
+    }
+
+
+def open_run(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> Run:
+    """Open the chains of a run: those of the folds, or the one that has all labels.
+
+    Raises:
+        UserError: see `self_train`.
+    """
+    whole = open_chain(config, reporter, **data)
+    if not config.folds:
+        return Run(whole, [whole], whole.directory)
+    return Run(with_all_labels(whole), cross_fitted(whole, config.folds), whole.directory)
 
 
 def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> Chain:
@@ -158,6 +237,10 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
         prior = resolve_prior(config.prior, labels, texts.classes)
         chain = Chain(config, texts, tokens, tokenizer, prior, directory, reporter)
         chain.check()
+        if config.folds and tokens.dev is not None:
+            raise UserError("folds: development rows choose and calibrate already; leave out --folds, or --dev")
+        if config.folds:
+            cross_fitted(chain, config.folds)  # said here, while nothing has been trained
     return chain
 
 
@@ -176,39 +259,22 @@ def _nothing_left_of_a_bad_start(folder: Path, ours: bool) -> Iterator[None]:
         raise
 
 
-def agreement_with_previous(chain: Chain, index: int, logits: np.ndarray) -> float | None:
-    """Share of the corpus whose predicted class is the same as one round before; None in round 0."""
-    if index == 0:
-        return None
-    return float(np.mean(logits.argmax(-1) == chain.score(index - 1).argmax(-1)))
-
-
-def describe(
-    chain: Chain,
-    index: int,
-    admitted: Selection | None,
-    fit: Fit,
-    agreement: float | None,
-    stopped_because: str | None,
-    seconds: float,
-) -> Round:
-    """The record of a round."""
-    labels = admitted.labels if admitted is not None else np.zeros(0, dtype=np.int64)
-    joined = len(np.unique(admitted.rows)) if admitted is not None else 0
-    counts = np.bincount(labels, minlength=len(chain.texts.classes))
-    precision = None
-    if admitted is not None and chain.texts.audit is not None:
-        precision = float(np.mean(labels == chain.texts.audit[admitted.rows]))
-    return Round(
-        index=index,
-        admitted=len(labels),
-        coverage=joined / max(1, len(chain.tokens.corpus) if chain.tokens.corpus is not None else 0),
-        per_class={name: int(count) for name, count in zip(chain.texts.classes, counts, strict=True)},
-        audit_precision=precision,
-        temperature=fit.temperature,
-        agreement=agreement,
-        metrics=fit.metrics,
-        steps=fit.steps,
-        seconds=seconds,
-        stopped_because=stopped_because,
-    )
+def describe(run: Run, index: int, admitted: Sequence[Selection | None], fits: Sequence[Fit], **found: Any) -> Round:
+    """The record of a round: what its chains trained on, and what was found out about it."""
+    classes, corpus, audit = run.whole.texts.classes, run.whole.tokens.corpus, run.whole.texts.audit
+    kept = [rows for rows in admitted if rows is not None]
+    none = [np.zeros(len(classes), dtype=np.int64)]
+    mean_counts = np.mean([np.bincount(rows.labels, minlength=len(classes)) for rows in kept] or none, axis=0)
+    joined = np.mean([len(np.unique(rows.rows)) for rows in kept] or [0])
+    right = [float(np.mean(rows.labels == audit[rows.rows])) for rows in kept if audit is not None]
+    record: dict[str, Any] = {
+        "index": index,
+        "admitted": round(float(mean_counts.sum())),
+        "coverage": float(joined) / max(1, len(corpus) if corpus is not None else 0),
+        "per_class": {name: round(float(count)) for name, count in zip(classes, mean_counts, strict=True)},
+        "audit_precision": float(np.mean(right)) if right else None,
+        "temperature": fits[0].temperature,
+        "metrics": fits[0].metrics,
+        "steps": sum(fit.steps for fit in fits),
+    }
+    return Round(**record | found)

@@ -10,6 +10,7 @@ from rich.table import Table
 from sstext.catalog import Entry, entry, regularizer_entries
 from sstext.errors import listed
 from sstext.objective.methods import METHODS
+from sstext.progress import duration
 from sstext.run import Plan
 
 SHOWN = {"accuracy": "accuracy %", "macro_f1": "macro-F1 %", "expected_calibration_error": "calibration error %"}
@@ -50,7 +51,7 @@ def rounds_table(rounds: list[Mapping[str, Any]]) -> Table:
         "dev macro-F1": lambda r: f"{r['metrics']['macro_f1']:.3f}" if r["metrics"] else "",
         "same class as before": lambda r: _share(r["agreement"]),
         "steps": lambda r: f"{r['steps']:,}",
-        "time": lambda r: minutes(r["seconds"]),
+        "time": lambda r: duration(r["seconds"]),
     }
     filled = {title: cell for title, cell in cells.items() if any(cell(record) for record in rounds)}
     for title in filled:
@@ -73,7 +74,7 @@ def show_plan(plan: Plan) -> None:
     table.add_row("device", f"{plan.device}, {plan.precision}")
     for index, steps in enumerate(plan.steps):
         table.add_row(f"round {index}", f"{steps:,} steps{' (supervised)' if index == 0 else ''}")
-    table.add_row("estimated time", f"about {minutes(plan.seconds)}")
+    table.add_row("estimated time", f"about {duration(plan.seconds)}")
     console.print(table)
 
 
@@ -161,20 +162,6 @@ def interval(figure: Mapping[str, Any], scale: float = 100.0) -> str:
     low, high = figure["confidence_interval"]
     digits = 1 if scale == 100 else 3
     return f"{scale * figure['score']:.{digits}f} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
-
-
-def minutes(seconds: float) -> str:
-    """A duration for people.
-
-    >>> minutes(42), minutes(125), minutes(7300)
-    ('42 s', '2 min 5 s', '2 h 1 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _share(value: float | None) -> str:

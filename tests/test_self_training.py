@@ -298,7 +298,7 @@ def test_a_kill_after_the_selection_changes_nothing(
     quick: Quick, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guards the moment between pseudo_labels.parquet of the next round and the record of this one."""
-    monkeypatch.setattr(self_training, "describe", lambda *_: killed())
+    monkeypatch.setattr(self_training, "describe", lambda *_, **__: killed())
     with pytest.raises(KeyboardInterrupt):
         list(self_train(quick(tmp_path / "out")))
     assert (tmp_path / "out" / "round_1" / "pseudo_labels.parquet").exists()

@@ -6,8 +6,9 @@ import pytest
 
 from sstext.errors import UserError
 from sstext.objective.methods import METHODS
+from sstext.progress import duration
 from sstext.run import Plan
-from sstext.tables import interval, minutes, show_evaluation, show_methods, show_plan, show_results
+from sstext.tables import interval, show_evaluation, show_methods, show_plan, show_results
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +134,7 @@ def test_methods_are_listed_and_explained(capsys: pytest.CaptureFixture[str]) ->
 
 def test_durations_and_intervals() -> None:
     """Guards the edges: a minute is not 60 s, an hour not 60 min, and 3599.6 s is rounded before it is cut."""
-    assert [minutes(s) for s in (0.4, 59.4, 59.6, 3599.4, 3599.6)] == [
+    assert [duration(s) for s in (0.4, 59.4, 59.6, 3599.4, 3599.6)] == [
         "0 s",
         "59 s",
         "1 min 0 s",

@@ -1,0 +1,122 @@
+"""Cross-fitting: K self-training chains, each without one fold of the labels; they never mix until the last student.
+
+Chain k learns from its own labels and its own models' pseudo-labels alone, in every round, so that what it says of fold k is
+honest in every round. Together the chains say how much each round is worth (`sstext.model_selection`), and how sure the
+model may be. Only then are their labels averaged, for one student that is trained on all labels, too.
+
+Source: Chernozhukov et al. 2018, "Double/debiased machine learning", definition 3.1 (cross-fitting); the chains: ours.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from sstext.calibration import softmax
+from sstext.chain import Chain
+from sstext.inference import is_main_process, wait_for_everyone
+from sstext.model_selection import Evidence, OutOfFold, stratified_folds
+from sstext.run_directory import RunDirectory
+from sstext.selection import resolve_prior, slices
+
+#: Folder of the chain that has all labels, beside those of the others.
+ALL_LABELS = "all_labels"
+
+
+def cross_fitted(whole: Chain, folds: int) -> list[Chain]:
+    """K chains, chain k without fold k of the labels; they share the tokens of the corpus.
+
+    Args:
+        whole: the chain that has all labels.
+        folds: K.
+
+    Raises:
+        UserError: more folds than labels can be shared out over.
+    """
+    labels = np.asarray(whole.tokens.labeled["labels"][:])
+    fold_of = stratified_folds(labels, folds, whole.config.seed)
+    return [_without(whole, fold, fold_of, labels) for fold in range(folds)]
+
+
+def _without(whole: Chain, fold: int, fold_of: np.ndarray, labels: np.ndarray) -> Chain:
+    own, held_out = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+    return replace(
+        whole,
+        tokens=replace(whole.tokens, labeled=whole.tokens.labeled.select(own)),
+        held_out=whole.tokens.labeled.select(held_out),
+        prior=resolve_prior(whole.config.prior, labels[own], whole.texts.classes),
+        directory=RunDirectory(whole.directory.path / f"chain_{fold + 1}"),
+        number=fold + 1,
+    )
+
+
+def with_all_labels(whole: Chain) -> Chain:
+    """The chain that makes the last student, in a folder beside those of the others."""
+    return replace(whole, directory=RunDirectory(whole.directory.path / ALL_LABELS))
+
+
+def out_of_fold(chains: Sequence[Chain], index: int) -> OutOfFold:
+    """What the students of a round say of the rows that their chains do not have."""
+    logits = [chain.score_held_out(index) for chain in chains]
+    labels = [np.asarray(chain.held_out["labels"][:]) for chain in chains]
+    folds = [np.full(len(rows), chain.number) for rows, chain in zip(labels, chains, strict=True)]
+    return OutOfFold(np.concatenate(logits), np.concatenate(labels), np.concatenate(folds))
+
+
+def evidence(chains: Sequence[Chain], index: int, agreement: float | None) -> Evidence:
+    """All that a round is compared by.
+
+    Args:
+        agreement: share of the corpus that kept its class since the round before.
+    """
+    classes = len(chains[0].texts.classes)
+    if chains[0].tokens.corpus is None:
+        return Evidence(out_of_fold(chains, index), np.full(classes, 1 / classes), None, 1.0)
+    said = [chain.score(index).argmax(-1) for chain in chains]
+    counts = np.bincount(np.concatenate(said), minlength=classes)
+    agreed = [float(np.mean(one == other)) for one, other in combinations(said, 2)]
+    return Evidence(out_of_fold(chains, index), counts / counts.sum(), agreement, float(np.mean(agreed)))
+
+
+def averaged(chains: Sequence[Chain], index: int, temperature: float, file: Path) -> np.ndarray:
+    """log of the mean calibrated prediction of the chains' students for the corpus, (N, C), kept in a file.
+
+    Args:
+        index: of the round.
+        temperature: of its students.
+    """
+    if not file.exists():
+        logits = [chain.score(index) for chain in chains]
+        if is_main_process():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            temporary = file.with_suffix(".tmp")
+            whole = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=logits[0].shape)
+            for some in slices(len(whole)):
+                mean = np.mean([softmax(one[some].astype(np.float64), temperature) for one in logits], axis=0)
+                whole[some] = np.log(mean.clip(1e-30))
+            whole.flush()
+            temporary.replace(file)
+        wait_for_everyone()
+    return np.load(file, mmap_mode="r", allow_pickle=False)
+
+
+def last_student(last: Chain, chains: Sequence[Chain], chosen: int, temperature: float) -> int:
+    """Train the student that is shipped, on all labels and on the averaged labels of the chains of the chosen round.
+
+    Args:
+        last: see `with_all_labels`.
+        chosen: the round; 0: no pseudo-label is used.
+        temperature: of the students of that round.
+
+    Returns:
+        The round of `last` whose student it is: 0 supervised, 1 with pseudo-labels.
+    """
+    last.fit(0, None)
+    if chosen == 0:
+        return 0
+    logits = averaged(chains, chosen, temperature, last.directory.path / "averaged.npy")
+    last.admit(1, logits, 1.0, share=last.keep(chosen + 1))
+    last.fit(1, last.admitted(1))
+    return 1

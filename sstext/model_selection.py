@@ -1,0 +1,235 @@
+"""Do no harm: folds of the labeled rows, what out-of-fold predictions say of a round, and which round they allow.
+
+Whoever has forty labels has no development set. K chains self-train, each without one fold of the labels, so that every
+labeled row is predicted by students that never saw it, directly or through a pseudo-label. These predictions are few: at 40
+rows the standard error of a paired accuracy is about 6 points. Neither a significance test nor an argmax will do; the rule
+below weighs the evidence against what rounds are expected to bring.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sstext.calibration import fit_temperature, softmax
+from sstext.errors import UserError
+from sstext.evaluation import count_classes
+
+#: What a round is expected to gain over supervised fine-tuning before anything is seen, in nats of log-loss per row: mean and
+#: standard deviation, see recipes/benchmark/LOG.md.
+EXPECTED_GAIN, GAIN_SPREAD = 0.05, 0.15
+#: Standard deviation of a paired difference of log-losses that is assumed as if these many rows had shown it: twenty rows
+#: that hardly differ are no proof that no row would.
+ASSUMED_SPREAD, ASSUMED_ROWS = 0.5, 4
+#: Collapse: the classes in use, of those that the prior has; the share of the corpus that keeps its class from round to round;
+#: the agreement of the chains, of what it was in round 0. Below them, a round is refused.
+CLASSES_IN_USE, STABLE_SHARE, CHAIN_AGREEMENT = 0.25, 0.5, 0.5
+
+
+def stratified_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Share B labeled rows out over K folds, each class as evenly as can be; (B,) fold of every row.
+
+    A row that is the only one of its class is in no fold (−1): a chain without it could never learn the class.
+
+    Args:
+        labels: (B,) classes.
+        folds: K, at least 2.
+        seed: of the order in which a class is shared out.
+
+    Raises:
+        UserError: K is below 2, or there are fewer rows to share out than folds.
+
+    >>> np.bincount(stratified_folds(np.arange(40) % 4, folds=3, seed=0))
+    array([14, 13, 13])
+    """
+    rng, fold, shared_out = np.random.default_rng((seed, folds)), np.full(len(labels), -1), 0
+    if folds < 2:
+        raise UserError(f"folds: expected at least 2 (or 0: no cross-fitting), found {folds}")
+    for number in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == number))
+        if len(rows) > 1:
+            fold[rows] = (shared_out + np.arange(len(rows))) % folds
+            shared_out += len(rows)
+    if shared_out < folds:
+        raise UserError(
+            f"folds: expected at most as many as there are labeled rows whose class has another one, {shared_out}, found "
+            f"{folds}; give more labels, --folds 0, or development rows (--dev)"
+        )
+    return fold
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """What the chains' students of one round say of labeled rows that they never saw; B rows in K folds, C classes.
+
+    Attributes:
+        logits: (B, C), each row by the chain that was trained without its fold.
+        labels: (B,).
+        folds: (B,) fold of every row.
+    """
+
+    logits: np.ndarray
+    labels: np.ndarray
+    folds: np.ndarray
+
+    def temperature(self) -> float:
+        """The temperature that all rows together ask for."""
+        return fit_temperature(self.logits, self.labels, shrink=True)
+
+    def probabilities(self) -> np.ndarray:
+        """Calibrated probabilities (B, C), each fold by the temperature that the others ask for."""
+        calibrated = np.empty(self.logits.shape)
+        for fold in np.unique(self.folds):
+            own = self.folds == fold
+            temperature = fit_temperature(self.logits[~own], self.labels[~own], shrink=True)
+            calibrated[own] = softmax(self.logits[own].astype(np.float64), temperature)
+        return calibrated
+
+    def losses(self) -> np.ndarray:
+        """−log p of the label, (B,) in nats, calibrated as in `probabilities`."""
+        likely = self.probabilities()[np.arange(len(self.labels)), self.labels]
+        return -np.log(likely.clip(1e-6))
+
+    def metrics(self) -> dict[str, float]:
+        """Figures for the record of a round."""
+        counts = count_classes(self.probabilities(), self.labels)
+        return {
+            "log_loss": float(self.losses().mean()),
+            "accuracy": float(counts.accuracy),
+            "macro_f1": float(counts.macro_f1),
+        }
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a round gains over supervised fine-tuning, in nats of log-loss per row; above 0 it is better.
+
+    Attributes:
+        observed: mean of the paired differences.
+        standard_error: of that mean.
+        expected: the two of them weighed against what was expected before.
+    """
+
+    observed: float
+    standard_error: float
+    expected: float
+
+
+def expected_gain(supervised: np.ndarray, later: np.ndarray) -> Gain:
+    """Weigh the paired losses of B rows against what rounds are expected to bring.
+
+    d = supervised − later, with mean d̄ and variance s² (that of `ASSUMED_ROWS` rows more, spread by `ASSUMED_SPREAD`, counts
+    in). The gain γ ~ N(μ, τ²) beforehand and d̄ ~ N(γ, s²/B); so E[γ] = (d̄ B/s² + μ/τ²) / (B/s² + 1/τ²).
+
+    *Relations*: with no rows it is μ, with many it is d̄.
+
+    Args:
+        supervised: (B,) losses of round 0.
+        later: (B,) losses of the same rows in the later round.
+
+    Source: the posterior mean of a normal mean with known variance, for example Gelman et al., "Bayesian Data Analysis",
+    eq. 2.11.
+
+    >>> round(expected_gain(np.array([1.0] * 100_000), np.array([0.9] * 100_000)).expected, 3)
+    0.1
+    """
+    difference = np.asarray(supervised, dtype=np.float64) - later
+    rows = len(difference)
+    squares = float(((difference - difference.mean()) ** 2).sum())
+    variance = (squares + ASSUMED_ROWS * ASSUMED_SPREAD**2) / (rows - 1 + ASSUMED_ROWS)
+    evidence, belief = rows / variance, 1 / GAIN_SPREAD**2
+    observed = float(difference.mean())
+    return Gain(
+        observed, (variance / rows) ** 0.5, (observed * evidence + EXPECTED_GAIN * belief) / (evidence + belief)
+    )
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a round when it is compared with the others.
+
+    Attributes:
+        out_of_fold: its predictions of labeled rows.
+        class_shares: (C,) of the classes that its students predict for the corpus.
+        agreement: share of the corpus that keeps its class from the round before; None in round 0.
+        chain_agreement: share of the corpus of which two chains say the same, mean over pairs.
+    """
+
+    out_of_fold: OutOfFold
+    class_shares: np.ndarray
+    agreement: float | None
+    chain_agreement: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of comparing a round: its gain over supervised (None of round 0), and why it is refused, if it is."""
+
+    gain: Gain | None
+    refused: str | None
+
+
+def judge(rounds: Sequence[Evidence], prior: np.ndarray) -> list[Verdict]:
+    """Compare every round with supervised fine-tuning, which is round 0 and never refused.
+
+    A round is refused where harm is more likely than gain (`expected_gain` below 0), or where it has collapsed.
+
+    Args:
+        rounds: evidence by round.
+        prior: (C,) class shares of the corpus.
+    """
+    first, verdicts = rounds[0], [Verdict(None, None)]
+    losses = first.out_of_fold.losses()
+    for later in rounds[1:]:
+        gain = expected_gain(losses, later.out_of_fold.losses())
+        refused = collapse(later, first, prior)
+        if refused is None and gain.expected < 0:
+            refused = (
+                f"harm is more likely than gain: out-of-fold log-loss {-gain.observed:+.3f} ± {gain.standard_error:.3f}"
+            )
+        verdicts.append(Verdict(gain, refused))
+    return verdicts
+
+
+def collapse(later: Evidence, first: Evidence, prior: np.ndarray) -> str | None:
+    """Why a round is no classifier any more, whatever the few labeled rows say; None where it is one.
+
+    The number of classes in use is exp(entropy of the shares) − 1, that of the prior likewise: 0 where one class is left.
+
+    Args:
+        later, first: evidence of the round and of round 0.
+        prior: (C,) class shares of the corpus.
+    """
+    in_use, there = _classes_in_use(later.class_shares), _classes_in_use(prior)
+    if in_use < CLASSES_IN_USE * min(there, _classes_in_use(first.class_shares)):
+        return f"it predicts about {in_use + 1:.1f} classes, where {there + 1:.1f} are expected"
+    if later.agreement is not None and later.agreement < STABLE_SHARE:
+        return f"only {later.agreement:.0%} of the corpus kept its class from the round before"
+    if later.chain_agreement < CHAIN_AGREEMENT * first.chain_agreement:
+        return f"chains agree on {later.chain_agreement:.0%} of the corpus, {first.chain_agreement:.0%} in round 0"
+    return None
+
+
+def _classes_in_use(shares: np.ndarray) -> float:
+    shares = np.asarray(shares, dtype=np.float64) / np.sum(shares)
+    return float(np.exp(-np.sum(shares * np.log(shares, out=np.zeros_like(shares), where=shares > 0))) - 1)
+
+
+def best_round(verdicts: Sequence[Verdict]) -> tuple[int, str]:
+    """The round that is expected to gain most, among those that are not refused, and why, in a sentence.
+
+    >>> best_round([Verdict(None, None), Verdict(Gain(-.5, .1, -.3), "it harms")])
+    (0, 'supervised fine-tuning; round 1 was refused: it harms')
+    """
+    allowed = {index: v.gain.expected for index, v in enumerate(verdicts) if v.gain is not None and v.refused is None}
+    best = max(allowed, key=lambda index: allowed[index], default=0)
+    refused = [f"round {index} was refused: {v.refused}" for index, v in enumerate(verdicts) if v.refused is not None]
+    said = ["supervised fine-tuning"]
+    if best:
+        gain = verdicts[best].gain
+        assert gain is not None
+        said = [
+            f"its out-of-fold log-loss is {gain.observed:+.3f} ± {gain.standard_error:.3f} better than supervised, "
+            f"{gain.expected:+.3f} with what rounds are known to bring"
+        ]
+    return best, "; ".join(said + refused)

@@ -1,0 +1,253 @@
+"""Cross-fitting: chains that never mix, what they say together, and the student that is shipped."""
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset
+from safetensors.numpy import load_file
+from test_self_training import AtTick, killed
+
+from sstext import self_training
+from sstext.calibration import softmax
+from sstext.config import RunConfig
+from sstext.cross_fitting import averaged, cross_fitted, out_of_fold
+from sstext.errors import UserError
+from sstext.model_selection import Gain, Verdict
+from sstext.progress import Reporter
+from sstext.run import train
+from sstext.self_training import Round, open_chain, open_run, self_train
+
+Quick = Callable[..., RunConfig]
+SUPERVISED = Verdict(None, None)
+
+
+@pytest.fixture(scope="module")
+def task(tiny_task: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return tiny_task(tmp_path_factory.mktemp("task"))
+
+
+@pytest.fixture(scope="module")
+def quick(task: Any, tiny_encoder: Path) -> Quick:
+    """`quick(output, **changes)`: options of a run with two folds and two short rounds."""
+
+    def configure(output: Path, **changes: Any) -> RunConfig:
+        options = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "test": str(task.test), "folds": 2,
+                   "encoder": str(tiny_encoder), "output": str(output), "steps": 8, "round_steps": 6, "rounds": 2,
+                   "learning_rate": 5e-3, "round_learning_rate": 5e-3, "keep": [0.3, 0.5, 0.7], "precision": "fp32",
+                   "device": "cpu", "save_steps": 2, "stop_agreement": 1.01}  # fmt: skip
+        return RunConfig(**options | changes)
+
+    return configure
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("run") / "out"
+
+
+@pytest.fixture(scope="module")
+def results(quick: Quick, out: Path) -> dict[str, Any]:
+    """What a run came to in which no round is refused and the last one is chosen; its folder is `out`. Read only."""
+    gains = iter([0.1, 0.2])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            self_training, "judge", lambda rounds, prior: [SUPERVISED, Verdict(Gain(0.3, 0.1, next(gains)), None)]
+        )
+        return train(quick(out))
+
+
+def texts_of(rows: Any) -> list[tuple[int, ...]]:
+    return sorted(tuple(ids) for ids in rows["input_ids"])
+
+
+# Chains
+
+
+def test_every_label_is_held_out_once_and_learned_from_by_the_others(quick: Quick, tmp_path: Path) -> None:
+    run = open_run(quick(tmp_path / "out", folds=3))
+    everything = texts_of(run.whole.tokens.labeled)
+    assert sorted(ids for chain in run.chains for ids in texts_of(chain.held_out)) == everything
+    for chain in run.chains:
+        assert sorted(texts_of(chain.held_out) + texts_of(chain.tokens.labeled)) == everything
+        assert chain.tokens.corpus is run.whole.tokens.corpus
+    assert len({chain.seed(1) for chain in [run.whole, *run.chains]}) == 4
+    assert run.cross_fitted
+
+
+def test_a_chain_is_a_run_without_its_fold(quick: Quick, out: Path, results: Any, tmp_path: Path, task: Any) -> None:
+    """To the bit, in every round: whatever the rows of its fold are labeled with, its students never hear of it."""
+    run = open_run(quick(tmp_path / "split"))
+    chain = run.chains[0]
+    with Path(task.labeled).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    encode = chain.tokenizer
+    own = {tuple(ids) for ids in chain.tokens.labeled["input_ids"]}
+    kept = [row for row in rows if tuple(encode(row["text"])["input_ids"]) in own]
+    assert len(kept) == len(chain.tokens.labeled) == 6
+    alone = quick(tmp_path / "alone", labeled=None, folds=0, seed=chain.seed(0), max_length=run.whole.tokens.max_length)
+    for _ in self_train(alone, labeled=Dataset.from_list(kept)):
+        pass
+    for index in range(3):
+        one = load_file(tmp_path / "alone" / f"round_{index}" / "model" / "model.safetensors")
+        other = load_file(out / "chain_1" / f"round_{index}" / "model" / "model.safetensors")
+        assert all((one[name] == other[name]).all() for name in one), index
+
+
+def shuffled_task(task: Any, rows: int = 48) -> tuple[Dataset, Dataset]:
+    """Labeled texts whose labels say nothing, and a pool that holds these texts, too."""
+    pool = [json.loads(line)["text"] for line in Path(task.unlabeled).read_text().splitlines()]
+    labels = np.random.default_rng(0).permutation(np.arange(rows) % 3)
+    labeled = Dataset.from_dict({"text": pool[:rows], "label": [task.classes[number] for number in labels]})
+    return labeled, Dataset.from_dict({"text": pool})
+
+
+@pytest.mark.slow
+def test_shuffled_labels_stay_at_chance_after_three_rounds(quick: Quick, task: Any, tmp_path: Path) -> None:
+    """The canary: students learn such labels by heart and hand them on through the pool. A chain that learned from another
+    one would know the labels of its own fold; that it would is shown by letting the chains share their labels."""
+    labeled, pool = shuffled_task(task)
+    options = {"labeled": None, "unlabeled": None, "rounds": 3, "steps": 150, "round_steps": 60, "folds": 3,
+               "keep": [1.0], "token_mask": 0.0, "dropout": 0.0}  # fmt: skip
+    data = {"labeled": labeled, "unlabeled": pool}
+    honest = [record.out_of_fold["accuracy"] for record in self_train(quick(tmp_path / "honest", **options), **data)]
+    three_errors = 3 * (1 / 3 * 2 / 3 / 48) ** 0.5
+    assert max(honest) < 1 / 3 + three_errors
+
+    run = open_run(quick(tmp_path / "mixed", **options), **data)
+    for chain in run.chains:
+        chain.fit(0, None)
+    mean = averaged(run.chains, 0, 1.0, tmp_path / "averaged.npy")
+    for chain in run.chains:
+        chain.fit(1, chain.admit(1, mean, 1.0))
+    assert out_of_fold(run.chains, 1).metrics()["accuracy"] > 1 / 3 + three_errors, "the canary would not sing"
+
+
+# What they say together
+
+
+def test_a_record_holds_what_the_chains_found(out: Path, results: Any) -> None:
+    records = [Round(**json.loads(line)) for line in (out / "rounds.jsonl").read_text().splitlines()]
+    assert [asdict(record) for record in records] == results["rounds"]
+    assert [record.admitted for record in records] == [0, 18, 30]
+    assert [record.steps for record in records] == [16, 12, 12]
+    for record in records:
+        assert set(record.out_of_fold) == {"log_loss", "accuracy", "macro_f1"}
+        assert sum(record.class_shares.values()) == pytest.approx(1)
+        assert 0 < record.chain_agreement <= 1
+    assert records[0].gain is None
+    assert records[2].gain == {"observed": 0.3, "standard_error": 0.1, "expected": 0.2}
+
+
+def test_labels_are_averaged_over_calibrated_chains(out: Path, results: Any) -> None:
+    """Against the mean by hand; guards against a mean of logits, and against a temperature that is forgotten."""
+    temperature = results["rounds"][2]["temperature"]
+    logits = [np.load(out / f"chain_{k}" / "round_2" / "scores.npy") for k in (1, 2)]
+    expected = (softmax(logits[0] / temperature) + softmax(logits[1] / temperature)) / 2
+    found = np.load(out / "all_labels" / "averaged.npy")
+    np.testing.assert_allclose(np.exp(found), expected, atol=1e-6)
+    assert np.abs(softmax((logits[0] + logits[1]) / 2) - expected).max() > 1e-3
+
+
+def test_the_last_student_learns_from_all_labels_and_the_next_share(out: Path, results: Any) -> None:
+    """The rounds kept .3 and .5 of 60 texts, the student after them .7; what is shipped is it, its logits ÷ T."""
+    kept = pq.read_table(out / "all_labels" / "round_1" / "pseudo_labels.parquet")
+    assert len(kept) == 42
+    trained, shipped = (
+        load_file(folder / "model.safetensors") for folder in (out / "all_labels/round_1/model", out / "model")
+    )
+    temperature = results["rounds"][2]["temperature"]
+    assert temperature != 1
+    np.testing.assert_allclose(shipped["classifier.weight"], trained["classifier.weight"] / temperature, rtol=1e-6)
+    assert results["chosen"]["round"] == 2
+
+
+def test_a_refused_round_is_not_shipped(
+    quick: Quick, out: Path, results: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Round 1 is refused: no further one is trained, and supervised fine-tuning on all labels is shipped, calibrated."""
+    refusal = Verdict(Gain(-0.5, 0.1, -0.3), "harm is more likely than gain")
+    monkeypatch.setattr(self_training, "judge", lambda rounds, prior: [SUPERVISED, refusal])
+    refused = train(quick(tmp_path / "out"))
+    assert refused["chosen"] == {
+        "round": 0, "why": "supervised fine-tuning; round 1 was refused: harm is more likely than gain",
+    }  # fmt: skip
+    assert [record["stopped_because"] for record in refused["rounds"]] == [None, "harm is more likely than gain"]
+    trained = load_file(tmp_path / "out" / "all_labels" / "round_0" / "model" / "model.safetensors")
+    shipped = load_file(tmp_path / "out" / "model" / "model.safetensors")
+    temperature = refused["rounds"][0]["temperature"]
+    np.testing.assert_allclose(shipped["classifier.weight"], trained["classifier.weight"] / temperature, rtol=1e-6)
+    assert refused["test"]["self_trained"] == refused["test"]["supervised"]
+
+
+def test_labels_alone_are_calibrated_too(quick: Quick, tmp_path: Path) -> None:
+    """Without any unlabeled text, folds still say how sure to be."""
+    found = train(quick(tmp_path / "out", unlabeled=None, rounds=0))
+    assert [record["temperature"] for record in found["rounds"]] != [1.0]
+    assert found["chosen"]["why"] == "supervised fine-tuning"
+
+
+@pytest.mark.parametrize(("phase", "tick"), [
+    ("chain 2, round 1: training", 3), ("chain 2, round 1: scoring", 1), ("round 1: training", 3),
+])  # fmt: skip
+def test_an_interrupted_run_ends_in_the_same_bits(
+    quick: Quick, out: Path, results: Any, tmp_path: Path, monkeypatch: Any, phase: str, tick: int
+) -> None:
+    gain = Verdict(Gain(0.3, 0.1, 0.2), None)
+    monkeypatch.setattr(self_training, "judge", lambda rounds, prior: [SUPERVISED, gain])
+    config = quick(tmp_path / "out", rounds=1)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, reporter=AtTick(phase, tick, killed))
+    train(config)
+    train(quick(tmp_path / "whole", rounds=1))
+    for name in ("model/model.safetensors", "all_labels/averaged.npy", "all_labels/round_1/pseudo_labels.parquet"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+# What is said, and refused
+
+
+def test_the_price_is_said_before_it_is_paid(quick: Quick, tmp_path: Path) -> None:
+    notes: list[str] = []
+
+    class Noting(Reporter):
+        def note(self, message: str) -> None:
+            notes.append(message)
+
+    train(quick(tmp_path / "out", rounds=0, steps=2), reporter=Noting())
+    said = next(
+        i for i, note in enumerate(notes) if note.startswith("cross-fitting: 2 chains and a last student take about")
+    )
+    assert said < next(i for i, note in enumerate(notes) if note.startswith("round 0:"))
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"folds": 1}, "folds: expected at least 2"),
+    ({"folds": 13}, "folds: expected at most .* 12, found 13"),
+    ({"dev": "dev.csv"}, "folds: development rows choose and calibrate already"),
+])  # fmt: skip
+def test_folds_that_cannot_be_leave_nothing_behind(
+    quick: Quick, task: Any, tmp_path: Path, changes: Any, message: str
+) -> None:
+    if "dev" in changes:
+        changes = {"dev": str(task.dev)}
+    with pytest.raises(UserError, match=message):
+        open_run(quick(tmp_path / "out", **changes))
+    assert not (tmp_path / "out").exists()
+
+
+def test_chains_of_a_class_with_one_label_keep_it(quick: Quick, tmp_path: Path, task: Any) -> None:
+    """It is held out by nobody: a chain without it would have a class that it cannot learn."""
+    with Path(task.labeled).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    thin = [row for i, row in enumerate(rows) if row["label"] != "refund" or i == 8]
+    whole = open_chain(quick(tmp_path / "out", labeled=None), labeled=Dataset.from_list(thin))
+    chains = cross_fitted(whole, 2)
+    assert [sum(np.asarray(chain.tokens.labeled["labels"]) == 2) for chain in chains] == [1, 1]
+    assert sum(len(chain.held_out) for chain in chains) == 8

@@ -1,0 +1,183 @@
+"""Do no harm: how labeled rows are shared out, how the few of them are weighed, and what is refused."""
+
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+
+from sstext import model_selection
+from sstext.calibration import softmax
+from sstext.errors import UserError
+from sstext.evaluation import negative_log_likelihood
+from sstext.model_selection import (
+    EXPECTED_GAIN,
+    GAIN_SPREAD,
+    Evidence,
+    Gain,
+    OutOfFold,
+    Verdict,
+    best_round,
+    collapse,
+    expected_gain,
+    judge,
+    stratified_folds,
+)
+
+UNIFORM = np.full(4, 0.25)
+
+
+def out_of_fold(rows: int = 60, right: float = 0.7, sure: float = 2.0, seed: int = 0) -> OutOfFold:
+    """Logits of four classes: the label's is `sure` higher in a share `right` of the rows, another one's in the others."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(rows) % 4
+    said = np.where(rng.random(rows) < right, labels, (labels + 1) % 4)
+    return OutOfFold(sure * np.eye(4)[said] + 0.1 * rng.normal(size=(rows, 4)), labels, np.arange(rows) // 4 % 3)
+
+
+def evidence(
+    rows: OutOfFold | None = None, shares: np.ndarray = UNIFORM, agreement: float | None = 0.9, chains: float = 0.8
+) -> Evidence:
+    return Evidence(rows if rows is not None else out_of_fold(), shares, agreement, chains)
+
+
+# Folds
+
+
+@pytest.mark.parametrize("folds", [2, 3, 4, 5])
+def test_every_class_is_shared_out_as_evenly_as_can_be(folds: int) -> None:
+    """Also with 2 labels in a class: guards against a fold with none of a class that it could have, and against a chain that
+    loses a class."""
+    labels = np.repeat([0, 1, 2, 3], [2, 3, 10, 25])
+    fold = stratified_folds(labels, folds, seed=1)
+    assert set(fold) == set(range(folds))
+    for number in range(4):
+        sizes = np.bincount(fold[labels == number], minlength=folds)
+        assert sizes.max() - sizes.min() <= 1
+        assert all((labels[fold != k] == number).any() for k in range(folds))
+    assert np.ptp(np.bincount(fold)) <= 1, "remainders of all classes fell into the same folds"
+
+
+def test_the_only_row_of_a_class_is_in_no_fold() -> None:
+    assert stratified_folds(np.array([0, 0, 1, 2, 2]), 2, seed=0).tolist()[2] == -1
+
+
+def test_folds_follow_the_seed() -> None:
+    labels = np.arange(40) % 4
+    first, again, other = (stratified_folds(labels, 3, seed) for seed in (1, 1, 2))
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize(("labels", "folds", "message"), [
+    ([0, 0, 1, 1], 1, "folds: expected at least 2 .*found 1"),
+    ([0, 0, 1, 1, 2], 5, "folds: expected at most .* 4, found 5"),
+])  # fmt: skip
+def test_folds_that_cannot_be_are_refused(labels: list[int], folds: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        stratified_folds(np.array(labels), folds, seed=0)
+
+
+# What out-of-fold predictions say
+
+
+def test_a_fold_is_calibrated_by_the_others() -> None:
+    """Guards against a temperature that has seen the rows that it is judged on: those of fold 0 are all wrong, and their own
+    temperature would flatten them; by the other folds, which are all right, they stay sure."""
+    labels = np.zeros(30, dtype=np.int64)
+    folds = np.arange(30) % 3
+    logits = np.where((folds == 0)[:, None], [[0.0, 3.0]], [[3.0, 0.0]])
+    rows = OutOfFold(logits, labels, folds)
+    assert rows.losses()[folds == 0].min() > 2
+    assert softmax(logits, rows.temperature())[folds == 0, 1].max() < 0.95
+
+
+def test_losses_are_those_of_the_calibrated_probabilities() -> None:
+    rows = out_of_fold()
+    mean = negative_log_likelihood(rows.probabilities(), rows.labels)
+    assert rows.losses().mean() == pytest.approx(float(mean), abs=1e-9)
+    assert rows.metrics()["log_loss"] == pytest.approx(float(mean), abs=1e-9)
+    assert rows.metrics()["accuracy"] == pytest.approx(np.mean(rows.logits.argmax(1) == rows.labels))
+
+
+# The rule
+
+
+def test_the_expected_gain_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """d = (.4, 0, .4, 0): d̄ = .2, Σ(d − d̄)² = .16; with 4 assumed rows of spread .5: s² = (.16 + 4 · .25)/(3 + 4) = .165714;
+    evidence 4/s² = 24.1379, belief 1/.15² = 44.4444 of .05: (.2 · 24.1379 + .05 · 44.4444)/68.5824 = .102793."""
+    monkeypatch.setattr(model_selection, "EXPECTED_GAIN", 0.05)
+    monkeypatch.setattr(model_selection, "GAIN_SPREAD", 0.15)
+    gain = expected_gain(np.array([1.0, 1.0, 1.0, 1.0]), np.array([0.6, 1.0, 0.6, 1.0]))
+    assert gain.observed == pytest.approx(0.2)
+    assert gain.standard_error == pytest.approx((0.165714 / 4) ** 0.5, rel=1e-5)
+    assert gain.expected == pytest.approx(0.102793, abs=1e-6)
+
+
+def test_many_rows_overrule_what_was_expected_and_few_do_not() -> None:
+    """Limits: a harm of .05 nats seen on 4 rows is not believed, on 4,000 rows it is all that counts."""
+    rng = np.random.default_rng(0)
+    for rows, believed in ((4, False), (4_000, True)):
+        spread = rng.normal(scale=0.5, size=rows)
+        gain = expected_gain(np.ones(rows), 1.05 + spread - spread.mean())
+        assert gain.observed == pytest.approx(-0.05)
+        assert (gain.expected < 0) == believed
+    assert gain.expected == pytest.approx(-0.05, abs=0.01)
+
+
+def test_rows_that_all_say_the_same_are_no_proof() -> None:
+    """Guards against a standard error of 0 where a few differences happen to be alike."""
+    gain = expected_gain(np.full(6, 1.0), np.full(6, 1.01))
+    assert gain.standard_error > 0.05
+    assert 0 < gain.expected < EXPECTED_GAIN
+
+
+@pytest.mark.parametrize("rows", [20, 40, 200])
+def test_the_power_of_the_rule(rows: int) -> None:
+    """How often a round is refused that truly gains so many nats, where the differences of rows spread by .8.
+
+    Refused is d̄ < −μ s²/(B τ²), and d̄ ~ N(gain, s²/B); in recipes/README.md stands what this comes to."""
+    rng, spread = np.random.default_rng(rows), 0.8
+    least = -EXPECTED_GAIN * spread**2 / (rows * GAIN_SPREAD**2)
+    for gain in (-0.5, -0.2, -0.1, 0.0, 0.1):
+        draws = rng.normal(gain, spread, size=(1_000, rows))
+        refused = np.mean([expected_gain(np.zeros(rows), -one).expected < 0 for one in draws])
+        assert refused == pytest.approx(NormalDist().cdf((least - gain) * rows**0.5 / spread), abs=0.05), gain
+
+
+@pytest.mark.parametrize(("later", "reason"), [
+    (evidence(shares=np.array([0.97, 0.01, 0.01, 0.01])), "predicts about 1.2 classes, where 4.0 are expected"),
+    (evidence(agreement=0.49), "only 49% of the corpus kept its class"),
+    (evidence(chains=0.39), "chains agree on 39% of the corpus, 80% in round 0"),
+    (evidence(shares=np.array([0.6, 0.2, 0.1, 0.1]), agreement=0.51, chains=0.41), None),
+])  # fmt: skip
+def test_a_collapse_is_refused_whatever_the_labels_say(later: Evidence, reason: str | None) -> None:
+    found = collapse(later, evidence(agreement=None), UNIFORM)
+    assert found is None if reason is None else found is not None and reason in found
+
+
+def test_a_round_that_harms_is_refused_and_one_that_gains_is_not() -> None:
+    rounds = [evidence(out_of_fold(right=right)) for right in (0.7, 0.35, 0.9)]
+    verdicts = judge(rounds, UNIFORM)
+    assert verdicts[0] == Verdict(None, None)
+    assert verdicts[1].refused is not None
+    assert "harm is more likely than gain" in verdicts[1].refused
+    assert verdicts[2].refused is None
+    assert best_round(verdicts)[0] == 2
+    assert "round 1 was refused" in best_round(verdicts)[1]
+
+
+def test_the_greatest_expected_gain_wins_and_of_equal_ones_the_earlier() -> None:
+    def verdict(expected: float, refused: str | None = None) -> Verdict:
+        return Verdict(Gain(9.0, 0.1, expected), refused)
+
+    assert best_round([Verdict(None, None), verdict(0.1), verdict(0.3), verdict(0.3)])[0] == 2
+    assert best_round([Verdict(None, None), verdict(0.1), verdict(0.3, "it collapsed")])[0] == 1
+    assert best_round([Verdict(None, None), verdict(0.3, "it collapsed")]) == (
+        0, "supervised fine-tuning; round 1 was refused: it collapsed",
+    )  # fmt: skip
+    assert best_round([Verdict(None, None)])[0] == 0
+
+
+def test_what_is_expected_is_a_gain() -> None:
+    """Constants that were measured: a change of them changes what all runs choose."""
+    assert (EXPECTED_GAIN, GAIN_SPREAD) == (0.05, 0.15)
