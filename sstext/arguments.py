@@ -1,5 +1,6 @@
 """The options of a run → the arguments of one round's trainer, and what is admitted between two rounds."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from sstext.training_arguments import SemiSupervisedTrainingArguments
 #: Options that are handed on under their own name.
 SAME_NAME = (
     "head_learning_rate", "weight_decay", "method", "method_args", "regularizers", "unlabeled_batch_ratio",
-    "unsupervised_strength", "gold_share", "token_mask", "token_drop", "token_swap", "token_cutoff", "views",
+    "unsupervised_strength", "gold_share", "class_runs", "token_mask", "token_drop", "token_swap", "token_cutoff", "views",
 )  # fmt: skip
 
 #: Fields of TrainingArguments that follow from an option of ours.
@@ -40,11 +41,15 @@ OURS = frozenset(
 def round_steps(config: RunConfig, index: int, *, labeled: int, admitted: int) -> int:
     """Optimizer steps of a round: 20 passes over the labeled rows, or 3 over the admitted ones, within bounds.
 
+    Of a further round that admits nothing (see `Admission.labels_first`): 40 passes, within bounds that are half as high.
+
     >>> round_steps(RunConfig(), 0, labeled=64, admitted=0), round_steps(RunConfig(), 1, labeled=64, admitted=10_000)
     (120, 1250)
     """
     if index == 0:
         return config.steps or min(500, max(120, 20 * labeled // config.batch_size))
+    if index < round_admission(config).label_rounds:
+        return config.round_steps or min(500, max(60, 40 * labeled // config.round_batch_size))
     kept_per_step = max(1.0, config.round_batch_size * (1 - config.gold_share))
     return config.round_steps or min(2_000, max(120, int(3 * admitted / kept_per_step)))
 
@@ -60,9 +65,14 @@ def round_arguments(
     _refuse_ours(config)
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
-    between = config.method in BETWEEN_ROUNDS  # what it does inside a step is plain fine-tuning
+    admission = round_admission(config)
+    # Round 0 of a method that has a start of its own is what it is compared with: plain fine-tuning.
+    plain = config.method in BETWEEN_ROUNDS or (admission.labels_first and index == 0)
+    no_objective = {"method": "supervised", "method_args": {}}
+    if admission.labels_first and index == 0:
+        no_objective["regularizers"] = {}
     arguments: dict[str, Any] = {name: getattr(config, name) for name in SAME_NAME} | {
-        **({"method": "supervised", "method_args": {}} if between else {}),
+        **(no_objective if plain else {}),
         "output_dir": str(output),
         "max_steps": steps,
         "learning_rate": config.learning_rate if index == 0 else config.round_learning_rate,
@@ -72,7 +82,7 @@ def round_arguments(
         "fp16": precision == "fp16",
         "use_cpu": device.type == "cpu",
         "max_length": max_length,
-        "student_noise": round_admission(config).noise,
+        "student_noise": admission.noise,
         "logging_steps": 10,
         "save_strategy": "steps",
         "save_steps": config.save_steps,
@@ -111,9 +121,11 @@ def round_admission(config: RunConfig) -> Admission:
     Soft()
     """
     own = admission_of(config.method, config.method_args)
-    if own is not None:
+    if own is None:
+        own = Admission(follows_options=True)
+    if not own.follows_options:
         return own
-    return Admission(target=Soft() if config.pseudo_labels == "soft" else Hard(), align=config.alignment)
+    return replace(own, target=Soft() if config.pseudo_labels == "soft" else Hard(), align=config.alignment)
 
 
 def options_of_no_effect(config: RunConfig) -> list[str]:
@@ -123,7 +135,7 @@ def options_of_no_effect(config: RunConfig) -> list[str]:
     ['prior']
     """
     own = admission_of(config.method, config.method_args)
-    if own is None:
+    if own is None or own.follows_options:
         return []
     decided = ["prior", "alignment", "pseudo_labels"] + (["keep"] if own.quotas == "none" else [])
     known = options(RunConfig)

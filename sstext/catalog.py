@@ -65,11 +65,18 @@ def entry(name: str) -> Entry:
     return Entry(
         name=name,
         arguments=_arguments(METHODS[name]),
-        composition=composition(objective) if admission is None else composition_between_rounds(admission),
+        composition=_composition_of(objective, admission),
         tasks=", ".join(objective.tasks),
-        stage="between rounds" if name in BETWEEN_ROUNDS else "in a step",
+        stage="between rounds" if name in BETWEEN_ROUNDS else "in a step" if admission is None else "both",
         **_sections(METHODS[name]),
     )
+
+
+def _composition_of(objective: Objective, admission: Admission | None) -> str:
+    if admission is None:
+        return composition(objective)
+    added = [type(part).__name__ for part in objective.regularizers]
+    return " + ".join([composition_between_rounds(admission), *added])
 
 
 def regularizer_entries() -> list[tuple[str, str]]:

@@ -165,7 +165,7 @@ class Chain:
     def student(self, index: int) -> Any:
         """The student of a round before its training: the encoder with a new head, or the previous round's (`start`)."""
         config = self.config
-        goes_on = config.start == "previous" and index > 0
+        goes_on = config.start == "previous" and index >= self.admission.label_rounds
         return new_student(
             str(self.directory.round(index - 1) / "model") if goes_on else str(config.encoder),
             self.texts.classes,
@@ -279,9 +279,15 @@ class Chain:
         """What decides which rows are admitted."""
         return round_admission(self.config)
 
+    @property
+    def last_round(self) -> int:
+        """The round after which there is none: those that see labels alone, and `rounds` more."""
+        return self.admission.label_rounds - 1 + self.config.rounds
+
     def keep(self, index: int) -> float:
-        """Share of the scored rows that round `index` may train on."""
-        return self.config.keep[min(index, len(self.config.keep)) - 1]
+        """Share of the scored rows that round `index` may train on; the last one goes on."""
+        place = index - self.admission.label_rounds
+        return self.config.keep[min(place, len(self.config.keep) - 1)]
 
     def admit(self, index: int, logits: np.ndarray, temperature: float, share: float | None = None) -> Selection:
         """Choose the rows that round `index` trains on, and write them to its `pseudo_labels.parquet`.
@@ -314,8 +320,8 @@ class Chain:
         return admitted
 
     def admitted(self, index: int) -> Selection | None:
-        """The rows that round `index` trains on, as they were written; None in round 0."""
-        if index == 0:
+        """The rows that round `index` trains on, as they were written; None in a round that sees labels alone."""
+        if index < self.admission.label_rounds:
             return None
         return read_pseudo_labels(self.directory.round(index) / PSEUDO_LABELS, self.texts.classes)
 

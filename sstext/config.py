@@ -109,6 +109,9 @@ class SemiSupervisedOptions:
         None, "λ, the weight of the unlabeled loss (default: the method's own)"
     )
     gold_share: float = option(0.25, "share of gold rows in every batch of a round")
+    class_runs: int | None = option(
+        None, "gold rows of a class that follow each other (default: 4 where supervised contrast compares them, else 1)"
+    )
     token_mask: float = option(0.15, "share of tokens masked in a changed view")
     token_drop: float = option(0.0, "share of tokens dropped in a changed view")
     token_swap: float = option(0.0, "share of tokens that change places with another one in a changed view")
@@ -160,7 +163,7 @@ RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("gold_share", "min_confidence", "warmup", "dropout"), (0, 1)),
     **dict.fromkeys(("learning_rate", "round_learning_rate", "head_learning_rate", "weight_decay"), (0, math.inf)),
     **dict.fromkeys(("rounds", "freeze_layers", "unsupervised_strength", "stop_agreement", "folds"), (0, math.inf)),
-    **dict.fromkeys(("batch_size", "round_batch_size", "save_steps", "patience"), (1, math.inf)),
+    **dict.fromkeys(("batch_size", "round_batch_size", "save_steps", "patience", "class_runs"), (1, math.inf)),
     **dict.fromkeys(("steps", "round_steps", "eval_steps"), (1, math.inf)),
     "seed": (0, 2**32 - 1),
     "max_length": (4, math.inf),

@@ -103,20 +103,22 @@ def averaged(chains: Sequence[Chain], index: int, temperature: float, file: Path
 
 
 def last_student(last: Chain, chains: Sequence[Chain], chosen: int, temperature: float) -> int:
-    """Train the student that is shipped, on all labels and on the averaged labels of the chains of the chosen round.
+    """Train the student that is shipped: on all labels, and on the averaged labels of the chains of the chosen round.
 
     Args:
         last: see `with_all_labels`.
-        chosen: the round; 0: no pseudo-label is used.
+        chosen: the round; one that saw labels alone is trained again on all of them.
         temperature: of the students of that round.
 
     Returns:
-        The round of `last` whose student it is: 0 supervised, 1 with pseudo-labels.
+        The round of `last` whose student it is.
     """
-    last.fit(0, None)
-    if chosen == 0:
-        return 0
+    label_rounds = last.admission.label_rounds
+    for index in range(min(chosen + 1, label_rounds)):
+        last.fit(index, None)
+    if chosen < label_rounds:
+        return chosen
     logits = averaged(chains, chosen, temperature, last.directory.path / "averaged.npy")
-    last.admit(1, logits, 1.0, share=last.keep(chosen + 1))
-    last.fit(1, last.admitted(1))
-    return 1
+    last.admit(label_rounds, logits, 1.0, share=last.keep(chosen + 1))
+    last.fit(label_rounds, last.admitted(label_rounds))
+    return label_rounds

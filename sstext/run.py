@@ -243,8 +243,12 @@ def plan(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> Plan
 def planned_steps(chain: Chain) -> list[int]:
     """Optimizer steps of a chain by round, where every round keeps as many rows as it may."""
     corpus = len(chain.tokens.corpus) if chain.tokens.corpus is not None else 0
-    admitted = [chain.admission.at_most(corpus, chain.keep(index)) for index in range(1, chain.config.rounds + 1)]
-    return [chain.steps(0, 0), *(chain.steps(index, rows) for index, rows in enumerate(admitted, 1))]
+    label_rounds = chain.admission.label_rounds
+
+    def admitted(index: int) -> int:
+        return 0 if index < label_rounds else chain.admission.at_most(corpus, chain.keep(index))
+
+    return [chain.steps(index, admitted(index)) for index in range(chain.last_round + 1)]
 
 
 def price(run: Run) -> str:
@@ -282,7 +286,7 @@ def estimated_seconds(chain: Chain, steps: Sequence[int], folds: int) -> float:
             loss.backward()
         return time.monotonic() - began
 
-    chains, last = max(1, folds), steps[:2] if folds else []
+    chains, last = max(1, folds), steps[: chain.admission.label_rounds + 1] if folds else []
     training = step(config.batch_size) * (chains * steps[0] + sum(last[:1]))
     training += step(config.round_batch_size) * (chains * sum(steps[1:]) + sum(last[1:]))
     sample = rows(256)
@@ -291,6 +295,6 @@ def estimated_seconds(chain: Chain, steps: Sequence[int], folds: int) -> float:
     score(model, sample, chain.tokenizer, precision=precision)
     corpus = len(chain.tokens.corpus) if chain.tokens.corpus is not None else 0
     by_round = corpus + chain.admission.passes * chain.admission.scored_rows(corpus)
-    texts = by_round * chains * (config.rounds + (1 if folds else 0))
+    texts = by_round * chains * (chain.last_round + (1 if folds else 0))
     texts += 2 * (len(chain.texts.test.texts) if chain.texts.test is not None else 0)
     return training + (time.monotonic() - began) / max(1, len(sample)) * texts

@@ -126,18 +126,18 @@ def self_train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -
 
 def run_rounds(run: Run) -> Iterator[Round]:
     """The loop itself, on data that is ready. All chains make a round before any of them makes the next."""
-    config, directory, chains = run.whole.config, run.directory, run.chains
+    directory, chains = run.directory, run.chains
     done = [Round(**record) for record in directory.rounds()]
     yield from done
     if done and done[-1].stopped_because is not None:
         return
 
-    for index in range(len(done), config.rounds + 1):
+    for index in range(len(done), chains[0].last_round + 1):
         began = time.monotonic()
         admitted = [chain.admitted(index) for chain in chains]
         fits = [chain.fit(index, rows) for chain, rows in zip(chains, admitted, strict=True)]
 
-        agreement = agreement_with_previous(chains, index) if index < config.rounds or run.cross_fitted else None
+        agreement = agreement_with_previous(chains, index) if index < chains[0].last_round or run.cross_fitted else None
         compared = compared_with_supervised(run, index, agreement) if run.cross_fitted else {}
         stopped_because = compared.get("refused") or reason_to_stop(run, index, agreement, fits)
 
@@ -155,9 +155,11 @@ def run_rounds(run: Run) -> Iterator[Round]:
 
 def reason_to_stop(run: Run, index: int, agreement: float | None, fits: Sequence[Fit]) -> str | None:
     """Why there is no further round; None where there is, and then the rows that it trains on have been admitted."""
-    config = run.whole.config
-    if index == config.rounds:
+    config, whole = run.whole.config, run.whole
+    if index == whole.last_round:
         return "all rounds are done"
+    if index + 1 < whole.admission.label_rounds:
+        return None  # labels alone once more
     if agreement is not None and agreement >= config.stop_agreement:
         return f"nothing changes any more: {agreement:.1%} of the corpus kept its class"
     for chain, fit in zip(run.chains, fits, strict=True):
@@ -167,8 +169,8 @@ def reason_to_stop(run: Run, index: int, agreement: float | None, fits: Sequence
 
 
 def agreement_with_previous(chains: Sequence[Chain], index: int) -> float | None:
-    """Share of the corpus whose predicted class is the same as one round before, mean over chains; None in round 0."""
-    if index == 0:
+    """Share of the corpus that keeps its class from the round before, mean over chains; None while labels alone are seen."""
+    if index < chains[0].admission.label_rounds:
         return None
     same = [np.mean(chain.score(index).argmax(-1) == chain.score(index - 1).argmax(-1)) for chain in chains]
     return float(np.mean(same))

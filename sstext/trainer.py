@@ -20,7 +20,7 @@ from sstext.errors import UserError, listed
 from sstext.heads import TokenHeadTrainer
 from sstext.objective.methods import BETWEEN_ROUNDS, build
 from sstext.objective.objective import Objective
-from sstext.objective.regularizers import LABELED_STRONG, MASKED
+from sstext.objective.regularizers import LABELED_STRONG, MASKED, Regularizer
 from sstext.training_arguments import SemiSupervisedTrainingArguments
 
 STATE_FILE = "semi_supervised_state.safetensors"
@@ -205,6 +205,7 @@ class SemiSupervisedTrainer(TokenHeadTrainer):
             seed=args.data_seed if args.data_seed is not None else args.seed,
             pseudo_labeled=pseudo_labeled,
             gold_share=args.gold_share,
+            class_runs=args.class_runs or self._runs_wanted(),
             edit=edits if noisy else None,
             unlabeled=unlabeled,
             ratio=args.unlabeled_batch_ratio,
@@ -212,6 +213,10 @@ class SemiSupervisedTrainer(TokenHeadTrainer):
             strong_labels=LABELED_STRONG in objective.blocks,
             masked=MaskedTokens.for_tokenizer(self.processing_class) if MASKED in objective.blocks else None,
         )
+
+    def _runs_wanted(self) -> int:
+        """Rows of a class that a regularizer wants to see together; 1: it does not matter."""
+        return max([1, *(part.class_runs for part in self.objective.regularizers if isinstance(part, Regularizer))])
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """The evaluation batches; raw text is tokenized here too."""

@@ -21,6 +21,7 @@ from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArgument
 
 #: Method → its arguments. Averages forget fast, since the tests make a few steps only.
 SETTINGS: dict[str, dict[str, Any]] = {
+    "auto": {},
     "supervised": {},
     "pseudo-label": {"threshold": 0.4, "ramp": 0.1},
     "pi-model": {"ramp": 0.1},
@@ -42,6 +43,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 #: Methods that share something among the rows of a batch → what it is. Two halves of a batch then are not the whole.
 BATCH_STATISTICS = {
+    "auto": "each row is contrasted with the others of its batch",
     "uda": "the labeled loss is divided by the labels that the annealing keeps",
     "flexmatch": "thresholds follow the classes of all rows seen so far, those of the first half included",
     "dash": "the bound follows the mean labeled loss",

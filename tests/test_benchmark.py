@@ -105,7 +105,7 @@ def test_every_method_is_run_as_what_it_is() -> None:
     for method in cells.METHODS:
         options = cells.options_of(method, 60)
         assert options["method"] == method
-        assert options["rounds"] == (3 if method in cells.BETWEEN_ROUNDS else 0)
+        assert options["rounds"] == (3 if method == "auto" or method in cells.BETWEEN_ROUNDS else 0)
         assert options["steps"] == options.get("round_steps", 60) == 60
     assert cells.options_of(cells.DEFAULT_ROUNDS, 60) == {
         "method": "supervised", "rounds": 3, "steps": 60, "round_steps": 60,

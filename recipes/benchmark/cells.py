@@ -138,7 +138,7 @@ def options_of(method: str, steps: int | None) -> dict[str, Any]:
     """
     if method == ALL_LABELS:
         return {"method": SUPERVISED, "rounds": 0}
-    if method == DEFAULT_ROUNDS or method in BETWEEN_ROUNDS:
+    if method in (DEFAULT_ROUNDS, "auto") or method in BETWEEN_ROUNDS:
         name = SUPERVISED if method == DEFAULT_ROUNDS else method
         return {"method": name, "rounds": ROUNDS, "steps": steps, "round_steps": steps}
     return {"method": method, "rounds": 0, "steps": steps}

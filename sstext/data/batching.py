@@ -86,6 +86,43 @@ class RowStream:
         return KeyedPermutation(self.n, *self.key, draw)(position), draw
 
 
+class ClassRuns:
+    """An endless stream over n labeled rows in which rows of a class follow each other, a few at a time.
+
+    Every pass visits each row once. Each class is cut into runs as equal as can be, none longer than `run` (5 rows in runs of
+    4: 3 + 2), drawn anew for every pass, and the runs come in random order. A batch then has several rows of every class that
+    it has any of, also where there are more classes than rows in a batch.
+
+    Args:
+        labels: (n,) classes.
+        run: rows of a class that follow each other, at most.
+        seed, stream: as of `RowStream`.
+
+    >>> rows = ClassRuns(np.array([0, 1, 0, 1]), run=2, seed=0, stream=0)
+    >>> {tuple(sorted(rows(i)[0] for i in pair)) for pair in ((0, 1), (2, 3))} == {(0, 2), (1, 3)}
+    True
+    """
+
+    def __init__(self, labels: np.ndarray, *, run: int, seed: int, stream: int) -> None:
+        self.labels, self.run, self.key = np.asarray(labels), run, (seed, stream)
+        self._pass: tuple[int, np.ndarray] = (-1, np.zeros(0, dtype=np.int64))
+
+    def __call__(self, index: int) -> tuple[int, int]:
+        """Row at `index`, and how many times it was drawn before."""
+        draw, position = divmod(index, len(self.labels))
+        if self._pass[0] != draw:
+            self._pass = (draw, self._order(draw))
+        return int(self._pass[1][position]), draw
+
+    def _order(self, draw: int) -> np.ndarray:
+        rng = np.random.default_rng((*self.key, draw))
+        runs = []
+        for number in np.unique(self.labels):
+            rows = rng.permutation(np.flatnonzero(self.labels == number))
+            runs += np.array_split(rows, math.ceil(len(rows) / self.run))
+        return np.concatenate([runs[place] for place in rng.permutation(len(runs))])
+
+
 @dataclass(frozen=True)
 class Relabeled:
     """M rows of a corpus with labels and weights of their own; nothing is copied.
@@ -130,6 +167,7 @@ class TrainingRows(Dataset):
         seed: of order and edits.
         pseudo_labeled: tokenized rows with `labels` (class or probabilities) and perhaps `weight`; None: gold rows alone.
         gold_share: share of gold rows among the items, above 0.
+        class_runs: gold rows of a class that follow each other (see `ClassRuns`); 1: in any order.
         edit: token edits for the labeled rows; None: as they are.
         unlabeled: tokenized rows; None: none.
         ratio: unlabeled rows per item.
@@ -146,6 +184,7 @@ class TrainingRows(Dataset):
         seed: int,
         pseudo_labeled: Any = None,
         gold_share: float = 1.0,
+        class_runs: int = 1,
         edit: Edit | None = None,
         unlabeled: Any = None,
         ratio: float = 0.0,
@@ -154,11 +193,14 @@ class TrainingRows(Dataset):
         masked: Masking | None = None,
     ) -> None:
         self.sources = {GOLD: gold, PSEUDO_LABELED: pseudo_labeled, UNLABELED: unlabeled}
-        self.streams = {
+        self.streams: dict[int, RowStream | ClassRuns] = {
             name: RowStream(len(rows), seed=seed, stream=name)
             for name, rows in self.sources.items()
             if rows is not None
         }
+        if class_runs > 1:
+            labels = np.asarray([gold[row]["labels"] for row in range(len(gold))])
+            self.streams[GOLD] = ClassRuns(labels, run=class_runs, seed=seed, stream=GOLD)
         self.length, self.seed = length, seed
         # As people write it: in floats, ⌊i · .7⌋ is now and then one row short, and processes must have equally many.
         self.ratio = Fraction(ratio).limit_denominator(10**6)

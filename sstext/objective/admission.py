@@ -65,6 +65,9 @@ class Admission:
         passes: passes with dropout over the corpus; 0: one pass without.
         subset: rows that the passes are made over, drawn at random; None: all of them.
         noise: whether the student reads the rows with token edits.
+        labels_first: whether a round of the method's own objective on labels alone comes before the first that admits rows;
+            round 0 then is plain fine-tuning, to compare with.
+        follows_options: whether --prior, --alignment and --pseudo-labels are heard.
 
     >>> Admission(weight=Threshold(.9), quotas="none").refusal()
     'no text is predicted with a confidence of 0.9 or more'
@@ -79,6 +82,8 @@ class Admission:
     passes: int = 0
     subset: int | None = None
     noise: bool = True
+    labels_first: bool = False
+    follows_options: bool = False
 
     def __post_init__(self) -> None:
         if self.quotas not in ("prior", "equal", "none"):
@@ -87,6 +92,11 @@ class Admission:
             raise UserError(f"passes: expected at least 2 dropout passes (or 0: none), found {self.passes!r}")
         if self.subset is not None and (type(self.subset) is not int or self.subset < 1):
             raise UserError(f"subset: expected a number of rows of at least 1, found {self.subset!r}")
+
+    @property
+    def label_rounds(self) -> int:
+        """How many rounds see labels alone."""
+        return 2 if self.labels_first else 1
 
     def parts(self) -> list[Part]:
         """Every part once, also where two others share it."""

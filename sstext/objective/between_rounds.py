@@ -1,15 +1,37 @@
 """Methods of the round loop: they decide which rows of the scored corpus the next student is trained on.
 
-Inside a step they are supervised: what is theirs is the `Admission` between two rounds.
+Inside a step they are supervised (`auto` adds a contrast of the classes): what is theirs is the `Admission` between two rounds.
 """
 
 from sstext.errors import UserError
 from sstext.objective.admission import Admission, Order, easy, hard
 from sstext.objective.objective import Objective
+from sstext.objective.regularizers import SupervisedContrast
 from sstext.objective.targets import Hard, Soft
 from sstext.objective.weights import InverseVariance, Threshold
 
 SAMPLING: dict[str, Order] = {"easy": easy, "hard": hard}
+
+
+def auto(contrast: float = 1.0, temperature: float = 0.1) -> tuple[Objective, Admission]:
+    """What the evidence supports: classes are pulled apart first, on the labels, then the corpus joins round by round.
+
+    L = mean H(y, p) + c · L_contrast (supervised contrast of mean-pooled rows), over the labels in round 1, over labels and
+    kept rows from round 2 on: the most confident ones of every class by --prior, after alignment to it. Round 0 is plain
+    fine-tuning, to compare with: --folds says whether the later rounds are better, and which of them is shipped.
+
+    When: always, unless you know better; the default. Its ingredients and what did not help: recipes/benchmark/LOG.md.
+
+    Source: ours, of Khosla et al. 2020, "Supervised Contrastive Learning", eq. 2, and Berthelot et al. 2020 (ReMixMatch),
+    section 3.1
+
+    Args:
+        contrast: c (Khosla: the contrast alone comes first, without H).
+        temperature: τ of the contrast (Khosla: .1).
+    """
+    return Objective(regularizers=[SupervisedContrast(contrast, temperature)]), Admission(
+        labels_first=True, follows_options=True
+    )
 
 
 def self_training(threshold: float = 0.95) -> tuple[Objective, Admission]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sstext.errors import UserError, nearest
 from sstext.objective.admission import Admission
-from sstext.objective.between_rounds import noisy_student, self_training, ust
+from sstext.objective.between_rounds import auto, noisy_student, self_training, ust
 from sstext.objective.confidence import (
     adamatch,
     dash,
@@ -38,6 +38,7 @@ def supervised() -> Objective:
 
 #: Name on the command line → the function that composes the method.
 METHODS: dict[str, Callable[..., Objective | tuple[Objective, Admission]]] = {
+    "auto": auto,
     "supervised": supervised,
     "pseudo-label": pseudo_label,
     "pi-model": pi_model,
@@ -57,7 +58,7 @@ METHODS: dict[str, Callable[..., Objective | tuple[Objective, Admission]]] = {
     "ust": ust,
 }
 
-#: Methods of the round loop; the others work inside a step.
+#: Methods of the round loop; the others work inside a step, and `auto` does both.
 BETWEEN_ROUNDS = frozenset({"self-training", "noisy-student", "ust"})
 
 

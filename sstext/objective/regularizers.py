@@ -57,6 +57,7 @@ class Regularizer(Part):
     Attributes:
         blocks: rows that must pass through the student for it.
         pooled: whether it reads `Outputs.features`.
+        class_runs: labeled rows of a class that should follow each other, since it compares them; 1: any order.
 
     Args:
         strength: its factor in the total loss.
@@ -64,6 +65,7 @@ class Regularizer(Part):
 
     blocks: tuple[str, ...] = ()
     pooled = False
+    class_runs = 1
 
     def __init__(self, strength: float = 1.0) -> None:
         super().__init__()
@@ -226,6 +228,7 @@ class SupervisedContrast(Regularizer):
 
     blocks = (LABELED,)  # unlabeled rows take part where the method looks at them
     pooled = True
+    class_runs = 4
 
     def __init__(self, strength: float = 0.1, temperature: float = 0.1) -> None:
         super().__init__(strength)

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from datasets import Dataset
 
-from sstext.data.batching import KeyedPermutation, Relabeled, RowStream, TrainingRows
+from sstext.data.batching import ClassRuns, KeyedPermutation, Relabeled, RowStream, TrainingRows
 
 CLS, SEP = 2, 3
 
@@ -300,3 +301,31 @@ def test_every_batch_has_equally_many_unlabeled_rows(batch: int, ratio: float) -
     planned = TrainingRows(rows, length=batch * 20, seed=0, unlabeled=rows, ratio=ratio)
     sizes = {sum(len(planned[i * batch + k]["unlabeled"]) for k in range(batch)) for i in range(20)}
     assert sizes == {round(batch * ratio)}
+
+
+# Runs of a class
+
+
+def test_runs_visit_every_row_once_a_pass_and_keep_classes_together() -> None:
+    """Classes of 5, 8 and 1 rows in runs of 4: 3 + 2, 4 + 4 and 1; guards against rows lost in a remainder."""
+    labels = np.repeat([0, 1, 2], [5, 8, 1])
+    rows = ClassRuns(labels, run=4, seed=3, stream=0)
+    passes = [[rows(14 * turn + i) for i in range(14)] for turn in range(2)]
+    for turn, drawn in enumerate(passes):
+        assert sorted(row for row, _ in drawn) == list(range(14))
+        assert {draw for _, draw in drawn} == {turn}
+        classes = labels[[row for row, _ in drawn]]
+        changes = 1 + np.count_nonzero(np.diff(classes))
+        assert changes <= 5, "a run was torn apart"
+    assert [row for row, _ in passes[0]] != [row for row, _ in passes[1]]
+    assert [rows(i) for i in range(14)] == passes[0], "a pass depends on what was drawn before"
+
+
+def test_a_batch_holds_several_rows_of_its_classes() -> None:
+    """Twelve classes of four: 8 rows in any order rarely have two of a class, in runs of 4 they are two classes."""
+    gold = Dataset.from_dict({"input_ids": [[1]] * 48, "labels": [i % 12 for i in range(48)]})
+    for runs, most in ((4, 2), (1, 8)):
+        items = TrainingRows(gold, length=48, seed=0, class_runs=runs)
+        classes = [len({items[i]["labels"] for i in range(start, start + 8)}) for start in range(0, 48, 8)]
+        assert max(classes) <= most
+        assert runs == 4 or min(classes) > 2

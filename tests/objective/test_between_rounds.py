@@ -115,7 +115,7 @@ def test_arguments_reach_their_parts() -> None:
 
 def test_only_methods_of_the_round_loop_decide_between_rounds() -> None:
     """Guards the set that the rest of the package asks, and `build`, which gives trainers an objective alone."""
-    assert {name for name in METHODS if admission_of(name) is not None} == BETWEEN_ROUNDS
+    assert {name for name in METHODS if admission_of(name) is not None} == BETWEEN_ROUNDS | {"auto"}
     assert all(build(name).plain for name in BETWEEN_ROUNDS)
     assert admission_of("ust") is not admission_of("ust")  # state is never shared between two runs
 

@@ -15,7 +15,7 @@ from sstext.objective.admission import easy, hard, most_confident
 from sstext.objective.divergences import cross_entropy, kl, squared_error
 from sstext.objective.methods import BETWEEN_ROUNDS, METHODS, admission_of, build
 from sstext.objective.part import Signals
-from sstext.objective.regularizers import Entropy, Fairness, RDrop, StrongLabels
+from sstext.objective.regularizers import Entropy, Fairness, RDrop, StrongLabels, SupervisedContrast
 from sstext.objective.targets import Align, AlignToLabeled, Hard, Sharpen, Soft
 from sstext.objective.teachers import EMA, History, Self
 from sstext.objective.views import Adversarial, Augmented, EmbeddingNoise, Same
@@ -48,6 +48,7 @@ ADMISSIONS: dict[str, tuple[Any, ...]] = {
 
 #: Method → arguments that its paper (or methods.md, for a text) sets.
 DEFAULTS: dict[str, dict[str, Any]] = {
+    "auto": {"temperature": 0.1},
     "pseudo-label": {"threshold": 0.95, "strength": 1.0, "ramp": 0.4},
     "pi-model": {},
     "temporal-ensembling": {"momentum": 0.6},
@@ -95,7 +96,7 @@ def test_every_method_is_documented(name: str, method: Callable[..., Any]) -> No
 def test_every_method_can_be_built_with_its_defaults(name: str, method: Callable[..., Any]) -> None:
     """Guards against an argument without a default, and against a default that a part refuses."""
     objective = build(name).bind(num_classes=3, num_rows=10)
-    assert objective.supervised == (name == "supervised" or name in BETWEEN_ROUNDS)
+    assert objective.supervised == (name in ("supervised", "auto") or name in BETWEEN_ROUNDS)
     assert build(name, {}) is not build(name)  # state is never shared between two runs
 
 
@@ -107,7 +108,7 @@ def test_every_method_is_short(name: str, method: Callable[..., Any]) -> None:
 
 def test_every_method_is_in_the_tables() -> None:
     """Guards against a method that is composed and never looked at again."""
-    assert set(METHODS) - BETWEEN_ROUNDS == {*AXES, "r-drop", "supervised"}
+    assert set(METHODS) - BETWEEN_ROUNDS == {*AXES, "r-drop", "supervised", "auto"}
     assert set(METHODS) - {"supervised"} == set(DEFAULTS)
     assert set(ADMISSIONS) == BETWEEN_ROUNDS
 
@@ -135,6 +136,19 @@ def test_inside_a_step_the_round_loop_is_supervised(name: str) -> None:
     parts = type(admission.weight), type(admission.target), admission.order
     rest = admission.quotas, admission.refill, admission.align, admission.passes, admission.noise
     assert (*parts, *rest) == ADMISSIONS[name]
+
+
+def test_auto_is_contrast_inside_a_step_and_the_options_word_between_rounds() -> None:
+    """Guards against a contrast that is lost, a first round with pseudo-labels of plain fine-tuning, and a deaf --prior."""
+    objective, admission = build("auto"), admission_of("auto", {"contrast": 0.5, "temperature": 0.2})
+    assert [*map(type, objective.regularizers)] == [SupervisedContrast]
+    assert objective.blocks == ["labeled"]
+    assert admission is not None
+    assert (admission.label_rounds, admission.follows_options, admission.quotas) == (2, True, "prior")
+    assert admission_of("ust") is not None
+    assert admission_of("ust").label_rounds == 1  # type: ignore[union-attr]
+    contrast = build("auto", {"contrast": 0.5, "temperature": 0.2}).regularizers[0]
+    assert (contrast.strength, contrast.temperature) == (0.5, 0.2)
 
 
 def test_r_drop_is_a_regularizer_of_all_rows() -> None:
@@ -219,7 +233,7 @@ def test_the_view_is_an_argument(name: str) -> None:
     ("name", "arguments", "message"),
     [
         ("fixmach", {}, "method: no method 'fixmach'; did you mean fixmatch"),
-        ("zzz", {}, "no method 'zzz'; there are supervised, pseudo-label, "),
+        ("zzz", {}, "no method 'zzz'; there are auto, supervised, "),
         ("fixmatch", {"treshold": 0.9}, "method_args: fixmatch has no argument 'treshold'; did you mean threshold"),
         ("fixmatch", {"zzz": 1}, "fixmatch has no argument 'zzz'; there are threshold, view, strength, ramp"),
         ("supervised", {"threshold": 0.9}, "supervised has no argument 'threshold'; there are none"),
