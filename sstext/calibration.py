@@ -191,11 +191,17 @@ class CalibratedScores:
         self.logits, self.temperature, self.prior = logits, temperature, prior
         self.weights: NDArray[Any] | None = None
         if prior is not None and len(logits):
-            sample = logits[:: -(-len(logits) // self.SAMPLE)]
-            self.weights = alignment(self._probabilities(sample), prior)
+            self.weights = alignment(self._sample(), prior)
 
     def __len__(self) -> int:
         return len(self.logits)
+
+    def mean(self) -> NDArray[np.float64]:
+        """The mean prediction before any alignment, (C,), of at most `SAMPLE` rows."""
+        return self._sample().mean(0)
+
+    def _sample(self) -> NDArray[np.float64]:
+        return self._probabilities(self.logits[:: -(-len(self.logits) // self.SAMPLE)])
 
     def __getitem__(self, rows: Any) -> NDArray[np.float64]:
         """Probabilities (n, C) of a slice or an array of rows."""

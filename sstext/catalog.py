@@ -15,10 +15,13 @@ from sstext.objective.methods import BETWEEN_ROUNDS, METHODS, admission_of, buil
 from sstext.objective.objective import Objective
 from sstext.objective.regularizers import REGULARIZERS
 
+#: Stage of what is no method of its own.
+BESIDE = "beside any method"
+
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument of a method: its default, what it does and what the paper has."""
+    """One argument of a method or a further loss: its default, what it does and what the paper has."""
 
     name: str
     default: Any
@@ -27,7 +30,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Entry:
-    """A method as people meet it.
+    """A method, or a loss that any method can add, as people meet it.
 
     Attributes:
         idea: its effect in a line.
@@ -36,7 +39,7 @@ class Entry:
         source: paper and equations; empty for what has none.
         composition: its parts, axis by axis.
         tasks: what it serves.
-        stage: in a step, or between rounds.
+        stage: in a step, between rounds, or beside any method.
     """
 
     name: str
@@ -49,18 +52,34 @@ class Entry:
     tasks: str
     stage: str
 
+    @property
+    def paper(self) -> str:
+        """Authors and year of the source."""
+        return self.source.partition(",")[0]
+
+
+def pages(name: str) -> list[Entry]:
+    """Everything of that name: a method, a loss that any method can add, or both.
+
+    Raises:
+        UserError: there is nothing of that name.
+
+    >>> [page.stage for page in pages("r-drop")]
+    ['in a step', 'beside any method']
+    """
+    if name not in METHODS and name not in REGULARIZERS:
+        known = dict.fromkeys([*METHODS, *REGULARIZERS])
+        raise UserError(f"no method or regularizer {name!r}; {nearest(name, known)}")
+    method = [entry(name)] if name in METHODS else []
+    return method + ([regularizer_entry(name)] if name in REGULARIZERS else [])
+
 
 def entry(name: str) -> Entry:
     """The entry of a method.
 
-    Raises:
-        UserError: there is none of that name.
-
     >>> entry("fixmatch").composition
     'Self · Hard · Threshold · Augmented · cross_entropy'
     """
-    if name not in METHODS:
-        raise UserError(f"no method {name!r}; {nearest(name, METHODS)}")
     objective, admission = build(name), admission_of(name)
     return Entry(
         name=name,
@@ -79,9 +98,21 @@ def _composition_of(objective: Objective, admission: Admission | None) -> str:
     return " + ".join([composition_between_rounds(admission), *added])
 
 
-def regularizer_entries() -> list[tuple[str, str]]:
-    """Name and effect of every loss that any method can add."""
-    return [(name, (inspect.getdoc(kind) or "").splitlines()[0]) for name, kind in REGULARIZERS.items()]
+def regularizer_entry(name: str) -> Entry:
+    """The entry of a loss that any method can add.
+
+    >>> [(argument.name, argument.default) for argument in regularizer_entry("clustering").arguments]
+    [('strength', 0.1), ('balance', 1.0), ('prior', None)]
+    """
+    loss = REGULARIZERS[name]
+    return Entry(
+        name=name,
+        arguments=_arguments(loss),
+        composition="",
+        tasks=", ".join(Objective.tasks),
+        stage=BESIDE,
+        **_sections(loss),
+    )
 
 
 def composition(objective: Objective) -> str:
@@ -113,8 +144,7 @@ def markdown_table() -> str:
     lines = ["| method | paper | composition | when to use |", "|---|---|---|---|"]
     for name in METHODS:
         found = entry(name)
-        paper = found.source.partition(",")[0] or "–"
-        lines.append(f"| `{name}` | {paper} | {found.composition} | {found.when} |")
+        lines.append(f"| `{name}` | {found.paper or '–'} | {found.composition} | {found.when} |")
     return "\n".join(lines)
 
 
@@ -127,17 +157,17 @@ def _sections(function: Callable[..., Any]) -> dict[str, str]:
         label, _, text = paragraph.partition(": ")
         if label in ("When", "Source"):
             found[label.lower()] = text
-        elif label != "Args" and not found["formula"]:
+        elif label not in ("Args", "*Relations*") and not paragraph.startswith(">>>") and not found["formula"]:
             found["formula"] = paragraph
     return found
 
 
 def _arguments(function: Callable[..., Any]) -> list[Argument]:
-    text = inspect.cleandoc(function.__doc__ or "").partition("\nArgs:\n")[2]
-    helps = {
-        name: " ".join(meaning.split())
-        for name, meaning in re.findall(r"^ {4}(\w+): (.*?)(?=^ {4}\w+: |\Z)", text, re.MULTILINE | re.DOTALL)
-    }
+    helps: dict[str, str] = {}
+    for documented in reversed(inspect.getmro(function)) if inspect.isclass(function) else [function]:
+        text = inspect.cleandoc(documented.__doc__ or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
+        found = re.findall(r"^ {4}(\w+): (.*?)(?=^ {4}\w+: |\Z)", text, re.MULTILINE | re.DOTALL)
+        helps |= {name: " ".join(meaning.split()) for name, meaning in found}
     return [
         Argument(name, parameter.default, helps.get(name, ""))
         for name, parameter in inspect.signature(function).parameters.items()

@@ -24,11 +24,12 @@ from sstext.inference import is_main_process, resolve_device, resolve_precision,
 from sstext.objective.admission import Admission
 from sstext.objective.methods import BETWEEN_ROUNDS, build
 from sstext.objective.regularizers import LABELED_STRONG, MASKED
+from sstext.probe import with_probe
 from sstext.progress import Reporter
 from sstext.pseudo_labels import PSEUDO_LABELS, read_pseudo_labels, write_pseudo_labels
 from sstext.run_directory import RunDirectory, write_array_whole, write_folder_whole, write_whole
 from sstext.scoring import random_rows, score_passes_to_disk, score_to_disk
-from sstext.selection import Scores, Selection, select
+from sstext.selection import Scores, Selection, balanced, estimated_prior, select
 from sstext.student import new_student
 from sstext.trainer import SemiSupervisedTrainer
 from sstext.training_arguments import SemiSupervisedTrainingArguments
@@ -48,7 +49,7 @@ class Chain:
     """A run's data, options and folder. Rounds of a chain learn from its own models only.
 
     Attributes:
-        prior: (C,) class shares that quotas and alignment follow.
+        prior: (C,) class shares of the corpus as far as labels and options tell (see `class_shares`).
         held_out: tokenized labeled rows that it never learns from, where it is one of several that are cross-fitted.
         number: which of them it is, from 1; 0 where it has all labels.
     """
@@ -230,16 +231,20 @@ class Chain:
     # Score
 
     def score(self, index: int) -> np.ndarray:
-        """Logits of the corpus by the student of a round, (N, C), kept in `round_<index>/scores.npy`."""
+        """Logits of the corpus by the student of a round, (N, C), kept in `round_<index>/scores.npy`.
+
+        Where a method's own objective has seen labels alone, a probe labels together with the head.
+        """
         config, device = self.config, resolve_device(self.config.device)
         folder = self.directory.round(index)
         if (folder / "scores.npy").exists():
             return np.load(folder / "scores.npy", mmap_mode="r", allow_pickle=False)
         precision = resolve_precision(config.precision, device)
         with self.reporter.phase(self.phase(index, "scoring"), len(self.tokens.corpus), "text") as tick:
-            return score_to_disk(
-                self.load(index), self.tokens.corpus, self.tokenizer, folder, precision=precision, tick=tick
-            )
+            model = self.load(index)
+            if self.admission.labels_first and index == self.admission.label_rounds - 1:
+                model = with_probe(model, self.tokens.labeled, self.tokenizer, precision=precision)
+            return score_to_disk(model, self.tokens.corpus, self.tokenizer, folder, precision=precision, tick=tick)
 
     def score_held_out(self, index: int) -> np.ndarray:
         """Logits of the held-out rows by the student of a round, in float32 as it would be shipped, (n, C).
@@ -299,7 +304,8 @@ class Chain:
             share: of the corpus that may join (default: `keep`).
         """
         admission = self.admission
-        prior = self.prior if admission.align else None
+        shares = self.class_shares(logits, temperature)
+        prior = shares if admission.align else None
         scores = Scores(CalibratedScores(logits, temperature, prior))
         if admission.passes:
             rows, table = self.score_passes(index - 1, temperature)
@@ -308,7 +314,7 @@ class Chain:
             scores,
             admission,
             share=self.keep(index) if share is None else share,
-            prior=self.prior,
+            prior=shares,
             min_confidence=self.config.min_confidence,
             seed=self.seed(index),
         )
@@ -318,6 +324,14 @@ class Chain:
             write_pseudo_labels(path, admitted, ids=ids, classes=self.texts.classes, index=index)
         wait_for_everyone()
         return admitted
+
+    def class_shares(self, logits: np.ndarray, temperature: float) -> np.ndarray:
+        """The class shares that quotas and alignment follow, (C,): `prior`, or where nobody knows them, half way to what the
+        last student predicts for the corpus."""
+        labels = np.asarray(self.tokens.labeled["labels"][:])
+        if not (self.config.prior == "auto" and self.admission.follows_options and balanced(labels)):
+            return self.prior
+        return estimated_prior(self.prior, CalibratedScores(logits, temperature).mean())
 
     def admitted(self, index: int) -> Selection | None:
         """The rows that round `index` trains on, as they were written; None in a round that sees labels alone."""

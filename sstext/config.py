@@ -130,7 +130,7 @@ class SelfTrainingOptions:
     prior: Any = option(
         "auto",
         "class shares of the quotas (methods of the round loop have their own): uniform, labeled, CLASS=SHARE …, "
-        "or auto (labeled shares, but uniform where the labels are balanced)",
+        "or auto (labeled shares; where the labels are balanced, half way from uniform to what is predicted)",
     )
     min_confidence: float = option(0.0, "probability below which a row is never kept")
     alignment: bool = option(True, "align the mean of the corpus predictions to the prior before selecting")

@@ -31,6 +31,8 @@ def model_card(
     results: Mapping[str, Metrics] | None,
     chosen: str,
     license: str | None = None,
+    method: str | None = None,
+    citation: str | None = None,
 ) -> str:
     """The README.md of a trained model, in the format of Hub model cards: YAML front matter, then Markdown.
 
@@ -44,6 +46,8 @@ def model_card(
         results: what was measured → metric → {"score", "confidence_interval"}; None: nothing was measured.
         chosen: which model this is, and why, for example "round 2, the best on the development rows".
         license: the Hub's identifier of a license; None: none is stated.
+        method: its name, arguments and further losses, for example "fixmatch (threshold=0.9) + entropy 0.1"; None: none.
+        citation: the method's paper; None: it has none.
 
     >>> measured = {"test": {"accuracy": {"score": 0.9, "confidence_interval": (0.8, 0.95)}}}
     >>> card = model_card(classes=["no", "yes"], encoder="demo", max_length=64, rows={"labeled": 8}, rounds=[],
@@ -63,7 +67,7 @@ def model_card(
         _summary(classes, base_model, chosen),
         _how_to_use(max_length),
         "## Classes\n\n" + ", ".join(f"`{_line(name)}`" for name in classes),
-        _training(rows, rounds),
+        _training(rows, rounds, method, citation),
         _results(results),
         _limits(max_length),
     ]
@@ -121,9 +125,14 @@ classifier.predict(["a text", "another text"])
 ```"""
 
 
-def _training(rows: Mapping[str, int], rounds: Sequence[Mapping[str, Any]]) -> str:
+def _training(
+    rows: Mapping[str, int], rounds: Sequence[Mapping[str, Any]], method: str | None, citation: str | None
+) -> str:
     counts = ", ".join(f"{count:,} {_line(name)}" for name, count in rows.items()) or _NONE
     section = f"## Training\n\nRows: {counts}. The texts themselves are not part of this folder."
+    if method:
+        section += f"\n\nMethod: `{_line(method)}`."
+        section += f" Source: {_line(citation).rstrip('.')}." if citation else ""
     if not rounds:
         return section
     lines = [(record["index"], f"{record['admitted']:,}", f"{record['coverage']:.1%}") for record in rounds]

@@ -1,15 +1,17 @@
 """What a finished command shows: tables on stdout, by rich."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from sstext.catalog import Entry, entry, regularizer_entries
+from sstext.catalog import BESIDE, Entry, entry, pages, regularizer_entry
 from sstext.errors import listed
 from sstext.objective.methods import METHODS
+from sstext.objective.regularizers import REGULARIZERS
 from sstext.progress import duration
 from sstext.run import Plan
 
@@ -101,26 +103,43 @@ def show_evaluation(results: Mapping[str, Any]) -> None:
 
 
 def show_methods(name: str | None) -> None:
-    """All methods in a line each, or one with its formula, arguments and paper."""
+    """All methods and further losses in a row each, or one with its formula, arguments and paper."""
     console = _console()
     if name is not None:
-        _show_method(console, entry(name))
+        for page in pages(name):
+            _show_page(console, page)
         return
-    table = _table("Methods (sstext train --method NAME --method-args KEY=VALUE …; more: sstext methods NAME)")
-    for title in ("method", "idea", "paper", "works", "tasks"):
-        table.add_column(title)
-    for found in map(entry, METHODS):
-        table.add_row(found.name, found.idea, found.source, found.stage, found.tasks)
+    title = "Methods (sstext train --method NAME --method-args KEY=VALUE …; more: sstext methods NAME)"
+    table = _table(title, collapse_padding=True)
+    found = [entry(name) for name in METHODS]
+    _add_names(table, "method", METHODS)
+    _add_prose(table, "idea", [page.idea for page in found])
+    _add_prose(table, "paper", [page.paper for page in found])
+    for title in ("works", "tasks"):
+        table.add_column(title, no_wrap=True)
+    for page in found:
+        table.add_row(page.name, page.idea, page.paper, page.stage, page.tasks)
     console.print(table)
-    further = _table("Further losses that any method can add (--regularizers NAME=STRENGTH …)")
-    for title in ("regularizer", "idea"):
-        further.add_column(title)
-    for row in regularizer_entries():
-        further.add_row(*row)
+    further = _table("Further losses that any method can add (--regularizers NAME=STRENGTH …; more: sstext methods NAME)")
+    _add_names(further, "regularizer", REGULARIZERS)
+    losses = [regularizer_entry(name) for name in REGULARIZERS]
+    _add_prose(further, "idea", [page.idea for page in losses])
+    for page in losses:
+        further.add_row(page.name, page.idea)
     console.print(further)
 
 
-def _show_method(console: Console, found: Entry) -> None:
+def _add_names(table: Table, title: str, names: Iterable[str]) -> None:
+    """A column of names that people type: never cut, however narrow the terminal."""
+    table.add_column(title, no_wrap=True, min_width=max(map(len, names)))
+
+
+def _add_prose(table: Table, title: str, texts: Iterable[str]) -> None:
+    """A column that wraps between words, never inside one."""
+    table.add_column(title, min_width=max((len(word) for text in texts for word in text.split()), default=0))
+
+
+def _show_page(console: Console, found: Entry) -> None:
     console.print(f"{found.name}: {found.idea}\n", highlight=False)
     rows = {
         "formula": found.formula, "composition": found.composition, "when": found.when, "source": found.source,
@@ -134,17 +153,35 @@ def _show_method(console: Console, found: Entry) -> None:
     if not found.arguments:
         console.print("No arguments.")
         return
-    arguments = _table("Arguments (--method-args KEY=VALUE …)")
-    for title in ("argument", "default", "what it does, and what the paper has"):
-        arguments.add_column(title)
+    given = "--method-args KEY=VALUE …"
+    if found.stage == BESIDE:
+        given = f"--regularizers {found.name}=X sets the first; the others in Python"
+    arguments = _table(f"Arguments ({given})")
+    _add_names(arguments, "argument", [argument.name for argument in found.arguments])
+    arguments.add_column("default", no_wrap=True)
+    _add_prose(arguments, "what it does, and what the paper has", [argument.help for argument in found.arguments])
     for argument in found.arguments:
         arguments.add_row(argument.name, str(argument.default), argument.help)
     console.print(arguments)
 
 
+class _Page(Console):
+    """A console that leaves no blanks at the ends of lines in files and pipes."""
+
+    def print(self, *objects: Any, **settings: Any) -> None:
+        if self.is_terminal:
+            super().print(*objects, **settings)
+            return
+        with self.capture() as shown:
+            super().print(*objects, **settings)
+        lines = shown.get().split("\n")
+        print("\n".join(line.rstrip() for line in lines), end="", flush=True)
+
+
 def _console() -> Console:
-    console = Console(markup=False, emoji=False)  # a class or folder named [b] is no markup
-    if not console.is_terminal:
+    console = _Page(markup=False, emoji=False)  # a class or folder named [b] is no markup
+    asked = os.environ.get("COLUMNS", "")
+    if not console.is_terminal and not (asked.isdigit() and int(asked)):
         console.width = 110  # a file or a pipe has no width to keep to
     return console
 

@@ -101,10 +101,22 @@ def test_rows_below_the_confidence_are_never_kept(opened: Callable[..., Chain]) 
 def test_alignment_frees_a_corpus_from_one_favored_class(opened: Callable[..., Chain]) -> None:
     """Guards the sign of alignment: a student that favors one class would otherwise teach only that one."""
     favoring = LOGITS + np.array([5.0, 0, 0])
-    without = opened(keep=[0.5], alignment=False).admit(1, favoring, 1.0)
+    without = opened(keep=[0.5], alignment=False, prior="uniform").admit(1, favoring, 1.0)
     assert without.labels.tolist() == [0]  # one class, and no more than its quota
-    aligned = opened(keep=[0.5], alignment=True).admit(1, favoring, 1.0)
+    aligned = opened(keep=[0.5], alignment=True, prior="uniform").admit(1, favoring, 1.0)
     assert aligned.labels.tolist() == [0, 1, 2]
+
+
+def test_the_prior_of_balanced_labels_goes_half_way_to_what_is_predicted(opened: Callable[..., Chain]) -> None:
+    """Balanced labels tell nothing of the corpus. By hand: mean prediction of the six rows, averaged with 1/3; a prior that
+    was given, and the shares of labels that nobody balanced, stay as they are."""
+    mean = np.array([0.9 + 0.6 + 0.1 + 0.2 + 0.1 + 0.05, 0.05 + 0.2 + 0.8 + 0.7 + 0.2 + 0.05, 0.0]) / 6
+    mean[2] = 1 - mean[:2].sum()
+    np.testing.assert_allclose(opened().class_shares(LOGITS, 1.0), (mean + 1 / 3) / 2, atol=1e-9)
+    for fixed in ("uniform", {"account": 2, "delivery": 1, "refund": 1}):
+        chain = opened(prior=fixed)
+        np.testing.assert_array_equal(chain.class_shares(LOGITS, 1.0), chain.prior)
+    assert opened().class_shares(LOGITS, 100.0).std() < opened().class_shares(LOGITS, 1.0).std()
 
 
 @pytest.mark.parametrize("kind", ["hard", "soft"])

@@ -89,7 +89,9 @@ class Admission:
         if self.quotas not in ("prior", "equal", "none"):
             raise UserError(f"quotas: expected prior, equal or none, found {self.quotas!r}")
         if type(self.passes) is not int or self.passes < 0 or self.passes == 1:
-            raise UserError(f"passes: expected at least 2 dropout passes (or 0: none), found {self.passes!r}")
+            raise UserError(
+                f"passes: expected a whole number of at least 2 dropout passes (or 0: none), found {self.passes!r}"
+            )
         if self.subset is not None and (type(self.subset) is not int or self.subset < 1):
             raise UserError(f"subset: expected a number of rows of at least 1, found {self.subset!r}")
 

@@ -98,12 +98,13 @@ def ust(
         subset: rows that the passes are made over, drawn anew each round (code: 16,384; none: all). How many of them are
             drawn, --keep says (code: a quarter). --prior, --alignment and --pseudo-labels play no part.
         sampling: easy or hard (paper: both; code: easy).
-        alpha: α (paper: 1; code: .1). Labeled rows count 1.
+        alpha: α (paper: 1; code: .1). Labeled rows count 1: at 1, kept rows count 12 to 23 and drown the labels; at .1 they
+            do not.
     """
     if sampling not in SAMPLING:
         raise UserError(f"sampling: expected easy or hard, found {sampling!r}")
-    if not passes:
-        raise UserError(f"passes: expected at least 2 dropout passes, found {passes!r}")
+    if type(passes) is not int or passes < 2:
+        raise UserError(f"passes: expected a whole number of at least 2 dropout passes, found {passes!r}")
     return Objective(), Admission(
         weight=InverseVariance(alpha), target=Hard(), order=SAMPLING[sampling], quotas="equal", refill=True,
         align=False, passes=passes, subset=subset, noise=False,

@@ -84,7 +84,9 @@ class Regularizer(Part):
 
 
 class Entropy(Regularizer):
-    """Unlabeled rows are predicted with confidence: mean H(p), p = the student on the plain row.
+    """Unlabeled rows are predicted with confidence.
+
+    L = mean H(p), p = the student on the plain row.
 
     Source: Grandvalet & Bengio 2005, eq. 6; with VAT: Miyato et al. 2018, eq. 13.
 
@@ -170,7 +172,9 @@ class RDrop(Regularizer):
 
 
 class StrongLabels(Regularizer):
-    """Labeled rows are predicted right on a changed copy, too: mean H(label, P), P = the student on the copy.
+    """Labeled rows are predicted right on a changed copy, too.
+
+    L = mean H(label, P), P = the student on the copy.
 
     Source: Berthelot et al. 2022 (AdaMatch), section 3.3: labeled rows enter as weak and strong view, and both losses add.
     """

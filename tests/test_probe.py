@@ -1,0 +1,92 @@
+"""The probe: what it says beside the head, and that it stays out of the model."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch.nn import functional as F
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from sstext.calibration import USUAL_TEMPERATURE
+from sstext.inference import score
+from sstext.probe import PENALTY, Embedder, with_probe
+
+TEXTS = [
+    "money return",
+    "refund charged twice now",
+    "the parcel is late",
+    "courier address",
+    "login again",
+    "password username",
+]
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_encoder: Path) -> Any:
+    torch.manual_seed(0)
+    return AutoModelForSequenceClassification.from_pretrained(tiny_encoder, num_labels=3).eval()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_encoder: Path) -> Any:
+    return AutoTokenizer.from_pretrained(tiny_encoder)
+
+
+class Rows(list):
+    """Tokenized rows with a column of labels, as a data set has them."""
+
+    def __getitem__(self, key: Any) -> Any:
+        return [row["labels"] for row in self] if key == "labels" else super().__getitem__(key)
+
+
+def rows(tokenizer: Any, labels: list[int]) -> Rows:
+    encoded = tokenizer(TEXTS[: len(labels)])["input_ids"]
+    return Rows({"input_ids": ids, "labels": label} for ids, label in zip(encoded, labels, strict=True))
+
+
+def by_hand(classifier: Any, tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and unit embeddings, text by text without padding."""
+    logits, embedded = [], []
+    with torch.no_grad():
+        for text in TEXTS:
+            said = classifier(**tokenizer(text, return_tensors="pt"), output_hidden_states=True)
+            logits.append(said.logits[0])
+            embedded.append(F.normalize(said.hidden_states[-1][0].mean(0), dim=-1))
+    return torch.stack(logits).numpy(), torch.stack(embedded).numpy()
+
+
+def test_an_embedding_is_the_mean_of_its_own_tokens(classifier: Any, tokenizer: Any) -> None:
+    """Guards against padding in the mean, and against a row that is not at length 1."""
+    found = score(Embedder(classifier), rows(tokenizer, [0] * 6), tokenizer)
+    np.testing.assert_allclose(found, by_hand(classifier, tokenizer)[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 1, 1, 2, 2], [0, 0, 0, 1, 1, 1]])
+def test_head_and_probe_are_averaged_as_logarithms(classifier: Any, tokenizer: Any, labels: list[int]) -> None:
+    """By hand, also with two classes, of which scikit-learn keeps one row of weights; guards against a head that is not
+    tempered, and against the probe's sign."""
+    model = classifier if len(set(labels)) == 3 else AutoModelForSequenceClassification.from_pretrained(
+        classifier.config._name_or_path, num_labels=2
+    ).eval()  # fmt: skip
+    logits, embedded = by_hand(model, tokenizer)
+    said = score(with_probe(model, rows(tokenizer, labels), tokenizer), rows(tokenizer, labels), tokenizer)
+    head = F.log_softmax(torch.tensor(logits) / USUAL_TEMPERATURE, -1).numpy()
+    probe = LogisticRegression(C=PENALTY, max_iter=1_000).fit(embedded, labels).predict_log_proba(embedded)
+    np.testing.assert_allclose(said, (head + probe) / 2, atol=1e-4)
+    assert np.abs(said - head).max() > 0.01
+
+
+def test_the_classifier_stays_as_it_was(classifier: Any, tokenizer: Any) -> None:
+    """What is saved and trained on is the classifier: it has no new weights, and says what it said."""
+    before = {name: value.clone() for name, value in classifier.state_dict().items()}
+    probed = with_probe(classifier, rows(tokenizer, [0, 0, 1, 1, 2, 2]), tokenizer)
+    assert probed.embedder.classifier is classifier
+    assert not classifier.training, "scoring left dropout on"
+    assert classifier.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in classifier.state_dict().items())
+    assert list(dict(probed.named_parameters())) == [
+        f"embedder.classifier.{n}" for n, _ in classifier.named_parameters()
+    ]
