@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sstext.config import RunConfig, default_of, options
+from sstext.config import BY_METHOD, RunConfig, default_of, options
 from sstext.errors import UserError
 from sstext.inference import resolve_device, resolve_precision
 from sstext.objective.admission import Admission
@@ -41,17 +41,21 @@ OURS = frozenset(
 def round_steps(config: RunConfig, index: int, *, labeled: int, admitted: int) -> int:
     """Optimizer steps of a round: 20 passes over the labeled rows, or 3 over the admitted ones, within bounds.
 
-    Of a further round that admits nothing (see `Admission.labels_first`): 40 passes, within bounds that are half as high.
+    A method that has a start of its own (see `Admission.labels_first`) makes more trainings, and each of them half as long at
+    least; its start takes 30 passes.
 
-    >>> round_steps(RunConfig(), 0, labeled=64, admitted=0), round_steps(RunConfig(), 1, labeled=64, admitted=10_000)
+    >>> config = RunConfig(method="supervised")
+    >>> round_steps(config, 0, labeled=64, admitted=0), round_steps(config, 1, labeled=64, admitted=10_000)
     (120, 1250)
     """
+    admission = round_admission(config)
+    least = 60 if admission.labels_first else 120
     if index == 0:
-        return config.steps or min(500, max(120, 20 * labeled // config.batch_size))
-    if index < round_admission(config).label_rounds:
-        return config.round_steps or min(500, max(60, 40 * labeled // config.round_batch_size))
+        return config.steps or min(500, max(least, 20 * labeled // config.batch_size))
+    if index < admission.label_rounds:
+        return config.round_steps or min(500, max(least, 30 * labeled // config.round_batch_size))
     kept_per_step = max(1.0, config.round_batch_size * (1 - config.gold_share))
-    return config.round_steps or min(2_000, max(120, int(3 * admitted / kept_per_step)))
+    return config.round_steps or min(2_000, max(least, int(3 * admitted / kept_per_step)))
 
 
 def round_arguments(
@@ -139,7 +143,7 @@ def options_of_no_effect(config: RunConfig) -> list[str]:
         return []
     decided = ["prior", "alignment", "pseudo_labels"] + (["keep"] if own.quotas == "none" else [])
     known = options(RunConfig)
-    return [name for name in decided if getattr(config, name) != default_of(known[name])]
+    return [name for name in decided if getattr(config, name) != BY_METHOD.get(name, ("", default_of(known[name])))[1]]
 
 
 def _refuse_ours(config: RunConfig) -> None:

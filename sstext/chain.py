@@ -52,6 +52,7 @@ class Chain:
         prior: (C,) class shares of the corpus as far as labels and options tell (see `class_shares`).
         held_out: tokenized labeled rows that it never learns from, where it is one of several that are cross-fitted.
         number: which of them it is, from 1; 0 where it has all labels.
+        planned_steps: optimizer steps by round, where a budget sets them.
     """
 
     config: RunConfig
@@ -63,6 +64,7 @@ class Chain:
     reporter: Reporter
     held_out: Any = None
     number: int = 0
+    planned_steps: tuple[int, ...] | None = None
 
     def phase(self, index: int, what: str) -> str:
         """How something that it does in a round is called where progress is shown."""
@@ -184,6 +186,8 @@ class Chain:
 
     def steps(self, index: int, admitted: int) -> int:
         """Optimizer steps of a round that trains on `admitted` pseudo-labeled rows."""
+        if self.planned_steps is not None:
+            return self.planned_steps[index]
         return round_steps(self.config, index, labeled=len(self.tokens.labeled), admitted=admitted)
 
     def training_arguments(
@@ -221,7 +225,7 @@ class Chain:
         """Temperature and figures of a round's student, in float32 as it is shipped."""
         if self.tokens.dev is None:
             return 1.0, {}
-        logits = score(self.load(index), self.tokens.dev, self.tokenizer)
+        logits = self.score_development_rows(index)
         labels = np.asarray(self.tokens.dev["labels"][:])
         if (logits.argmax(-1) == labels).all():
             return 1.0, development_metrics(logits, labels)  # without a mistake, nothing says how sure to be
@@ -229,6 +233,10 @@ class Chain:
         return temperature, development_metrics(logits, labels)
 
     # Score
+
+    def score_development_rows(self, index: int) -> np.ndarray:
+        """Logits of the development rows by the student of a round, in float32 as it is shipped."""
+        return score(self.load(index), self.tokens.dev, self.tokenizer)
 
     def score(self, index: int) -> np.ndarray:
         """Logits of the corpus by the student of a round, (N, C), kept in `round_<index>/scores.npy`.

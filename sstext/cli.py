@@ -11,7 +11,7 @@ import sys
 import typing
 from collections.abc import Sequence
 from dataclasses import Field
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from sstext.config import RunConfig, default_of, options, read_config, value_type
 from sstext.errors import UserError
@@ -25,6 +25,12 @@ GROUPS = (
     "SelfTrainingOptions",
     "RunOptions",
 )
+#: What `--help` shows for a value, where its type does not say it: for the first one, for further ones.
+METAVARS: dict[str, str | tuple[str, ...]] = {
+    "method": "NAME",
+    "regularizers": "NAME=STRENGTH",
+    "prior": ("uniform|labeled|auto|CLASS=SHARE", "CLASS=SHARE"),
+}
 INTERRUPTED = 130  # the shell's code for a program that Ctrl-C has stopped
 
 
@@ -49,9 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser (and the parsers of its commands) that says what is wrong in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"sstext: error: {message}; `{self.prog} --help` explains\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="sstext",
         description="Trains a text classifier from a few labeled texts and a pile of unlabeled ones.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -104,38 +117,55 @@ def _add_flag(group: Any, name: str, spec: Field) -> None:
     if kind is bool:
         group.add_argument(flag, action=argparse.BooleanOptionalAction, **settings)
     elif typing.get_origin(kind) is dict:
-        group.add_argument(flag, nargs="+", metavar="KEY=VALUE", action=_KeyValues, **settings)
+        group.add_argument(flag, nargs="+", metavar=METAVARS.get(name, "KEY=VALUE"), action=_KeyValues, **settings)
     elif kind is Any:
-        group.add_argument(flag, nargs="+", metavar="CLASS=SHARE", action=_WordOrKeyValues, **settings)
+        group.add_argument(flag, nargs="+", metavar=METAVARS.get(name), action=_WordOrKeyValues, **settings)
     elif typing.get_origin(kind) is list:
         group.add_argument(flag, nargs="+", metavar="X", **settings)
     else:
-        group.add_argument(
-            flag, choices=spec.metadata["choices"], metavar=None if spec.metadata["choices"] else "X", **settings
-        )
+        choices = spec.metadata["choices"]
+        group.add_argument(flag, choices=choices, metavar=None if choices else METAVARS.get(name, "X"), **settings)
 
 
 class _KeyValues(argparse.Action):
-    """KEY=VALUE … → a dict, the values read as YAML scalars."""
+    """KEY=VALUE … → a dict, the values read as YAML scalars; a flag that is given again adds to it."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        setattr(namespace, self.dest, self.pairs(parser, values))
+        before = getattr(namespace, self.dest, None)
+        found = dict(before) if isinstance(before, dict) else {}
+        for pair in values:
+            problem = self._add(pair, found)
+            if problem:
+                parser.error(f"argument {self.option_strings[0]}: {problem}")
+        setattr(namespace, self.dest, found)
 
-    def pairs(self, parser: argparse.ArgumentParser, values: Sequence[str]) -> dict[str, Any]:
+    def _add(self, pair: str, found: dict[str, Any]) -> str | None:
+        """Read a pair into `found`, or say what is wrong with it."""
         import yaml
 
-        wrong = [value for value in values if "=" not in value]
-        if wrong:
-            parser.error(f"argument --{self.dest.replace('_', '-')}: expected KEY=VALUE, found {wrong[0]!r}")
-        return {key: yaml.safe_load(value) for key, _, value in (pair.partition("=") for pair in values)}
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            expected = self.metavar if isinstance(self.metavar, str) else (self.metavar or ("KEY=VALUE",))[-1]
+            return f"expected {expected}, found {pair!r}"
+        if not value.strip():
+            return f"no value given in {pair!r}"
+        if key in found:
+            return f"{key!r} is given twice"
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            return f"expected a YAML value, found {value!r} in {pair!r}"
+        return None
 
 
 class _WordOrKeyValues(_KeyValues):
     """One word, or KEY=VALUE …."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        one_word = len(values) == 1 and "=" not in values[0]
-        setattr(namespace, self.dest, values[0] if one_word else self.pairs(parser, values))
+        if len(values) == 1 and "=" not in values[0]:
+            setattr(namespace, self.dest, values[0])
+        else:
+            super().__call__(parser, namespace, values, option_string)
 
 
 def _add_same_flags(command: Any, *names: str) -> None:
@@ -166,6 +196,10 @@ def _add_predict(commands: Any) -> None:
         "-o", "--output", default="-", help="file to write, in the format of its name; - for stdout [-]"
     )
     predict.add_argument("--probabilities", action="store_true", help="add probability/<class> for every class")
+    predict.add_argument(
+        "--target-precision", type=float, metavar="SHARE",
+        help="mark rows in a column `abstain` that are too unsure for it, for example 0.95",
+    )  # fmt: skip
     predict.add_argument("--input-format", help="format of stdin (guessed from its first line)")
     predict.add_argument("--output-format", help="format of stdout [csv]")
     _add_model_options(predict)
@@ -197,12 +231,12 @@ def run_train(parsed: argparse.Namespace) -> None:
     config = read_config(parsed.recipe, given)
     if config.device.startswith("cuda:"):  # before torch looks: the run then sees this GPU alone
         os.environ["CUDA_VISIBLE_DEVICES"], config.device = config.device.removeprefix("cuda:"), "cuda"
-    from sstext import run, tables
+    from sstext import planning, run, tables
 
     reporter = Reporter(config.quiet or not _is_first_process())
     _calm_libraries()
     if config.dry_run:
-        tables.show_plan(run.plan(config, reporter=reporter))
+        tables.show_plan(planning.plan(config, reporter=reporter))
         return
     results = run.train(config, reporter=reporter)
     if _is_first_process():
@@ -219,7 +253,8 @@ def run_predict(parsed: argparse.Namespace) -> None:
     target: str | IO[bytes] = sys.stdout.buffer if parsed.output == "-" else parsed.output
     predict_file(
         classifier, source, target, text_column=parsed.text_column, encoding=parsed.encoding,
-        probabilities=parsed.probabilities, input_format=parsed.input_format, output_format=parsed.output_format,
+        probabilities=parsed.probabilities, target_precision=parsed.target_precision,
+        input_format=parsed.input_format, output_format=parsed.output_format,
         reporter=reporter,
     )  # fmt: skip
 

@@ -6,6 +6,7 @@ the fields below: a new option is one field here and the line of code that reads
 
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,11 @@ def option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> A
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def options(config: type) -> dict[str, Field]:
+    """Name → field of every option of a config class, in the order of its groups."""
+    return {spec.name: spec for spec in fields(config) if "help" in spec.metadata}
 
 
 @dataclass
@@ -96,7 +102,7 @@ class SemiSupervisedOptions:
     """
 
     method: str = option(
-        "supervised", "method, inside a step or between rounds, see `sstext methods` (supervised: none)"
+        "supervised", "method, inside a step, between rounds or both, see `sstext methods` (supervised: none)"
     )
     method_args: dict[str, Any] = option({}, "KEY=VALUE … handed to the method, for example threshold=0.9")
     regularizers: dict[str, Any] = option(
@@ -125,8 +131,13 @@ class SemiSupervisedOptions:
 class SelfTrainingOptions:
     """How the round loop grows the training set."""
 
-    rounds: int = option(3, "rounds of pseudo-labels after round 0 (0: supervised fine-tuning alone)")
-    keep: list[float] = option([0.3, 0.5, 0.7], "share of the corpus kept in round 1, 2, …; the last one goes on")
+    rounds: int = option(
+        None,
+        "rounds of pseudo-labels after those on labels alone (default: 1 with auto, which adds a last student, else 3)",
+    )
+    keep: list[float] = option(
+        None, "share of the corpus kept in their order; the last one goes on (default: .5 .7 with auto, else .3 .5 .7)"
+    )
     prior: Any = option(
         "auto",
         "class shares of the quotas (methods of the round loop have their own): uniform, labeled, CLASS=SHARE …, "
@@ -144,7 +155,7 @@ class SelfTrainingOptions:
     folds: int | None = option(
         None,
         "chains, each self-trained without one fold of the labels, whose predictions on it calibrate the model and choose the "
-        "round (default: 0, none)",
+        "round (default: 3 with auto, where there are labels enough and no development rows; else 0, none)",
     )
 
 
@@ -153,9 +164,15 @@ class RunOptions:
     """One run."""
 
     output: str | None = option(None, "folder of the run; the same command continues an interrupted one")
+    budget: str | None = option(
+        None, "time that the run may take on this machine, for example 10m: steps, rounds and folds are cut to it"
+    )
     dry_run: bool = option(False, "print the plan (rows, steps, estimated time) and stop")
     quiet: bool = option(False, "print the result alone")
 
+
+#: Options whose default hangs on the method: that of `auto`, and that of all others.
+BY_METHOD: dict[str, tuple[Any, Any]] = {"rounds": (1, 3), "keep": ([0.5, 0.7], [0.3, 0.5, 0.7])}
 
 #: Least and greatest value of the options that are numbers.
 RANGES: dict[str, tuple[float, float]] = {
@@ -178,7 +195,13 @@ class RunConfig(RunOptions, SelfTrainingOptions, SemiSupervisedOptions, Training
     #: Fields that may differ when a run is continued: they change what is shown, not what is computed.
     UNRECORDED: ClassVar[tuple[str, ...]] = ("output", "dry_run", "quiet")
 
+    method: str = option("auto", options(SemiSupervisedOptions)["method"].metadata["help"])
+
     def __post_init__(self) -> None:
+        for name, (auto, others) in BY_METHOD.items():
+            if getattr(self, name) is None:
+                default = auto if self.method == "auto" else others
+                setattr(self, name, list(default) if isinstance(default, list) else default)
         for name, spec in options(RunConfig).items():
             setattr(self, name, checked(name, getattr(self, name), spec))
         self._check_ranges()
@@ -191,6 +214,8 @@ class RunConfig(RunOptions, SelfTrainingOptions, SemiSupervisedOptions, Training
                 raise UserError(f"{name}: expected {bounds}, found {value}")
         if not self.keep or any(not 0 < share <= 1 for share in self.keep):
             raise UserError(f"keep: expected shares above 0 and up to 1, one per round, found {self.keep}")
+        if self.budget is not None:
+            seconds_of(self.budget)
         if self.gold_share == 0 and self.rounds:
             raise UserError("gold_share: expected more than 0, so that no batch is without gold rows, found 0")
 
@@ -198,11 +223,6 @@ class RunConfig(RunOptions, SelfTrainingOptions, SemiSupervisedOptions, Training
         """The resolved run, enough to repeat it (without what only changes the display)."""
         kept = {name: value for name, value in asdict(self).items() if name not in self.UNRECORDED}
         return yaml.safe_dump(kept, sort_keys=True, allow_unicode=True)
-
-
-def options(config: type) -> dict[str, Field]:
-    """Name → field of every option of a config class, in the order of its groups."""
-    return {spec.name: spec for spec in fields(config) if "help" in spec.metadata}
 
 
 def default_of(spec: Field) -> Any:
@@ -311,3 +331,23 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected `option: value` lines, found {type(content).__name__}")
     return content
+
+
+def seconds_of(budget: str) -> float:
+    """A time as people write it, in seconds.
+
+    Raises:
+        UserError: it is none.
+
+    >>> seconds_of("90s"), seconds_of("10m"), seconds_of("1.5h"), seconds_of("1h30m")
+    (90.0, 600.0, 5400.0, 5400.0)
+    """
+    parts = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m)?(?:([\d.]+)s)?", budget.strip())
+    try:
+        found = [float(part) if part else 0.0 for part in parts.groups()] if parts else []
+    except ValueError:
+        found = []
+    total = sum(number * unit for number, unit in zip(found, (3600, 60, 1), strict=False))
+    if not total > 0:
+        raise UserError(f"budget: expected a time such as 10m, 90s or 1h30m, found {budget!r}")
+    return total

@@ -14,7 +14,7 @@ from accelerate.utils import gather
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from sstext.calibration import softmax
+from sstext.calibration import confidence_for, softmax
 from sstext.data.batching import INPUTS
 from sstext.data.tokens import TextEncoder, length_limit
 from sstext.errors import UserError
@@ -281,6 +281,27 @@ class Classifier:
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The most probable class of every text, by name."""
         return [self.classes[number] for number in self.logits(texts).argmax(-1)]
+
+    def threshold(self, precision: float) -> float:
+        """The confidence from which on predictions are right in a share `precision` of the cases, as training estimated it.
+
+        Raises:
+            UserError: it made no estimate, or no text is that sure.
+        """
+        if not 0 < precision <= 1:
+            raise UserError(f"target_precision: expected a share above 0 and up to 1, found {precision}")
+        curve = (getattr(self.model.config, "sstext", None) or {}).get("precision_curve")
+        if not curve:
+            raise UserError(
+                "target_precision: this model knows nothing of its precision; train it with --folds or --dev"
+            )
+        found = confidence_for(curve, precision)
+        if found is None:
+            best = max(share for _, share, _ in curve)
+            raise UserError(
+                f"target_precision: expected a share that is reached, at most {best:.3f}, found {precision}"
+            )
+        return found
 
     def stream(self, texts: Iterator[Sequence[str]], tick: Tick | None = None) -> Iterator[np.ndarray]:
         """Probabilities batch by batch, for more texts than memory holds."""

@@ -15,6 +15,8 @@ from sstext.calibration import fit_temperature, softmax
 from sstext.errors import UserError
 from sstext.evaluation import count_classes
 
+#: Chains where nobody says how many: each has two thirds of the labels.
+FOLDS = 3
 #: What a round is expected to gain over supervised fine-tuning before anything is seen, in nats of log-loss per row: mean and
 #: standard deviation, see recipes/benchmark/LOG.md.
 EXPECTED_GAIN, GAIN_SPREAD = 0.05, 0.15

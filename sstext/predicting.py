@@ -26,6 +26,7 @@ def predict_file(
     text_column: str | None = None,
     encoding: str = "utf-8",
     probabilities: bool = False,
+    target_precision: float | None = None,
     input_format: str | None = None,
     output_format: str | None = None,
     reporter: Reporter = SILENT,
@@ -38,6 +39,7 @@ def predict_file(
         source, target: paths (formats by their names) or byte streams (`input_format` guessed from the first line,
             `output_format` csv by default).
         probabilities: add a column `probability/<class>` for each of the C classes.
+        target_precision: add a column `abstain`, true for rows that are not sure enough for it (`Classifier.threshold`).
 
     Returns:
         The number of rows.
@@ -50,10 +52,12 @@ def predict_file(
         if isinstance(source, str | Path) and Path(target).resolve() == Path(source).resolve():
             raise UserError(f"{target}: this is the input, it would be overwritten; choose another --output")
         output_format = output_format or format_of(target)
+    threshold = None if target_precision is None else classifier.threshold(target_precision)
     name = str(source) if isinstance(source, str | Path) else "the input"
     added = [
         "predicted_label",
         "confidence",
+        *(["abstain"] if threshold is not None else []),
         *(f"probability/{label}" for label in classifier.classes if probabilities),
     ]
     batches = read_rows(
@@ -71,7 +75,7 @@ def predict_file(
                 raise UserError(f"{name}: the columns {listed(taken)} are there already; rename them, or drop them")
             scored = classifier.predict_proba(rows.columns[column])
             if writer is not None:
-                writer.write(rows.columns | _predictions(classifier, scored, probabilities))
+                writer.write(rows.columns | _predictions(classifier, scored, probabilities, threshold))
             tick(len(rows))
             done += len(rows)
     reporter.note(f"{done:,} text{'s' if done != 1 else ''} from column {column!r}")
@@ -81,12 +85,16 @@ def predict_file(
     return done
 
 
-def _predictions(classifier: Classifier, scored: np.ndarray, probabilities: bool) -> dict[str, list]:
+def _predictions(
+    classifier: Classifier, scored: np.ndarray, probabilities: bool, threshold: float | None
+) -> dict[str, list]:
     best = scored.argmax(-1)
     columns: dict[str, list] = {
         "predicted_label": [classifier.classes[number] for number in best],
         "confidence": [float(p) for p in scored.max(-1)],
     }
+    if threshold is not None:
+        columns["abstain"] = [bool(p < threshold) for p in scored.max(-1)]
     if probabilities:
         for number, label in enumerate(classifier.classes):
             columns[f"probability/{label}"] = [float(p) for p in scored[:, number]]

@@ -2,54 +2,37 @@
 
 import importlib.metadata
 import platform
-import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import AutoConfig
 
-from sstext.calibration import fold_temperature, softmax
+from sstext.calibration import fold_temperature, precision_curve, softmax
 from sstext.chain import Chain
 from sstext.config import RunConfig
-from sstext.cross_fitting import last_student
-from sstext.data.preparing import fingerprints, sources
+from sstext.cross_fitting import last_student, out_of_fold
 from sstext.data.tokens import length_limit
 from sstext.errors import UserError
 from sstext.evaluation import evaluate_predictions
 from sstext.hub import model_card
 from sstext.inference import (
     Classifier,
-    autocast,
     is_main_process,
     resolve_device,
     resolve_precision,
-    score,
     wait_for_everyone,
 )
 from sstext.model_selection import Gain, Verdict, best_round
-from sstext.progress import SILENT, Reporter, duration
-from sstext.run_directory import RunDirectory, write_folder_whole, write_whole
-from sstext.self_training import Round, Run, open_chain, open_run, run_rounds
+from sstext.planning import in_budget, price
+from sstext.progress import SILENT, Reporter
+from sstext.run_directory import write_folder_whole, write_whole
+from sstext.selection import slices
+from sstext.self_training import Round, Run, open_run, run_rounds
 
 VERSIONS = ("sstext", "torch", "transformers", "datasets", "accelerate", "numpy")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run is going to do, measured on a few batches and written nowhere."""
-
-    rows: dict[str, int]
-    classes: list[str]
-    max_length: int
-    device: str
-    precision: str
-    steps: list[int]
-    seconds: float
 
 
 def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dict[str, Any]:
@@ -67,7 +50,7 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dic
         UserError: data, options or folder that cannot be used, before anything is trained.
     """
     began = time.monotonic()
-    run = open_run(config, reporter, **data)
+    run = in_budget(open_run(config, reporter, **data), reporter)
     chain, directory = run.whole, run.directory
     if directory.results.exists():
         reporter.note(f"{directory.path}: this run is finished, here are its results")
@@ -75,7 +58,7 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dic
     done = len(directory.rounds())
     if done:
         reporter.note(f"continuing {directory.path}: {done} round{'s are' if done > 1 else ' is'} done")
-    elif run.cross_fitted:
+    elif run.cross_fitted and config.budget is None:
         reporter.note(price(run))
     rounds = []
     for record in run_rounds(run):
@@ -89,7 +72,7 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dic
     results = {
         "chosen": {"round": chosen, "why": why},
         "classes": chain.texts.classes,
-        "rows": rows_of(chain),
+        "rows": chain.texts.counts(),
         "max_length": {
             "training": chain.tokens.max_length,
             "prediction": length_limit(chain.tokenizer, AutoConfig.from_pretrained(chain.directory.round(0) / "model")),
@@ -102,6 +85,7 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dic
     }
     if is_main_process():
         model = shipped(chain, shipped_round, rounds[chosen].temperature)
+        model.config.sstext = {"precision_curve": expected_precision(run, rounds[chosen])}
         write_folder_whole(directory.model, lambda path: chain.save(model, path))
     wait_for_everyone()
     results["test"] = measure(run, supervised_temperature=rounds[0].temperature, same=shipped_round == 0)
@@ -140,6 +124,29 @@ def shipped(chain: Chain, index: int, temperature: float) -> Any:
         except UserError as error:
             chain.reporter.note(f"not calibrated: {error}")
     return model
+
+
+def expected_precision(run: Run, chosen: Round) -> list[list[float]]:
+    """How right the model is expected to be above a confidence (`precision_curve`); empty where nothing calibrated it.
+
+    Seen on the corpus, by the students of the chosen round, or where there is none, or development rows are what the model was
+    calibrated on, on those that were held out.
+    """
+    if chosen.metrics:
+        return precision_curve(highest(run.whole.score_development_rows(chosen.index), chosen.temperature))
+    if not run.cross_fitted:
+        return []
+    if run.whole.tokens.corpus is not None:
+        confidence = [highest(chain.score(chosen.index), chosen.temperature) for chain in run.chains]
+        return precision_curve(np.concatenate(confidence))
+    return precision_curve(out_of_fold(run.chains, chosen.index).probabilities().max(-1))
+
+
+def highest(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """Probability of the predicted class, (N,), slice by slice."""
+    return np.concatenate(
+        [softmax(logits[some].astype(np.float64), temperature).max(-1) for some in slices(len(logits))]
+    )
 
 
 def measure(run: Run, *, supervised_temperature: float, same: bool) -> dict[str, Any]:
@@ -183,13 +190,6 @@ def card(config: RunConfig, chain: Chain, results: dict[str, Any]) -> str:
     )
 
 
-def rows_of(chain: Chain) -> dict[str, int]:
-    """Number of rows by kind."""
-    texts = chain.texts
-    held = {"labeled": texts.labeled, "unlabeled": texts.unlabeled, "dev": texts.dev, "test": texts.test}
-    return {name: len(read.texts) for name, read in held.items() if read is not None}
-
-
 def machine(config: RunConfig) -> dict[str, Any]:
     """What the numbers were measured on."""
     device = resolve_device(config.device)
@@ -214,87 +214,3 @@ def sentence(record: Round) -> str:
     if record.metrics:
         said.append(f"development macro-F1 {record.metrics['macro_f1']:.3f}")
     return ", ".join(said) + (f"; stopped: {record.stopped_because}" if record.stopped_because else "")
-
-
-def plan(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> Plan:
-    """What `train` would do and about how long it would take: a few batches are timed, nothing is left on disk.
-
-    Raises:
-        UserError: as `train`.
-    """
-    if config.output is not None:
-        RunDirectory(config.output).check(config.to_yaml(), fingerprints(sources(config, **data)))
-    with tempfile.TemporaryDirectory(prefix="sstext-plan-") as scratch:
-        chain = open_chain(replace(config, output=str(Path(scratch) / "out")), reporter, **data)
-        steps = planned_steps(chain)
-        device = resolve_device(config.device)
-        seconds = estimated_seconds(chain, steps, config.folds or 0)
-        return Plan(
-            rows=rows_of(chain),
-            classes=chain.texts.classes,
-            max_length=chain.tokens.max_length,
-            device=device.type,
-            precision=resolve_precision(config.precision, device),
-            steps=steps,
-            seconds=seconds,
-        )
-
-
-def planned_steps(chain: Chain) -> list[int]:
-    """Optimizer steps of a chain by round, where every round keeps as many rows as it may."""
-    corpus = len(chain.tokens.corpus) if chain.tokens.corpus is not None else 0
-    label_rounds = chain.admission.label_rounds
-
-    def admitted(index: int) -> int:
-        return 0 if index < label_rounds else chain.admission.at_most(corpus, chain.keep(index))
-
-    return [chain.steps(index, admitted(index)) for index in range(chain.last_round + 1)]
-
-
-def price(run: Run) -> str:
-    """What cross-fitting costs, in a sentence, before it is paid."""
-    steps, folds = planned_steps(run.whole), len(run.chains)
-    with_folds, without = (estimated_seconds(run.whole, steps, number) for number in (folds, 0))
-    return (
-        f"cross-fitting: {folds} chains and a last student take about {duration(with_folds)}, where one chain would take "
-        f"{duration(without)} and tell nothing of harm (--folds 0)"
-    )
-
-
-def estimated_seconds(chain: Chain, steps: Sequence[int], folds: int) -> float:
-    """Training and scoring extrapolated from two batches of each kind (the first one warms up).
-
-    Args:
-        steps: of a chain by round.
-        folds: chains beside the last student; 0: one chain.
-    """
-    config, model = chain.config, chain.student(0)
-    precision = resolve_precision(config.precision, model.device)
-    source = chain.tokens.corpus if chain.tokens.corpus is not None else chain.tokens.labeled
-
-    def rows(count: int) -> Any:
-        return source.select(range(min(count, len(source))))
-
-    def step(count: int) -> float:
-        features = [{"input_ids": ids} for ids in rows(count)["input_ids"][:]]
-        inputs = chain.tokenizer.pad(features, return_tensors="pt").to(model.device)
-        began = 0.0
-        for _ in range(2):
-            began = time.monotonic()
-            with autocast(model.device, precision):
-                loss = model(**inputs).logits.float().logsumexp(-1).mean()
-            loss.backward()
-        return time.monotonic() - began
-
-    chains, last = max(1, folds), steps[: chain.admission.label_rounds + 1] if folds else []
-    training = step(config.batch_size) * (chains * steps[0] + sum(last[:1]))
-    training += step(config.round_batch_size) * (chains * sum(steps[1:]) + sum(last[1:]))
-    sample = rows(256)
-    score(model, sample, chain.tokenizer, precision=precision)
-    began = time.monotonic()
-    score(model, sample, chain.tokenizer, precision=precision)
-    corpus = len(chain.tokens.corpus) if chain.tokens.corpus is not None else 0
-    by_round = corpus + chain.admission.passes * chain.admission.scored_rows(corpus)
-    texts = by_round * chains * (chain.last_round + (1 if folds else 0))
-    texts += 2 * (len(chain.texts.test.texts) if chain.texts.test is not None else 0)
-    return training + (time.monotonic() - began) / max(1, len(sample)) * texts

@@ -31,7 +31,7 @@ from sstext.inference import (
     resolve_device,
     wait_for_everyone,
 )
-from sstext.model_selection import Verdict, judge
+from sstext.model_selection import FOLDS, Verdict, judge
 from sstext.objective.methods import build
 from sstext.progress import SILENT, Reporter
 from sstext.run_directory import RunDirectory
@@ -199,9 +199,22 @@ def open_run(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> Run
         UserError: see `self_train`.
     """
     whole = open_chain(config, reporter, **data)
-    if not config.folds:
+    folds = folds_of(whole)
+    if not folds:
+        if config.method == "auto" and config.folds is None and whole.tokens.dev is None:
+            whole.reporter.note("labels are too few for folds: nothing will tell harm from gain; give more, or --dev")
         return Run(whole, [whole], whole.directory)
-    return Run(with_all_labels(whole), cross_fitted(whole, config.folds), whole.directory)
+    return Run(with_all_labels(whole), cross_fitted(whole, folds), whole.directory)
+
+
+def folds_of(whole: Chain) -> int:
+    """How many chains are cross-fitted; 0: none."""
+    config = whole.config
+    if config.folds is not None:
+        return config.folds
+    _, counts = np.unique(whole.tokens.labeled["labels"][:], return_counts=True)
+    enough = counts[counts > 1].sum() >= 2 * FOLDS
+    return FOLDS if config.method == "auto" and whole.tokens.dev is None and enough else 0
 
 
 def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> Chain:
@@ -241,8 +254,8 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
         chain.check()
         if config.folds and tokens.dev is not None:
             raise UserError("folds: development rows choose and calibrate already; leave out --folds, or --dev")
-        if config.folds:
-            cross_fitted(chain, config.folds)  # said here, while nothing has been trained
+        if folds_of(chain):
+            cross_fitted(chain, folds_of(chain))  # what is wrong is said here, while nothing has been trained
     return chain
 
 

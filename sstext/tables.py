@@ -12,8 +12,8 @@ from sstext.catalog import BESIDE, Entry, entry, pages, regularizer_entry
 from sstext.errors import listed
 from sstext.objective.methods import METHODS
 from sstext.objective.regularizers import REGULARIZERS
+from sstext.planning import Plan
 from sstext.progress import duration
-from sstext.run import Plan
 
 SHOWN = {"accuracy": "accuracy %", "macro_f1": "macro-F1 %", "expected_calibration_error": "calibration error %"}
 
@@ -77,6 +77,8 @@ def show_plan(plan: Plan) -> None:
     for index, steps in enumerate(plan.steps):
         table.add_row(f"round {index}", f"{steps:,} steps{' (supervised)' if index == 0 else ''}")
     table.add_row("estimated time", f"about {duration(plan.seconds)}")
+    if plan.left_out:
+        table.add_row("left out", ", ".join(plan.left_out))
     console.print(table)
 
 
@@ -113,18 +115,20 @@ def show_methods(name: str | None) -> None:
     table = _table(title, collapse_padding=True)
     found = [entry(name) for name in METHODS]
     _add_names(table, "method", METHODS)
-    _add_prose(table, "idea", [page.idea for page in found])
-    _add_prose(table, "paper", [page.paper for page in found])
+    table.add_column("idea", overflow="fold")
+    longest = max(len(word) for page in found for word in page.paper.split())
+    table.add_column("paper", max_width=longest)  # the idea gets the room
     for title in ("works", "tasks"):
         table.add_column(title, no_wrap=True)
     for page in found:
         table.add_row(page.name, page.idea, page.paper, page.stage, page.tasks)
     console.print(table)
-    further = _table("Further losses that any method can add (--regularizers NAME=STRENGTH …; more: sstext methods NAME)")
+    further = _table(
+        "Further losses that any method can add (--regularizers NAME=STRENGTH …; more: sstext methods NAME)"
+    )
     _add_names(further, "regularizer", REGULARIZERS)
-    losses = [regularizer_entry(name) for name in REGULARIZERS]
-    _add_prose(further, "idea", [page.idea for page in losses])
-    for page in losses:
+    further.add_column("idea", overflow="fold")
+    for page in map(regularizer_entry, REGULARIZERS):
         further.add_row(page.name, page.idea)
     console.print(further)
 
@@ -132,11 +136,6 @@ def show_methods(name: str | None) -> None:
 def _add_names(table: Table, title: str, names: Iterable[str]) -> None:
     """A column of names that people type: never cut, however narrow the terminal."""
     table.add_column(title, no_wrap=True, min_width=max(map(len, names)))
-
-
-def _add_prose(table: Table, title: str, texts: Iterable[str]) -> None:
-    """A column that wraps between words, never inside one."""
-    table.add_column(title, min_width=max((len(word) for text in texts for word in text.split()), default=0))
 
 
 def _show_page(console: Console, found: Entry) -> None:
@@ -159,7 +158,7 @@ def _show_page(console: Console, found: Entry) -> None:
     arguments = _table(f"Arguments ({given})")
     _add_names(arguments, "argument", [argument.name for argument in found.arguments])
     arguments.add_column("default", no_wrap=True)
-    _add_prose(arguments, "what it does, and what the paper has", [argument.help for argument in found.arguments])
+    arguments.add_column("what it does, and what the paper has", overflow="fold")
     for argument in found.arguments:
         arguments.add_row(argument.name, str(argument.default), argument.help)
     console.print(arguments)

@@ -21,6 +21,15 @@ def arguments(index: int = 0, *, has_development_rows: bool = False, **options: 
 
 @pytest.mark.parametrize(
     ("index", "labeled", "admitted", "expected"),
+    [(0, 64, 0, 80), (1, 40, 0, 60), (1, 200, 0, 187), (2, 64, 341, 60), (2, 64, 4_000, 500)],
+)
+def test_steps_of_auto(index: int, labeled: int, admitted: int, expected: int) -> None:
+    """30 · 200 / 32 = 187 on labels alone; twice as many trainings are half as long at least."""
+    assert round_steps(RunConfig(method="auto"), index, labeled=labeled, admitted=admitted) == expected
+
+
+@pytest.mark.parametrize(
+    ("index", "labeled", "admitted", "expected"),
     [
         (0, 20, 0, 120),
         (0, 200, 0, 250),
@@ -32,10 +41,11 @@ def arguments(index: int = 0, *, has_development_rows: bool = False, **options: 
 )
 def test_steps_grow_with_the_rows_within_bounds(index: int, labeled: int, admitted: int, expected: int) -> None:
     """20 · 200 / 16 = 250; 3 · 4,000 / (32 · ¾) = 500. Guards budgets: neither 3 steps for 20 labels nor days for 10⁸ texts."""
-    assert round_steps(RunConfig(), index, labeled=labeled, admitted=admitted) == expected
-    assert round_steps(RunConfig(steps=3, round_steps=4), index, labeled=labeled, admitted=admitted) == 3 + min(
-        index, 1
-    )
+    plain = RunConfig(method="supervised")
+    assert round_steps(plain, index, labeled=labeled, admitted=admitted) == expected
+    assert round_steps(
+        RunConfig(method="supervised", steps=3, round_steps=4), index, labeled=labeled, admitted=admitted
+    ) == 3 + min(index, 1)
 
 
 def test_rounds_have_a_rate_and_a_batch_of_their_own() -> None:

@@ -88,7 +88,7 @@ def test_the_report_hides_nothing() -> None:
     assert rows[3] == "| fixmatch | 65.5% | 47.0% | -0.7 [-3.0, +2.0] | 33% | -7% | 25% | 10 | 3 of 4, 1 failed |"
     assert len(rows) == 4
     assert "- support_tickets, n = 10, seed 1, fixmatch: ValueError: why" in said
-    assert f"Not run yet, {4 * (len(cells.COMPETITORS) - 3)} cells: " in said
+    assert f"Not run yet, {4 * (len(cells.PROFILES['glance'].methods) - 3)} cells: " in said
     assert f"{cells.DEFAULT_ROUNDS} 4" in said
     assert "Left out: 1 results with other settings" in said
     assert "Measured on cpu (x86_64, 1 threads, fp32), commit abc; torch 2." in said
@@ -121,3 +121,25 @@ def test_the_example_in_a_docstring() -> None:
     found = doctest.testmod(table)
     assert found.attempted
     assert not found.failed
+
+
+def test_auto_is_held_against_the_best_peer_on_its_own_cells() -> None:
+    """Best on average: SetFit .74, the regression .70 (better on one cell); auto .80 .60 | .90 is +6, −4 | +20 points of it.
+    A peer that lacks a cell is no measure; without any peer, nothing is said."""
+    profile = cells.Profile("p", {"a": (10,), "b": (10,)}, 1, 1, (0, 1), None, ("auto", *cells.PEERS))
+    planned = cells.plan(profile)
+    accuracy = {"auto": (0.8, 0.6, 0.9), "SetFit": (0.74, 0.64, 0.7), "logistic regression (frozen)": (0.6, 0.5, 0.9)}
+    results = {}
+    for cell in planned:
+        place = (
+            [("a", 0), ("a", 1), ("b", 0)].index((cell.set, cell.seed)) if (cell.set, cell.seed) != ("b", 1) else None
+        )
+        if place is not None and cell.method in accuracy:
+            results[cell.key] = {"accuracy": accuracy[cell.method][place]}
+        elif place == 0:
+            results[cell.key] = {"accuracy": 1.0}  # LabelSpreading and the other one: a cell only
+    said = table.against_peers(planned, results)[0]
+    assert said.startswith("*auto* − *SetFit*, the best peer on these 3 cells, points: all +7.3 [")
+    assert "a +1.0 [-4.0, +6.0]" in said
+    assert "b +20.0 [+20.0, +20.0]" in said
+    assert table.against_peers(planned, {}) == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sstext.catalog import composition, entry, markdown_table, regularizer_entries
+from sstext.catalog import composition, entry, markdown_table, pages, regularizer_entry
 from sstext.errors import UserError
 from sstext.objective.methods import METHODS
 from sstext.objective.objective import Objective
@@ -32,10 +32,29 @@ def test_an_entry_reads_the_signature_and_the_docstring() -> None:
     assert entry("fixmatch").source.startswith("Sohn et al. 2020")
 
 
-def test_an_unknown_method_is_named_with_the_nearest() -> None:
-    """Guards `sstext methods fixmach`."""
-    with pytest.raises(UserError, match="no method 'fixmach'; did you mean fixmatch"):
-        entry("fixmach")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("fixmach", r"no method or regularizer 'fixmach'; did you mean fixmatch"),
+        ("clusterin", r"no method or regularizer 'clusterin'; did you mean clustering"),
+        ("zzz", r"there are auto, .*, r-drop, .*, ust, entropy, clustering, .*, strong-labels$"),
+    ],
+)
+def test_an_unknown_name_is_named_with_the_nearest(name: str, message: str) -> None:
+    """Guards `sstext methods fixmach`, and a further loss that is not suggested."""
+    with pytest.raises(UserError, match=message):
+        pages(name)
+
+
+def test_a_name_opens_the_pages_of_what_bears_it() -> None:
+    """Guards `sstext methods clustering`, and r-drop, which is both."""
+    found = {name: [(page.name, page.stage) for page in pages(name)] for name in ("vat", "clustering", "r-drop")}
+    beside = "beside any method"
+    assert found == {
+        "vat": [("vat", "in a step")],
+        "clustering": [("clustering", beside)],
+        "r-drop": [("r-drop", "in a step"), ("r-drop", beside)],
+    }
 
 
 def test_compositions() -> None:
@@ -53,7 +72,27 @@ def test_the_table_has_a_line_per_method() -> None:
     assert {line.count("|") for line in lines} == {5}
 
 
-def test_regularizers_are_listed_with_their_effect() -> None:
-    """Guards against a loss that nobody finds."""
-    assert [name for name, _ in regularizer_entries()] == list(REGULARIZERS)
-    assert all(effect for _, effect in regularizer_entries())
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_every_regularizer_has_a_whole_entry(name: str) -> None:
+    """Guards the docstrings' format, examples and relations taken for formulas, and arguments that nobody explains."""
+    found = regularizer_entry(name)
+    assert found.idea.endswith(".")
+    assert found.formula.startswith("L = ")
+    assert found.source
+    assert found.arguments
+    assert all(argument.help.endswith(".") for argument in found.arguments), found.arguments
+    assert not any(">>>" in argument.help for argument in found.arguments)
+
+
+def test_the_entry_of_a_regularizer_reads_signature_and_docstring() -> None:
+    """Guards defaults, and explanations that stand with the base class (the strength of `Entropy`)."""
+    found = regularizer_entry("clustering")
+    assert [(argument.name, argument.default, argument.help) for argument in found.arguments] == [
+        ("strength", 0.1, "its factor in the total loss."),
+        ("balance", 1.0, "how much the balance counts beside the confidence."),
+        ("prior", None, "(C,) class shares u; None is uniform."),
+    ]
+    assert found.formula.startswith("L = mean H(p) + balance · KL(p̄ ‖ u)")
+    assert found.source.startswith("Krause et al. 2010 (RIM)")
+    (strength,) = regularizer_entry("entropy").arguments
+    assert (strength.default, strength.help) == (1.0, "its factor in the total loss.")

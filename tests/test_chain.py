@@ -39,7 +39,8 @@ def opened(
 
     def open_one(**options: Any) -> Chain:
         settings = {"labeled": str(task.labeled), "unlabeled": str(folder / "corpus.txt"), "encoder": str(tiny_encoder),
-                    "output": str(tmp_path_factory.mktemp("run") / "out"), "precision": "fp32", "device": "cpu"}  # fmt: skip
+                    "output": str(tmp_path_factory.mktemp("run") / "out"), "precision": "fp32", "device": "cpu",
+                    "method": "supervised"}  # fmt: skip
         return open_chain(RunConfig(**settings | options))
 
     return open_one

@@ -12,11 +12,18 @@ from typing import Any
 import pytest
 
 from sstext import cli
-from sstext.cli import INTERRUPTED, main, parser
-from sstext.config import RunConfig, options, read_config
+from sstext.cli import INTERRUPTED, main
 from sstext.progress import Reporter
 
-QUICK = ("--steps=4", "--round-steps=4", "--rounds=1", "--learning-rate=5e-3", "--precision=fp32", "--device=cpu")
+QUICK = (
+    "--steps=4",
+    "--round-steps=4",
+    "--rounds=1",
+    "--learning-rate=5e-3",
+    "--precision=fp32",
+    "--device=cpu",
+    "--method=supervised",
+)
 LABELED = b"text,label\nmoney back,refund\nparcel late,delivery\nlogin again,account\ncharged twice,refund\n"
 
 
@@ -60,42 +67,6 @@ def refused(place: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
 
 def listing(folder: Path) -> set[Path]:
     return set(folder.rglob("*"))
-
-
-def test_every_option_is_a_flag() -> None:
-    """Guards against a YAML key that the command line cannot override; the help of each stands in `--help`."""
-    (commands,) = (action for action in parser()._actions if action.dest == "command")
-    train_parser: Any = commands.choices["train"]
-    help_text, flags = " ".join(train_parser.format_help().split()), train_parser._option_string_actions
-    for name, spec in options(RunConfig).items():
-        assert f"--{name.replace('_', '-')}" in flags
-        assert " ".join(spec.metadata["help"].split()[:4]) in help_text, name
-
-
-@pytest.mark.parametrize(
-    ("flags", "name", "value"),
-    [
-        ("--steps 7", "steps", 7),
-        ("--learning-rate 1e-4", "learning_rate", 1e-4),
-        ("--text-column body", "text_column", "body"),
-        ("--freeze-embeddings", "freeze_embeddings", True),
-        ("--no-alignment", "alignment", False),
-        ("--keep 0.2 0.4", "keep", [0.2, 0.4]),
-        ("--views back,reworded", "views", ["back", "reworded"]),
-        ("--views back reworded", "views", ["back", "reworded"]),
-        ("--method-args threshold=0.9 name=x", "method_args", {"threshold": 0.9, "name": "x"}),
-        ("--training-args max_grad_norm=2 tf32=false", "training_args", {"max_grad_norm": 2, "tf32": False}),
-        ("--prior uniform", "prior", "uniform"),
-        ("--prior a=2 b=0.5", "prior", {"a": 2, "b": 0.5}),
-        ("--pseudo-labels soft", "pseudo_labels", "soft"),
-    ],
-)
-def test_flags_have_the_types_of_their_options(flags: str, name: str, value: Any) -> None:
-    """Guards every kind of option: number, word, switch, list, KEY=VALUE, and one of the two."""
-    parsed = vars(parser().parse_args(["train", *flags.split()]))
-    given = {key: parsed[key] for key in parsed if key in options(RunConfig)}
-    assert list(given) == [name]  # no flag, no override
-    assert getattr(read_config(None, given), name) == value
 
 
 def test_flags_override_the_recipe(place: Path, monkeypatch: pytest.MonkeyPatch, encoder: str) -> None:
@@ -298,27 +269,6 @@ def test_data_that_changed_under_a_run_are_named(place: Path, encoder: str, caps
     assert main(train(encoder, seed="7")) == 2
     assert "- seed: 0; + seed: 7" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in listing(place / "out") if path.is_file()} == before
-
-
-@pytest.mark.parametrize(
-    ("words", "found"),
-    [
-        (["train", "--method-args", "threshold"], "--method-args: expected KEY=VALUE, found 'threshold'"),
-        (["train", "--prior", "a=1", "b"], "--prior: expected KEY=VALUE, found 'b'"),
-        (["train", "--pseudo-labels", "firm"], "--pseudo-labels: invalid choice: 'firm'"),
-        (["train", "--no-such-flag"], "train has no argument '--no-such-flag'; `sstext train --help`"),
-        (["train", "--unlabled", "corpus.jsonl"], "'--unlabled'; did you mean --unlabeled"),
-        (["predict", "a", "b", "--probabilitys"], "did you mean --probabilities"),
-        (["predict"], "model, input"),
-        ([], "command"),
-    ],
-)
-def test_bad_flags_leave_with_the_same_code(words: list[str], found: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Guards argparse's half of the bad input: exit code 2, the flag in the message."""
-    with pytest.raises(SystemExit) as end:
-        main(words)
-    assert end.value.code == 2
-    assert found in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

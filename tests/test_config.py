@@ -29,8 +29,8 @@ def recipe(folder: Path, content: str) -> Path:
 
 def test_a_recipe_holds_only_what_differs(tmp_path: Path) -> None:
     """What the file does not name keeps its default."""
-    config = read_config(recipe(tmp_path, "labeled: my.csv\nrounds: 1\nmethod_args: {threshold: 0.9}\n"), {})
-    assert (config.labeled, config.rounds, config.method_args) == ("my.csv", 1, {"threshold": 0.9})
+    config = read_config(recipe(tmp_path, "labeled: my.csv\nrounds: 2\nmethod_args: {threshold: 0.9}\n"), {})
+    assert (config.labeled, config.rounds, config.method_args) == ("my.csv", 2, {"threshold": 0.9})
     assert {n for n in SPECS if getattr(config, n) != getattr(RunConfig(), n)} == {"labeled", "rounds", "method_args"}
 
 
@@ -114,7 +114,7 @@ def test_values_become_their_options_type(name: str, value: Any, expected: Any) 
     [
         ("rounds", 1.5, "rounds: expected int, found 1.5"),
         ("rounds", True, "rounds: expected int, found True"),
-        ("rounds", None, "rounds: expected int, found None"),
+        ("batch_size", None, "batch_size: expected int, found None"),
         ("rounds", float("inf"), "rounds: expected int, found inf"),
         ("learning_rate", "fast", "learning_rate: expected float, found 'fast'"),
         ("freeze_embeddings", "yes", "freeze_embeddings: expected bool, found 'yes'"),
@@ -122,7 +122,6 @@ def test_values_become_their_options_type(name: str, value: Any, expected: Any) 
         ("keep", ["a"], "keep: expected list[float], found ['a']"),
         ("views", None, "views: expected list[str], found None"),
         ("views", {"a": 1}, "views: expected list[str], found {'a': 1}"),
-        ("keep", None, "keep: expected list[float], found None"),
         ("method_args", "threshold=1", "method_args: expected dict["),
         ("precision", "fp8", "precision: expected one of auto, fp32, bf16, fp16, found 'fp8'"),
         ("pseudo_labels", "firm", "pseudo_labels: expected one of hard, soft, found 'firm'"),
@@ -189,11 +188,27 @@ def test_no_gold_rows_without_rounds_is_no_matter() -> None:
     assert RunConfig(gold_share=0.0, rounds=0).gold_share == 0.0
 
 
+def test_rounds_and_shares_follow_the_method_unless_they_are_given() -> None:
+    """auto makes one round, since its last student is a further one; guards against a default that overrules a person."""
+    assert [(RunConfig(method=name).rounds, RunConfig(method=name).keep) for name in ("auto", "supervised")] == [
+        (1, [0.5, 0.7]),
+        (3, [0.3, 0.5, 0.7]),
+    ]
+    assert (RunConfig(rounds=3).rounds, RunConfig(rounds=0).rounds, RunConfig(keep=[0.1]).keep) == (3, 0, [0.1])
+    assert RunConfig().method == "auto"
+
+
+@pytest.mark.parametrize("budget", ["soon", "10", "0m", "-5m", "m", "1.2.3h"])
+def test_a_budget_that_is_no_time_is_refused(budget: str) -> None:
+    with pytest.raises(UserError, match="budget: expected a time such as 10m"):
+        RunConfig(budget=budget)
+
+
 def test_defaults_are_not_shared() -> None:
     """Guards against one run's list of shares changing the next run's."""
     RunConfig().keep.append(0.9)
     RunConfig().method_args["threshold"] = 0.5
-    assert (RunConfig().keep, RunConfig().method_args) == ([0.3, 0.5, 0.7], {})
+    assert (RunConfig().keep, RunConfig().method_args) == ([0.5, 0.7], {})
 
 
 # Writing
@@ -275,5 +290,5 @@ def test_public_names_load_when_used() -> None:
 def test_a_flag_can_take_back_what_a_recipe_sets() -> None:
     """`--head-learning-rate none`: guards "flags override" where the wanted value is no value."""
     assert RunConfig(head_learning_rate="none").head_learning_rate is None  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="rounds: expected int"):
-        RunConfig(rounds="none")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="batch_size: expected int"):
+        RunConfig(batch_size="none")  # type: ignore[arg-type]

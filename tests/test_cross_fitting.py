@@ -41,7 +41,8 @@ def quick(task: Any, tiny_encoder: Path) -> Quick:
         options = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "test": str(task.test), "folds": 2,
                    "encoder": str(tiny_encoder), "output": str(output), "steps": 8, "round_steps": 6, "rounds": 2,
                    "learning_rate": 5e-3, "round_learning_rate": 5e-3, "keep": [0.3, 0.5, 0.7], "precision": "fp32",
-                   "device": "cpu", "save_steps": 2, "stop_agreement": 1.01, "prior": "uniform"}  # fmt: skip
+                   "device": "cpu", "save_steps": 2, "stop_agreement": 1.01, "prior": "uniform",
+                   "method": "supervised"}  # fmt: skip
         return RunConfig(**options | changes)
 
     return configure

@@ -101,6 +101,19 @@ def test_rows_and_rounds_are_counted():
     assert "| 0 | 0 | 0.0% |\n| 1 | 341 | 30.0% |" in training
 
 
+def test_the_method_is_named_with_its_paper():
+    """Guards a stranger against a model of which nobody knows how it was trained; without a method nothing is said."""
+    method, citation = "fixmatch (threshold=0.9) + entropy 0.1", 'Sohn et al. 2020, "FixMatch",\neqs. 3–4.'
+    training = section(card(method=method, citation=citation), "Training")
+    assert (
+        "this folder.\n\nMethod: `fixmatch (threshold=0.9) + entropy 0.1`. "
+        'Source: Sohn et al. 2020, "FixMatch", eqs. 3–4.\n\n| round |' in training
+    )
+    assert "Method: `mine`.\n\n| round |" in section(card(method="mine"), "Training")
+    assert card(method=None, citation=citation) == card()
+    assert "Method" not in card()
+
+
 def test_results_show_intervals_where_there_are_some_and_gaps_where_not():
     """Guards against columns that slip: not everything measured has every metric."""
     table = section(card(), "Results").strip().split("\n\n")[0].splitlines()

@@ -249,3 +249,39 @@ def test_evaluate_refuses_a_label_that_the_model_has_not(
     error = capsys.readouterr().err
     assert "test.csv: line 3: unknown label 'refunds'" in error
     assert "did you mean 'refund'?" in error
+
+
+# Abstaining
+
+
+def test_rows_that_are_not_sure_enough_are_marked(model: Path, tmp_path: Path) -> None:
+    """By the curve in the model's own config: .6 is the least confidence whose precision is .8 or more."""
+    classifier = Classifier.from_pretrained(model, device="cpu")
+    classifier.model.config.sstext = {"precision_curve": [[0.9, 0.95, 0.1], [0.6, 0.8, 0.5], [0.2, 0.6, 1.0]]}
+    classifier.model.save_pretrained(tmp_path / "again")
+    classifier.tokenizer.save_pretrained(tmp_path / "again")
+    again = Classifier.from_pretrained(tmp_path / "again", device="cpu")
+    source, target = write(tmp_path / "in.csv", {"text": TEXTS}), tmp_path / "out.csv"
+    predict_file(again, source, target, target_precision=0.8)
+    with target.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["text", "predicted_label", "confidence", "abstain"]
+    assert [row["abstain"] for row in rows] == [str(float(row["confidence"]) < 0.6) for row in rows]
+    assert len({row["abstain"] for row in rows}) == 2, "canary: some rows are marked, others not"
+
+
+@pytest.mark.parametrize(("curve", "precision", "message"), [
+    (None, 0.9, "knows nothing of its precision; train it with --folds or --dev"),
+    ([[0.9, 0.95, 0.1]], 0.99, "expected a share that is reached, at most 0.950, found 0.99"),
+    ([[0.9, 0.95, 0.1]], 95, "expected a share above 0 and up to 1, found 95"),
+])  # fmt: skip
+def test_a_precision_that_cannot_be_promised_is_refused(
+    model: Path, tmp_path: Path, curve: Any, precision: float, message: str
+) -> None:
+    classifier = Classifier.from_pretrained(model, device="cpu")
+    classifier.model.config.sstext = {"precision_curve": curve}
+    with pytest.raises(UserError, match=message):
+        predict_file(
+            classifier, write(tmp_path / "in.csv", {"text": TEXTS}), tmp_path / "out.csv", target_precision=precision
+        )
+    assert not (tmp_path / "out.csv").exists()

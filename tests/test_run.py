@@ -19,8 +19,9 @@ from safetensors.numpy import load_file
 from sstext.config import RunConfig
 from sstext.evaluation import evaluate_predictions
 from sstext.inference import Classifier, softmax
+from sstext.planning import plan
 from sstext.progress import Reporter
-from sstext.run import choose, plan, sentence, train
+from sstext.run import choose, sentence, train
 from sstext.self_training import Round
 
 Quick = Callable[..., RunConfig]
@@ -64,7 +65,7 @@ def quick(task: Any, tiny_encoder: Path) -> Quick:
                    "audit": str(task.answers), "encoder": str(tiny_encoder), "output": str(output), "steps": 12,
                    "round_steps": 12, "rounds": 2, "keep": [0.3, 0.5], "learning_rate": 5e-3, "round_learning_rate": 5e-3,
                    "start": "pretrained", "eval_steps": 2, "patience": 2, "precision": "fp32", "device": "cpu",
-                   "stop_agreement": 1.01}  # fmt: skip
+                   "stop_agreement": 1.01, "method": "supervised"}  # fmt: skip
         return RunConfig(**options | changes)
 
     return configure

@@ -65,7 +65,7 @@ def quick(task: Any, tiny_encoder: Path) -> Quick:
         options = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "audit": str(task.answers),
                    "encoder": str(tiny_encoder), "output": str(output), "steps": 6, "round_steps": 6, "rounds": 2,
                    "learning_rate": 5e-3, "round_learning_rate": 5e-3, "keep": [0.3, 0.5], "precision": "fp32", "device": "cpu",
-                   "save_steps": 2, "stop_agreement": 1.01, "prior": "uniform"}  # fmt: skip
+                   "save_steps": 2, "stop_agreement": 1.01, "prior": "uniform", "method": "supervised"}  # fmt: skip
         return RunConfig(**options | changes)
 
     return configure

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
+from sstext.catalog import entry
 from sstext.errors import UserError
 from sstext.objective.methods import METHODS
+from sstext.objective.regularizers import REGULARIZERS
+from sstext.planning import Plan
 from sstext.progress import duration
-from sstext.run import Plan
 from sstext.tables import interval, show_evaluation, show_methods, show_plan, show_results
 
 
@@ -128,8 +130,55 @@ def test_methods_are_listed_and_explained(capsys: pytest.CaptureFixture[str]) ->
     assert rows["formula"].startswith("L_u = mean 1[max q ≥ τ]")
     assert rows["source"].startswith("Sohn et al. 2020")
     assert rows["threshold"] == "0.95 τ (paper: .95)."
-    with pytest.raises(UserError, match="no method 'fixmach'; did you mean fixmatch"):
+    with pytest.raises(UserError, match="no method or regularizer 'fixmach'; did you mean fixmatch"):
         show_methods("fixmach")
+
+
+def test_a_further_loss_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards `sstext methods clustering`: effect, formula, source and defaults, and how its number is given."""
+    show_methods("clustering")
+    told = capsys.readouterr().out
+    assert told.startswith("clustering: Unlabeled rows fall into clusters")
+    assert "Arguments (--regularizers clustering=X sets the first; the others in Python)" in " ".join(told.split())
+    rows = {line.split()[0]: " ".join(line.split()[1:]) for line in told.splitlines() if line.strip()}
+    assert rows["formula"].startswith("L = mean H(p) + balance · KL(p̄ ‖ u)")
+    assert rows["source"].startswith("Krause et al. 2010 (RIM)")
+    assert rows["strength"] == "0.1 its factor in the total loss."
+    show_methods("r-drop")
+    told = capsys.readouterr().out
+    assert told.index("(--method-args KEY=VALUE …)") < told.index("(--regularizers r-drop=X")
+
+
+def test_a_narrow_terminal_cuts_no_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards 80 columns: names whole, columns of few words as narrow as they are, every word of an idea whole."""
+    monkeypatch.setenv("COLUMNS", "80")
+    show_methods(None)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    for name in (*METHODS, *REGULARIZERS):
+        assert any(line.split()[:1] == [name] for line in lines), name
+    assert sum(line.endswith("  single-label") for line in lines) == len(METHODS)
+    assert " temporal-ensembling  The student       Laine &    in a step       single-label" in lines
+    ideas = " ".join(lines).split()
+    assert {word for name in METHODS for word in entry(name).idea.split()} <= set(ideas)
+    monkeypatch.setenv("COLUMNS", "40")
+    show_methods(None)
+    assert "temporal-ensembling" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("columns", "width"), [("80", 80), ("150", 150), (None, 110), ("wide", 110), ("0", 110)])
+def test_a_pipe_is_as_wide_as_it_is_told_and_leaves_no_blanks(
+    columns: str | None, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards `COLUMNS=150 sstext methods | less`, and lines that end in blanks in a file."""
+    monkeypatch.delenv("COLUMNS")
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    show_methods("fixmatch")
+    show_methods(None)
+    lines = capsys.readouterr().out.splitlines()
+    assert width - 3 <= max(map(len, lines)) <= width
+    assert [line for line in lines if line != line.rstrip()] == []
 
 
 def test_durations_and_intervals() -> None:

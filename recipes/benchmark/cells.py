@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from peers import PEERS
 
 from sstext.errors import UserError, listed
 from sstext.objective.methods import BETWEEN_ROUNDS, METHODS
@@ -25,8 +26,10 @@ ROUNDS = 3
 SUPERVISED = "supervised"
 DEFAULT_ROUNDS = "sstext rounds (default)"
 ALL_LABELS = "all pool labels"
-#: All that can be measured: the methods, and two marks to see them by.
-COMPETITORS = (*METHODS, DEFAULT_ROUNDS, ALL_LABELS)
+#: All that can be measured: the methods, other people's, and two marks to see them by.
+COMPETITORS = (*METHODS, DEFAULT_ROUNDS, *PEERS, ALL_LABELS)
+#: What `auto` is compared with in the profiles quick and full; the methods have the profile glance.
+AGAINST_PEERS = ("auto", SUPERVISED, "self-training", *PEERS, ALL_LABELS)
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Profile:
         pool: unlabeled rows, at most.
         test: rows that are measured on, at most.
         steps: optimizer steps of a phase; None: sstext's default.
+        methods: what is run where nobody says.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Profile:
     test: int
     seeds: tuple[int, ...]
     steps: int | None
+    methods: tuple[str, ...] = COMPETITORS
 
 
 _QUICK_SETS = ("ag_news", "sst2", "trec6", SAMPLE)
@@ -53,12 +58,14 @@ _FULL_SETS = ("ag_news", "imdb", "sst2", "trec6", "newsgroups20", "goemotions", 
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("glance", {"ag_news": (10,), SAMPLE: (10,)}, pool=2_000, test=1_000, seeds=(0, 1), steps=60),
-        Profile("quick", dict.fromkeys(_QUICK_SETS, (10,)), pool=2_000, test=1_000, seeds=(0, 1, 2), steps=None),
+        Profile("glance", {"ag_news": (10,), SAMPLE: (10,)}, pool=2_000, test=1_000, seeds=(0, 1), steps=60,
+                methods=(*METHODS, DEFAULT_ROUNDS, ALL_LABELS)),
+        Profile("quick", dict.fromkeys(_QUICK_SETS, (10,)), pool=2_000, test=1_000, seeds=(0, 1, 2), steps=None,
+                methods=AGAINST_PEERS),
         Profile(
             "full",
             dict.fromkeys(_FULL_SETS, (5, 10, 50)) | {"banking77": (3, 5, 10)},
-            pool=4_000, test=2_000, seeds=(0, 1, 2, 3, 4), steps=None,
+            pool=4_000, test=2_000, seeds=(0, 1, 2, 3, 4), steps=None, methods=COMPETITORS,
         ),
     )
 }  # fmt: skip
@@ -101,7 +108,7 @@ def plan(
     *,
     encoder: str = "demo",
     on: str = "test",
-    methods: Sequence[str] = COMPETITORS,
+    methods: Sequence[str] | None = None,
     sets: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
 ) -> list[Cell]:
@@ -110,6 +117,7 @@ def plan(
     Raises:
         UserError: a method or set that is not there.
     """
+    methods = methods if methods is not None else profile.methods
     for name, asked, known in (("methods", methods, COMPETITORS), ("sets", sets or (), profile.sets)):
         if unknown := [value for value in asked if value not in known]:
             there = f"expected names among {listed(list(known), limit=99)}"
@@ -133,12 +141,17 @@ def plan(
 def options_of(method: str, steps: int | None) -> dict[str, Any]:
     """The options of `sstext.RunConfig` that a competitor is run with, the same on all sets; the rest are its defaults.
 
-    What acts inside a step is judged in one phase, what acts between rounds in four. `ALL_LABELS` shows what the
-    labels are worth that the others do not see: it takes the default number of steps, enough to read them all.
+    What acts inside a step is judged in one phase, what acts between rounds in four; a peer has settings of its own.
+    `ALL_LABELS` shows what the labels are worth that the others do not see: it takes the default number of steps, enough to
+    read them all.
     """
+    if method in PEERS:
+        return {}
     if method == ALL_LABELS:
         return {"method": SUPERVISED, "rounds": 0}
-    if method in (DEFAULT_ROUNDS, "auto") or method in BETWEEN_ROUNDS:
+    if method == "auto":
+        return {"method": method, "steps": steps, "round_steps": steps}
+    if method == DEFAULT_ROUNDS or method in BETWEEN_ROUNDS:
         name = SUPERVISED if method == DEFAULT_ROUNDS else method
         return {"method": name, "rounds": ROUNDS, "steps": steps, "round_steps": steps}
     return {"method": method, "rounds": 0, "steps": steps}

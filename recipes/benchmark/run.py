@@ -18,19 +18,29 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pandas as pd
 import transformers
-from cells import ALL_LABELS, COMPETITORS, PROFILES, Cell, plan, read_set, split_rows
+from cells import ALL_LABELS, PROFILES, Cell, plan, read_set, split_rows
 from figures import figures
 from lines import append_line, read_lines
+from peers import PEERS, Task
+from transformers import set_seed
 
 from sstext import Classifier, RunConfig, UserError, train
+from sstext.run import VERSIONS, machine
+from sstext.student import encoder_path
 
 RESULTS = Path(__file__).parent / "results"
+#: What is kept of the record of a round.
+RECORDED = (
+    "index", "admitted", "coverage", "audit_precision", "steps", "seconds", "temperature", "out_of_fold", "gain", "refused",
+)  # fmt: skip
 INTERRUPTED = 130  # the shell's code for a program that Ctrl-C has stopped
 
 
@@ -61,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = os.environ.get("SSTEXT_BENCH_DATA")
     options.add_argument("--profile", choices=PROFILES, default="glance")
-    options.add_argument("--methods", nargs="+", default=COMPETITORS, metavar="METHOD", help="default: all")
+    options.add_argument("--methods", nargs="+", metavar="METHOD", help="default: those of the profile")
     options.add_argument("--sets", nargs="+", metavar="SET", help="default: all of the profile")
     options.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: all of the profile")
     options.add_argument("--on", choices=("test", "validation"), default="test", help="rows to measure on; choose "
@@ -114,6 +124,8 @@ def run_cell(cell: Cell, rows: pd.DataFrame, test: pd.DataFrame) -> dict[str, An
     split = split_rows(rows["label"], n=cell.n, seed=cell.seed, pool=settings["pool"])
     labeled, pool = rows.iloc[split.labeled], rows.iloc[split.pool]
     measured_on = (test if settings["on"] == "test" else rows.iloc[split.validation]).iloc[: settings["test"]]
+    if cell.method in PEERS:
+        return run_peer(cell, labeled, pool, measured_on)
     with tempfile.TemporaryDirectory(prefix="sstext-benchmark-") as scratch:
         folder = Path(scratch, "out")
         results = train(
@@ -122,22 +134,49 @@ def run_cell(cell: Cell, rows: pd.DataFrame, test: pd.DataFrame) -> dict[str, An
             unlabeled=_dataset(pool[["text"]]),
             audit=_dataset(pool[["label"]]),  # measures the pseudo-labels; training never sees it
         )
-        log = (folder / "round_0" / "log.jsonl").read_text(encoding="utf-8")
+        log = folder / "round_0" / "log.jsonl"  # of a single chain: what acts inside a step is run in one
+        kept = kept_at_the_end(log.read_text(encoding="utf-8") if log.exists() else "")
         classifier = Classifier.from_pretrained(folder / "model")
         probabilities = classifier.predict_proba(measured_on["text"].tolist())
     references = measured_on["label"].map(classifier.classes.index).to_numpy()
     return {
         **figures(probabilities, references),
-        **kept_at_the_end(log),
-        "rounds": [
-            {name: record[name] for name in ("index", "admitted", "coverage", "audit_precision", "steps", "seconds")}
-            for record in results["rounds"]
-        ],
+        **kept,
+        "chosen": results["chosen"],
+        "rounds": [{name: record[name] for name in RECORDED} for record in results["rounds"]],
         "seconds": results["seconds"],
         "peak_memory_of_the_process_mib": peak_memory(),
         "machine": results["machine"],
         "versions": results["versions"],
     }
+
+
+def run_peer(cell: Cell, labeled: pd.DataFrame, pool: pd.DataFrame, asked: pd.DataFrame) -> dict[str, Any]:
+    """Train a peer on the rows of a cell, and measure; its time includes predicting."""
+    options, began = cell.settings["run"], time.monotonic()
+    task = Task(
+        labeled["text"].tolist(), labeled["label"].tolist(), pool["text"].tolist(), asked["text"].tolist(),
+        encoder_path(options["encoder"]), options["max_length"], cell.seed,
+    )  # fmt: skip
+    set_seed(cell.seed)
+    probabilities = PEERS[cell.method](task).astype(np.float64)
+    probabilities /= probabilities.sum(1, keepdims=True)
+    return {
+        **figures(probabilities, asked["label"].map(task.classes.index).to_numpy()),
+        "kept_share": None, "mean_weight": None, "rounds": [],
+        "seconds": time.monotonic() - began,
+        "peak_memory_of_the_process_mib": peak_memory(),
+        "machine": machine(RunConfig(precision="fp32")),
+        "versions": {name: version(name) for name in (*VERSIONS, "scikit-learn", "setfit") if name != "sstext" and found(name)},
+    }  # fmt: skip
+
+
+def found(package: str) -> bool:
+    """Whether a package is installed."""
+    try:
+        return bool(version(package))
+    except PackageNotFoundError:
+        return False
 
 
 def kept_at_the_end(log: str) -> dict[str, float | None]:

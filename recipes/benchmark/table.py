@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from cells import ALL_LABELS, PROFILES, SUPERVISED, Cell, Profile, plan
 from lines import read_lines
+from peers import PEERS
 
 from sstext.errors import UserError
 
@@ -109,7 +110,7 @@ def _gap_closed(own: Mapping[Place, float], low: Mapping[Place, float], high: Ma
 
 def _kept(row: Mapping[str, Any]) -> float | None:
     """Share of the unlabeled rows that counted: inside a step at the end, else in the last round."""
-    if row["kept_share"] is not None or len(row["rounds"]) == 1:
+    if row["kept_share"] is not None or len(row["rounds"]) <= 1:
         return row["kept_share"]
     return row["rounds"][-1]["coverage"]
 
@@ -129,11 +130,34 @@ def report(profile: Profile, results: Mapping[str, dict[str, Any]]) -> str:
     known = [summary for summary in summaries if summary.done or summary.failed]
     known.sort(key=lambda summary: (not summary.done, -summary.difference[0] if summary.difference else 0.0))
     counted = [results[cell.key] for cell in cells if cell.key in results]
-    lines = [_protocol(profile, encoder, on), "", *_table(known, cells), ""]
+    lines = [_protocol(profile, encoder, on), "", *_table(known, cells), "", *against_peers(cells, results)]
     lines += _failures(cells, results) + _missing(summaries)
     if strangers := len(results) - len(counted):
         lines += [f"Left out: {strangers} results with other settings than the profile's.", ""]
     return "\n".join([*lines, _source(counted)])
+
+
+def against_peers(cells: Sequence[Cell], results: Mapping[str, dict[str, Any]], method: str = "auto") -> list[str]:
+    """A method against the best of its peers on the cells that both have, over all of them and set by set.
+
+    The best peer is the one with the highest mean accuracy; nothing is said where a peer has other cells than the method.
+    """
+    own = _accuracies(method, cells, results)
+    peers = {name: _accuracies(name, cells, results) for name in PEERS}
+    whole = {name: found for name, found in peers.items() if own and own.keys() <= found.keys()}
+    if not whole:
+        return []
+    best = max(whole, key=lambda name: statistics.mean(whole[name][place] for place in own))
+    gains = {place: accuracy - whole[best][place] for place, accuracy in own.items()}
+    by_set: dict[str, list[float]] = {}
+    for (name, _, _), gain in gains.items():
+        by_set.setdefault(name, []).append(gain)
+    said = [f"{name} {_interval(found)}" for name, found in {"all": list(gains.values()), **by_set}.items()]
+    return [f"*{method}* − *{best}*, the best peer on these {len(own)} cells, points: {'; '.join(said)}.", ""]
+
+
+def _interval(gains: Sequence[float]) -> str:
+    return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * value for value in mean_with_interval(np.array(gains))))
 
 
 def _protocol(profile: Profile, encoder: str, on: str) -> str:

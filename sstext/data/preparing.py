@@ -31,6 +31,11 @@ class Texts:
     test: Labeled | None = None
     audit: np.ndarray | None = None  # (N,) true classes of the unlabeled rows
 
+    def counts(self) -> dict[str, int]:
+        """Number of rows by kind."""
+        held = {"labeled": self.labeled, "unlabeled": self.unlabeled, "dev": self.dev, "test": self.test}
+        return {name: len(read.texts) for name, read in held.items() if read is not None}
+
 
 @dataclass(frozen=True)
 class Tokens:

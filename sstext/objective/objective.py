@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sstext.errors import UserError
 from sstext.objective.divergences import cross_entropy
 from sstext.objective.joint_pass import joint_pass
 from sstext.objective.part import Part, Signals, in_range
@@ -34,6 +35,16 @@ from sstext.objective.weights import Everyone, Weight
 Divergence = Callable[[Tensor, Tensor], Tensor]
 Gather = Callable[[Tensor], Tensor]
 Components = dict[str, tuple[Tensor, int]]
+#: Axis → what it wants, and how a message says it.
+AXES: dict[str, tuple[Any, str]] = {
+    "teacher": (Teacher, "a Teacher, as teachers.EMA()"),
+    "target": (Target, "a Target, as targets.Hard()"),
+    "weight": (Weight, "a Weight, as weights.Threshold(0.95)"),
+    "view": (View, "a View, as views.Augmented()"),
+    "divergence": (Callable, "a function of logits and target, as divergences.kl"),
+    "ramp": (Callable, "a function of progress, as ramps.linear_ramp(0.4)"),
+    "label_weight": (Weight, "a Weight, as weights.TrainingSignalAnnealing()"),
+}
 
 
 @dataclass
@@ -66,6 +77,9 @@ class Objective(nn.Module):
         label_weight: which labeled rows count in a step (signals → (B,)); None: all of them.
         regularizers: further losses.
 
+    Raises:
+        UserError: an axis is given something else than its part, for example a name.
+
     Attributes:
         tasks: what it can be trained for; anything else is refused by name.
 
@@ -88,6 +102,11 @@ class Objective(nn.Module):
         regularizers: Sequence[Regularizer] = (),
     ) -> None:
         super().__init__()
+        _check_axes(
+            teacher=teacher, target=target, weight=weight, view=view, divergence=divergence, ramp=ramp,
+            label_weight=label_weight,
+        )  # fmt: skip
+        _check_regularizers(regularizers)
         self.teacher = teacher
         self.target = target if target is not None else Hard()
         self.weight = weight if weight is not None else Everyone()
@@ -96,6 +115,11 @@ class Objective(nn.Module):
         self.ramp = ramp if ramp is not None else linear_ramp(0.0)
         self.label_weight = label_weight
         self.regularizers = nn.ModuleList(regularizers)
+
+    def extra_repr(self) -> str:
+        """What is no part of its own, as `print` shows it above the parts."""
+        divergence = getattr(self.divergence, "__name__", type(self.divergence).__name__)
+        return f"divergence={divergence}, strength={self.strength}"
 
     # What it asks of the batches
 
@@ -252,6 +276,35 @@ class Objective(nn.Module):
         # ÷ the kept rows of all processes, as in one batch; several processes average their losses
         share = everywhere.sum().clamp_min(1) / (len(everywhere) / len(kept))
         return (kept * per_row).sum() / share, components
+
+
+def _check_axes(**given: Any) -> None:
+    """Refuse what is no part of its axis; None is the axis' default (but the divergence has none)."""
+    for axis, found in given.items():
+        kind, expected = AXES[axis]
+        fits = isinstance(found, kind) and not isinstance(found, type)  # a class is callable, too
+        if not fits and (found is not None or axis == "divergence"):
+            raise UserError(f"{axis}: expected {expected}, found {_shown(found)}")
+
+
+def _check_regularizers(given: Any) -> None:
+    several = isinstance(given, Sequence | nn.ModuleList) and not isinstance(given, str)
+    wrong = [found for found in given if not isinstance(found, Regularizer)] if several else [given]
+    if wrong:
+        raise UserError(
+            f"regularizers: expected a list of Regularizers, as [regularizers.Entropy(0.1)], found {_shown(wrong[0])}"
+        )
+
+
+def _shown(found: Any) -> str:
+    """A value in a message.
+
+    >>> _shown("EMA"), _shown(Hard()), _shown(Hard)
+    ("'EMA'", 'Hard()', 'the class Hard: call it')
+    """
+    if isinstance(found, type):
+        return f"the class {found.__name__}: call it"
+    return f"{type(found).__name__}()" if isinstance(found, nn.Module) else repr(found)
 
 
 def _signals(outputs: Outputs, probs: Tensor | None, unlabeled: Mapping[str, Any] | None) -> Signals:

@@ -122,6 +122,13 @@ class Part(nn.Module):
     def observe(self, signals: Signals) -> None:
         """Update state with one step (default: nothing to keep)."""
 
+    def extra_repr(self) -> str:
+        """The part's own numbers, words and switches, as `print` shows them."""
+        own = {name: value for name, value in vars(self).items() if not name.startswith("_") and name != "training"}
+        return ", ".join(
+            f"{name}={value!r}" for name, value in own.items() if isinstance(value, bool | int | float | str)
+        )
+
     def need(self, signals: Signals, name: str) -> Tensor:
         """A field of `signals`, or an error with the part's own name."""
         value = getattr(signals, name)

@@ -56,7 +56,7 @@ def test_most_confident_is_confidence() -> None:
     ("wrong", "message"),
     [
         ({"quotas": "labeled"}, "quotas: expected prior, equal or none, found 'labeled'"),
-        ({"passes": 1}, "passes: expected at least 2 dropout passes"),  # one pass has no variance
+        ({"passes": 1}, "passes: expected a whole number of at least 2 dropout passes"),  # one pass has no variance
         ({"passes": -3}, "found -3"),
         ({"passes": 2.5}, "found 2.5"),
         ({"passes": True}, "found True"),

@@ -1,6 +1,7 @@
 """Objective: the loss by hand on a student whose logits are a table, its gradient, and what the parts observe."""
 
 import math
+import re
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -15,8 +16,9 @@ from sstext.objective.methods import build, fixmatch, pseudo_label, softmatch
 from sstext.objective.objective import Objective
 from sstext.objective.part import Part, Signals
 from sstext.objective.ramps import linear_ramp
-from sstext.objective.targets import Align, Soft
-from sstext.objective.teachers import Self
+from sstext.objective.regularizers import Entropy
+from sstext.objective.targets import Align, Hard, Soft
+from sstext.objective.teachers import EMA, Self
 from sstext.objective.weights import Gaussian, Threshold
 
 # Row of the table → the student's probabilities for a text of this token.
@@ -308,3 +310,35 @@ def test_a_negative_strength_is_refused() -> None:
     """Guards against a student that is taught to disagree."""
     with pytest.raises(UserError, match="strength: expected a number at least 0, found -1"):
         Objective(strength=-1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"teacher": "EMA"}, "teacher: expected a Teacher, as teachers.EMA(), found 'EMA'"),
+        ({"teacher": EMA}, "teacher: expected a Teacher, as teachers.EMA(), found the class EMA: call it"),
+        ({"target": Threshold()}, "target: expected a Target, as targets.Hard(), found Threshold()"),
+        ({"weight": 0.95}, "weight: expected a Weight, as weights.Threshold(0.95), found 0.95"),
+        ({"view": "same"}, "view: expected a View, as views.Augmented(), found 'same'"),
+        ({"divergence": "kl"}, "divergence: expected a function of logits and target, as divergences.kl, found 'kl'"),
+        ({"divergence": None}, "divergence: expected a function of logits and target, as divergences.kl, found None"),
+        ({"ramp": 0.4}, "ramp: expected a function of progress, as ramps.linear_ramp(0.4), found 0.4"),
+        ({"label_weight": Hard()}, "label_weight: expected a Weight, as weights.TrainingSignalAnnealing(), found Hard()"),
+        ({"regularizers": ["entropy"]}, "regularizers: expected a list of Regularizers, as [regularizers.Entropy(0.1)], "
+         "found 'entropy'"),
+        ({"regularizers": {"entropy": 1}}, "found {'entropy': 1}"),
+        ({"regularizers": Entropy()}, "found Entropy()"),
+    ],
+)  # fmt: skip
+def test_what_is_no_part_of_an_axis_is_refused_by_name(wrong: dict[str, Any], message: str) -> None:
+    """Guards names in the place of parts, which would fail deep inside the first step."""
+    with pytest.raises(UserError, match=re.escape(message)):
+        Objective(**wrong)
+
+
+def test_an_objective_shows_what_it_is_made_of() -> None:
+    """Guards `print(objective)`: numbers of every part, divergence and strength."""
+    shown = repr(Objective(teacher=EMA(0.99), target=Align(momentum=0.9), divergence=kl, strength=0.5))
+    assert "divergence=kl, strength=0.5\n" in shown
+    assert "(teacher): EMA(decay=0.99, ramp_decay=0.99, ramp=0.4, warm=False)\n" in shown
+    assert "(target): Align(momentum=0.9)\n" in shown

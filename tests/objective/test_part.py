@@ -84,6 +84,23 @@ def test_dropout_off_restores_the_mode_after_an_error(training: bool) -> None:
     assert [*modes, student[0].training] == [False, training]
 
 
+class Numbers(Part):
+    """A part with every kind of attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.share, self.rows, self.sure, self.word = 0.5, 3, False, "easy"
+        self.shares, self.nothing, self._private = [0.5, 0.5], None, 7
+        self.of = nn.Identity()
+        self.add_state("mean", torch.tensor(0.5))
+
+
+def test_a_part_shows_its_own_numbers() -> None:
+    """Guards `print(objective)`: the settings, and neither state nor what torch keeps beside them (`training`)."""
+    assert Numbers().extra_repr() == "share=0.5, rows=3, sure=False, word='easy'"
+    assert repr(NeedsLabels()) == "NeedsLabels()"
+
+
 @pytest.mark.parametrize("value", ["maybe", 1, None, []])
 def test_truth_values_are_no_words(value: object) -> None:
     """Guards `--method-args warmup=maybe`, which would count as true."""

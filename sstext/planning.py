@@ -1,0 +1,214 @@
+"""What a run is going to do and how long it takes: measured on a few batches, cut to a budget, and recorded."""
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sstext.chain import Chain
+from sstext.config import RunConfig, seconds_of
+from sstext.data.preparing import fingerprints, sources
+from sstext.inference import autocast, is_main_process, resolve_device, resolve_precision, score, wait_for_everyone
+from sstext.progress import SILENT, Reporter, duration
+from sstext.run_directory import RunDirectory, write_whole
+from sstext.self_training import Run, folds_of, open_chain
+
+#: Recorded in the folder of a run with a budget: a continued run goes by it, however fast the machine is by then.
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is going to do, measured on a few batches and written nowhere."""
+
+    rows: dict[str, int]
+    classes: list[str]
+    max_length: int
+    device: str
+    precision: str
+    steps: list[int]
+    seconds: float
+    left_out: list[str] = field(default_factory=list)
+
+
+def plan(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> Plan:
+    """What `train` would do and about how long it would take: a few batches are timed, nothing is left on disk.
+
+    Raises:
+        UserError: as `train`.
+    """
+    if config.output is not None:
+        RunDirectory(config.output).check(config.to_yaml(), fingerprints(sources(config, **data)))
+    with tempfile.TemporaryDirectory(prefix="sstext-plan-") as scratch:
+        chain = open_chain(replace(config, output=str(Path(scratch) / "out")), reporter, **data)
+        budget = seconds_of(config.budget) if config.budget is not None else float("inf")
+        made = cut(chain, Pace.measured(chain), folds_of(chain), budget)
+        device = resolve_device(config.device)
+        return Plan(
+            rows=chain.texts.counts(),
+            classes=chain.texts.classes,
+            max_length=chain.tokens.max_length,
+            device=device.type,
+            precision=resolve_precision(config.precision, device),
+            steps=made.steps,
+            seconds=made.seconds,
+            left_out=made.left_out,
+        )
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """What a run with a budget does.
+
+    Attributes:
+        steps: optimizer steps by round.
+        rounds, folds: as the options of that name.
+        seconds: what it was expected to take.
+        left_out: what would have taken longer, for people.
+    """
+
+    steps: list[int]
+    rounds: int
+    folds: int
+    seconds: float
+    left_out: list[str]
+
+
+def in_budget(run: Run, reporter: Reporter = SILENT) -> Run:
+    """The run, cut to its budget where it has one, by the plan that is recorded in its folder."""
+    budget = run.whole.config.budget
+    if budget is None:
+        return run
+    file = run.directory.path / PLAN
+    if is_main_process() and not file.exists():
+        pace = Pace.measured(run.whole)
+        write_whole(
+            file,
+            json.dumps(asdict(cut(run.whole, pace, len(run.chains) if run.cross_fitted else 0, seconds_of(budget)))),
+        )
+    wait_for_everyone()
+    made = StepPlan(**json.loads(file.read_text(encoding="utf-8")))
+    left = f"; left out: {', '.join(made.left_out)}" if made.left_out else ""
+    reporter.note(f"budget {budget}: about {duration(made.seconds)}{left}")
+    return planned_run(run, made)
+
+
+def planned_run(run: Run, made: StepPlan) -> Run:
+    """The chains of a run with the steps, rounds and folds of a plan."""
+
+    def planned(chain: Chain) -> Chain:
+        return replace(chain, config=replace(chain.config, rounds=made.rounds), planned_steps=tuple(made.steps))
+
+    if run.cross_fitted and not made.folds:
+        alone = planned(replace(run.whole, directory=run.directory))
+        return Run(alone, [alone], run.directory)
+    return Run(planned(run.whole), [planned(chain) for chain in run.chains], run.directory)
+
+
+def cut(whole: Chain, pace: "Pace", folds: int, budget: float) -> StepPlan:
+    """The fullest plan that fits a budget: shorter trainings first, then no rounds of pseudo-labels, then no folds.
+
+    Without folds nothing tells harm from gain: rounds go before them. What does not fit even so is planned all the same.
+
+    Args:
+        folds: chains of the run; 0: one.
+        budget: seconds.
+    """
+    full = planned_steps(whole)
+    plans = [_cut(whole, pace, full, share, rounds, kept) for rounds, kept, share in _cuts(whole.config.rounds, folds)]
+    return next((plan for plan in plans if plan.seconds <= budget), plans[-1])
+
+
+def _cuts(rounds: int, folds: int) -> Iterator[tuple[int, int, float]]:
+    """Rounds, folds and share of the steps, from the fullest to the least."""
+    kept_rounds = [rounds, 0] if rounds else [0]
+    for kept_folds in [folds, 0] if folds else [0]:
+        for kept in kept_rounds if kept_folds or not folds else [0]:
+            for share in (1.0, 0.75, 0.5, 0.35):
+                yield kept, kept_folds, share
+
+
+def _cut(whole: Chain, pace: "Pace", full: list[int], share: float, rounds: int, folds: int) -> StepPlan:
+    chain = replace(whole, config=replace(whole.config, rounds=rounds))
+    steps = [max(1, round(share * count)) for count in full]
+    seconds = pace.seconds(chain, steps[: chain.last_round + 1], folds)
+    left_out = [f"{1 - share:.0%} of the steps"] if share < 1 else []
+    left_out += ["all rounds of pseudo-labels"] if rounds < whole.config.rounds else []
+    left_out += ["folds (nothing tells harm from gain)"] if folds < folds_of(whole) else []
+    return StepPlan(steps, rounds, folds, seconds, left_out)
+
+
+def planned_steps(chain: Chain) -> list[int]:
+    """Optimizer steps of a chain by round, where every round keeps as many rows as it may."""
+    corpus = len(chain.tokens.corpus) if chain.tokens.corpus is not None else 0
+    label_rounds = chain.admission.label_rounds
+
+    def admitted(index: int) -> int:
+        return 0 if index < label_rounds else chain.admission.at_most(corpus, chain.keep(index))
+
+    return [chain.steps(index, admitted(index)) for index in range(chain.last_round + 1)]
+
+
+def price(run: Run) -> str:
+    """What cross-fitting costs, in a sentence, before it is paid."""
+    pace, steps = Pace.measured(run.whole), planned_steps(run.whole)
+    with_folds, without = (pace.seconds(run.whole, steps, folds) for folds in (len(run.chains), 0))
+    return (
+        f"cross-fitting: {len(run.chains)} chains and a last student take about {duration(with_folds)}, where one chain would "
+        f"take {duration(without)} and tell nothing of harm (--folds 0)"
+    )
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of a step of round 0, of a step of a further round, and of a text that is scored."""
+
+    first: float
+    further: float
+    text: float
+
+    @classmethod
+    def measured(cls, chain: Chain) -> "Pace":
+        """Time a few batches of each kind; the first of a kind warms up."""
+        config, model = chain.config, chain.student(0)
+        precision = resolve_precision(config.precision, model.device)
+        source = chain.tokens.corpus if chain.tokens.corpus is not None else chain.tokens.labeled
+
+        def rows(count: int) -> Any:
+            return source.select(range(min(count, len(source))))
+
+        def step(count: int) -> float:
+            features = [{"input_ids": ids} for ids in rows(count)["input_ids"][:]]
+            inputs = chain.tokenizer.pad(features, return_tensors="pt").to(model.device)
+            began = 0.0
+            for _ in range(2):
+                began = time.monotonic()
+                with autocast(model.device, precision):
+                    loss = model(**inputs).logits.float().logsumexp(-1).mean()
+                loss.backward()
+            return time.monotonic() - began
+
+        first, further, sample = step(config.batch_size), step(config.round_batch_size), rows(256)
+        score(model, sample, chain.tokenizer, precision=precision)
+        began = time.monotonic()
+        score(model, sample, chain.tokenizer, precision=precision)
+        return cls(first, further, (time.monotonic() - began) / max(1, len(sample)))
+
+    def seconds(self, chain: Chain, steps: Sequence[int], folds: int) -> float:
+        """How long a run takes.
+
+        Args:
+            steps: of a chain by round.
+            folds: chains beside the last student; 0: one chain.
+        """
+        chains, last = max(1, folds), steps[: chain.admission.label_rounds + 1] if folds else []
+        training = self.first * (chains * steps[0] + sum(last[:1]))
+        training += self.further * (chains * sum(steps[1:]) + sum(last[1:]))
+        corpus = len(chain.tokens.corpus) if chain.tokens.corpus is not None else 0
+        by_round = corpus + chain.admission.passes * chain.admission.scored_rows(corpus)
+        texts = by_round * chains * (chain.last_round + (1 if folds else 0))
+        texts += 2 * (len(chain.texts.test.texts) if chain.texts.test is not None else 0)
+        return training + self.text * texts
