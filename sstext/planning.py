@@ -31,6 +31,8 @@ class Plan:
     precision: str
     steps: list[int]
     seconds: float
+    method: str = ""
+    folds: int = 0
     left_out: list[str] = field(default_factory=list)
 
 
@@ -55,6 +57,8 @@ def plan(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> Plan
             precision=resolve_precision(config.precision, device),
             steps=made.steps,
             seconds=made.seconds,
+            method=config.method,
+            folds=made.folds,
             left_out=made.left_out,
         )
 

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoConfig
 
 from sstext.calibration import fold_temperature, precision_curve, softmax
+from sstext.catalog import entry
 from sstext.chain import Chain
 from sstext.config import RunConfig
 from sstext.cross_fitting import last_student, out_of_fold
@@ -71,6 +72,7 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dic
         shipped_round = last_student(chain, run.chains, chosen, rounds[chosen].temperature)
     results = {
         "chosen": {"round": chosen, "why": why},
+        "method": method_of(config),
         "classes": chain.texts.classes,
         "rows": chain.texts.counts(),
         "max_length": {
@@ -187,7 +189,20 @@ def card(config: RunConfig, chain: Chain, results: dict[str, Any]) -> str:
         rounds=results["rounds"],
         results={name: numbers["metrics"] for name, numbers in results["test"].items()} or None,
         chosen=f"round {results['chosen']['round']}: {results['chosen']['why']}",
+        method=method_of(config),
+        citation=entry(config.method).source or None,
     )
+
+
+def method_of(config: RunConfig) -> str:
+    """The method of a run with what was asked of it, for people.
+
+    >>> method_of(RunConfig(method="fixmatch", method_args={"threshold": .9}, regularizers={"entropy": .1}))
+    'fixmatch (threshold=0.9) + entropy 0.1'
+    """
+    arguments = ", ".join(f"{name}={value}" for name, value in config.method_args.items())
+    said = [f"{config.method} ({arguments})" if arguments else config.method]
+    return " + ".join(said + [f"{name} {strength}" for name, strength in config.regularizers.items()])
 
 
 def machine(config: RunConfig) -> dict[str, Any]:

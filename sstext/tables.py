@@ -74,8 +74,14 @@ def show_plan(plan: Plan) -> None:
     table.add_row("classes", f"{len(plan.classes)}: {listed(plan.classes)}")
     table.add_row("max length", f"{plan.max_length} tokens")
     table.add_row("device", f"{plan.device}, {plan.precision}")
+    table.add_row("method", plan.method)
+    if plan.folds:
+        table.add_row("chains", f"{plan.folds}, each without one fold of the labels, and a last student")
     for index, steps in enumerate(plan.steps):
-        table.add_row(f"round {index}", f"{steps:,} steps{' (supervised)' if index == 0 else ''}")
+        table.add_row(
+            f"round {index}",
+            f"{steps:,} steps{' (plain fine-tuning)' if index == 0 and plan.method in ('auto', 'supervised') else ''}",
+        )
     table.add_row("estimated time", f"about {duration(plan.seconds)}")
     if plan.left_out:
         table.add_row("left out", ", ".join(plan.left_out))

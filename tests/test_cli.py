@@ -137,7 +137,7 @@ def test_dry_run_says_the_plan_and_writes_nothing(
         "labeled rows 12",
         "unlabeled rows 60",
         "test rows 30",
-        "round 0 4 steps (supervised)",
+        "round 0 4 steps (plain fine-tuning)",
         "round 1 4 steps",
     ):
         assert line in shown

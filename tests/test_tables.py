@@ -90,10 +90,15 @@ def test_an_evaluation_shows_signs_and_classes(capsys: pytest.CaptureFixture[str
 
 def test_a_plan_shows_rows_steps_and_time(capsys: pytest.CaptureFixture[str]) -> None:
     """Guards `--dry-run`: what a person decides by."""
-    show_plan(Plan({"labeled": 64, "unlabeled": 1136}, ["a", "b"], 32, "cpu", "bf16", [120, 140], 125.0))
+    show_plan(
+        Plan({"labeled": 64, "unlabeled": 1136}, ["a", "b"], 32, "cpu", "bf16", [120, 140], 125.0, "auto", 3, ["half"])
+    )
     shown = capsys.readouterr().out
     assert lines_with("unlabeled rows", shown) == [["unlabeled", "rows", "1,136"]]
-    assert lines_with("round 0", shown) == [["round", "0", "120", "steps", "(supervised)"]]
+    assert lines_with("round 0", shown) == [["round", "0", "120", "steps", "(plain", "fine-tuning)"]]
+    assert lines_with("method", shown) == [["method", "auto"]]
+    assert lines_with("left out", shown) == [["left", "out", "half"]]
+    assert lines_with("chains", shown)[0][1] == "3,"
     assert lines_with("round 1", shown) == [["round", "1", "140", "steps"]]
     assert "2: 'a', 'b'" in shown
     assert "32 tokens" in shown

@@ -31,7 +31,7 @@ def supervised() -> Objective:
 
     L = mean H(label, p). Unlabeled rows play no part inside a step; the round loop may still use them.
 
-    When: always; the default, and what every other method must beat.
+    When: there is no unlabeled text, or to see what every other method must beat.
     """
     return Objective()
 
