@@ -22,7 +22,7 @@ from sstext.errors import UserError
 from sstext.evaluation import count_classes, negative_log_likelihood
 from sstext.inference import is_main_process, resolve_device, resolve_precision, score, wait_for_everyone
 from sstext.objective.admission import Admission
-from sstext.objective.methods import BETWEEN_ROUNDS, build
+from sstext.objective.methods import build
 from sstext.objective.regularizers import LABELED_STRONG, MASKED
 from sstext.probe import with_probe
 from sstext.progress import Reporter
@@ -30,7 +30,7 @@ from sstext.pseudo_labels import PSEUDO_LABELS, read_pseudo_labels, write_pseudo
 from sstext.run_directory import RunDirectory, write_array_whole, write_folder_whole, write_whole
 from sstext.scoring import random_rows, score_passes_to_disk, score_to_disk
 from sstext.selection import Scores, Selection, balanced, estimated_prior, select
-from sstext.student import new_student
+from sstext.student import has_dropout, new_student
 from sstext.trainer import SemiSupervisedTrainer
 from sstext.training_arguments import SemiSupervisedTrainingArguments
 
@@ -89,8 +89,6 @@ class Chain:
             raise UserError(
                 "training_args: label_smoothing_factor serves plain fine-tuning alone (--rounds 0); leave it out"
             )
-        if config.method in BETWEEN_ROUNDS and not config.rounds:
-            raise UserError(f"method: {config.method} works between rounds; give --rounds 1 or more")
         for name in options_of_no_effect(config):
             self.reporter.note(f"{name}: plays no part, {config.method} decides in its own way")
         noisy = config.rounds and self.admission.noise
@@ -100,8 +98,12 @@ class Chain:
             self.reporter.note(f"views: not read, {config.method} makes no changed copies of texts")
         if MASKED in objective.blocks:
             MaskedTokens.for_tokenizer(self.tokenizer)
-        if not self.directory.rounds():
-            self.student(0)
+        if self.directory.rounds():
+            return
+        student = self.student(0)  # encoder, layers to freeze and dropout are tried
+        if self.admission.passes and not has_dropout(student):
+            said = "no dropout, so that all passes agree and every row weighs the same; give --dropout 0.1"
+            self.reporter.note(f"{config.method}: {said}")
 
     # Fit
 

@@ -152,7 +152,7 @@ class _KeyValues(argparse.Action):
         if key in found:
             return f"{key!r} is given twice"
         try:
-            found[key] = yaml.safe_load(value)
+            found[key] = None if value.strip().lower() == "none" else yaml.safe_load(value)
         except yaml.YAMLError:
             return f"expected a YAML value, found {value!r} in {pair!r}"
         return None

@@ -32,7 +32,7 @@ from sstext.inference import (
     wait_for_everyone,
 )
 from sstext.model_selection import FOLDS, Verdict, judge
-from sstext.objective.methods import build
+from sstext.objective.methods import BETWEEN_ROUNDS, build
 from sstext.progress import SILENT, Reporter
 from sstext.run_directory import RunDirectory
 from sstext.selection import Selection, resolve_prior
@@ -231,6 +231,8 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
         )
     # Names and arguments are checked before anything is loaded.
     build(config.method, config.method_args, config.regularizers, config.unsupervised_strength)
+    if config.method in BETWEEN_ROUNDS and not config.rounds:
+        raise UserError(f"method: {config.method} works between rounds; give --rounds 1 or more")
     named = sources(config, **data)
     path = encoder_path(config.encoder)
     tokenizer = load_tokenizer(path, config.revision)

@@ -105,6 +105,12 @@ def _renew_head(model: Any, new: set[str]) -> None:
     model.load_state_dict({name: fresh.state_dict()[name] for name in head}, strict=False)
 
 
+def has_dropout(model: nn.Module) -> bool:
+    """Whether anything in a model is dropped in training, whatever the architecture calls its dropout."""
+    layers = [part for part in model.modules() if "dropout" in type(part).__name__.lower()]
+    return any(getattr(layer, "p", getattr(layer, "drop_prob", 0.0)) for layer in layers)
+
+
 def freeze(model: Any, *, embeddings: bool = False, layers: int = 0) -> None:
     """Keep the embeddings and the first K transformer layers of a classifier as they are.
 

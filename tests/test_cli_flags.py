@@ -76,3 +76,9 @@ def test_bad_flags_leave_with_the_same_code(words: list[str], found: str, capsys
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("sstext: error: ")
     assert found in line
+
+
+def test_none_is_no_value() -> None:
+    """`subset=none`, as ust's help has it: guards against the word none where a number is asked for."""
+    parsed = parser().parse_args(["train", "--method-args", "subset=none", "passes=2"])
+    assert parsed.method_args == {"subset": None, "passes": 2}

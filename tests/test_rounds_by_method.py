@@ -99,6 +99,11 @@ def test_methods_of_the_round_loop_want_rounds_and_say_which_options_they_do_not
     quick: Quick, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Guards against a supervised run under another name, and against options that are dropped without a word."""
+    noted: list[str] = []
+    reporter = Reporter()
+    reporter.note = noted.append  # type: ignore[method-assign]
+    open_chain(quick(tmp_path / "dry", method="ust", method_args={"passes": 2}, dropout=0.0), reporter)
+    assert any(note.startswith("ust: no dropout, so that all passes agree") for note in noted)
     with pytest.raises(UserError, match="method: ust works between rounds; give --rounds 1 or more"):
         open_chain(quick(tmp_path / "refused", method="ust", rounds=0))
     open_chain(quick(tmp_path / "out", method="self-training", keep=[0.1], prior="uniform"), Reporter())

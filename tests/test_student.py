@@ -10,7 +10,7 @@ from datasets import Dataset
 from transformers import AutoModel, AutoTokenizer
 
 from sstext.errors import UserError
-from sstext.student import encoder_path, new_student
+from sstext.student import encoder_path, has_dropout, new_student
 from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments
 
 CLASSES = ["refund", "account", "delivery"]  # not sorted: the order is the caller's
@@ -134,6 +134,12 @@ def test_the_head_of_a_trained_classifier_is_drawn_anew(tiny_encoder: Path, tmp_
     assert torch.equal(student.classifier.weight, make(tmp_path).classifier.weight)
     body = trained.base_model.state_dict()
     assert all(torch.equal(value, body[name]) for name, value in student.base_model.state_dict().items())
+
+
+def test_whether_anything_is_dropped(tiny_encoder: Path) -> None:
+    """What dropout passes live from; guards against a layer that is there with probability 0."""
+    assert has_dropout(make(tiny_encoder, dropout=0.1))
+    assert not has_dropout(make(tiny_encoder, dropout=0.0))
 
 
 def test_dropout_of_every_spelling_is_set_or_refused() -> None:
