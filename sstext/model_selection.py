@@ -19,7 +19,7 @@ from sstext.evaluation import count_classes
 FOLDS = 3
 #: What a round is expected to gain over supervised fine-tuning before anything is seen, in nats of log-loss per row: mean and
 #: standard deviation, see recipes/benchmark/LOG.md.
-EXPECTED_GAIN, GAIN_SPREAD = 0.05, 0.15
+EXPECTED_GAIN, GAIN_SPREAD = 0.15, 0.2
 #: Standard deviation of a paired difference of log-losses that is assumed as if these many rows had shown it: twenty rows
 #: that hardly differ are no proof that no row would.
 ASSUMED_SPREAD, ASSUMED_ROWS = 0.5, 4
