@@ -8,7 +8,7 @@ from sstext.config import BY_METHOD, RunConfig, default_of, options
 from sstext.errors import UserError
 from sstext.inference import resolve_device, resolve_precision
 from sstext.objective.admission import Admission
-from sstext.objective.methods import BETWEEN_ROUNDS, admission_of
+from sstext.objective.methods import BETWEEN_ROUNDS, admission_of, build
 from sstext.objective.targets import Hard, Soft
 from sstext.training_arguments import SemiSupervisedTrainingArguments
 
@@ -49,13 +49,18 @@ def round_steps(config: RunConfig, index: int, *, labeled: int, admitted: int) -
     (120, 1250)
     """
     admission = round_admission(config)
-    least = 60 if admission.labels_first else 120
-    if index == 0:
+    least = 60 if config.method == "auto" else 120
+    if is_first(config, index):
         return config.steps or min(500, max(least, 20 * labeled // config.batch_size))
     if index < admission.label_rounds:
         return config.round_steps or min(500, max(least, 30 * labeled // config.round_batch_size))
     kept_per_step = max(1.0, config.round_batch_size * (1 - config.gold_share))
     return config.round_steps or min(2_000, max(least, int(3 * admitted / kept_per_step)))
+
+
+def is_first(config: RunConfig, index: int) -> bool:
+    """Whether a round trains as a first one does: the method's own training, and the plain one that it is compared with."""
+    return index == 0 or (config.method != "auto" and index < round_admission(config).label_rounds)
 
 
 def round_arguments(
@@ -79,7 +84,7 @@ def round_arguments(
         **(no_objective if plain else {}),
         "output_dir": str(output),
         "max_steps": steps,
-        "learning_rate": config.learning_rate if index == 0 else config.round_learning_rate,
+        "learning_rate": config.learning_rate if is_first(config, index) else config.round_learning_rate,
         "warmup_steps": config.warmup if config.warmup < 1 else steps,
         "seed": seed,
         "bf16": precision == "bf16",
@@ -110,7 +115,7 @@ def round_arguments(
     if precision == "fp32":
         made.mixed_precision = "no"  # else the launcher's word would count where neither bf16 nor fp16 is asked for
     if "per_device_train_batch_size" not in config.training_args:
-        name = "batch_size" if index == 0 else "round_batch_size"
+        name = "batch_size" if is_first(config, index) else "round_batch_size"
         rows, parts = getattr(config, name), made.world_size * made.gradient_accumulation_steps
         if rows % parts:
             raise UserError(f"{name}: expected a multiple of {parts} (processes × accumulation steps), found {rows}")
@@ -121,12 +126,15 @@ def round_arguments(
 def round_admission(config: RunConfig) -> Admission:
     """What is admitted between two rounds: as the method says if it is one of the round loop, else as the options say.
 
+    With folds, a method inside a step has a round of its own after the plain one that it is compared with.
+
     >>> round_admission(RunConfig(pseudo_labels="soft")).target
     Soft()
     """
     own = admission_of(config.method, config.method_args)
     if own is None:
-        own = Admission(follows_options=True)
+        compared = bool(config.folds) and not build(config.method, config.method_args, config.regularizers).plain
+        own = Admission(follows_options=True, labels_first=compared)
     if not own.follows_options:
         return own
     return replace(own, target=Soft() if config.pseudo_labels == "soft" else Hard(), align=config.alignment)

@@ -178,7 +178,10 @@ def precision_curve(confidence: ArrayLike, *, points: int = 50) -> list[list[flo
         return []
     precision = best.cumsum() / np.arange(1, len(best) + 1)
     ends = np.unique(np.ceil(len(best) * np.arange(1, points + 1) / points).astype(int)) - 1
-    return [[round(float(v), 6) for v in (best[end], precision[end], (end + 1) / len(best))] for end in ends]
+    # Rounded down: a threshold above all confidences would let nobody pass.
+    return [
+        [math.floor(float(v) * 1e6) / 1e6 for v in (best[end], precision[end], (end + 1) / len(best))] for end in ends
+    ]
 
 
 def confidence_for(curve: Iterable[Sequence[float]], precision: float) -> float | None:

@@ -20,16 +20,17 @@ from sstext.data.batching import Relabeled
 from sstext.data.preparing import Texts, Tokens
 from sstext.errors import UserError
 from sstext.evaluation import count_classes, negative_log_likelihood
+from sstext.heads import last_hidden_states
 from sstext.inference import is_main_process, resolve_device, resolve_precision, score, wait_for_everyone
 from sstext.objective.admission import Admission
 from sstext.objective.methods import build
-from sstext.objective.regularizers import LABELED_STRONG, MASKED
+from sstext.objective.regularizers import LABELED_STRONG, MASKED, Regularizer
 from sstext.probe import with_probe
 from sstext.progress import Reporter
 from sstext.pseudo_labels import PSEUDO_LABELS, read_pseudo_labels, write_pseudo_labels
 from sstext.run_directory import RunDirectory, write_array_whole, write_folder_whole, write_whole
 from sstext.scoring import random_rows, score_passes_to_disk, score_to_disk
-from sstext.selection import Scores, Selection, balanced, estimated_prior, select
+from sstext.selection import Scores, Selection, estimated_prior, select
 from sstext.student import has_dropout, new_student
 from sstext.trainer import SemiSupervisedTrainer
 from sstext.training_arguments import SemiSupervisedTrainingArguments
@@ -52,7 +53,8 @@ class Chain:
         prior: (C,) class shares of the corpus as far as labels and options tell (see `class_shares`).
         held_out: tokenized labeled rows that it never learns from, where it is one of several that are cross-fitted.
         number: which of them it is, from 1; 0 where it has all labels.
-        planned_steps: optimizer steps by round, where a budget sets them.
+        planned_steps: optimizer steps by round at most, where a budget sets them.
+        estimates_prior: whether nobody knows the class shares of the corpus, so that predictions are asked.
     """
 
     config: RunConfig
@@ -65,6 +67,7 @@ class Chain:
     held_out: Any = None
     number: int = 0
     planned_steps: tuple[int, ...] | None = None
+    estimates_prior: bool = False
 
     def phase(self, index: int, what: str) -> str:
         """How something that it does in a round is called where progress is shown."""
@@ -101,6 +104,10 @@ class Chain:
         if self.directory.rounds():
             return
         student = self.student(0)  # encoder, layers to freeze and dropout are tried
+        if self.admission.probe or any(part.pooled for part in objective.regularizers if isinstance(part, Regularizer)):
+            with torch.no_grad():
+                tried = self.tokenizer(["probe"], return_tensors="pt")
+                last_hidden_states(student(**tried, output_hidden_states=True), student)
         if self.admission.passes and not has_dropout(student):
             said = "no dropout, so that all passes agree and every row weighs the same; give --dropout 0.1"
             self.reporter.note(f"{config.method}: {said}")
@@ -189,7 +196,8 @@ class Chain:
     def steps(self, index: int, admitted: int) -> int:
         """Optimizer steps of a round that trains on `admitted` pseudo-labeled rows."""
         if self.planned_steps is not None:
-            return self.planned_steps[index]
+            usual = round_steps(self.config, index, labeled=len(self.tokens.labeled), admitted=admitted)
+            return min(self.planned_steps[index], usual)
         return round_steps(self.config, index, labeled=len(self.tokens.labeled), admitted=admitted)
 
     def training_arguments(
@@ -252,9 +260,13 @@ class Chain:
         precision = resolve_precision(config.precision, device)
         with self.reporter.phase(self.phase(index, "scoring"), len(self.tokens.corpus), "text") as tick:
             model = self.load(index)
-            if self.admission.labels_first and index == self.admission.label_rounds - 1:
+            if self.labels_with_probe(index):
                 model = with_probe(model, self.tokens.labeled, self.tokenizer, precision=precision)
             return score_to_disk(model, self.tokens.corpus, self.tokenizer, folder, precision=precision, tick=tick)
+
+    def labels_with_probe(self, index: int) -> bool:
+        """Whether the scores of a round are those of head and probe, which are tempered already."""
+        return self.admission.probe and index == self.admission.label_rounds - 1
 
     def score_held_out(self, index: int) -> np.ndarray:
         """Logits of the held-out rows by the student of a round, in float32 as it would be shipped, (n, C).
@@ -338,8 +350,7 @@ class Chain:
     def class_shares(self, logits: np.ndarray, temperature: float) -> np.ndarray:
         """The class shares that quotas and alignment follow, (C,): `prior`, or where nobody knows them, half way to what the
         last student predicts for the corpus."""
-        labels = np.asarray(self.tokens.labeled["labels"][:])
-        if not (self.config.prior == "auto" and self.admission.follows_options and balanced(labels)):
+        if not self.estimates_prior:
             return self.prior
         return estimated_prior(self.prior, CalibratedScores(logits, temperature).mean())
 

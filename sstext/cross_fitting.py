@@ -16,10 +16,10 @@ import numpy as np
 
 from sstext.calibration import softmax
 from sstext.chain import Chain
-from sstext.inference import is_main_process, wait_for_everyone
+from sstext.inference import from_main_process, is_main_process, wait_for_everyone
 from sstext.model_selection import Evidence, OutOfFold, stratified_folds
 from sstext.run_directory import RunDirectory
-from sstext.selection import resolve_prior, slices
+from sstext.selection import balanced, resolve_prior, slices
 
 #: Folder of the chain that has all labels, beside those of the others.
 ALL_LABELS = "all_labels"
@@ -36,17 +36,20 @@ def cross_fitted(whole: Chain, folds: int) -> list[Chain]:
         UserError: more folds than labels can be shared out over.
     """
     labels = np.asarray(whole.tokens.labeled["labels"][:])
-    fold_of = stratified_folds(labels, folds, whole.config.seed)
+    fold_of = stratified_folds(labels, folds, whole.config.seed, copies=whole.tokens.labeled["input_ids"][:])
     return [_without(whole, fold, fold_of, labels) for fold in range(folds)]
 
 
 def _without(whole: Chain, fold: int, fold_of: np.ndarray, labels: np.ndarray) -> Chain:
+    spec = whole.config.prior
+    if spec == "auto":  # what the labels are is decided once, for all chains
+        spec = "uniform" if balanced(labels) else "labeled"
     own, held_out = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
     return replace(
         whole,
         tokens=replace(whole.tokens, labeled=whole.tokens.labeled.select(own)),
         held_out=whole.tokens.labeled.select(held_out),
-        prior=resolve_prior(whole.config.prior, labels[own], whole.texts.classes),
+        prior=resolve_prior(spec, labels[own], whole.texts.classes),
         directory=RunDirectory(whole.directory.path / f"chain_{fold + 1}"),
         number=fold + 1,
     )
@@ -87,7 +90,7 @@ def averaged(chains: Sequence[Chain], index: int, temperature: float, file: Path
         index: of the round.
         temperature: of its students.
     """
-    if not file.exists():
+    if not from_main_process(file.exists()):
         logits = [chain.score(index) for chain in chains]
         if is_main_process():
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +114,7 @@ def last_student(last: Chain, chains: Sequence[Chain], chosen: int, temperature:
         temperature: of the students of that round.
 
     Returns:
-        The round of `last` whose student it is.
+        The round of `last` whose student it is; one of labels alone where no text was sure enough to join.
     """
     label_rounds = last.admission.label_rounds
     for index in range(min(chosen + 1, label_rounds)):
@@ -119,6 +122,8 @@ def last_student(last: Chain, chains: Sequence[Chain], chosen: int, temperature:
     if chosen < label_rounds:
         return chosen
     logits = averaged(chains, chosen, temperature, last.directory.path / "averaged.npy")
-    last.admit(label_rounds, logits, 1.0, share=last.keep(chosen + 1))
+    if len(last.admit(label_rounds, logits, 1.0, share=last.keep(chosen + 1))) == 0:
+        last.reporter.note(f"the last student has labels alone: {last.admission.refusal(last.config.min_confidence)}")
+        return label_rounds - 1
     last.fit(label_rounds, last.admitted(label_rounds))
     return label_rounds

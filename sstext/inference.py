@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather
+from accelerate.utils import broadcast_object_list, gather
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -95,6 +95,13 @@ def main_process_first(device: torch.device) -> Iterator[bool]:
 def is_main_process() -> bool:
     """Whether this process writes the files."""
     return PartialState().is_main_process
+
+
+def from_main_process(value: Any) -> Any:
+    """What the first process has in the place of `value`: a look at the disk decides for all, or they would part ways."""
+    found = [value]
+    broadcast_object_list(found)
+    return found[0]
 
 
 def wait_for_everyone() -> None:

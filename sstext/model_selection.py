@@ -8,6 +8,7 @@ below weighs the evidence against what rounds are expected to bring.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,41 +24,48 @@ EXPECTED_GAIN, GAIN_SPREAD = 0.15, 0.2
 #: Standard deviation of a paired difference of log-losses that is assumed as if these many rows had shown it: twenty rows
 #: that hardly differ are no proof that no row would.
 ASSUMED_SPREAD, ASSUMED_ROWS = 0.5, 4
-#: Collapse: the classes in use, of those that the prior has; the share of the corpus that keeps its class from round to round;
-#: the agreement of the chains, of what it was in round 0. Below them, a round is refused.
+#: Collapse: the classes in use, of those that the prior has; the share of the corpus that keeps its class from round to round,
+#: and the agreement of the chains, both of what two chains agree on in round 0. Below them, a round is refused.
 CLASSES_IN_USE, STABLE_SHARE, CHAIN_AGREEMENT = 0.25, 0.5, 0.5
 
 
-def stratified_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
+def stratified_folds(
+    labels: np.ndarray, folds: int, seed: int, copies: Sequence[Sequence[int]] | None = None
+) -> np.ndarray:
     """Share B labeled rows out over K folds, each class as evenly as can be; (B,) fold of every row.
 
-    A row that is the only one of its class is in no fold (−1): a chain without it could never learn the class.
+    Copies of a text are one row here: a chain that has one of them knows the others. What is the only text of its class is in
+    no fold (−1): a chain without it could never learn the class.
 
     Args:
         labels: (B,) classes.
         folds: K, at least 2.
         seed: of the order in which a class is shared out.
+        copies: (B,) the rows' tokens, by which copies are found; None: there are none.
 
     Raises:
-        UserError: K is below 2, or there are fewer rows to share out than folds.
+        UserError: K is below 2, or there are fewer texts to share out than folds.
 
     >>> np.bincount(stratified_folds(np.arange(40) % 4, folds=3, seed=0))
     array([14, 13, 13])
     """
-    rng, fold, shared_out = np.random.default_rng((seed, folds)), np.full(len(labels), -1), 0
     if folds < 2:
         raise UserError(f"folds: expected at least 2 (or 0: no cross-fitting), found {folds}")
+    texts = list(range(len(labels))) if copies is None else [tuple(tokens) for tokens in copies]
+    rng, fold_of, shared_out = np.random.default_rng((seed, folds)), dict[Any, int](), 0
     for number in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == number))
-        if len(rows) > 1:
-            fold[rows] = (shared_out + np.arange(len(rows))) % folds
-            shared_out += len(rows)
+        own = list(dict.fromkeys(texts[row] for row in rows))
+        if len(own) > 1:
+            for text in (text for text in own if text not in fold_of):
+                fold_of[text] = shared_out % folds
+                shared_out += 1
     if shared_out < folds:
         raise UserError(
-            f"folds: expected at most as many as there are labeled rows whose class has another one, {shared_out}, found "
+            f"folds: expected at most as many as there are labeled texts whose class has another one, {shared_out}, found "
             f"{folds}; give more labels, --folds 0, or development rows (--dev)"
         )
-    return fold
+    return np.array([fold_of.get(text, -1) for text in texts])
 
 
 @dataclass(frozen=True)
@@ -205,7 +213,7 @@ def collapse(later: Evidence, first: Evidence, prior: np.ndarray) -> str | None:
     in_use, there = _classes_in_use(later.class_shares), _classes_in_use(prior)
     if in_use < CLASSES_IN_USE * min(there, _classes_in_use(first.class_shares)):
         return f"it predicts about {in_use + 1:.1f} classes, where {there + 1:.1f} are expected"
-    if later.agreement is not None and later.agreement < STABLE_SHARE:
+    if later.agreement is not None and later.agreement < STABLE_SHARE * first.chain_agreement:
         return f"only {later.agreement:.0%} of the corpus kept its class from the round before"
     if later.chain_agreement < CHAIN_AGREEMENT * first.chain_agreement:
         return f"chains agree on {later.chain_agreement:.0%} of the corpus, {first.chain_agreement:.0%} in round 0"
@@ -230,8 +238,9 @@ def best_round(verdicts: Sequence[Verdict]) -> tuple[int, str]:
     if best:
         gain = verdicts[best].gain
         assert gain is not None
+        word = "better" if gain.observed >= 0 else "worse"
         said = [
-            f"its out-of-fold log-loss is {gain.observed:+.3f} ± {gain.standard_error:.3f} better than supervised, "
-            f"{gain.expected:+.3f} with what rounds are known to bring"
+            f"its out-of-fold log-loss is {abs(gain.observed):.3f} ± {gain.standard_error:.3f} {word} than supervised; a gain "
+            f"of {gain.expected:.3f} is expected, with what rounds are known to bring"
         ]
     return best, "; ".join(said + refused)

@@ -8,10 +8,22 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from accelerate import PartialState
+
 from sstext.chain import Chain
 from sstext.config import RunConfig, seconds_of
 from sstext.data.preparing import fingerprints, sources
-from sstext.inference import autocast, is_main_process, resolve_device, resolve_precision, score, wait_for_everyone
+from sstext.inference import (
+    autocast,
+    from_main_process,
+    is_main_process,
+    resolve_device,
+    resolve_precision,
+    score,
+    wait_for_everyone,
+)
+from sstext.objective.methods import build
 from sstext.progress import SILENT, Reporter, duration
 from sstext.run_directory import RunDirectory, write_whole
 from sstext.self_training import Run, folds_of, open_chain
@@ -87,16 +99,16 @@ def in_budget(run: Run, reporter: Reporter = SILENT) -> Run:
     if budget is None:
         return run
     file = run.directory.path / PLAN
-    if is_main_process() and not file.exists():
-        pace = Pace.measured(run.whole)
-        write_whole(
-            file,
-            json.dumps(asdict(cut(run.whole, pace, len(run.chains) if run.cross_fitted else 0, seconds_of(budget)))),
-        )
+    if not from_main_process(file.exists()):
+        folds = len(run.chains) if run.cross_fitted else 0
+        made = cut(run.whole, Pace.measured(run.whole), folds, seconds_of(budget))
+        if is_main_process():
+            write_whole(file, json.dumps(asdict(made)))
     wait_for_everyone()
     made = StepPlan(**json.loads(file.read_text(encoding="utf-8")))
     left = f"; left out: {', '.join(made.left_out)}" if made.left_out else ""
-    reporter.note(f"budget {budget}: about {duration(made.seconds)}{left}")
+    more = "; even the least plan takes longer" if made.seconds > seconds_of(budget) else ""
+    reporter.note(f"budget {budget}: about {duration(made.seconds)}{left}{more}")
     return planned_run(run, made)
 
 
@@ -177,7 +189,8 @@ class Pace:
     @classmethod
     def measured(cls, chain: Chain) -> "Pace":
         """Time a few batches of each kind; the first of a kind warms up."""
-        config, model = chain.config, chain.student(0)
+        config, model = chain.config, chain.student(0).to(resolve_device(chain.config.device)).train()
+        optimizer = torch.optim.AdamW(part for part in model.parameters() if part.requires_grad)
         precision = resolve_precision(config.precision, model.device)
         source = chain.tokens.corpus if chain.tokens.corpus is not None else chain.tokens.labeled
 
@@ -185,17 +198,23 @@ class Pace:
             return source.select(range(min(count, len(source))))
 
         def step(count: int) -> float:
-            features = [{"input_ids": ids} for ids in rows(count)["input_ids"][:]]
+            features = [
+                {"input_ids": ids} for ids in rows(max(1, count // PartialState().num_processes))["input_ids"][:]
+            ]
             inputs = chain.tokenizer.pad(features, return_tensors="pt").to(model.device)
             began = 0.0
             for _ in range(2):
-                began = time.monotonic()
+                began = _now(model.device)
                 with autocast(model.device, precision):
                     loss = model(**inputs).logits.float().logsumexp(-1).mean()
                 loss.backward()
-            return time.monotonic() - began
+                optimizer.step()
+            return _now(model.device) - began
 
-        first, further, sample = step(config.batch_size), step(config.round_batch_size), rows(256)
+        # Unlabeled rows of a step pass the teacher (forward alone, a third of the work) and the student.
+        plain = build(config.method, config.method_args, config.regularizers).supervised
+        more = 1.0 if plain else 1 + 4 / 3 * config.unlabeled_batch_ratio
+        first, further, sample = more * step(config.batch_size), step(config.round_batch_size), rows(256)
         score(model, sample, chain.tokenizer, precision=precision)
         began = time.monotonic()
         score(model, sample, chain.tokenizer, precision=precision)
@@ -213,6 +232,14 @@ class Pace:
         training += self.further * (chains * sum(steps[1:]) + sum(last[1:]))
         corpus = len(chain.tokens.corpus) if chain.tokens.corpus is not None else 0
         by_round = corpus + chain.admission.passes * chain.admission.scored_rows(corpus)
-        texts = by_round * chains * (chain.last_round + (1 if folds else 0))
+        scorings = chain.last_round + 1 if folds else chain.last_round + 1 - chain.admission.label_rounds
+        texts = by_round * chains * scorings
         texts += 2 * (len(chain.texts.test.texts) if chain.texts.test is not None else 0)
         return training + self.text * texts
+
+
+def _now(device: torch.device) -> float:
+    """The time at which the device has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.monotonic()

@@ -70,6 +70,8 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dic
     shipped_round = chosen
     if run.cross_fitted:
         shipped_round = last_student(chain, run.chains, chosen, rounds[chosen].temperature)
+    if shipped_round < chain.admission.label_rounds <= chosen:
+        why += "; no text was sure enough for the last student, which has labels alone"
     results = {
         "chosen": {"round": chosen, "why": why},
         "method": method_of(config),
@@ -85,9 +87,9 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dic
         "machine": machine(config),
         "seed": config.seed,
     }
+    curve = expected_precision(run, rounds[chosen])
     if is_main_process():
-        model = shipped(chain, shipped_round, rounds[chosen].temperature)
-        model.config.sstext = {"precision_curve": expected_precision(run, rounds[chosen])}
+        model = shipped(chain, shipped_round, rounds[chosen].temperature, curve)
         write_folder_whole(directory.model, lambda path: chain.save(model, path))
     wait_for_everyone()
     results["test"] = measure(run, supervised_temperature=rounds[0].temperature, same=shipped_round == 0)
@@ -116,15 +118,21 @@ def choose(rounds: list[Round]) -> tuple[int, str]:
     )
 
 
-def shipped(chain: Chain, index: int, temperature: float) -> Any:
-    """The student of a round with a temperature folded into its last layer, so that every consumer is calibrated."""
+def shipped(chain: Chain, index: int, temperature: float, curve: list[list[float]]) -> Any:
+    """The student of a round with a temperature folded into its last layer, so that every consumer is calibrated.
+
+    Args:
+        curve: see `expected_precision`; left out of the model where it cannot be calibrated.
+    """
     model = chain.load(index)
+    model.config.sstext = {"precision_curve": curve}
     if temperature != 1.0:
         columns = chain.tokenizer(["probe", "another probe"], padding=True, return_tensors="pt").to(model.device)
         try:
             fold_temperature(model, temperature, columns)
         except UserError as error:
             chain.reporter.note(f"not calibrated: {error}")
+            model.config.sstext = {"precision_curve": []}
     return model
 
 
@@ -138,7 +146,7 @@ def expected_precision(run: Run, chosen: Round) -> list[list[float]]:
         return precision_curve(highest(run.whole.score_development_rows(chosen.index), chosen.temperature))
     if not run.cross_fitted:
         return []
-    if run.whole.tokens.corpus is not None:
+    if run.whole.tokens.corpus is not None and not run.whole.labels_with_probe(chosen.index):
         confidence = [highest(chain.score(chosen.index), chosen.temperature) for chain in run.chains]
         return precision_curve(np.concatenate(confidence))
     return precision_curve(out_of_fold(run.chains, chosen.index).probabilities().max(-1))

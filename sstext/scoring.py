@@ -11,7 +11,7 @@ from accelerate import PartialState
 from torch import nn
 
 from sstext.data.batching import KeyedPermutation
-from sstext.inference import is_main_process, score, wait_for_everyone
+from sstext.inference import from_main_process, is_main_process, score, wait_for_everyone
 from sstext.progress import Tick
 from sstext.run_directory import write_array_whole
 
@@ -58,13 +58,14 @@ def computed_in_chunks(
         compute: (first row, row after the last) → these rows; every process gets the same.
         done: told the rows of the chunks that an interrupted call has left.
     """
-    if not whole.exists():
+    if not from_main_process(whole.exists()):
         whole.parent.mkdir(parents=True, exist_ok=True)
         starts = range(0, shape[0], chunk)
         parts = [whole.with_name(f"{whole.stem}-{start:012d}.npy") for start in starts]
-        for start, part in zip(starts, parts, strict=True):
+        there = from_main_process([part.exists() for part in parts])
+        for start, part, computed in zip(starts, parts, there, strict=True):
             end = min(shape[0], start + chunk)
-            if part.exists():
+            if computed:
                 if done is not None:
                     done(end - start)
                 continue

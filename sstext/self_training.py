@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from transformers import AutoConfig
 
+from sstext.arguments import round_admission
 from sstext.chain import Chain, Fit
 from sstext.config import RunConfig
 from sstext.cross_fitting import cross_fitted, evidence, with_all_labels
@@ -35,7 +36,7 @@ from sstext.model_selection import FOLDS, Verdict, judge
 from sstext.objective.methods import BETWEEN_ROUNDS, build
 from sstext.progress import SILENT, Reporter
 from sstext.run_directory import RunDirectory
-from sstext.selection import Selection, resolve_prior
+from sstext.selection import Selection, balanced, resolve_prior
 from sstext.student import encoder_path
 
 
@@ -121,6 +122,8 @@ def self_train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -
         print(round.index, round.admitted, round.metrics)
     ```
     """
+    if config.budget is not None:
+        raise UserError("budget: only a whole run can be cut to a time; call sstext.train, or leave it out")
     yield from run_rounds(open_run(config, reporter, **data))
 
 
@@ -163,7 +166,8 @@ def reason_to_stop(run: Run, index: int, agreement: float | None, fits: Sequence
     if agreement is not None and agreement >= config.stop_agreement:
         return f"nothing changes any more: {agreement:.1%} of the corpus kept its class"
     for chain, fit in zip(run.chains, fits, strict=True):
-        if len(chain.admit(index + 1, chain.score(index), fit.temperature)) == 0:
+        temperature = 1.0 if chain.labels_with_probe(index) else fit.temperature
+        if len(chain.admit(index + 1, chain.score(index), temperature)) == 0:
             return chain.admission.refusal(config.min_confidence)
     return None
 
@@ -252,10 +256,15 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
             tokenizer.model_max_length = tokens.max_length  # predictions then read as far as the user asked for
         labels = np.asarray(texts.labeled.texts["label"][:])
         prior = resolve_prior(config.prior, labels, texts.classes)
-        chain = Chain(config, texts, tokens, tokenizer, prior, directory, reporter)
+        guessed = config.prior == "auto" and round_admission(config).follows_options and balanced(labels)
+        chain = Chain(config, texts, tokens, tokenizer, prior, directory, reporter, estimates_prior=guessed)
         chain.check()
         if config.folds and tokens.dev is not None:
             raise UserError("folds: development rows choose and calibrate already; leave out --folds, or --dev")
+        if folds_of(chain) and chain.admission.passes:
+            raise UserError(
+                f"folds: the labels of several chains cannot be averaged by {config.method}; give --folds 0"
+            )
         if folds_of(chain):
             cross_fitted(chain, folds_of(chain))  # what is wrong is said here, while nothing has been trained
     return chain

@@ -60,6 +60,8 @@ def new_student(
     set_seed(seed)
     with explained(path):
         config = AutoConfig.from_pretrained(path, revision=revision)
+        if hasattr(config, "sstext"):
+            del config.sstext  # what an earlier training found out of its own model
         config.num_labels = len(classes)
         config.id2label = dict(enumerate(classes))
         config.label2id = {name: number for number, name in enumerate(classes)}

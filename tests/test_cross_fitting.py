@@ -19,7 +19,9 @@ from sstext.calibration import softmax
 from sstext.config import RunConfig
 from sstext.cross_fitting import averaged, cross_fitted, out_of_fold
 from sstext.errors import UserError
+from sstext.inference import score
 from sstext.model_selection import Gain, Verdict
+from sstext.probe import with_probe
 from sstext.progress import Reporter
 from sstext.run import train
 from sstext.self_training import Round, open_chain, open_run, self_train
@@ -211,6 +213,63 @@ def test_an_interrupted_run_ends_in_the_same_bits(
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
+def test_a_last_student_that_nothing_is_sure_enough_for_has_labels_alone(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chains admit by their own confidence, the last student by that of their mean, which is less sure: guards against a
+    crash after everything has been paid."""
+    monkeypatch.setattr(self_training, "judge", lambda rounds, prior: [SUPERVISED, Verdict(Gain(0.3, 0.1, 0.2), None)])
+    monkeypatch.setattr("sstext.model_selection.OutOfFold.temperature", lambda self: 15.0)
+    found = train(quick(tmp_path / "out", rounds=1, min_confidence=0.4))
+    assert found["chosen"]["why"].endswith("no text was sure enough for the last student, which has labels alone")
+    assert not (tmp_path / "out" / "all_labels" / "round_1" / "model").exists()
+    assert found["test"]["self_trained"] == found["test"]["supervised"]
+
+
+def test_a_method_inside_a_step_is_compared_with_plain_fine_tuning(quick: Quick, tmp_path: Path) -> None:
+    """Round 0 is plain, to the bit that of the method supervised; the method has the next one, with the settings of a first."""
+    run = open_run(quick(tmp_path / "fixmatch", method="fixmatch", method_args={"threshold": 0.4}, rounds=0))
+    assert (run.whole.admission.label_rounds, run.whole.last_round) == (2, 1)
+    plain, own = (run.chains[0].training_arguments(index, None, tmp_path / "c") for index in (0, 1))
+    assert (plain.method, plain.method_args, own.method, own.method_args) == (
+        "supervised",
+        {},
+        "fixmatch",
+        {"threshold": 0.4},
+    )
+    assert (plain.max_steps, plain.learning_rate) == (own.max_steps, own.learning_rate) == (8, 5e-3)
+    other = open_run(quick(tmp_path / "supervised", rounds=0))
+    for chain in (run.chains[0], other.chains[0]):
+        chain.fit(0, None)
+    one, two = (
+        load_file(tmp_path / name / "chain_1/round_0/model/model.safetensors") for name in ("fixmatch", "supervised")
+    )
+    assert all((one[name] == two[name]).all() for name in one)
+
+
+def test_auto_labels_with_head_and_probe_where_labels_alone_were_seen(quick: Quick, tmp_path: Path) -> None:
+    """Guards the teacher of the first pseudo-labels, and against a probe that stays beside a head that has learned."""
+    run = open_run(quick(tmp_path / "out", method="auto", rounds=1))
+    chain = run.chains[0]
+    assert [chain.labels_with_probe(index) for index in range(3)] == [False, True, False]
+    for index in (0, 1):
+        chain.fit(index, None)
+    model = with_probe(chain.load(1), chain.tokens.labeled, chain.tokenizer)
+    expected = score(model, chain.tokens.corpus, chain.tokenizer)
+    np.testing.assert_allclose(chain.score(1), expected, atol=1e-5)
+    assert np.abs(chain.score(1) - score(chain.load(1), chain.tokens.corpus, chain.tokenizer)).max() > 0.01
+
+
+def test_the_expected_precision_is_that_of_the_chains_on_the_corpus(quick: Quick, out: Path, results: Any) -> None:
+    """The curve in the model's config, by hand from the scores of the chosen round at its temperature."""
+    curve = json.loads((out / "model" / "config.json").read_text())["sstext"]["precision_curve"]
+    temperature = results["rounds"][2]["temperature"]
+    scores = np.concatenate([np.load(out / f"chain_{k}" / "round_2" / "scores.npy") for k in (1, 2)])
+    confidence = np.sort(softmax(scores.astype(np.float64), temperature).max(-1))[::-1]
+    assert curve[-1] == pytest.approx([confidence[-1], confidence.mean(), 1.0], abs=1e-5)
+    assert [point[1] for point in curve] == sorted((point[1] for point in curve), reverse=True)
+
+
 # What is said, and refused
 
 
@@ -232,6 +291,7 @@ def test_the_price_is_said_before_it_is_paid(quick: Quick, tmp_path: Path) -> No
     ({"folds": 1}, "folds: expected at least 2"),
     ({"folds": 13}, "folds: expected at most .* 12, found 13"),
     ({"dev": "dev.csv"}, "folds: development rows choose and calibrate already"),
+    ({"method": "ust"}, "folds: the labels of several chains cannot be averaged by ust; give --folds 0"),
 ])  # fmt: skip
 def test_folds_that_cannot_be_leave_nothing_behind(
     quick: Quick, task: Any, tmp_path: Path, changes: Any, message: str
@@ -241,6 +301,27 @@ def test_folds_that_cannot_be_leave_nothing_behind(
     with pytest.raises(UserError, match=message):
         open_run(quick(tmp_path / "out", **changes))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_budget_is_for_whole_runs(quick: Quick, tmp_path: Path) -> None:
+    """`self_train` would not hear of it."""
+    with pytest.raises(UserError, match="budget: only a whole run can be cut"):
+        next(self_train(quick(tmp_path / "out", budget="1m")))
+
+
+def test_the_prior_is_decided_once_for_all_chains(quick: Quick, tmp_path: Path, task: Any) -> None:
+    """3 and 5 labels are not balanced, though some chain has 2 and 3: guards against chains with priors of different kinds."""
+    with Path(task.labeled).open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["label"] != "delivery"]
+    given = [row for row in rows if row["label"] == "refund"][:3] + [row for row in rows if row["label"] == "account"]
+    given.append({"text": "login password verify again", "label": "account"})
+    run = open_run(
+        quick(tmp_path / "out", labeled=None, folds=3, prior="auto", test=None), labeled=Dataset.from_list(given)
+    )
+    assert not any(chain.estimates_prior for chain in [run.whole, *run.chains])
+    for chain in run.chains:
+        labels = np.asarray(chain.tokens.labeled["labels"][:])
+        np.testing.assert_allclose(chain.prior, np.bincount(labels) / len(labels))
 
 
 def test_chains_of_a_class_with_one_label_keep_it(quick: Quick, tmp_path: Path, task: Any) -> None:

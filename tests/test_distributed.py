@@ -56,7 +56,7 @@ def test_two_processes_train_select_and_score_as_one(
     arguments = {"supervised": (), "softmatch": ("momentum=0.5",), "ust": ("passes=2",)}.get(
         method, ("threshold=0.36",)
     )
-    more = ("--method", method, "--method-args", *arguments) if arguments else ()
+    more = ("--method", method, *(("--method-args", *arguments) if arguments else ()))
     one = train(1, tmp_path / "one", task, tiny_encoder, *more)
     two = train(2, tmp_path / "two", task, tiny_encoder, *more)
     assert [record["per_class"] for record in one["rounds"]] == [record["per_class"] for record in two["rounds"]]
@@ -66,6 +66,26 @@ def test_two_processes_train_select_and_score_as_one(
         assert max((alone[name] - shared[name]).abs().max().item() for name in alone) < 1e-5, index
     scores = [run["test"]["self_trained"]["metrics"]["nll"]["score"] for run in (one, two)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize(
+    "more", [("--folds", "2", "--budget", "2h", "--method", "auto"), ("--dev", "dev.csv")], ids=["folds", "dev"]
+)
+def test_two_processes_compare_and_ship_as_one(
+    tiny_encoder: Path, tiny_task: Callable, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    """Folds, a budget, and development rows: guards against a score that one process alone asks for, which waits for ever."""
+    task = tiny_task(tmp_path)
+    given = [str(task.dev) if word == "dev.csv" else word for word in more]
+    if "--dev" in given:
+        given += ["--method", "supervised"]
+    one = train(1, tmp_path / "one", task, tiny_encoder, *given)
+    two = train(2, tmp_path / "two", task, tiny_encoder, *given)
+    assert one["chosen"]["round"] == two["chosen"]["round"]
+    alone, shared = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two"))
+    assert max((alone[name] - shared[name]).abs().max().item() for name in alone) < 1e-4
+    assert (tmp_path / "two" / "plan.json").exists() == ("--budget" in more)
 
 
 @pytest.fixture(scope="module")

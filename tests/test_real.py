@@ -1,10 +1,17 @@
 """The packaged MiniLM on real texts: what no tiny encoder can show."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
+from transformers import AutoModel, AutoTokenizer
 
 from sstext import RunConfig, train
+from sstext.inference import score
+from sstext.probe import Embedder
+from sstext.selection import estimated_prior
 
 
 @pytest.mark.real
@@ -26,7 +33,7 @@ def test_self_training_learns_ag_news(bench_data, demo_encoder, tmp_path) -> Non
     config = RunConfig(
         labeled=str(tmp_path / "labeled.parquet"), unlabeled=str(tmp_path / "unlabeled.parquet"),
         audit=str(tmp_path / "answers.parquet"), test=str(tmp_path / "test.parquet"), encoder=str(demo_encoder),
-        output=str(tmp_path / "out"), rounds=1, steps=60, round_steps=60, max_length=64,
+        output=str(tmp_path / "out"), method="supervised", rounds=1, steps=60, round_steps=60, max_length=64,
     )  # fmt: skip
     results = train(config)
     supervised, trained = (
@@ -35,3 +42,29 @@ def test_self_training_learns_ag_news(bench_data, demo_encoder, tmp_path) -> Non
     assert supervised > 0.65
     assert trained > 0.65
     assert results["rounds"][1]["audit_precision"] > supervised, "the most confident 30 % are better than the average"
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["sms_spam", "trec6"])
+def test_balanced_labels_are_no_evidence_of_the_prior(name: str, bench_data: Path, demo_encoder: Path) -> None:
+    """13 % of the messages are spam, one kind of question in a hundred is about an abbreviation; 10 labels of each class know
+    nothing of it. Half way to what is predicted is nearer to the truth than uniform quotas, on both."""
+    rows = pd.read_parquet(bench_data / name / "train.parquet")
+    rows = rows.iloc[np.random.default_rng(0).permutation(len(rows))].reset_index(drop=True)
+    labeled = rows.groupby("label").head(10)
+    pool = rows.drop(labeled.index).iloc[:600]
+    tokenizer = AutoTokenizer.from_pretrained(demo_encoder)
+    model = Embedder(AutoModel.from_pretrained(demo_encoder)).eval()
+
+    def embedded(texts: pd.Series) -> np.ndarray:
+        ids = tokenizer(texts.tolist(), truncation=True, max_length=32)["input_ids"]
+        return score(model, [{"input_ids": one} for one in ids], tokenizer)
+
+    probe = LogisticRegression(C=10.0, max_iter=1_000).fit(embedded(labeled["text"]), labeled["label"])
+    predicted = probe.predict_proba(embedded(pool["text"])).mean(0)
+    truth = pool["label"].value_counts(normalize=True).reindex(probe.classes_).to_numpy()
+    uniform = np.full(len(truth), 1 / len(truth))
+    off = {"uniform": uniform, "estimated": estimated_prior(uniform, predicted)}
+    apart = {kind: np.abs(shares - truth).sum() / 2 for kind, shares in off.items()}
+    assert apart["uniform"] > 0.1, "canary: the pool is skewed"
+    assert apart["estimated"] < 0.9 * apart["uniform"]

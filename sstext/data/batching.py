@@ -199,7 +199,9 @@ class TrainingRows(Dataset):
             if rows is not None
         }
         if class_runs > 1:
-            labels = np.asarray([gold[row]["labels"] for row in range(len(gold))])
+            column = gold["labels"][:] if hasattr(gold, "column_names") else [row["labels"] for row in gold]
+            labels = np.asarray(column)
+            labels = labels.argmax(1) if labels.ndim == 2 else labels
             self.streams[GOLD] = ClassRuns(labels, run=class_runs, seed=seed, stream=GOLD)
         self.length, self.seed = length, seed
         # As people write it: in floats, ⌊i · .7⌋ is now and then one row short, and processes must have equally many.

@@ -30,7 +30,7 @@ def auto(contrast: float = 1.0, temperature: float = 0.1) -> tuple[Objective, Ad
         temperature: τ of the contrast (Khosla: .1).
     """
     return Objective(regularizers=[SupervisedContrast(contrast, temperature)]), Admission(
-        labels_first=True, follows_options=True
+        labels_first=True, probe=True, follows_options=True
     )
 
 
