@@ -21,7 +21,14 @@ from sstext.data.preparing import Texts, Tokens
 from sstext.errors import UserError
 from sstext.evaluation import count_classes, negative_log_likelihood
 from sstext.heads import last_hidden_states
-from sstext.inference import is_main_process, resolve_device, resolve_precision, score, wait_for_everyone
+from sstext.inference import (
+    from_main_process,
+    is_main_process,
+    resolve_device,
+    resolve_precision,
+    score,
+    wait_for_everyone,
+)
 from sstext.objective.admission import Admission
 from sstext.objective.methods import build
 from sstext.objective.regularizers import LABELED_STRONG, MASKED, Regularizer
@@ -263,6 +270,22 @@ class Chain:
             if self.labels_with_probe(index):
                 model = with_probe(model, self.tokens.labeled, self.tokenizer, precision=precision)
             return score_to_disk(model, self.tokens.corpus, self.tokenizer, folder, precision=precision, tick=tick)
+
+    def sample_scores(self, index: int, rows: np.ndarray) -> np.ndarray:
+        """Logits of some rows of the corpus, (n, C): of its whole scores where a round teaches, else kept in `sample.npy`.
+
+        A round before the method's own ones teaches nobody: a few rows tell whether it has collapsed.
+        """
+        if index >= self.admission.label_rounds - 1:
+            return self.score(index)[rows]
+        file = self.directory.round(index) / "sample.npy"
+        if not from_main_process(file.exists()):
+            precision = resolve_precision(self.config.precision, resolve_device(self.config.device))
+            logits = score(self.load(index), self.tokens.corpus.select(rows), self.tokenizer, precision=precision)
+            if is_main_process():
+                write_array_whole(file, logits)
+            wait_for_everyone()
+        return np.load(file, allow_pickle=False)
 
     def labels_with_probe(self, index: int) -> bool:
         """Whether the scores of a round are those of head and probe, which are tempered already."""

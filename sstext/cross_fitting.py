@@ -19,8 +19,11 @@ from sstext.chain import Chain
 from sstext.inference import from_main_process, is_main_process, wait_for_everyone
 from sstext.model_selection import Evidence, OutOfFold, stratified_folds
 from sstext.run_directory import RunDirectory
+from sstext.scoring import random_rows
 from sstext.selection import balanced, resolve_prior, slices
 
+#: Rows of the corpus by which a collapse is seen.
+EVIDENCE_ROWS = 512
 #: Folder of the chain that has all labels, beside those of the others.
 ALL_LABELS = "all_labels"
 
@@ -73,11 +76,15 @@ def evidence(chains: Sequence[Chain], index: int, agreement: float | None) -> Ev
 
     Args:
         agreement: share of the corpus that kept its class since the round before.
+
+    Class shares and agreement are those of `EVIDENCE_ROWS` rows.
     """
     classes = len(chains[0].texts.classes)
     if chains[0].tokens.corpus is None:
         return Evidence(out_of_fold(chains, index), np.full(classes, 1 / classes), None, 1.0)
-    said = [chain.score(index).argmax(-1) for chain in chains]
+    corpus = len(chains[0].tokens.corpus)
+    rows = random_rows(corpus, min(corpus, EVIDENCE_ROWS), chains[0].config.seed)
+    said = [chain.sample_scores(index, rows).argmax(-1) for chain in chains]
     counts = np.bincount(np.concatenate(said), minlength=classes)
     agreed = [float(np.mean(one == other)) for one, other in combinations(said, 2)]
     return Evidence(out_of_fold(chains, index), counts / counts.sum(), agreement, float(np.mean(agreed)))

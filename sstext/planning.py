@@ -143,7 +143,7 @@ def _cuts(rounds: int, folds: int) -> Iterator[tuple[int, int, float]]:
     kept_rounds = [rounds, 0] if rounds else [0]
     for kept_folds in [folds, 0] if folds else [0]:
         for kept in kept_rounds if kept_folds or not folds else [0]:
-            for share in (1.0, 0.75, 0.5, 0.35):
+            for share in (1.0, 0.85, 0.7, 0.6, 0.5, 0.4):
                 yield kept, kept_folds, share
 
 
@@ -232,7 +232,7 @@ class Pace:
         training += self.further * (chains * sum(steps[1:]) + sum(last[1:]))
         corpus = len(chain.tokens.corpus) if chain.tokens.corpus is not None else 0
         by_round = corpus + chain.admission.passes * chain.admission.scored_rows(corpus)
-        scorings = chain.last_round + 1 if folds else chain.last_round + 1 - chain.admission.label_rounds
+        scorings = chain.last_round + 1 - chain.admission.label_rounds + (1 if folds else 0)
         texts = by_round * chains * scorings
         texts += 2 * (len(chain.texts.test.texts) if chain.texts.test is not None else 0)
         return training + self.text * texts
