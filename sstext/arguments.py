@@ -15,7 +15,8 @@ from sstext.training_arguments import SemiSupervisedTrainingArguments
 #: Options that are handed on under their own name.
 SAME_NAME = (
     "head_learning_rate", "weight_decay", "method", "method_args", "regularizers", "unlabeled_batch_ratio",
-    "unsupervised_strength", "gold_share", "class_runs", "token_mask", "token_drop", "token_swap", "token_cutoff", "views",
+    "unsupervised_strength", "gold_share", "class_runs", "logit_adjustment",
+    "token_mask", "token_drop", "token_swap", "token_cutoff", "views",
 )  # fmt: skip
 
 #: Fields of TrainingArguments that follow from an option of ours.

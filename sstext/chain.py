@@ -10,17 +10,13 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, EarlyStoppingCallback, PrinterCallback, ProgressCallback
 
-from sstext.arguments import options_of_no_effect, round_admission, round_arguments, round_steps
-from sstext.augment.edits import MaskedTokens, TokenEdits
-from sstext.calibration import CalibratedScores, fit_temperature, softmax
+from sstext.arguments import round_admission, round_arguments, round_steps
+from sstext.calibration import CalibratedScores, fit_temperature
 from sstext.callbacks import ProgressLine, StopOnSignal
 from sstext.checkpoints import last_whole_checkpoint, out_of_patience
 from sstext.config import RunConfig
 from sstext.data.batching import Relabeled
 from sstext.data.preparing import Texts, Tokens
-from sstext.errors import UserError
-from sstext.evaluation import count_classes, negative_log_likelihood
-from sstext.heads import last_hidden_states
 from sstext.inference import (
     from_main_process,
     is_main_process,
@@ -29,16 +25,15 @@ from sstext.inference import (
     score,
     wait_for_everyone,
 )
+from sstext.model_selection import checkpoint_metrics, development_metrics
 from sstext.objective.admission import Admission
-from sstext.objective.methods import build
-from sstext.objective.regularizers import LABELED_STRONG, MASKED, Regularizer
 from sstext.probe import with_probe
 from sstext.progress import Reporter
 from sstext.pseudo_labels import PSEUDO_LABELS, read_pseudo_labels, write_pseudo_labels
 from sstext.run_directory import RunDirectory, write_array_whole, write_folder_whole, write_whole
 from sstext.scoring import random_rows, score_passes_to_disk, score_to_disk
 from sstext.selection import Scores, Selection, estimated_prior, select
-from sstext.student import has_dropout, new_student
+from sstext.student import new_student
 from sstext.trainer import SemiSupervisedTrainer
 from sstext.training_arguments import SemiSupervisedTrainingArguments
 
@@ -79,45 +74,6 @@ class Chain:
     def phase(self, index: int, what: str) -> str:
         """How something that it does in a round is called where progress is shown."""
         return f"{f'chain {self.number}, ' if self.number else ''}round {index}: {what}"
-
-    def check(self) -> None:
-        """Say what is wrong with the options of the trainings before any of them begins.
-
-        Raises:
-            UserError: arguments that `TrainingArguments` refuses, an encoder that is no classifier's, more frozen layers than
-                it has, token edits that its tokenizer cannot do, a method without texts or with arguments that do not fit.
-        """
-        config = self.config
-        self.training_arguments(0, None, self.directory.round(0) / "checkpoints")
-        objective = build(config.method, config.method_args, config.regularizers).bind(len(self.texts.classes), 0)
-        if not objective.supervised and self.tokens.corpus is None:
-            name = " with ".join(
-                [config.method, ", ".join(config.regularizers)] if config.regularizers else [config.method]
-            )
-            raise UserError(f"method: {name} learns from unlabeled texts; give --unlabeled corpus.jsonl")
-        if config.training_args.get("label_smoothing_factor") and (config.rounds or not objective.plain):
-            raise UserError(
-                "training_args: label_smoothing_factor serves plain fine-tuning alone (--rounds 0); leave it out"
-            )
-        for name in options_of_no_effect(config):
-            self.reporter.note(f"{name}: plays no part, {config.method} decides in its own way")
-        noisy = config.rounds and self.admission.noise
-        if noisy or objective.wants_strong or LABELED_STRONG in objective.blocks:
-            TokenEdits.for_tokenizer(self.tokenizer, mask=config.token_mask)
-        elif config.views and self.tokens.corpus is not None:
-            self.reporter.note(f"views: not read, {config.method} makes no changed copies of texts")
-        if MASKED in objective.blocks:
-            MaskedTokens.for_tokenizer(self.tokenizer)
-        if self.directory.rounds():
-            return
-        student = self.student(0)  # encoder, layers to freeze and dropout are tried
-        if self.admission.probe or any(part.pooled for part in objective.regularizers if isinstance(part, Regularizer)):
-            with torch.no_grad():
-                tried = self.tokenizer(["probe"], return_tensors="pt")
-                last_hidden_states(student(**tried, output_hidden_states=True), student)
-        if self.admission.passes and not has_dropout(student):
-            said = "no dropout, so that all passes agree and every row weighs the same; give --dropout 0.1"
-            self.reporter.note(f"{config.method}: {said}")
 
     # Fit
 
@@ -382,20 +338,3 @@ class Chain:
         if index < self.admission.label_rounds:
             return None
         return read_pseudo_labels(self.directory.round(index) / PSEUDO_LABELS, self.texts.classes)
-
-
-def development_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """What rounds and checkpoints are compared by."""
-    counts = count_classes(np.asarray(logits).argmax(-1), labels)
-    return {"accuracy": float(counts.accuracy), "macro_f1": float(counts.macro_f1)}
-
-
-def checkpoint_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """`development_metrics`, and what the best step of a training is chosen by.
-
-    `choice` is macro-F1; among steps whose macro-F1 is the same, as happens with few rows, the one with the lower log-loss:
-    the first of them has hardly been trained.
-    """
-    metrics = development_metrics(logits, labels)
-    loss = float(negative_log_likelihood(softmax(np.asarray(logits, dtype=np.float64)), labels))
-    return metrics | {"choice": metrics["macro_f1"] - 1e-4 * min(loss, 10.0)}

@@ -115,6 +115,9 @@ class SemiSupervisedOptions:
         None, "λ, the weight of the unlabeled loss (default: the method's own)"
     )
     gold_share: float = option(0.25, "share of gold rows in every batch of a round")
+    logit_adjustment: float = option(
+        0.0, "τ of logit adjustment: 1 makes classes with few labels as likely to be predicted as others (0: none)"
+    )
     class_runs: int | None = option(
         None, "gold rows of a class that follow each other (default: 4 where supervised contrast compares them, else 1)"
     )
@@ -179,7 +182,10 @@ RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("token_mask", "token_drop", "token_swap", "token_cutoff"), (0, 1)),
     **dict.fromkeys(("gold_share", "min_confidence", "warmup", "dropout"), (0, 1)),
     **dict.fromkeys(("learning_rate", "round_learning_rate", "head_learning_rate", "weight_decay"), (0, math.inf)),
-    **dict.fromkeys(("rounds", "freeze_layers", "unsupervised_strength", "stop_agreement", "folds"), (0, math.inf)),
+    **dict.fromkeys(
+        ("rounds", "freeze_layers", "unsupervised_strength", "stop_agreement", "folds", "logit_adjustment"),
+        (0, math.inf),
+    ),
     **dict.fromkeys(("batch_size", "round_batch_size", "save_steps", "patience", "class_runs"), (1, math.inf)),
     **dict.fromkeys(("steps", "round_steps", "eval_steps"), (1, math.inf)),
     "seed": (0, 2**32 - 1),

@@ -14,7 +14,7 @@ import numpy as np
 
 from sstext.calibration import fit_temperature, softmax
 from sstext.errors import UserError
-from sstext.evaluation import count_classes
+from sstext.evaluation import count_classes, negative_log_likelihood
 
 #: Chains where nobody says how many: each has two thirds of the labels.
 FOLDS = 3
@@ -244,3 +244,20 @@ def best_round(verdicts: Sequence[Verdict]) -> tuple[int, str]:
             f"of {gain.expected:.3f} is expected, with what rounds are known to bring"
         ]
     return best, "; ".join(said + refused)
+
+
+def development_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """What rounds and checkpoints are compared by."""
+    counts = count_classes(np.asarray(logits).argmax(-1), labels)
+    return {"accuracy": float(counts.accuracy), "macro_f1": float(counts.macro_f1)}
+
+
+def checkpoint_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """`development_metrics`, and what the best step of a training is chosen by.
+
+    `choice` is macro-F1; among steps whose macro-F1 is the same, as happens with few rows, the one with the lower log-loss:
+    the first of them has hardly been trained.
+    """
+    metrics = development_metrics(logits, labels)
+    loss = float(negative_log_likelihood(softmax(np.asarray(logits, dtype=np.float64)), labels))
+    return metrics | {"choice": metrics["macro_f1"] - 1e-4 * min(loss, 10.0)}

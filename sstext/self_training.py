@@ -19,6 +19,7 @@ from transformers import AutoConfig
 
 from sstext.arguments import round_admission
 from sstext.chain import Chain, Fit
+from sstext.checks import check
 from sstext.config import RunConfig
 from sstext.cross_fitting import cross_fitted, evidence, with_all_labels
 from sstext.data.preparing import fingerprints, read_texts, sources, tokenize_texts
@@ -258,7 +259,7 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
         prior = resolve_prior(config.prior, labels, texts.classes)
         guessed = config.prior == "auto" and round_admission(config).follows_options and balanced(labels)
         chain = Chain(config, texts, tokens, tokenizer, prior, directory, reporter, estimates_prior=guessed)
-        chain.check()
+        check(chain)
         if config.folds and tokens.dev is not None:
             raise UserError("folds: development rows choose and calibrate already; leave out --folds, or --dev")
         if folds_of(chain) and chain.admission.passes:

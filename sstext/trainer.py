@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 
 from sstext.augment.edits import MaskedTokens, TokenEdits
 from sstext.callbacks import TellObjective
-from sstext.data.batching import TrainingRows
+from sstext.data.batching import Relabeled, TrainingRows, label_shares
 from sstext.data.collating import PairedCollator
 from sstext.data.tokens import VIEW_INPUTS, TextEncoder, choose_max_length, length_limit, tokenize, with_view_texts
 from sstext.errors import UserError, listed
@@ -105,7 +106,7 @@ class SemiSupervisedTrainer(TokenHeadTrainer):
     @property
     def paired(self) -> bool:
         """Whether training batches hold more than the labeled rows, so that the objective computes the loss."""
-        return self.pseudo_labeled_dataset is not None or not self.objective.plain
+        return self.pseudo_labeled_dataset is not None or not self.objective.plain or self.args.logit_adjustment > 0
 
     def _build_objective(self) -> Objective:
         method = self.method if self.method is not None else self.args.method
@@ -185,6 +186,7 @@ class SemiSupervisedTrainer(TokenHeadTrainer):
         rows_of_corpus = len(unlabeled) if unlabeled is not None else 0
         objective.bind(self.model.config.num_labels, rows_of_corpus, self.accelerator.unwrap_model(self.model))
         objective.to(args.device)
+        objective.label_shift = self._label_shift()
         in_order: Any = SequentialSampler
         planned = self._planned_rows(unlabeled)
         return self._get_dataloader(planned, "Training", self._train_batch_size, in_order, is_training=True)
@@ -213,6 +215,21 @@ class SemiSupervisedTrainer(TokenHeadTrainer):
             strong_labels=LABELED_STRONG in objective.blocks,
             masked=MaskedTokens.for_tokenizer(self.processing_class) if MASKED in objective.blocks else None,
         )
+
+    def _label_shift(self) -> Tensor | None:
+        """τ log π, (C,): π = class shares of the labels in a batch, gold and pseudo-labeled ones by `gold_share`."""
+        tau, classes, pseudo_labeled = (
+            self.args.logit_adjustment,
+            self.model.config.num_labels,
+            self.pseudo_labeled_dataset,
+        )
+        if not tau:
+            return None
+        shares = label_shares(self.train_dataset["labels"][:], classes)
+        if pseudo_labeled is not None:
+            labels = pseudo_labeled.labels if isinstance(pseudo_labeled, Relabeled) else pseudo_labeled["labels"][:]
+            shares = self.args.gold_share * shares + (1 - self.args.gold_share) * label_shares(labels, classes)
+        return torch.tensor(tau * np.log(shares), dtype=torch.float32, device=self.args.device)
 
     def _runs_wanted(self) -> int:
         """Rows of a class that a regularizer wants to see together; 1: it does not matter."""

@@ -1,7 +1,6 @@
 """A chain: how a student is trained, and which rows of the corpus it may learn from next."""
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +12,10 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from sstext.chain import Chain, checkpoint_metrics, development_metrics
+from sstext.chain import Chain
 from sstext.config import RunConfig
 from sstext.errors import UserError
+from sstext.model_selection import checkpoint_metrics, development_metrics
 from sstext.self_training import open_chain
 
 #: Corpus with blank lines: the six texts stand in rows 0, 2, 3, 5, 6 and 7 of the user's file.
@@ -282,50 +282,6 @@ def test_development_metrics_by_hand() -> None:
     metrics = development_metrics(logits, labels)
     assert metrics["accuracy"] == pytest.approx(3 / 5)
     assert metrics["macro_f1"] == pytest.approx((2 / 4 + 4 / 5 + 0) / 3)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (
-            {"method": "softmatch", "unlabeled": None, "rounds": 0},
-            "softmatch learns from unlabeled texts; give --unlabeled",
-        ),
-        ({"method": "softmatch", "method_args": {"prior": [0.5, 0.5]}}, "expected a prior of 3 class shares"),
-        ({"training_args": {"push_to_hub": True}}, "training_args: push_to_hub cannot be set"),
-        ({"training_args": {"save_strategy": "no"}}, "training_args: save_strategy cannot be set"),
-        ({"training_args": {"max_steps": 3}}, "training_args: max_steps is set by --steps"),
-        ({"training_args": {"gradient_accumulation_steps": 5}}, "batch_size: expected a multiple of 5"),
-    ],
-)
-def test_what_a_training_would_trip_over_is_said_before_the_first_one(
-    changes: dict[str, Any], message: str, tiny_task: Any, tiny_encoder: Path, tmp_path: Path
-) -> None:
-    """Guards against hours of training before a message, and against a claimed folder after it."""
-    task = tiny_task(tmp_path)
-    options = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "encoder": str(tiny_encoder)}
-    with pytest.raises(UserError, match=message):
-        open_chain(RunConfig(**options | {"output": str(tmp_path / "out")} | changes))
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_tokenizer_without_a_mask_token_is_said_before_the_first_training(
-    tiny_task: Any, tiny_encoder: Path, tmp_path: Path
-) -> None:
-    """Guards against a run that dies in round 1, after round 0."""
-    encoder = tmp_path / "encoder"
-    shutil.copytree(tiny_encoder, encoder)
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        if (encoder / name).exists():
-            known = json.loads((encoder / name).read_text())
-            (encoder / name).write_text(json.dumps(known | {"mask_token": None}))
-    task = tiny_task(tmp_path)
-    config = RunConfig(
-        labeled=str(task.labeled), unlabeled=str(task.unlabeled), encoder=str(encoder), output=str(tmp_path / "o")
-    )
-    with pytest.raises(UserError, match="token_mask=0"):
-        open_chain(config)
-    assert not (tmp_path / "o").exists()
 
 
 def test_fp32_stands_against_the_launchers_precision(

@@ -146,6 +146,18 @@ class Relabeled:
         return self.corpus[int(self.rows[index])] | {"labels": self.labels[index], "weight": self.weight[index]}
 
 
+def label_shares(labels: Any, classes: int) -> np.ndarray:
+    """Class shares of n labels, classes or probabilities, (C,); a class without any counts as half a label.
+
+    >>> label_shares([0, 0, 0, 1], 2)
+    array([0.75, 0.25])
+    """
+    found = np.asarray(labels)
+    counts = found.sum(0) if found.ndim == 2 else np.bincount(found, minlength=classes)
+    counts = np.maximum(counts, 0.5)
+    return counts / counts.sum()
+
+
 GOLD, PSEUDO_LABELED, UNLABELED = 0, 1, 2  # streams of rows, and their views with token edits
 _STRONG_LABELED = 3  # + stream: the second view of a labeled row
 _MASKED, _ON_DEVICE = 6, 7  # the views of unlabeled rows with hidden tokens, and what a device draws for them

@@ -81,6 +81,8 @@ class Objective(nn.Module):
         UserError: an axis is given something else than its part, for example a name.
 
     Attributes:
+        label_shift: (C,) added to the logits of the labeled rows in their loss, τ log π for logit adjustment (Menon et al.
+            2021, "Long-tail learning via logit adjustment", eq. 10); None: nothing is.
         tasks: what it can be trained for; anything else is refused by name.
 
     >>> Objective().supervised
@@ -114,6 +116,8 @@ class Objective(nn.Module):
         self.divergence, self.strength = divergence, in_range("strength", strength, 0)
         self.ramp = ramp if ramp is not None else linear_ramp(0.0)
         self.label_weight = label_weight
+        self.label_shift: Tensor | None
+        self.register_buffer("label_shift", None, persistent=False)  # the trainer counts the labels anew
         self.regularizers = nn.ModuleList(regularizers)
 
     def extra_repr(self) -> str:
@@ -264,7 +268,10 @@ class Objective(nn.Module):
         return replace(outputs, weight=w, target=q), per_row.mean(), components
 
     def _labeled_loss(self, outputs: Outputs, signals: Signals) -> tuple[Tensor, Components]:
-        per_row = F.cross_entropy(outputs.logits[LABELED].float(), outputs.labels, reduction="none")  # (B,)
+        logits = outputs.logits[LABELED].float()
+        if self.label_shift is not None:
+            logits = logits + self.label_shift
+        per_row = F.cross_entropy(logits, outputs.labels, reduction="none")  # (B,)
         if outputs.row_weights is not None:
             per_row = per_row * outputs.row_weights
         components = {"loss_labeled": (per_row.detach().sum(), len(per_row))}

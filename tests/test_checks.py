@@ -1,0 +1,74 @@
+"""Options that do not fit a run: each is said before anything is trained, and nothing is left behind."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import T5Config, T5ForSequenceClassification
+
+from sstext.config import RunConfig
+from sstext.errors import UserError
+from sstext.self_training import open_chain
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"method": "softmatch", "unlabeled": None, "rounds": 0},
+            "softmatch learns from unlabeled texts; give --unlabeled",
+        ),
+        ({"method": "softmatch", "method_args": {"prior": [0.5, 0.5]}}, "expected a prior of 3 class shares"),
+        ({"training_args": {"push_to_hub": True}}, "training_args: push_to_hub cannot be set"),
+        ({"training_args": {"save_strategy": "no"}}, "training_args: save_strategy cannot be set"),
+        ({"training_args": {"max_steps": 3}}, "training_args: max_steps is set by --steps"),
+        ({"training_args": {"gradient_accumulation_steps": 5}}, "batch_size: expected a multiple of 5"),
+    ],
+)
+def test_what_a_training_would_trip_over_is_said_before_the_first_one(
+    changes: dict[str, Any], message: str, tiny_task: Any, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    """Guards against hours of training before a message, and against a claimed folder after it."""
+    task = tiny_task(tmp_path)
+    options = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "encoder": str(tiny_encoder)}
+    with pytest.raises(UserError, match=message):
+        open_chain(RunConfig(**options | {"output": str(tmp_path / "out")} | changes))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_without_a_mask_token_is_said_before_the_first_training(
+    tiny_task: Any, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    """Guards against a run that dies in round 1, after round 0."""
+    encoder = tmp_path / "encoder"
+    shutil.copytree(tiny_encoder, encoder)
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (encoder / name).exists():
+            known = json.loads((encoder / name).read_text())
+            (encoder / name).write_text(json.dumps(known | {"mask_token": None}))
+    task = tiny_task(tmp_path)
+    config = RunConfig(
+        labeled=str(task.labeled), unlabeled=str(task.unlabeled), encoder=str(encoder), output=str(tmp_path / "o")
+    )
+    with pytest.raises(UserError, match="token_mask=0"):
+        open_chain(config)
+    assert not (tmp_path / "o").exists()
+
+
+def test_an_encoder_without_hidden_states_is_refused_before_the_first_training(
+    tiny_task: Any, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    """auto pools the encoder's states: an encoder with a decoder would fail after all chains have made round 0."""
+    config = T5Config(
+        vocab_size=300, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_decoder_layers=1, num_heads=2, eos_token_id=3,
+        decoder_start_token_id=0, pad_token_id=0,
+    )  # fmt: skip
+    shutil.copytree(tiny_encoder, tmp_path / "t5", ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
+    T5ForSequenceClassification(config).save_pretrained(tmp_path / "t5")
+    task = tiny_task(tmp_path)
+    files = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "encoder": str(tmp_path / "t5")}
+    with pytest.raises(UserError, match="T5ForSequenceClassification"):
+        open_chain(RunConfig(**files, output=str(tmp_path / "out"), device="cpu"))
+    assert not (tmp_path / "out").exists()
