@@ -18,10 +18,11 @@ import numpy as np
 from transformers import AutoConfig
 
 from sstext.arguments import round_admission
+from sstext.calibration import softmax
 from sstext.chain import Chain, Fit
 from sstext.checks import check
 from sstext.config import RunConfig
-from sstext.cross_fitting import cross_fitted, evidence, with_all_labels
+from sstext.cross_fitting import cross_fitted, evidence, out_of_fold, with_all_labels
 from sstext.data.preparing import fingerprints, read_texts, sources, tokenize_texts
 from sstext.data.tokens import length_limit
 from sstext.errors import UserError
@@ -57,6 +58,7 @@ class Round:
         steps: optimizer steps, of all chains together.
         seconds: wall time of the round.
         stopped_because: why there is no further round; None where there is.
+        estimated_precision: share of them that is expected to be right, by calibrated confidence (with folds).
         out_of_fold: log-loss (nats), accuracy and macro-F1 of labeled rows by students that never saw them (with folds).
         gain: in out-of-fold log-loss over supervised: observed, its standard error, and expected with what is known beforehand.
         refused: why it may not be chosen; None where it may.
@@ -77,6 +79,7 @@ class Round:
     steps: int
     seconds: float
     stopped_because: str | None
+    estimated_precision: float | None = None
     out_of_fold: dict[str, float] = field(default_factory=dict)
     gain: dict[str, float] | None = None
     refused: str | None = None
@@ -143,6 +146,8 @@ def run_rounds(run: Run) -> Iterator[Round]:
 
         agreement = agreement_with_previous(chains, index) if index < chains[0].last_round or run.cross_fitted else None
         compared = compared_with_supervised(run, index, agreement) if run.cross_fitted else {}
+        if run.cross_fitted:
+            compared["estimated_precision"] = estimated_precision(run.chains, index, admitted)
         stopped_because = compared.get("refused") or reason_to_stop(run, index, agreement, fits)
 
         record = describe(
@@ -179,6 +184,24 @@ def agreement_with_previous(chains: Sequence[Chain], index: int) -> float | None
         return None
     same = [np.mean(chain.score(index).argmax(-1) == chain.score(index - 1).argmax(-1)) for chain in chains]
     return float(np.mean(same))
+
+
+def estimated_precision(chains: Sequence[Chain], index: int, admitted: Sequence[Selection | None]) -> float | None:
+    """Share of the rows of a round whose pseudo-label is expected to be right, mean over chains; None without any.
+
+    The mean probability of the labels by the students that gave them, at the temperature that out-of-fold rows ask for (head
+    and probe together are tempered already).
+    """
+    teacher = index - 1
+    kept = [(chain, rows) for chain, rows in zip(chains, admitted, strict=True) if rows is not None and len(rows)]
+    if not kept:
+        return None
+    temperature = 1.0 if chains[0].labels_with_probe(teacher) else out_of_fold(chains, teacher).temperature()
+    means = []
+    for chain, rows in kept:
+        probs = softmax(np.asarray(chain.score(teacher)[rows.rows], dtype=np.float64), temperature)
+        means.append(probs[np.arange(len(rows)), rows.labels].mean())
+    return float(np.mean(means))
 
 
 def compared_with_supervised(run: Run, index: int, agreement: float | None) -> dict[str, Any]:

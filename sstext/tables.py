@@ -50,6 +50,8 @@ def rounds_table(rounds: list[Mapping[str, Any]]) -> Table:
         "kept": lambda r: f"{r['admitted']:,}",
         "coverage": lambda r: f"{r['coverage']:.1%}",
         "precision (audit)": lambda r: _share(r["audit_precision"]),
+        "(estimated)": lambda r: _share(r.get("estimated_precision")),
+        "out-of-fold accuracy": lambda r: _share(r["out_of_fold"]["accuracy"]) if r.get("out_of_fold") else "",
         "dev macro-F1": lambda r: f"{r['metrics']['macro_f1']:.3f}" if r["metrics"] else "",
         "same class as before": lambda r: _share(r["agreement"]),
         "steps": lambda r: f"{r['steps']:,}",

@@ -144,6 +144,20 @@ def test_a_record_holds_what_the_chains_found(out: Path, results: Any) -> None:
         assert set(record.out_of_fold) == {"log_loss", "accuracy", "macro_f1"}
         assert sum(record.class_shares.values()) == pytest.approx(1)
         assert 0 < record.chain_agreement <= 1
+    assert records[0].estimated_precision is None
+    for index in (1, 2):  # by hand: the mean calibrated probability of what each chain's last student said
+        chosen = []
+        for k in (1, 2):
+            kept = pq.read_table(out / f"chain_{k}" / f"round_{index}" / "pseudo_labels.parquet").to_pydict()
+            scores = np.load(out / f"chain_{k}" / f"round_{index - 1}" / "scores.npy").astype(np.float64)
+            probs = softmax(scores, records[index - 1].temperature)
+            numbers = ["account", "delivery", "refund"]
+            chosen.append(
+                np.mean(
+                    [probs[p, numbers.index(label)] for p, label in zip(kept["position"], kept["label"], strict=True)]
+                )
+            )
+        assert records[index].estimated_precision == pytest.approx(np.mean(chosen), abs=1e-6)
     assert records[0].gain is None
     assert records[2].gain == {"observed": 0.3, "standard_error": 0.1, "expected": 0.2}
 

@@ -39,7 +39,8 @@ from sstext.student import encoder_path
 RESULTS = Path(__file__).parent / "results"
 #: What is kept of the record of a round.
 RECORDED = (
-    "index", "admitted", "coverage", "audit_precision", "steps", "seconds", "temperature", "out_of_fold", "gain", "refused",
+    "index", "admitted", "coverage", "audit_precision", "estimated_precision",
+    "steps", "seconds", "temperature", "out_of_fold", "gain", "refused",
 )  # fmt: skip
 INTERRUPTED = 130  # the shell's code for a program that Ctrl-C has stopped
 
