@@ -240,7 +240,9 @@ def folds_of(whole: Chain) -> int:
     config = whole.config
     if config.folds is not None:
         return config.folds
-    _, counts = np.unique(whole.tokens.labeled["labels"][:], return_counts=True)
+    labeled = whole.tokens.labeled
+    texts = {(label, *tokens) for label, tokens in zip(labeled["labels"][:], labeled["input_ids"][:], strict=True)}
+    _, counts = np.unique([label for label, *_ in texts], return_counts=True)
     enough = counts[counts > 1].sum() >= 2 * FOLDS
     return FOLDS if config.method == "auto" and whole.tokens.dev is None and enough else 0
 

@@ -317,6 +317,19 @@ def test_folds_that_cannot_be_leave_nothing_behind(
     assert not (tmp_path / "out").exists()
 
 
+def test_auto_has_folds_where_labels_are_enough(quick: Quick, tmp_path: Path, task: Any) -> None:
+    """Six texts that are not alone in their class; copies count once, and development rows take the folds' place."""
+    texts = [f"money return {word}" for word in ("late", "now", "again", "please", "today", "week")]
+    for rows, number in ((6, 3), (5, 0), (4, 0)):
+        given = [{"text": text, "label": ["refund", "account"][i % 2]} for i, text in enumerate(texts[:rows])]
+        given += given[:2]  # copies
+        config = quick(tmp_path / str(rows), labeled=None, method="auto", folds=None, test=None)
+        run = open_run(config, labeled=Dataset.from_list(given))
+        assert len(run.chains) == max(1, number), rows
+        assert run.cross_fitted == bool(number)
+    assert not open_run(quick(tmp_path / "dev", method="auto", folds=None, dev=str(task.dev))).cross_fitted
+
+
 def test_a_budget_is_for_whole_runs(quick: Quick, tmp_path: Path) -> None:
     """`self_train` would not hear of it."""
     with pytest.raises(UserError, match="budget: only a whole run can be cut"):
