@@ -31,6 +31,7 @@ def model_card(
     results: Mapping[str, Metrics] | None,
     chosen: str,
     license: str | None = None,
+    self_trained: bool = True,
     method: str | None = None,
     citation: str | None = None,
 ) -> str:
@@ -46,6 +47,7 @@ def model_card(
         results: what was measured → metric → {"score", "confidence_interval"}; None: nothing was measured.
         chosen: which model this is, and why, for example "round 2, the best on the development rows".
         license: the Hub's identifier of a license; None: none is stated.
+        self_trained: whether it learned from pseudo-labels.
         method: its name, arguments and further losses, for example "fixmatch (threshold=0.9) + entropy 0.1"; None: none.
         citation: the method's paper; None: it has none.
 
@@ -59,17 +61,17 @@ def model_card(
     data = ModelCardData(
         library_name="transformers",
         pipeline_tag="text-classification",
-        tags=["sstext", "semi-supervised", "self-training"],
+        tags=["sstext", *(["semi-supervised", "self-training"] if self_trained else [])],
         base_model=base_model,
         license=license,
     )
     sections = [
-        _summary(classes, base_model, chosen),
+        _summary(classes, base_model, chosen, self_trained),
         _how_to_use(max_length),
         "## Classes\n\n" + ", ".join(f"`{_line(name)}`" for name in classes),
         _training(rows, rounds, method, citation),
         _results(results),
-        _limits(max_length),
+        _limits(max_length, self_trained),
     ]
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n"))
 
@@ -85,13 +87,18 @@ def hub_name(encoder: str) -> str | None:
     return encoder if _HUB_NAME.fullmatch(encoder) and not Path(encoder).exists() else None
 
 
-def _summary(classes: Sequence[str], base_model: str | None, chosen: str) -> str:
+def _summary(classes: Sequence[str], base_model: str | None, chosen: str, self_trained: bool) -> str:
     origin = f"[{base_model}](https://huggingface.co/{base_model})" if base_model else "a local encoder"
+    how = "fine-tuned on labeled texts."
+    if self_trained:
+        how = (
+            "fine-tuned on labeled texts, then, round by round, also on those unlabeled texts whose predicted label seemed\n"
+            "safe enough to learn from."
+        )
     return f"""# Text classifier with {len(classes)} classes
 
 Made with `sstext` from {origin}:
-fine-tuned on labeled texts (round 0), then, round by round, also on those unlabeled texts whose predicted label seemed
-safe enough to learn from.
+{how}
 
 Chosen: {_line(chosen).rstrip(".")}."""
 
@@ -148,13 +155,18 @@ def _results(results: Mapping[str, Metrics] | None) -> str:
     return f"## Results\n\n{_table(('', *names), lines)}\n\n{note}"
 
 
-def _limits(max_length: int) -> str:
+def _limits(max_length: int, self_trained: bool) -> str:
+    own = "It was trained on few labeled texts, and repeats their errors and biases, and those of the encoder."
+    if self_trained:
+        own = (
+            "Part of the training labels are a model's own predictions: errors and biases of the encoder and of the labeled\n"
+            "  rows are repeated in them."
+        )
     return f"""## Limits
 
 - It always answers with one of the classes above, also for a text that belongs to none of them.
 - Of a longer text, only the first {max_length} tokens are read.
-- From round 1 on, part of the training labels are a model's own predictions: errors and biases of the encoder and of
-  the labeled rows are repeated in them. Measure on your own labeled rows before anything that matters depends on it.
+- {own} Measure on your own labeled rows before anything that matters depends on it.
 - Scores and intervals hold for texts like those measured on; they say nothing about other sources or later times."""
 
 

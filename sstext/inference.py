@@ -306,7 +306,8 @@ class Classifier:
         if found is None:
             best = max(share for _, share, _ in curve)
             raise UserError(
-                f"target_precision: expected a share that is reached, at most {best:.3f}, found {precision}"
+                f"target_precision: expected at most {best:.3f}, the precision that even the surest texts are estimated at, "
+                f"found {precision}"
             )
         return found
 

@@ -62,8 +62,8 @@ def stratified_folds(
                 shared_out += 1
     if shared_out < folds:
         raise UserError(
-            f"folds: expected at most as many as there are labeled texts whose class has another one, {shared_out}, found "
-            f"{folds}; give more labels, --folds 0, or development rows (--dev)"
+            f"folds: expected at most {shared_out}, the number of labeled texts whose class has another one, found {folds}; "
+            "give more labels, --folds 0, or development rows (--dev)"
         )
     return np.array([fold_of.get(text, -1) for text in texts])
 
@@ -194,9 +194,8 @@ def judge(rounds: Sequence[Evidence], prior: np.ndarray) -> list[Verdict]:
         gain = expected_gain(losses, later.out_of_fold.losses())
         refused = collapse(later, first, prior)
         if refused is None and gain.expected < 0:
-            refused = (
-                f"harm is more likely than gain: out-of-fold log-loss {-gain.observed:+.3f} ± {gain.standard_error:.3f}"
-            )
+            apart = f"out-of-fold log-loss is {-gain.observed:.3f} ± {gain.standard_error:.3f} worse than supervised"
+            refused = f"harm is more likely than gain: {apart}"
         verdicts.append(Verdict(gain, refused))
     return verdicts
 

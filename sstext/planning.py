@@ -71,7 +71,7 @@ def plan(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> Plan
             seconds=made.seconds,
             method=config.method,
             folds=made.folds,
-            left_out=made.left_out,
+            left_out=made.left_out + (["nothing more: even this takes longer"] if made.seconds > budget else []),
         )
 
 
@@ -154,7 +154,7 @@ def _cut(whole: Chain, pace: "Pace", full: list[int], share: float, rounds: int,
     left_out = [f"{1 - share:.0%} of the steps"] if share < 1 else []
     left_out += ["all rounds of pseudo-labels"] if rounds < whole.config.rounds else []
     left_out += ["folds (nothing tells harm from gain)"] if folds < folds_of(whole) else []
-    return StepPlan(steps, rounds, folds, seconds, left_out)
+    return StepPlan(steps[: chain.last_round + 1], rounds, folds, seconds, left_out)
 
 
 def planned_steps(chain: Chain) -> list[int]:

@@ -183,7 +183,10 @@ def measure(run: Run, *, supervised_temperature: float, same: bool) -> dict[str,
             probabilities = softmax(classifier.logits(texts, tick), temperature)
         scored[name] = evaluate_predictions(probabilities, labels, chain.texts.classes, seed=chain.config.seed)
         if classifier.truncated and name == "supervised":
-            chain.reporter.note(f"test: {classifier.truncated:,} texts are longer than the encoder reads and were cut")
+            limit = classifier.encoder.max_length
+            chain.reporter.note(
+                f"test: {classifier.truncated:,} texts are longer than the {limit} tokens that are read"
+            )
     return scored
 
 
@@ -197,6 +200,7 @@ def card(config: RunConfig, chain: Chain, results: dict[str, Any]) -> str:
         rounds=results["rounds"],
         results={name: numbers["metrics"] for name, numbers in results["test"].items()} or None,
         chosen=f"round {results['chosen']['round']}: {results['chosen']['why']}",
+        self_trained=any(r["admitted"] for r in results["rounds"][: results["chosen"]["round"] + 1]),
         method=method_of(config),
         citation=entry(config.method).source or None,
     )
@@ -227,7 +231,8 @@ def machine(config: RunConfig) -> dict[str, Any]:
 
 def sentence(record: Round) -> str:
     """One round in a line, for people."""
-    said = [f"round {record.index}: {record.steps} steps in {record.seconds:.0f} s"]
+    chains = " (all chains)" if record.out_of_fold else ""
+    said = [f"round {record.index}: {record.steps} steps{chains} in {record.seconds:.0f} s"]
     if record.admitted:
         said.append(f"on {record.admitted:,} pseudo-labels ({record.coverage:.0%} of the corpus)")
     if record.audit_precision is not None:

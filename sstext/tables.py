@@ -26,7 +26,11 @@ def show_results(results: Mapping[str, Any], output: str) -> None:
         table.add_column("model")
         for title in SHOWN.values():
             table.add_column(title, justify="right")
+        same = results["test"].get("self_trained") == results["test"]["supervised"]
         for name, numbers in results["test"].items():
+            if name == "self_trained" and same:
+                continue  # what is shipped is the row above
+            name = "supervised (shipped)" if same else name
             table.add_row(name.replace("_", "-"), *(interval(numbers["metrics"][metric]) for metric in SHOWN))
         console.print(table)
     console.print(rounds_table(results["rounds"]))

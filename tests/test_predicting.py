@@ -273,7 +273,7 @@ def test_rows_that_are_not_sure_enough_are_marked(model: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize(("curve", "precision", "message"), [
     (None, 0.9, "knows nothing of its precision; train it with --folds or --dev"),
-    ([[0.9, 0.95, 0.1]], 0.99, "expected a share that is reached, at most 0.950, found 0.99"),
+    ([[0.9, 0.95, 0.1]], 0.99, "expected at most 0.950, the precision that even the surest texts are estimated at, found 0.99"),
     ([[0.9, 0.95, 0.1]], 95, "expected a share above 0 and up to 1, found 95"),
 ])  # fmt: skip
 def test_a_precision_that_cannot_be_promised_is_refused(

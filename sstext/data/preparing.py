@@ -79,7 +79,7 @@ def read_texts(config: RunConfig, named: dict[str, Any], arrow_file: Path, repor
         raise UserError("labeled: no labeled texts; give --labeled my.csv (columns text and label)")
     if "unlabeled" not in named and config.rounds > 0:
         raise UserError(
-            "unlabeled: no unlabeled texts; give --unlabeled corpus.jsonl, or --rounds 0 for plain fine-tuning"
+            "unlabeled: no unlabeled texts; give --unlabeled corpus.jsonl, or --rounds 0 to train on labels alone"
         )
 
     def read(name: str, classes: list[str] | None = None) -> Labeled:
