@@ -18,8 +18,8 @@ def test_logit_adjustment_by_hand() -> None:
     plain = objective(student, rows, torch.tensor([0, 1])).total
     objective.label_shift = torch.tensor([0.75, 0.25]).log()
     adjusted = objective(student, rows, torch.tensor([0, 1])).total
-    assert float(plain) == pytest.approx(math.log(2), abs=1e-6)
-    assert float(adjusted) == pytest.approx(-(math.log(0.75) + math.log(0.25)) / 2, abs=1e-6)
+    assert plain.item() == pytest.approx(math.log(2), abs=1e-6)
+    assert adjusted.item() == pytest.approx(-(math.log(0.75) + math.log(0.25)) / 2, abs=1e-6)
     assert "label_shift" not in objective.state_dict(), "a checkpoint need not hold what is counted anew"
 
 
