@@ -13,6 +13,7 @@ from accelerate import PartialState
 
 from sstext.chain import Chain
 from sstext.config import RunConfig, seconds_of
+from sstext.cross_fitting import cross_fitted
 from sstext.data.preparing import fingerprints, sources
 from sstext.inference import (
     autocast,
@@ -118,14 +119,15 @@ def planned_run(run: Run, made: StepPlan) -> Run:
     def planned(chain: Chain) -> Chain:
         return replace(chain, config=replace(chain.config, rounds=made.rounds), planned_steps=tuple(made.steps))
 
-    if run.cross_fitted and not made.folds:
-        alone = planned(replace(run.whole, directory=run.directory))
-        return Run(alone, [alone], run.directory)
-    return Run(planned(run.whole), [planned(chain) for chain in run.chains], run.directory)
+    whole = replace(run.whole, directory=run.directory)
+    if not made.folds:
+        return Run(planned(whole), [planned(whole)], run.directory)
+    chains = run.chains if len(run.chains) == made.folds else cross_fitted(whole, made.folds)
+    return Run(planned(run.whole), [planned(chain) for chain in chains], run.directory)
 
 
 def cut(whole: Chain, pace: "Pace", folds: int, budget: float) -> StepPlan:
-    """The fullest plan that fits a budget: shorter trainings first, then no rounds of pseudo-labels, then no folds.
+    """The fullest plan that fits a budget: shorter trainings first, then two chains, no rounds of pseudo-labels, no folds.
 
     Without folds nothing tells harm from gain: rounds go before them. What does not fit even so is planned all the same.
 
@@ -140,11 +142,13 @@ def cut(whole: Chain, pace: "Pace", folds: int, budget: float) -> StepPlan:
 
 def _cuts(rounds: int, folds: int) -> Iterator[tuple[int, int, float]]:
     """Rounds, folds and share of the steps, from the fullest to the least."""
-    kept_rounds = [rounds, 0] if rounds else [0]
-    for kept_folds in [folds, 0] if folds else [0]:
-        for kept in kept_rounds if kept_folds or not folds else [0]:
-            for share in (1.0, 0.85, 0.7, 0.6, 0.5, 0.4):
-                yield kept, kept_folds, share
+    shares = (1.0, 0.85, 0.7, 0.6, 0.5, 0.4)
+    some_folds = [folds, 2] if folds > 2 else [folds]
+    for kept_rounds in [rounds, 0] if rounds else [0]:
+        for kept_folds in some_folds:
+            yield from ((kept_rounds, kept_folds, share) for share in shares)
+    if folds:
+        yield from ((0, 0, share) for share in shares)
 
 
 def _cut(whole: Chain, pace: "Pace", full: list[int], share: float, rounds: int, folds: int) -> StepPlan:
@@ -153,7 +157,8 @@ def _cut(whole: Chain, pace: "Pace", full: list[int], share: float, rounds: int,
     seconds = pace.seconds(chain, steps[: chain.last_round + 1], folds)
     left_out = [f"{1 - share:.0%} of the steps"] if share < 1 else []
     left_out += ["all rounds of pseudo-labels"] if rounds < whole.config.rounds else []
-    left_out += ["folds (nothing tells harm from gain)"] if folds < folds_of(whole) else []
+    if folds < folds_of(whole):
+        left_out.append(f"{folds_of(whole) - folds} of the chains" if folds else "folds (nothing tells harm from gain)")
     return StepPlan(steps[: chain.last_round + 1], rounds, folds, seconds, left_out)
 
 

@@ -51,6 +51,7 @@ def test_seconds_by_hand(run: Run) -> None:
     (1_000, [10, 20, 20], 1, 3, []),
     (395, [8, 17, 17], 1, 3, ["15% of the steps"]),
     (230, [5, 10, 10], 1, 3, ["50% of the steps"]),
+    (165, [5, 10, 10], 1, 2, ["50% of the steps", "1 of the chains"]),
     (120, [5, 10], 0, 3, ["50% of the steps", "all rounds of pseudo-labels"]),
     (60, [10, 20], 0, 0, ["all rounds of pseudo-labels", "folds (nothing tells harm from gain)"]),
     (1, [4, 8], 0, 0, ["60% of the steps", "all rounds of pseudo-labels", "folds (nothing tells harm from gain)"]),
@@ -84,6 +85,13 @@ def test_a_plan_is_what_is_trained(quick: Quick, tmp_path: Path, monkeypatch: py
     again = in_budget(open_run(config))
     assert again.whole.planned_steps == tuple(recorded["steps"])
     assert again.chains[0].steps(1, 10_000) == 10
+
+
+def test_a_plan_with_fewer_folds_shares_the_labels_out_anew(run: Run) -> None:
+    """Two chains of six labels each: guards against the first two of three, which would leave a third unheld."""
+    two = planned_run(run, replace(cut(run.whole, PACE, 3, 1_000), folds=2))
+    assert [len(chain.held_out) for chain in two.chains] == [6, 6]
+    assert two.whole.directory.path == run.whole.directory.path
 
 
 def test_a_plan_without_folds_is_one_chain_in_the_runs_folder(run: Run) -> None:

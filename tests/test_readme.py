@@ -109,7 +109,7 @@ def test_the_main_job(demo_encoder: Path, tmp_path: Path) -> None:
         "accuracy",
         "macro-F1",
         "calibration error",
-        "precision (audit)",
+        "out-of-fold accuracy",
         "sstext predict",
     ):
         assert shown in run.stdout, shown
