@@ -105,7 +105,7 @@ def test_the_main_job(demo_encoder: Path, tmp_path: Path) -> None:
         assert results["test"][model]["metrics"]["accuracy"]["score"] > 0.3, "chance is 0.125; a budget may cut the steps"
     for shown in (
         "supervised",
-        "self-trained",
+        "Chosen: round",
         "accuracy",
         "macro-F1",
         "calibration error",
