@@ -177,6 +177,7 @@ class Verdict:
 
     gain: Gain | None
     refused: str | None
+    collapsed: bool = False
 
 
 def judge(rounds: Sequence[Evidence], prior: np.ndarray) -> list[Verdict]:
@@ -193,10 +194,11 @@ def judge(rounds: Sequence[Evidence], prior: np.ndarray) -> list[Verdict]:
     for later in rounds[1:]:
         gain = expected_gain(losses, later.out_of_fold.losses())
         refused = collapse(later, first, prior)
+        collapsed = refused is not None
         if refused is None and gain.expected < 0:
             apart = f"out-of-fold log-loss is {-gain.observed:.3f} ± {gain.standard_error:.3f} worse than supervised"
             refused = f"harm is more likely than gain: {apart}"
-        verdicts.append(Verdict(gain, refused))
+        verdicts.append(Verdict(gain, refused, collapsed))
     return verdicts
 
 

@@ -148,7 +148,7 @@ def run_rounds(run: Run) -> Iterator[Round]:
         compared = compared_with_supervised(run, index, agreement) if run.cross_fitted else {}
         if run.cross_fitted:
             compared["estimated_precision"] = estimated_precision(run.chains, index, admitted)
-        stopped_because = compared.get("refused") or reason_to_stop(run, index, agreement, fits)
+        stopped_because = compared.pop("stopped_because", None) or reason_to_stop(run, index, agreement, fits)
 
         record = describe(
             run, index, admitted, fits, agreement=agreement, stopped_because=stopped_because,
@@ -205,12 +205,15 @@ def estimated_precision(chains: Sequence[Chain], index: int, admitted: Sequence[
 
 
 def compared_with_supervised(run: Run, index: int, agreement: float | None) -> dict[str, Any]:
-    """What labeled rows say of a round that its students never saw: the fields of its record."""
+    """What labeled rows say of a round that its students never saw: fields of its record, and whether it ends the run."""
     first = evidence(run.chains, 0, None)
     found = evidence(run.chains, index, agreement) if index else first
     verdict = judge([first, found], run.whole.prior)[1] if index else Verdict(None, None)
     shares = zip(run.whole.texts.classes, found.class_shares.tolist(), strict=True)
+    # A start on labels alone that is a little worse may still teach: its probe labels, too, and the corpus is to come.
+    ends = verdict.collapsed or index >= run.whole.admission.label_rounds
     return {
+        "stopped_because": verdict.refused if ends else None,
         "out_of_fold": found.out_of_fold.metrics(),
         "temperature": found.out_of_fold.temperature(),
         "gain": None if verdict.gain is None else asdict(verdict.gain),

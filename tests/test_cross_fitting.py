@@ -203,6 +203,19 @@ def test_a_refused_round_is_not_shipped(
     assert refused["test"]["self_trained"] == refused["test"]["supervised"]
 
 
+def test_a_start_that_is_refused_may_still_teach_and_one_that_collapsed_may_not(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """auto's round 1 sees labels alone: a little worse than plain fine-tuning, its head and probe still label the corpus."""
+    for collapsed, rounds in ((False, 3), (True, 2)):
+        refusal = Verdict(Gain(-0.1, 0.1, -0.05), "worse", collapsed)
+        monkeypatch.setattr(self_training, "judge", lambda *_, refusal=refusal: [SUPERVISED, refusal])
+        found = train(quick(tmp_path / str(collapsed), method="auto", rounds=1))
+        assert len(found["rounds"]) == rounds
+        assert found["rounds"][-1]["stopped_because"] == "worse"
+        assert found["chosen"]["round"] == 0
+
+
 def test_labels_alone_are_calibrated_too(quick: Quick, tmp_path: Path) -> None:
     """Without any unlabeled text, folds still say how sure to be."""
     found = train(quick(tmp_path / "out", unlabeled=None, rounds=0))

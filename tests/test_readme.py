@@ -102,7 +102,9 @@ def test_the_main_job(demo_encoder: Path, tmp_path: Path) -> None:
     results = json.loads((clone / "out" / "quickstart" / "results.json").read_text())
     assert len(results["rounds"]) >= 2, "plain fine-tuning, and what the recipe's budget leaves on this machine"
     for model in ("supervised", "self_trained"):
-        assert results["test"][model]["metrics"]["accuracy"]["score"] > 0.3, "chance is 0.125; a budget may cut the steps"
+        assert results["test"][model]["metrics"]["accuracy"]["score"] > 0.3, (
+            "chance is 0.125; a budget may cut the steps"
+        )
     for shown in (
         "supervised",
         "Chosen: round",
