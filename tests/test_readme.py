@@ -111,7 +111,7 @@ def test_the_main_job(demo_encoder: Path, tmp_path: Path) -> None:
         "accuracy",
         "macro-F1",
         "calibration error",
-        "out-of-fold accuracy",
+        "Rounds",
         "sstext predict",
     ):
         assert shown in run.stdout, shown
