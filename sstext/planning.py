@@ -143,7 +143,8 @@ def cut(whole: Chain, pace: "Pace", folds: int, budget: float) -> StepPlan:
 def _cuts(rounds: int, folds: int) -> Iterator[tuple[int, int, float]]:
     """Rounds, folds and share of the steps, from the fullest to the least.
 
-    Trainings are hardly shortened: at 40 % of its steps `auto` did harm, and out-of-fold rows did not see it (LOG.md).
+    Trainings are hardly shortened while pseudo-labels or folds are left: at 40 % of its steps `auto` did harm, and out-of-fold
+    rows did not see it (recipes/benchmark/LOG.md).
     """
     some_folds = [folds, 2] if folds > 2 else [folds]
     for kept_rounds in [rounds, 0] if rounds else [0]:
