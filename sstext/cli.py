@@ -8,13 +8,12 @@ import argparse
 import difflib
 import os
 import sys
-import typing
 from collections.abc import Sequence
-from dataclasses import Field
 from typing import IO, Any, NoReturn
 
-from sstext.config import RunConfig, default_of, options, read_config, value_type
+from sstext.config import RunConfig, options, read_config
 from sstext.errors import UserError
+from sstext.flags import add_flag, add_same_flags
 from sstext.progress import Reporter
 
 GROUPS = (
@@ -25,12 +24,6 @@ GROUPS = (
     "SelfTrainingOptions",
     "RunOptions",
 )
-#: What `--help` shows for a value, where its type does not say it: for the first one, for further ones.
-METAVARS: dict[str, str | tuple[str, ...]] = {
-    "method": "NAME",
-    "regularizers": "NAME=STRENGTH",
-    "prior": ("uniform|labeled|auto|CLASS=SHARE", "CLASS=SHARE"),
-}
 INTERRUPTED = 130  # the shell's code for a program that Ctrl-C has stopped
 
 
@@ -102,82 +95,11 @@ def _add_train(commands: Any) -> None:
         kind = by_name[group_name]
         group = train.add_argument_group((kind.__doc__ or "").split("\n")[0].rstrip(".").lower())
         for name in options(kind):
-            _add_flag(group, name, known[name])
-
-
-def _add_flag(group: Any, name: str, spec: Field) -> None:
-    """One flag from one option. No default here: only flags that were given override the recipe."""
-    kind, _ = value_type(spec)
-    default = default_of(spec)
-    shown = spec.metadata["help"].replace("%", "%%")
-    if default not in (None, {}, [], False, ""):
-        shown += f" [{' '.join(map(str, default)) if isinstance(default, list) else default}]"
-    settings: dict[str, Any] = {"help": shown, "default": argparse.SUPPRESS, "dest": name}
-    flag = "--" + name.replace("_", "-")
-    if kind is bool:
-        group.add_argument(flag, action=argparse.BooleanOptionalAction, **settings)
-    elif typing.get_origin(kind) is dict:
-        group.add_argument(flag, nargs="+", metavar=METAVARS.get(name, "KEY=VALUE"), action=_KeyValues, **settings)
-    elif kind is Any:
-        group.add_argument(flag, nargs="+", metavar=METAVARS.get(name), action=_WordOrKeyValues, **settings)
-    elif typing.get_origin(kind) is list:
-        group.add_argument(flag, nargs="+", metavar="X", **settings)
-    else:
-        choices = spec.metadata["choices"]
-        group.add_argument(flag, choices=choices, metavar=None if choices else METAVARS.get(name, "X"), **settings)
-
-
-class _KeyValues(argparse.Action):
-    """KEY=VALUE … → a dict, the values read as YAML scalars; a flag that is given again adds to it."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        before = getattr(namespace, self.dest, None)
-        found = dict(before) if isinstance(before, dict) else {}
-        for pair in values:
-            problem = self._add(pair, found)
-            if problem:
-                parser.error(f"argument {self.option_strings[0]}: {problem}")
-        setattr(namespace, self.dest, found)
-
-    def _add(self, pair: str, found: dict[str, Any]) -> str | None:
-        """Read a pair into `found`, or say what is wrong with it."""
-        import yaml
-
-        key, equals, value = pair.partition("=")
-        if not key or not equals:
-            expected = self.metavar if isinstance(self.metavar, str) else (self.metavar or ("KEY=VALUE",))[-1]
-            return f"expected {expected}, found {pair!r}"
-        if not value.strip():
-            return f"no value given in {pair!r}"
-        if key in found:
-            return f"{key!r} is given twice"
-        try:
-            found[key] = None if value.strip().lower() == "none" else yaml.safe_load(value)
-        except yaml.YAMLError:
-            return f"expected a YAML value, found {value!r} in {pair!r}"
-        return None
-
-
-class _WordOrKeyValues(_KeyValues):
-    """One word, or KEY=VALUE …."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        if len(values) == 1 and "=" not in values[0]:
-            setattr(namespace, self.dest, values[0])
-        else:
-            super().__call__(parser, namespace, values, option_string)
-
-
-def _add_same_flags(command: Any, *names: str) -> None:
-    """Flags that mean what they mean in `train`, with the options' own defaults."""
-    known = options(RunConfig)
-    for name in names:
-        _add_flag(command, name, known[name])
-        command.set_defaults(**{name: default_of(known[name])})
+            add_flag(group, name, known[name])
 
 
 def _add_model_options(command: Any) -> None:
-    _add_same_flags(command, "text_column", "encoding", "device", "quiet")
+    add_same_flags(command, "text_column", "encoding", "device", "quiet")
     command.add_argument("--max-length", type=int, help="tokens of a text that are read (default: the model's limit)")
     command.add_argument("--precision", default="fp32", choices=("auto", "fp32", "bf16", "fp16"), help="[fp32]")
     command.add_argument("--revision", help="branch, tag or commit of a Hub model")
@@ -214,7 +136,7 @@ def _add_evaluate(commands: Any) -> None:
     evaluate.set_defaults(handler=run_evaluate)
     evaluate.add_argument("model", help="folder of a trained model (out/model) or a Hub name")
     evaluate.add_argument("data", help="labeled rows, any format that `train` reads")
-    _add_same_flags(evaluate, "label_column")
+    add_same_flags(evaluate, "label_column")
     evaluate.add_argument("--json", metavar="FILE", help="write all figures to a file; - for stdout")
     _add_model_options(evaluate)
 

@@ -1,0 +1,86 @@
+"""Flags from options: what `sstext.config` knows of an option becomes an argument of a command."""
+
+import argparse
+import typing
+from dataclasses import Field
+from typing import Any
+
+from sstext.config import RunConfig, default_of, options, value_type
+
+#: What `--help` shows for a value, where its type does not say it: for the first one, for further ones.
+METAVARS: dict[str, str | tuple[str, ...]] = {
+    "method": "NAME",
+    "regularizers": "NAME=STRENGTH",
+    "prior": ("uniform|labeled|auto|CLASS=SHARE", "CLASS=SHARE"),
+}
+
+
+def add_flag(group: Any, name: str, spec: Field) -> None:
+    """One flag from one option. No default here: only flags that were given override the recipe."""
+    kind, _ = value_type(spec)
+    default = default_of(spec)
+    shown = spec.metadata["help"].replace("%", "%%")
+    if default not in (None, {}, [], False, ""):
+        shown += f" [{' '.join(map(str, default)) if isinstance(default, list) else default}]"
+    settings: dict[str, Any] = {"help": shown, "default": argparse.SUPPRESS, "dest": name}
+    flag = "--" + name.replace("_", "-")
+    if kind is bool:
+        group.add_argument(flag, action=argparse.BooleanOptionalAction, **settings)
+    elif typing.get_origin(kind) is dict:
+        group.add_argument(flag, nargs="+", metavar=METAVARS.get(name, "KEY=VALUE"), action=_KeyValues, **settings)
+    elif kind is Any:
+        group.add_argument(flag, nargs="+", metavar=METAVARS.get(name), action=_WordOrKeyValues, **settings)
+    elif typing.get_origin(kind) is list:
+        group.add_argument(flag, nargs="+", metavar="X", **settings)
+    else:
+        choices = spec.metadata["choices"]
+        group.add_argument(flag, choices=choices, metavar=None if choices else METAVARS.get(name, "X"), **settings)
+
+
+class _KeyValues(argparse.Action):
+    """KEY=VALUE … → a dict, the values read as YAML scalars; a flag that is given again adds to it."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        before = getattr(namespace, self.dest, None)
+        found = dict(before) if isinstance(before, dict) else {}
+        for pair in values:
+            problem = self._add(pair, found)
+            if problem:
+                parser.error(f"argument {self.option_strings[0]}: {problem}")
+        setattr(namespace, self.dest, found)
+
+    def _add(self, pair: str, found: dict[str, Any]) -> str | None:
+        """Read a pair into `found`, or say what is wrong with it."""
+        import yaml
+
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            expected = self.metavar if isinstance(self.metavar, str) else (self.metavar or ("KEY=VALUE",))[-1]
+            return f"expected {expected}, found {pair!r}"
+        if not value.strip():
+            return f"no value given in {pair!r}"
+        if key in found:
+            return f"{key!r} is given twice"
+        try:
+            found[key] = None if value.strip().lower() == "none" else yaml.safe_load(value)
+        except yaml.YAMLError:
+            return f"expected a YAML value, found {value!r} in {pair!r}"
+        return None
+
+
+class _WordOrKeyValues(_KeyValues):
+    """One word, or KEY=VALUE …."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if len(values) == 1 and "=" not in values[0]:
+            setattr(namespace, self.dest, values[0])
+        else:
+            super().__call__(parser, namespace, values, option_string)
+
+
+def add_same_flags(command: Any, *names: str) -> None:
+    """Flags that mean what they mean in `train`, with the options' own defaults."""
+    known = options(RunConfig)
+    for name in names:
+        add_flag(command, name, known[name])
+        command.set_defaults(**{name: default_of(known[name])})
