@@ -10,6 +10,7 @@ from sstext.inference import resolve_device, resolve_precision
 from sstext.objective.admission import Admission
 from sstext.objective.methods import BETWEEN_ROUNDS, admission_of, build
 from sstext.objective.targets import Hard, Soft
+from sstext.tracking import in_one_run
 from sstext.training_arguments import SemiSupervisedTrainingArguments
 
 #: Options that are handed on under their own name.
@@ -23,7 +24,7 @@ SAME_NAME = (
 HAVE_OPTIONS = {
     "output_dir": "--output", "max_steps": "--steps and --round-steps", "num_train_epochs": "--steps and --round-steps",
     "warmup_steps": "--warmup", "bf16": "--precision", "fp16": "--precision", "use_cpu": "--device",
-    "data_seed": "--seed",
+    "data_seed": "--seed", "report_to": "--report-to",
 } | {
     name: f"--{name.replace('_', '-')}"
     for name in (*SAME_NAME, "learning_rate", "seed", "max_length", "eval_steps", "save_steps")
@@ -98,7 +99,7 @@ def round_arguments(
         "save_steps": config.save_steps,
         "save_total_limit": 2,  # at 1, Trainer would drop the newest one at the end for the best one
         "restore_callback_states_from_checkpoint": True,
-        "report_to": "none",
+        "report_to": [name for name in config.report_to if name not in in_one_run(config.report_to)] or "none",
         "log_level": "error",
         "log_level_replica": "error",
         "ddp_find_unused_parameters": False,

@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, EarlyStoppingCallba
 
 from sstext.arguments import round_admission, round_arguments, round_steps
 from sstext.calibration import CalibratedScores, fit_temperature
-from sstext.callbacks import ProgressLine, StopOnSignal
+from sstext.callbacks import ProgressLine, SendFigures, StopOnSignal
 from sstext.checkpoints import last_whole_checkpoint, out_of_patience
 from sstext.config import RunConfig
 from sstext.data.batching import Relabeled
@@ -90,12 +90,17 @@ class Chain:
         if not fitted.exists():
             self._train(index, admitted, folder)
             wait_for_everyone()
-        return Fit(**json.loads(fitted.read_text(encoding="utf-8")))
+        fit = Fit(**json.loads(fitted.read_text(encoding="utf-8")))
+        self.reporter.trained(fit.steps)
+        return fit
 
     def _train(self, index: int, admitted: Selection | None, folder: Path) -> None:
         checkpoints = folder / "checkpoints"
         stop = StopOnSignal()
-        callbacks = [ProgressLine(self.reporter, self.phase(index, "training")), stop]
+        group = f"chain_{self.number}" if self.number else "train"
+        callbacks = [
+            ProgressLine(self.reporter, self.phase(index, "training")), SendFigures(self.reporter, group), stop
+        ]  # fmt: skip
         if self.tokens.dev is not None:
             # A gain is one of macro-F1: a log-loss that still falls (see `checkpoint_metrics`) does not prolong a training.
             callbacks.append(EarlyStoppingCallback(self.config.patience, early_stopping_threshold=1e-3))
@@ -208,8 +213,11 @@ class Chain:
     # Score
 
     def score_development_rows(self, index: int) -> np.ndarray:
-        """Logits of the development rows by the student of a round, in float32 as it is shipped."""
-        return score(self.load(index), self.tokens.dev, self.tokenizer)
+        """Logits of the development rows by the student of a round, as `score_held_out` gives those of the held-out ones.
+
+        Kept in `round_<index>/dev.npy`.
+        """
+        return self._score_as_shipped(index, self.tokens.dev, "dev.npy")
 
     def score(self, index: int) -> np.ndarray:
         """Logits of the corpus by the student of a round, (N, C), kept in `round_<index>/scores.npy`.
@@ -252,9 +260,12 @@ class Chain:
 
         Kept in `round_<index>/held_out.npy`.
         """
-        file = self.directory.round(index) / "held_out.npy"
-        if not file.exists():
-            logits = score(self.load(index), self.held_out, self.tokenizer)
+        return self._score_as_shipped(index, self.held_out, "held_out.npy")
+
+    def _score_as_shipped(self, index: int, rows: Any, name: str) -> np.ndarray:
+        file = self.directory.round(index) / name
+        if not from_main_process(file.exists()):
+            logits = score(self.load(index), rows, self.tokenizer)
             if is_main_process():
                 write_array_whole(file, logits)
             wait_for_everyone()

@@ -170,6 +170,10 @@ class RunOptions:
     budget: str | None = option(
         None, "time that the run may take on this machine, for example 10m: steps, rounds and folds are cut to it"
     )
+    report_to: list[str] = option(
+        [],
+        "loggers that see the run as it goes, for example tensorboard wandb mlflow (whatever Accelerate or Trainer knows)",
+    )
     dry_run: bool = option(False, "print the plan (rows, steps, estimated time) and stop")
     quiet: bool = option(False, "print the result alone")
 
@@ -199,7 +203,7 @@ class RunConfig(RunOptions, SelfTrainingOptions, SemiSupervisedOptions, Training
     """Everything that `sstext train` can be told: flat, so that a YAML key, a flag and a field are one name."""
 
     #: Fields that may differ when a run is continued: they change what is shown, not what is computed.
-    UNRECORDED: ClassVar[tuple[str, ...]] = ("output", "dry_run", "quiet")
+    UNRECORDED: ClassVar[tuple[str, ...]] = ("output", "report_to", "dry_run", "quiet")
 
     method: str = option("auto", options(SemiSupervisedOptions)["method"].metadata["help"])
 
