@@ -43,8 +43,7 @@ OURS = frozenset(
 def round_steps(config: RunConfig, index: int, *, labeled: int, admitted: int) -> int:
     """Optimizer steps of a round: 20 passes over the labeled rows, or 3 over the admitted ones, within bounds.
 
-    A method that has a start of its own (see `Admission.labels_first`) makes more trainings, and each of them half as long at
-    least; its start takes 30 passes.
+    `auto` makes more trainings, and each of them half as long at least; its start takes 30 passes, its rounds 1.5.
 
     >>> config = RunConfig(method="supervised")
     >>> round_steps(config, 0, labeled=64, admitted=0), round_steps(config, 1, labeled=64, admitted=10_000)
@@ -57,7 +56,8 @@ def round_steps(config: RunConfig, index: int, *, labeled: int, admitted: int) -
     if index < admission.label_rounds:
         return config.round_steps or min(500, max(least, 30 * labeled // config.round_batch_size))
     kept_per_step = max(1.0, config.round_batch_size * (1 - config.gold_share))
-    return config.round_steps or min(2_000, max(least, int(3 * admitted / kept_per_step)))
+    passes = 1.5 if config.method == "auto" else 3
+    return config.round_steps or min(2_000, max(least, int(passes * admitted / kept_per_step)))
 
 
 def is_first(config: RunConfig, index: int) -> bool:
@@ -78,7 +78,11 @@ def round_arguments(
     precision = resolve_precision(config.precision, device)
     admission = round_admission(config)
     # Round 0 of a method that has a start of its own is what it is compared with: plain fine-tuning.
-    plain = config.method in BETWEEN_ROUNDS or (admission.labels_first and index == 0)
+    plain = (
+        config.method in BETWEEN_ROUNDS
+        or (admission.labels_first and index == 0)
+        or (admission.start_only and index >= admission.label_rounds)
+    )
     no_objective = {"method": "supervised", "method_args": {}}
     if admission.labels_first and index == 0:
         no_objective["regularizers"] = {}
@@ -139,7 +143,11 @@ def round_admission(config: RunConfig) -> Admission:
         own = Admission(follows_options=True, labels_first=compared)
     if not own.follows_options:
         return own
-    return replace(own, target=Soft() if config.pseudo_labels == "soft" else Hard(), align=config.alignment)
+    soft = config.pseudo_labels == "soft"
+    every_row = soft and min(config.keep) == 1  # the alignment balances them, and a doubtful row says so itself
+    return replace(
+        own, target=Soft() if soft else Hard(), align=config.alignment, quotas="none" if every_row else "prior"
+    )
 
 
 def options_of_no_effect(config: RunConfig) -> list[str]:

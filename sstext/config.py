@@ -139,7 +139,9 @@ class SelfTrainingOptions:
         "rounds of pseudo-labels after those on labels alone (default: 1 with auto, which adds a last student, else 3)",
     )
     keep: list[float] = option(
-        None, "share of the corpus kept in their order; the last one goes on (default: .5 .7 with auto, else .3 .5 .7)"
+        None,
+        "share of the corpus kept in their order; the last one goes on (default: 1 with auto, else .3 .5 .7; 1 with soft "
+        "pseudo-labels: every row, no quotas)",
     )
     prior: Any = option(
         "auto",
@@ -149,7 +151,9 @@ class SelfTrainingOptions:
     min_confidence: float = option(0.0, "probability below which a row is never kept")
     alignment: bool = option(True, "align the mean of the corpus predictions to the prior before selecting")
     pseudo_labels: str = option(
-        "hard", "train on the predicted class, or on the predicted probabilities", ("hard", "soft")
+        None,
+        "train on the predicted class, or on the predicted probabilities (default: soft with auto, else hard)",
+        ("hard", "soft"),
     )
     start: str = option("previous", "what the student of a further round starts from", ("previous", "pretrained"))
     stop_agreement: float = option(
@@ -179,7 +183,11 @@ class RunOptions:
 
 
 #: Options whose default hangs on the method: that of `auto`, and that of all others.
-BY_METHOD: dict[str, tuple[Any, Any]] = {"rounds": (1, 3), "keep": ([0.5, 0.7], [0.3, 0.5, 0.7])}
+BY_METHOD: dict[str, tuple[Any, Any]] = {
+    "rounds": (1, 3),
+    "keep": ([1.0], [0.3, 0.5, 0.7]),
+    "pseudo_labels": ("soft", "hard"),
+}
 
 #: Least and greatest value of the options that are numbers.
 RANGES: dict[str, tuple[float, float]] = {

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import sstext
-from sstext.config import RunConfig, checked, default_of, options, read_config
+from sstext.config import BY_METHOD, RunConfig, checked, default_of, options, read_config
 from sstext.errors import UserError
 
 SPECS = options(RunConfig)
@@ -191,7 +191,7 @@ def test_no_gold_rows_without_rounds_is_no_matter() -> None:
 def test_rounds_and_shares_follow_the_method_unless_they_are_given() -> None:
     """auto makes one round, since its last student is a further one; guards against a default that overrules a person."""
     assert [(RunConfig(method=name).rounds, RunConfig(method=name).keep) for name in ("auto", "supervised")] == [
-        (1, [0.5, 0.7]),
+        (1, [1.0]),
         (3, [0.3, 0.5, 0.7]),
     ]
     assert (RunConfig(rounds=3).rounds, RunConfig(rounds=0).rounds, RunConfig(keep=[0.1]).keep) == (3, 0, [0.1])
@@ -208,7 +208,7 @@ def test_defaults_are_not_shared() -> None:
     """Guards against one run's list of shares changing the next run's."""
     RunConfig().keep.append(0.9)
     RunConfig().method_args["threshold"] = 0.5
-    assert (RunConfig().keep, RunConfig().method_args) == ([0.5, 0.7], {})
+    assert (RunConfig().keep, RunConfig().method_args) == ([1.0], {})
 
 
 # Writing
@@ -241,7 +241,8 @@ def test_every_field_has_its_help() -> None:
     assert len(SPECS) > 40
     for name, spec in SPECS.items():
         assert len(spec.metadata["help"]) > 10, name
-        assert spec.metadata["choices"] is None or default_of(spec) in spec.metadata["choices"], name
+        choices = spec.metadata["choices"]
+        assert choices is None or default_of(spec) in choices or set(BY_METHOD[name]) <= set(choices), name
 
 
 def test_no_two_options_share_their_help() -> None:
