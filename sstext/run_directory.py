@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from sstext.config import RunConfig, default_of, options
+from sstext.config import RunConfig
 from sstext.errors import UserError
+from sstext.options import default_of, options
 
 CONFIG, DATA, ROUNDS, RESULTS = "config.yaml", "data.json", "rounds.jsonl", "results.json"
 TIMES = "times.json"

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from sstext.arguments import HAVE_OPTIONS, options_of_no_effect, round_admission, round_arguments, round_steps
-from sstext.config import RunConfig, options
+from sstext.config import RunConfig
 from sstext.objective.admission import most_confident
 from sstext.objective.targets import Hard, Soft
 from sstext.objective.weights import Everyone, Threshold
+from sstext.options import options
 
 
 def arguments(index: int = 0, *, has_development_rows: bool = False, **options: Any) -> Any:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 import sstext
-from sstext.config import BY_METHOD, RunConfig, checked, default_of, options, read_config
+from sstext.config import BY_METHOD, RunConfig, read_config
 from sstext.errors import UserError
+from sstext.options import default_of, options
 
 SPECS = options(RunConfig)
 SOURCES = sorted(Path(sstext.__file__).parent.rglob("*.py"))
@@ -78,35 +79,6 @@ def test_a_recipe_that_can_not_be_read(tmp_path: Path) -> None:
 
 
 # Types and ranges
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "expected"),
-    [
-        ("learning_rate", "1e-4", 1e-4),  # YAML reads 1e-4 as a string
-        ("learning_rate", 1, 1.0),
-        ("steps", "1e3", 1000),
-        ("steps", 20.0, 20),
-        ("steps", None, None),
-        ("keep", 0.5, [0.5]),
-        ("keep", ["0.3", 1], [0.3, 1.0]),
-        ("labeled", 5, "5"),
-        ("views", "a,b", ["a", "b"]),
-        ("views", ["a", "b"], ["a", "b"]),
-        ("views", ["a, b", "c", "a,"], ["a", "b", "c"]),
-        ("views", "", []),
-        ("prior", {"a": 1}, {"a": 1}),
-        ("prior", "labeled", "labeled"),
-        ("method_args", {}, {}),
-        ("precision", "bf16", "bf16"),
-        ("freeze_embeddings", True, True),
-    ],
-)
-def test_values_become_their_options_type(name: str, value: Any, expected: Any) -> None:
-    """Guards against a learning rate that is a string, and against 20.0 steps."""
-    got = checked(name, value, SPECS[name])
-    assert got == expected
-    assert type(got) is type(expected)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from sstext import cli
-from sstext.config import RunConfig, options, read_config
+from sstext.config import RunConfig, read_config
+from sstext.options import options
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
