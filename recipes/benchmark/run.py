@@ -11,7 +11,6 @@ Several processes may fill one file, each with other --seeds, --sets or --method
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ import numpy as np
 import pandas as pd
 import transformers
 from cells import ALL_LABELS, PROFILES, Cell, plan, read_set, split_rows
+from commit import commit
 from figures import figures
 from lines import append_line, read_lines
 from peers import PEERS, Task
@@ -190,18 +190,6 @@ def kept_at_the_end(log: str) -> dict[str, float | None]:
         name: next((entry[name] for entry in reversed(entries) if name in entry), None)
         for name in ("kept_share", "mean_weight")
     }
-
-
-def commit() -> str:
-    """The commit that is measured, marked where the package differs from it."""
-
-    def git(*command: str) -> subprocess.CompletedProcess[str]:
-        folder = str(Path(__file__).parents[2])
-        return subprocess.run(["git", "-C", folder, *command], capture_output=True, text=True, check=False)
-
-    head = git("rev-parse", "--short", "HEAD").stdout.strip()
-    changed = git("status", "--porcelain", "--", "sstext").stdout.strip()
-    return (head or "unknown") + ("-dirty" if changed else "")
 
 
 def _dataset(rows: pd.DataFrame) -> datasets.Dataset:
