@@ -60,6 +60,7 @@ def line_of(folder: Path) -> Line:
         "recipe": name,
         "seed": results["seed"],
         "commit": results.get("commit") or commit(),
+        "data": run.read_data()["fingerprints"],
         "rows": results["rows"],
         **{
             model: _scores(results["test"][key])

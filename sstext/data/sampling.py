@@ -43,9 +43,7 @@ class Sample:
         if values.get("labels_per_class") is None:
             raise UserError("sample: expected labels_per_class, found none; give labels_per_class=10, for example")
         if wrong := [f"{key}={value}" for key, value in values.items() if value is not None and value < 1]:
-            raise UserError(
-                f"sample: expected numbers of at least 1, found {listed(wrong)}; leave the key out for none"
-            )
+            raise UserError(f"sample: expected numbers of at least 1, found {listed(wrong)}; raise them")
         return cls(**values)
 
 
