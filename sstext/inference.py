@@ -18,6 +18,7 @@ from sstext.calibration import confidence_for, softmax
 from sstext.data.batching import INPUTS
 from sstext.data.tokens import TextEncoder, length_limit
 from sstext.errors import UserError
+from sstext.hub_errors import hub_trouble
 from sstext.progress import Tick
 
 #: Padded tokens per forward pass: enough to fill a device, and small enough for its memory (and a CPU's cache).
@@ -204,20 +205,28 @@ def explained(name: str) -> Iterator[None]:
     except UserError:
         raise
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        folder = Path(name)
-        reason = " ".join(str(error).split())
-        if (folder / "model" / "config.json").exists():
-            remedy = f"this is the folder of a run; give its model, {folder / 'model'}"
-        elif folder.is_dir():
-            remedy = (
-                "the folder must hold config.json, model.safetensors and a tokenizer, as save_pretrained writes them"
-            )
-        else:
-            remedy = (
-                "not a folder here, and the Hub could not be asked or does not have it: check the name and the network, "
-                "or download it elsewhere and give the folder"
-            )
-        raise UserError(f"cannot load {name!r}: {remedy} ({reason[:300]})") from error
+        raise UserError(f"cannot load {name!r}: {_why_not(name, error)}") from error
+
+
+def _why_not(name: str, error: Exception) -> str:
+    """Why a model cannot be loaded, and what to do."""
+    folder, reason = Path(name), " ".join(str(error).split())[:300]
+    if (folder / "model" / "config.json").exists():
+        return f"this is the folder of a run; give its model, {folder / 'model'} ({reason})"
+    trouble = None if folder.is_dir() else hub_trouble(error, name)
+    if trouble is not None:
+        return trouble
+    if "safetensors" in reason and (not folder.is_dir() or any(folder.glob("*.bin"))):
+        return (
+            "it has no weights as safetensors; a pickle (pytorch_model.bin) can run anything on the machine that opens it, and "
+            "is not opened here: ask its authors for safetensors, or convert it where you trust it"
+        )
+    if folder.is_dir():
+        return f"the folder must hold config.json, model.safetensors and a tokenizer, as save_pretrained writes them ({reason})"
+    return (
+        "not a folder here, and the Hub could not be asked or does not have it: check the name and the network, or download it "
+        f"elsewhere and give the folder ({reason})"
+    )
 
 
 class Classifier:

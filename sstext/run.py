@@ -4,6 +4,7 @@ import importlib.metadata
 import platform
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ from sstext.catalog import entry
 from sstext.chain import Chain
 from sstext.config import RunConfig
 from sstext.cross_fitting import last_student, out_of_fold
+from sstext.data.sources import hub_data_set
 from sstext.data.tokens import length_limit
 from sstext.errors import UserError
 from sstext.evaluation import evaluate_predictions
-from sstext.hub import model_card
+from sstext.hub import calibration_sentence, model_card
 from sstext.inference import (
     Classifier,
     is_main_process,
@@ -192,6 +194,8 @@ def measure(run: Run, *, supervised_temperature: float, same: bool) -> dict[str,
 
 def card(config: RunConfig, chain: Chain, results: dict[str, Any]) -> str:
     """The model card of a run."""
+    chosen = results["rounds"][results["chosen"]["round"]]
+    trained_on = dict.fromkeys(hub_data_set(source) for source in (config.labeled, config.unlabeled))
     return model_card(
         classes=results["classes"],
         encoder=str(config.encoder),
@@ -203,7 +207,28 @@ def card(config: RunConfig, chain: Chain, results: dict[str, Any]) -> str:
         self_trained=any(r["admitted"] for r in results["rounds"][: results["chosen"]["round"] + 1]),
         method=method_of(config),
         citation=entry(config.method).source or None,
+        of_this_model="self_trained",
+        test_data=hub_data_set(config.test),
+        calibration=calibration_sentence(
+            chosen["temperature"],
+            fitted_on=calibrated_on(chosen),
+            folded=bool(_precision_curve(chain.directory.model)),
+            after=(results["test"].get("self_trained") or {}).get("metrics", {}).get("expected_calibration_error"),
+        ),
+        datasets=[name for name in trained_on if name is not None],
     )
+
+
+def calibrated_on(record: dict[str, Any]) -> str | None:
+    """What the temperature of a round was fitted on; None where nothing was there for it."""
+    if record["out_of_fold"]:
+        return "out-of-fold predictions of the labeled rows"
+    return "the development rows" if record["metrics"] else None
+
+
+def _precision_curve(model: Path) -> list[list[float]]:
+    """What the model that is shipped knows of its precision; empty where nothing calibrated it."""
+    return AutoConfig.from_pretrained(model).sstext["precision_curve"]
 
 
 def method_of(config: RunConfig) -> str:

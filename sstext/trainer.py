@@ -19,6 +19,7 @@ from sstext.data.collating import PairedCollator
 from sstext.data.tokens import VIEW_INPUTS, TextEncoder, choose_max_length, length_limit, tokenize, with_view_texts
 from sstext.errors import UserError, listed
 from sstext.heads import TokenHeadTrainer
+from sstext.hub_trainer import HubTrainer
 from sstext.objective.methods import BETWEEN_ROUNDS, build
 from sstext.objective.objective import Objective
 from sstext.objective.regularizers import LABELED_STRONG, MASKED, Regularizer
@@ -27,7 +28,7 @@ from sstext.training_arguments import SemiSupervisedTrainingArguments
 STATE_FILE = "semi_supervised_state.safetensors"
 
 
-class SemiSupervisedTrainer(TokenHeadTrainer):
+class SemiSupervisedTrainer(HubTrainer, TokenHeadTrainer):
     """Fine-tunes on labeled rows, and on unlabeled or pseudo-labeled ones beside them; used as one uses `Trainer`.
 
     L = L_labeled + λ · ramp(t/T) · L_unlabeled, see `sstext.objective.Objective`. Without unlabeled and pseudo-labeled rows
@@ -336,11 +337,6 @@ class SemiSupervisedTrainer(TokenHeadTrainer):
         return self.optimizer
 
     # What a checkpoint holds
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        # A pickle that nothing reads back has no place beside weights that get published.
-        Path(output_dir or str(self.args.output_dir), "training_args.bin").unlink(missing_ok=True)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)

@@ -11,6 +11,7 @@ import xxhash
 from sstext.data.formats import FORMATS, format_of, read_rows
 from sstext.data.parsing import Rows
 from sstext.errors import UserError, listed
+from sstext.hub_errors import hub_trouble
 
 if TYPE_CHECKING:
     import datasets  # takes half a second to import: only the functions that touch data sets do
@@ -47,6 +48,17 @@ def source_kind(source: Source) -> Literal["file", "saved", "hub", "dataset"]:
     if isinstance(source, Path) or not _HUB_NAME.fullmatch(source) or path.suffix.lower() in endings:
         raise UserError(f"no such file: {source} (looked for {Path(source).absolute()})")
     return "hub"
+
+
+def hub_data_set(source: "Source | None") -> str | None:
+    """The name on the Hub that a source goes by, without its split; None for anything else.
+
+    >>> hub_data_set("stanfordnlp/imdb:test"), hub_data_set(None)
+    ('stanfordnlp/imdb', None)
+    """
+    if not isinstance(source, str) or Path(source).exists() or source_kind(source) != "hub":
+        return None
+    return str(_split_of(source)[0])
 
 
 def _split_of(source: str | Path) -> tuple[Path, str | None]:
@@ -99,9 +111,10 @@ def _dataset(source: Source, split: str) -> "tuple[datasets.Dataset, str]":
         try:
             return datasets.load_dataset(str(path), split=split), f"{path}:{split}"
         except Exception as error:  # whatever the Hub, the network or a data set's own files raise
+            reason = hub_trouble(error, f"datasets/{path}") or " ".join(str(error).split())[:300]
             raise UserError(
-                f"no such file, and no Hub data set that can be loaded: {path} (split {split}): "
-                f"{' '.join(str(error).split())[:300]}; download it, or give a file"
+                f"no such file, and no Hub data set that can be loaded: {path} (split {split}): {reason}; download it, or give "
+                "a file"
             ) from error
     saved = datasets.load_from_disk(str(path))
     if isinstance(saved, datasets.Dataset):
