@@ -1,9 +1,10 @@
 """What went wrong between here and the Hub: one sentence, with the remedy."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from huggingface_hub import constants, get_token
+from huggingface_hub import HfApi, constants, get_token, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -44,9 +45,31 @@ def hub_trouble(error: BaseException, name: str, *, token: str | None = None) ->
             return "there is no such folder, and this is no name on the Hub; those read user/name"
         if isinstance(found, HfHubHTTPError):
             return _answered(found, name, token if token is not None else get_token())
-    if any(_is_network(cause) for cause in chain):
-        return f"the Hub ({constants.ENDPOINT}) cannot be reached; check the network, and try again"
-    return None
+    broken = next((cause for cause in reversed(chain) if _is_network(cause)), None)
+    if broken is None:
+        return None
+    reason = " ".join(str(broken).split())[:200]
+    return f"the Hub ({constants.ENDPOINT}) cannot be reached, or broke off; check the network, and try again ({reason})"
+
+
+def ask_once(
+    name: str, revision: str | None = None, *, kind: str = "model", cached: Sequence[str] = ("config.json",)
+) -> list[str] | None:
+    """Ask the Hub for a repository, once and with a limit in time, before a library asks that tries for a minute and a half.
+
+    Args:
+        name: on the Hub; a folder is not asked for.
+        cached: files of which one in the cache is enough to go on without a network.
+
+    Returns:
+        The files that are there; None where the Hub was not asked.
+    """
+    if Path(name).exists() or constants.HF_HUB_OFFLINE:
+        return None
+    if any(isinstance(try_to_load_from_cache(name, file, revision=revision), str) for file in cached):
+        return None
+    found = HfApi().repo_info(name, revision=revision, repo_type=kind, timeout=PATIENCE)
+    return [file.rfilename for file in found.siblings or []]
 
 
 @contextlib.contextmanager

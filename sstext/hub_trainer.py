@@ -13,23 +13,10 @@ from transformers.utils.hub import PushInProgress
 
 from sstext.catalog import entry
 from sstext.data.tokens import length_limit
-from sstext.errors import UserError
 from sstext.hub import model_card
-from sstext.publishing import CARD, Published, model_files, prepare_repository, push_files, with_names
+from sstext.publishing import CARD, Published, model_files, prepare_repository, push_files, refuse_whole_checkpoints, with_names
 
 logger = logging.get_logger(__name__)
-
-#: Strategies of `Trainer` that upload whole checkpoints.
-WITH_OPTIMIZER = (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS)
-
-
-def refuse_whole_checkpoints(strategy: HubStrategy | str) -> None:
-    """Raise a `UserError` for a `hub_strategy` that would push the state of the optimizer."""
-    if HubStrategy(strategy) in WITH_OPTIMIZER:
-        raise UserError(
-            f"hub_strategy: {HubStrategy(strategy).value!r} would push whole checkpoints, with the state of the optimizer as "
-            "pickles; choose 'end' or 'every_save', which push the model"
-        )
 
 
 class HubTrainer(Trainer):
@@ -152,10 +139,9 @@ class HubTrainer(Trainer):
         """Push the model of a checkpoint in the background (`hub_strategy="every_save"`)."""
         if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
             return
-        if self.push_in_progress is not None and not self.push_in_progress.is_done():
-            if not self.args.hub_always_push:
-                return
-            self._finish_current_push()
+        on_its_way = self.push_in_progress is not None and not self.push_in_progress.is_done()
+        if on_its_way and not self.args.hub_always_push:
+            return
         self._finish_current_push()
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         # A copy: the checkpoint may be deleted by the next ones while it is still on its way.

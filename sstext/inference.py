@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather
+from huggingface_hub.errors import HTTPError
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from sstext.calibration import confidence_for, softmax
 from sstext.data.batching import INPUTS
 from sstext.data.tokens import TextEncoder, length_limit
-from sstext.errors import UserError
-from sstext.hub_errors import hub_trouble
+from sstext.errors import UserError, listed
+from sstext.hub_errors import ask_once, hub_trouble
 from sstext.progress import Tick
 
 #: Padded tokens per forward pass: enough to fill a device, and small enough for its memory (and a CPU's cache).
@@ -189,6 +190,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
         UserError: it cannot be found, or has no padding token.
     """
     with explained(name):
+        ask_once(name, revision)
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
@@ -204,7 +206,7 @@ def explained(name: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except (HTTPError, OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise UserError(f"cannot load {name!r}: {_why_not(name, error)}") from error
 
 
@@ -267,6 +269,9 @@ class Classifier:
             UserError: there is none, or it is no text classifier.
         """
         with explained(str(name)):
+            there = ask_once(str(name), revision, cached=("model.safetensors", "model.safetensors.index.json"))
+            if there is not None and not any(file.endswith(".safetensors") for file in there):
+                raise OSError(f"no safetensors among {listed(there)}")  # else transformers has the Hub's bot convert them
             config = AutoConfig.from_pretrained(name, revision=revision)
             if not any("SequenceClassification" in kind for kind in config.architectures or []):
                 raise UserError(

@@ -139,6 +139,15 @@ def check_name(name: str) -> None:
         raise UserError(f"expected a name on the Hub as user/name (letters, digits, - _ .), found {name!r}")
 
 
+def refuse_whole_checkpoints(hub_strategy: str) -> None:
+    """Raise a `UserError` for a `hub_strategy` of `TrainingArguments` that would push the state of the optimizer."""
+    if hub_strategy in ("checkpoint", "all_checkpoints"):
+        raise UserError(
+            f"hub_strategy: {str.__str__(hub_strategy)!r} would push whole checkpoints, the state of the optimizer with them; "
+            "choose 'end' or 'every_save', which push the model alone"
+        )
+
+
 def prepare_repository(
     name: str, *, kind: str = "model", private: bool | None = None, revision: str | None = None, token: str | None = None
 ) -> str:

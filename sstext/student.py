@@ -10,6 +10,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
 
 from sstext.errors import UserError
+from sstext.hub_errors import ask_once
 from sstext.inference import explained
 
 DEMO = "demo"
@@ -59,6 +60,7 @@ def new_student(
     path = encoder_path(encoder)
     set_seed(seed)
     with explained(path):
+        ask_once(path, revision)
         config = AutoConfig.from_pretrained(path, revision=revision)
         if hasattr(config, "sstext"):
             del config.sstext  # what an earlier training found out of its own model

@@ -69,6 +69,7 @@ class FakeHub:
         """The environment of a process that takes this server for the Hub, with a cache and a login of its own."""
         inherited = {k: v for k, v in os.environ.items() if not re.search("proxy|^HF_|^HUGGING_?FACE", k, re.IGNORECASE)}
         own = {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "*"}
+        own["HF_HUB_DISABLE_XET"] = "1"  # its storage speaks a protocol of its own; plain LFS is what it falls back to
         return inherited | own | ({"HF_TOKEN": token} if token else {})
 
     def add(self, name: str, files: dict[str, bytes], *, kind: str = "models", private: bool = False) -> Repository:

@@ -11,7 +11,7 @@ import xxhash
 from sstext.data.formats import FORMATS, format_of, read_rows
 from sstext.data.parsing import Rows
 from sstext.errors import UserError, listed
-from sstext.hub_errors import hub_trouble
+from sstext.hub_errors import ask_once, hub_trouble
 
 if TYPE_CHECKING:
     import datasets  # takes half a second to import: only the functions that touch data sets do
@@ -109,9 +109,11 @@ def _dataset(source: Source, split: str) -> "tuple[datasets.Dataset, str]":
     split = named_split or split
     if source_kind(source) == "hub":
         try:
+            if not Path(datasets.config.HF_DATASETS_CACHE, str(path).replace("/", "___")).exists():
+                ask_once(str(path), kind="dataset", cached=())
             return datasets.load_dataset(str(path), split=split), f"{path}:{split}"
         except Exception as error:  # whatever the Hub, the network or a data set's own files raise
-            reason = hub_trouble(error, f"datasets/{path}") or " ".join(str(error).split())[:300]
+            reason = hub_trouble(error, f"datasets/{path}") or " ".join(str(error).split())[:300].rstrip(".")
             raise UserError(
                 f"no such file, and no Hub data set that can be loaded: {path} (split {split}): {reason}; download it, or give "
                 "a file"
