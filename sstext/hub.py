@@ -271,8 +271,8 @@ def calibration_sentence(
         folded: whether the last layer has it, so that everyone gets calibrated probabilities.
         before, after: expected calibration error on the test rows without and with it (with its interval).
 
-    >>> calibration_sentence(1.25, fitted_on="the development rows", before=0.12, after={"score": 0.05})
-    'Logits are divided by 1.250, a temperature fitted on the development rows; the last layer does it. Expected calibration error on the test rows: 0.120 before, 0.050 after.'
+    >>> calibration_sentence(1.25, fitted_on="the development rows")
+    'Logits are divided by 1.250, a temperature fitted on the development rows; the last layer does it.'
     """
     if fitted_on is None:
         return "None: without folds or development rows, nothing told how sure the model may be."

@@ -49,7 +49,9 @@ def hub_trouble(error: BaseException, name: str, *, token: str | None = None) ->
     if broken is None:
         return None
     reason = " ".join(str(broken).split())[:200]
-    return f"the Hub ({constants.ENDPOINT}) cannot be reached, or broke off; check the network, and try again ({reason})"
+    return (
+        f"the Hub ({constants.ENDPOINT}) cannot be reached, or broke off; check the network, and try again ({reason})"
+    )
 
 
 def ask_once(
@@ -69,7 +71,7 @@ def ask_once(
     if any(isinstance(try_to_load_from_cache(name, file, revision=revision), str) for file in cached):
         return None
     found = HfApi().repo_info(name, revision=revision, repo_type=kind, timeout=PATIENCE)
-    return [file.rfilename for file in found.siblings or []]
+    return [file.rfilename for file in getattr(found, "siblings", None) or []]
 
 
 @contextlib.contextmanager
@@ -110,7 +112,9 @@ def _answered(error: HfHubHTTPError, name: str, token: str | None) -> str | None
         return f"the Hub refuses the token; {LOG_IN}"
     if isinstance(error, RepositoryNotFoundError) or status == 404:
         if token:
-            return "not a folder here, and the Hub has no such name that your token may see; check the name and the token"
+            return (
+                "not a folder here, and the Hub has no such name that your token may see; check the name and the token"
+            )
         return f"not a folder here, and the Hub has no such name, or it is private; check the name, or {LOG_IN}"
     if status == 401:
         return f"nobody is logged in; {LOG_IN}"

@@ -3,7 +3,7 @@
 import shutil
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub import HfApi
 from transformers import Trainer
@@ -14,7 +14,15 @@ from transformers.utils.hub import PushInProgress
 from sstext.catalog import entry
 from sstext.data.tokens import length_limit
 from sstext.hub import model_card
-from sstext.publishing import CARD, Published, model_files, prepare_repository, push_files, refuse_whole_checkpoints, with_names
+from sstext.publishing import (
+    CARD,
+    Published,
+    model_files,
+    prepare_repository,
+    push_files,
+    refuse_whole_checkpoints,
+    with_names,
+)
 
 logger = logging.get_logger(__name__)
 
@@ -27,8 +35,9 @@ class HubTrainer(Trainer):
     `hub_strategy="every_save"` every checkpoint's model is pushed in the background, unless the last one is still on its way.
     """
 
-    hub_model_id: str | None
-    push_in_progress: PushInProgress | None = None
+    model: Any
+    hub_model_id: Any
+    push_in_progress: Any = None
 
     def __init__(self, model: Any, args: Any, *arguments: Any, **kwargs: Any) -> None:
         refuse_whole_checkpoints(args.hub_strategy)
@@ -81,17 +90,21 @@ class HubTrainer(Trainer):
         self.save_model(_internal_call=True)
         if not self.is_world_process_zero():
             return None
-        self.create_model_card(**card)
+        self.write_card(**card)
         if self.hub_model_id is None:
             self.init_hf_repo(token=token, private=private)
         self._finish_current_push()
-        arguments = {"token": token, "revision": revision, "message": commit_message or "End of training"}
+        arguments: dict[str, Any] = {
+            "token": token,
+            "revision": revision,
+            "message": commit_message or "End of training",
+        }
         folder = Path(str(self.args.output_dir))
         if blocking:
             return self._publish(folder, **arguments)
         return HfApi().run_as_future(self._publish, folder, **arguments)
 
-    def create_model_card(self, **changes: Any) -> None:
+    def write_card(self, **changes: Any) -> None:
         """Write the card of the model to the output folder: classes, rows, method, the figures of the last evaluation.
 
         Args:
@@ -102,7 +115,7 @@ class HubTrainer(Trainer):
             Path(str(self.args.output_dir), CARD).write_text(text, encoding="utf-8")
 
     def _known_of_the_model(self) -> dict[str, Any]:
-        config = self.model.config
+        config, tokenizer = self.model.config, cast(Any, self.processing_class)
         rows = {
             kind: len(data)
             for kind in ("labeled", "unlabeled", "pseudo_labeled")
@@ -119,7 +132,7 @@ class HubTrainer(Trainer):
         return {
             "classes": [config.id2label[number] for number in range(config.num_labels)],
             "encoder": config._name_or_path or "",
-            "max_length": length_limit(self.processing_class, config) if self.processing_class is not None else 512,
+            "max_length": length_limit(tokenizer, config) if tokenizer is not None else 512,
             "rows": {kind.replace("_", "-"): count for kind, count in rows.items()},
             "rounds": [],
             "results": {"last evaluation": figures} if figures else None,
@@ -155,7 +168,7 @@ class HubTrainer(Trainer):
                 (copied / name).write_bytes(content)
         message = f"Training in progress, step {self.state.global_step}"
         job: Future = HfApi().run_as_future(self._publish, copied, token=None, revision=None, message=message)
-        self.push_in_progress = PushInProgress([job])  # type: ignore[arg-type]
+        self.push_in_progress = PushInProgress(cast(Any, [job]))
 
     def _finish_current_push(self) -> None:
         """Wait for the push in progress; one that failed is told, and does not end the training."""

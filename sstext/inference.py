@@ -271,7 +271,8 @@ class Classifier:
         with explained(str(name)):
             there = ask_once(str(name), revision, cached=("model.safetensors", "model.safetensors.index.json"))
             if there is not None and not any(file.endswith(".safetensors") for file in there):
-                raise OSError(f"no safetensors among {listed(there)}")  # else transformers has the Hub's bot convert them
+                # Said before transformers finds out, which has a bot of the Hub convert the weights.
+                raise OSError(f"no safetensors among {listed(there)}")
             config = AutoConfig.from_pretrained(name, revision=revision)
             if not any("SequenceClassification" in kind for kind in config.architectures or []):
                 raise UserError(

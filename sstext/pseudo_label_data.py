@@ -32,10 +32,14 @@ def pseudo_label_files(folder: Path, *, model: str) -> dict[str, bytes]:
     _, first = _first_of_each(found["position"])
     found = found.take(first)
     if not len(found):
-        raise UserError(f"{folder}: no pseudo-label was sure enough to be learned from, so that there is none to publish")
+        raise UserError(
+            f"{folder}: no pseudo-label was sure enough to be learned from, so that there is none to publish"
+        )
     corpus = folder / "data" / "unlabeled.arrow"
     if not corpus.is_file():
-        raise UserError(f"{folder}: the texts ({corpus.relative_to(folder)}) are gone, without which labels mean nothing")
+        raise UserError(
+            f"{folder}: the texts ({corpus.relative_to(folder)}) are gone, without which labels mean nothing"
+        )
     with pa.memory_map(str(corpus)) as source:
         texts = pa.ipc.open_stream(source).read_all()["text"].take(found["position"])
     columns = {"text": texts, "label": found["label"].cast(pa.string())}
@@ -49,7 +53,9 @@ def _chosen(folder: Path) -> Path:
     """The file of the pseudo-labels that the model in `model/` was trained on."""
     run = RunDirectory(folder)
     if not run.results.is_file():
-        raise UserError(f"{folder}: only the folder of a finished run has pseudo-labels; leave out --push-pseudo-labels")
+        raise UserError(
+            f"{folder}: only the folder of a finished run has pseudo-labels; leave out --push-pseudo-labels"
+        )
     cross_fitted = folder / "all_labels"
     chosen = run.read_results()["chosen"]["round"]
     if cross_fitted.is_dir():  # the last student, which learned from the chains' averaged labels, is what was chosen
@@ -86,10 +92,10 @@ def card(rows: pa.Table, model: str) -> str:
 
 # Pseudo-labels of {model}
 
-**The labels are guesses of a model, not of people.** {len(rows):,} texts of an unlabeled corpus, with the labels that
-[{model}](https://huggingface.co/{model}) was given for them by the model before it, and learned from. Some are wrong: their mean
-confidence is {sure:.1%}, which is no measurement. Texts of which the model was less sure are missing, so that neither the
-classes' shares nor the kinds of texts are those of the corpus. Do not evaluate on these rows.
+**The labels are a model's guesses, nobody has checked them.** These are {len(rows):,} texts of an unlabeled corpus, with the
+labels that [{model}](https://huggingface.co/{model}) learned from: predictions of the model before it. Some are wrong; their
+mean confidence is {sure:.1%}, which is no measurement. Texts of which that model was less sure are missing, so that neither
+the shares of the classes nor the kinds of texts are those of the corpus. Do not evaluate on these rows.
 
 | column | |
 | --- | --- |

@@ -30,7 +30,9 @@ TOKENIZERS = (
 )  # fmt: skip
 CARD, RESULTS = "README.md", "results.json"
 #: Where a tokenizer or a configuration was read from: true of this machine alone.
-_OF_THIS_MACHINE = ("_name_or_path", "name_or_path", "is_local", "local_files_only", "cache_dir", "tokenizer_file", "vocab_file")
+_OF_THIS_MACHINE = frozenset(
+    {"_name_or_path", "name_or_path", "is_local", "local_files_only", "cache_dir", "tokenizer_file", "vocab_file"}
+)
 #: Of `results.json`, what strangers may see: numbers, names of classes and versions.
 _PUBLIC_RESULTS = (
     "chosen", "method", "classes", "rows", "max_length", "rounds", "test", "versions", "machine", "seed", "seconds",
@@ -149,7 +151,12 @@ def refuse_whole_checkpoints(hub_strategy: str) -> None:
 
 
 def prepare_repository(
-    name: str, *, kind: str = "model", private: bool | None = None, revision: str | None = None, token: str | None = None
+    name: str,
+    *,
+    kind: str = "model",
+    private: bool | None = None,
+    revision: str | None = None,
+    token: str | None = None,
 ) -> str:
     """See to it that there is a repository, and in it the branch, to push to; returns its whole name.
 
@@ -210,7 +217,7 @@ def push_files(
     api = HfApi(token=token)
     with hub_explained("cannot push to", name, token):
         before = api.repo_info(name, repo_type=kind, revision=revision)
-        there = [file.rfilename for file in before.siblings or []]
+        there = [file.rfilename for file in getattr(before, "siblings", None) or []]
         operations: list[Any] = [CommitOperationAdd(path, content) for path, content in files.items()]
         operations += [CommitOperationDelete(path) for path in there if _is_ours(path) and path not in files]
         commit = api.create_commit(name, operations, commit_message=message, repo_type=kind, revision=revision)

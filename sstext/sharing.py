@@ -146,7 +146,9 @@ def push(found: list[Share], *, private: bool = False, reporter: Reporter = SILE
         prepare_repository(share.name, kind=share.kind, private=private, revision=share.revision)
         size = in_units(sum(map(size_of, share.files.values())))
         reporter.note(f"pushing {len(share.files)} files ({size}) to {share.name}")
-        done.append(push_files(share.files, share.name, kind=share.kind, revision=share.revision, message=share.message))
+        done.append(
+            push_files(share.files, share.name, kind=share.kind, revision=share.revision, message=share.message)
+        )
     return done
 
 

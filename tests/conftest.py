@@ -147,7 +147,9 @@ def _write_csv(path: Path, rows: list[tuple[str, ...]]) -> None:
 
 
 @pytest.fixture(scope="session")
-def finished_run(tiny_encoder: Path, tiny_task: Callable[[Path], TinyTask], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_run(
+    tiny_encoder: Path, tiny_task: Callable[[Path], TinyTask], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Folder of a run of two rounds, the second one on pseudo-labels: for tests that read what a run leaves."""
     from sstext.config import RunConfig
     from sstext.run import train

@@ -67,7 +67,9 @@ class FakeHub:
 
     def environment(self, home: Path, token: str | None = TOKEN) -> dict[str, str]:
         """The environment of a process that takes this server for the Hub, with a cache and a login of its own."""
-        inherited = {k: v for k, v in os.environ.items() if not re.search("proxy|^HF_|^HUGGING_?FACE", k, re.IGNORECASE)}
+        inherited = {
+            k: v for k, v in os.environ.items() if not re.search("proxy|^HF_|^HUGGING_?FACE", k, re.IGNORECASE)
+        }
         own = {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "*"}
         own["HF_HUB_DISABLE_XET"] = "1"  # its storage speaks a protocol of its own; plain LFS is what it falls back to
         return inherited | own | ({"HF_TOKEN": token} if token else {})
@@ -111,8 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
     hub: FakeHub
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, *_: Any) -> None:
-        """Nothing: the tests' output is theirs."""
+    def log_message(self, *_: Any) -> None: ...  # the output is that of the tests
 
     def _handle(self) -> None:
         address = urlsplit(self.path)
@@ -207,7 +208,7 @@ def create(request: _Handler) -> None:
     name = f"{owner}/{asked['name']}"
     url = f"{request.hub.url}/{'datasets/' if kind == 'datasets' else ''}{name}"
     if owner != USER:
-        request._refuse(403, "", "You don't have the rights to create a repository under this namespace")
+        request._refuse(403, "", "You don't have the rights to create this")
     elif (kind, name) in request.hub.repositories:
         request.answer({"error": "You already created this repository", "url": url}, 409)
     else:
@@ -222,7 +223,7 @@ def info(request: _Handler, kind: str, name: str, revision: str = "main") -> Non
         oid = repository.branches.get(revision, revision)
         siblings = [{"rfilename": path} for path in files]
         known = {"_id": "0", "id": name, "sha": oid, "private": repository.private, "tags": [], "siblings": siblings}
-        request.answer(known | ({"modelId": name} if kind == "models" else {"lastModified": "2025-01-01T00:00:00.000Z"}))
+        request.answer(known | ({"modelId": name} if kind == "models" else {}))
 
 
 def preupload(request: _Handler, kind: str, name: str, revision: str) -> None:
@@ -233,9 +234,9 @@ def preupload(request: _Handler, kind: str, name: str, revision: str) -> None:
     answers = []
     for file in json.loads(request.body)["files"]:
         path, large = file["path"], file["size"] >= LARGE
-        oid = _entry(path, there[path])["lfs" if large else "oid"] if path in there else None
-        oid = oid["oid"] if isinstance(oid, dict) else oid
-        answers.append({"path": path, "uploadMode": "lfs" if large else "regular", "shouldIgnore": False, "oid": oid})
+        listed = _entry(path, there[path]) if path in there else {}
+        known = {"path": path, "uploadMode": "lfs" if large else "regular", "shouldIgnore": False}
+        answers.append(known | {"oid": listed.get("lfs", listed).get("oid")})
     request.answer({"files": answers})
 
 
@@ -257,7 +258,8 @@ def commit(request: _Handler, kind: str, name: str, revision: str) -> None:
         elif step["key"] == "deletedFile":
             del files[value["path"]]
     oid = repository.commit(revision, files, message)
-    request.answer({"success": True, "commitOid": oid, "commitUrl": f"{request.hub.url}/{name}/commit/{oid}", "hookOutput": ""})
+    url = f"{request.hub.url}/{name}/commit/{oid}"
+    request.answer({"success": True, "commitOid": oid, "commitUrl": url, "hookOutput": ""})
 
 
 def branch(request: _Handler, kind: str, name: str, revision: str) -> None:
@@ -267,13 +269,6 @@ def branch(request: _Handler, kind: str, name: str, revision: str) -> None:
     elif repository:
         repository.branches[revision] = repository.branches["main"]
         request.answer({"ok": True})
-
-
-def refs(request: _Handler, kind: str, name: str) -> None:
-    repository = request.repository(kind, name)
-    if repository:
-        heads = [{"name": n, "ref": f"refs/heads/{n}", "targetCommit": oid} for n, oid in repository.branches.items()]
-        request.answer({"branches": heads, "converts": [], "tags": [], "pullRequests": []})
 
 
 def tree(request: _Handler, kind: str, name: str, revision: str, path: str = "") -> None:
@@ -337,7 +332,8 @@ def _entry(path: str, content: bytes) -> dict[str, Any]:
     """A file as listings have it: its id in git, and that of its content where it is a large one."""
     oid = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
     large = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
-    return {"type": "file", "path": path, "size": len(content), "oid": oid} | ({"lfs": large} if len(content) >= LARGE else {})
+    entry = {"type": "file", "path": path, "size": len(content), "oid": oid}
+    return entry | ({"lfs": large} if len(content) >= LARGE else {})
 
 
 _REVISION = r"(?P<revision>[^/]+)"
@@ -349,7 +345,6 @@ ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("POST", rf"{_API}/preupload/{_REVISION}", preupload),
     ("POST", rf"{_API}/commit/{_REVISION}", commit),
     ("POST", rf"{_API}/branch/{_REVISION}", branch),
-    ("GET", f"{_API}/refs", refs),
     ("GET", rf"{_API}/tree/{_REVISION}(/(?P<path>.+))?", tree),
     ("POST", rf"{_API}/paths-info/{_REVISION}", paths_info),
     ("POST", rf"/(datasets/)?{_NAME}\.git/info/lfs/objects/batch", large_batch),

@@ -13,7 +13,9 @@ from fake_hub import LARGE, TOKEN, FakeHub, fake_hub
 
 MODEL = ["README.md", "config.json", "model.safetensors", "results.json", "tokenizer.json", "tokenizer_config.json"]
 #: Where the client waits before it tries again, this program does not: `python -c` instead of `python -m sstext`.
-IMPATIENT = "import sys, huggingface_hub.utils._http as http; http.time.sleep = lambda _: None; from sstext.cli import main; "
+IMPATIENT = (
+    "import sys, huggingface_hub.utils._http as http; http.time.sleep = lambda _: None; from sstext.cli import main; "
+)
 
 
 @pytest.fixture
@@ -27,7 +29,13 @@ def run(finished_run: Path, tmp_path: Path) -> Path:
     """A run's folder, in it and in its model whatever must never leave the machine."""
     folder = tmp_path / "out"
     shutil.copytree(finished_run, folder)
-    for name in ("training_args.bin", "optimizer.pt", "pytorch_model.bin", "semi_supervised_state.safetensors", "notes.txt"):
+    for name in (
+        "training_args.bin",
+        "optimizer.pt",
+        "pytorch_model.bin",
+        "semi_supervised_state.safetensors",
+        "notes.txt",
+    ):
         (folder / "model" / name).write_bytes(b"private")
     shutil.copy(folder / "round_1" / "pseudo_labels.parquet", folder / "model")
     results = json.loads((folder / "results.json").read_text())
@@ -73,7 +81,12 @@ def test_a_push_holds_the_allowed_files_in_one_commit(hub: FakeHub, run: Path, t
     card = files["README.md"].decode()
     assert 'pipeline("text-classification", "ada/tickets")' in card
     assert "<this folder>" not in card
-    for shown in ("6 files", f"{hub.url}/ada/tickets", "sstext predict ada/tickets new.csv", "'ada/tickets')('your text'"):
+    for shown in (
+        "6 files",
+        f"{hub.url}/ada/tickets",
+        "sstext predict ada/tickets new.csv",
+        "'ada/tickets')('your text'",
+    ):
         assert shown in done.stdout, shown
     assert contents(run) == before
 
@@ -87,7 +100,9 @@ def test_a_second_push_commits_what_has_changed_and_nothing_else(hub: FakeHub, r
     assert "Nothing changed" in same.stdout, same.stderr
     assert repository.branches == first
 
-    repository.commit("main", {**(repository.files() or {}), "model-00001-of-00001.safetensors": b"old", "own.md": b""}, "")
+    repository.commit(
+        "main", {**(repository.files() or {}), "model-00001-of-00001.safetensors": b"old", "own.md": b""}, ""
+    )
     (run / "model" / "README.md").write_text("---\nlicense: mit\n---\n\n# Mine\n")
     changed = push(hub, tmp_path, run, "ada/tickets")
     assert "Pushed" in changed.stdout, changed.stderr
@@ -132,7 +147,7 @@ def test_pseudo_labels_are_published_only_when_asked(
     assert done.returncode == 0, done.stderr
     files = hub.repositories["datasets", "ada/labels"].files() or {}
     assert sorted(files) == [".gitattributes", "README.md", "train.parquet"]
-    assert "guesses of a model" in files["README.md"].decode()
+    assert "a model's guesses" in files["README.md"].decode()
 
     program = (
         "import json, datasets; rows = datasets.load_dataset('ada/labels', split='train'); "
@@ -150,7 +165,8 @@ def test_pseudo_labels_are_published_only_when_asked(
 
 
 @pytest.mark.parametrize(
-    ("token", "expected"), [(None, "nobody is logged in; log in with `hf auth login`"), ("wrong", "the Hub refuses the token")]
+    ("token", "expected"),
+    [(None, "nobody is logged in; log in with `hf auth login`"), ("wrong", "the Hub refuses the token")],
 )
 def test_without_a_good_token_nothing_is_made(
     hub: FakeHub, run: Path, tmp_path: Path, token: str | None, expected: str
