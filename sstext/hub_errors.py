@@ -38,7 +38,7 @@ def hub_trouble(error: BaseException, name: str, *, token: str | None = None) ->
     for kind in (OfflineModeIsEnabled, LocalTokenNotFoundError, HFValidationError, HfHubHTTPError):
         found = next((cause for cause in chain if isinstance(cause, kind)), None)
         if isinstance(found, OfflineModeIsEnabled):
-            return "the Hub was not asked, because HF_HUB_OFFLINE is set; unset it, or give a folder"
+            return "the Hub was not asked, because HF_HUB_OFFLINE is set; unset it to use the Hub"
         if isinstance(found, LocalTokenNotFoundError):
             return f"nobody is logged in; {LOG_IN}"
         if isinstance(found, HFValidationError):

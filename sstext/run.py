@@ -4,7 +4,6 @@ import importlib.metadata
 import platform
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ from sstext.inference import (
 from sstext.model_selection import Gain, Verdict, best_round
 from sstext.planning import in_budget, price
 from sstext.progress import SILENT, Reporter
-from sstext.run_directory import write_folder_whole, write_whole
+from sstext.run_directory import RunDirectory, write_folder_whole, write_whole
 from sstext.selection import slices
 from sstext.self_training import Round, Run, open_run, run_rounds
 
@@ -212,7 +211,7 @@ def card(config: RunConfig, chain: Chain, results: dict[str, Any]) -> str:
         calibration=calibration_sentence(
             chosen["temperature"],
             fitted_on=calibrated_on(chosen),
-            folded=bool(_precision_curve(chain.directory.model)),
+            folded=_is_calibrated(RunDirectory(str(config.output))),
             after=(results["test"].get("self_trained") or {}).get("metrics", {}).get("expected_calibration_error"),
         ),
         datasets=[name for name in trained_on if name is not None],
@@ -226,9 +225,9 @@ def calibrated_on(record: dict[str, Any]) -> str | None:
     return "the development rows" if record["metrics"] else None
 
 
-def _precision_curve(model: Path) -> list[list[float]]:
-    """What the model that is shipped knows of its precision; empty where nothing calibrated it."""
-    return AutoConfig.from_pretrained(model).sstext["precision_curve"]
+def _is_calibrated(directory: RunDirectory) -> bool:
+    """Whether the model that is shipped has its temperature in it (see `shipped`)."""
+    return bool(AutoConfig.from_pretrained(directory.model).sstext["precision_curve"])
 
 
 def method_of(config: RunConfig) -> str:

@@ -141,9 +141,10 @@ def push(found: list[Share], *, private: bool = False, reporter: Reporter = SILE
     Raises:
         UserError: what the Hub or the network has against it; the folder is as it was, and of that commit nothing is there.
     """
+    for share in found:  # what is wrong with the second one is said before the first one is out
+        prepare_repository(share.name, kind=share.kind, private=private, revision=share.revision)
     done = []
     for share in found:
-        prepare_repository(share.name, kind=share.kind, private=private, revision=share.revision)
         size = in_units(sum(map(size_of, share.files.values())))
         reporter.note(f"pushing {len(share.files)} files ({size}) to {share.name}")
         done.append(

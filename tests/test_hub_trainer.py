@@ -19,7 +19,6 @@ FILES = [".gitattributes", "README.md", "config.json", "model.safetensors", "tok
 PROGRAM = """
 import json, sys
 from pathlib import Path
-import huggingface_hub.utils._http as http
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from sstext import SemiSupervisedTrainer, SemiSupervisedTrainingArguments, UserError

@@ -22,8 +22,9 @@ classify = pipeline("text-classification", "ada/tickets", revision="v2", top_k=N
 print(json.dumps(classify(json.loads(sys.argv[1]), truncation=True, max_length=32)))
 """
 OURS = """
-import json, os, sys, time
+import json, os, sys
 import huggingface_hub
+import huggingface_hub.utils._http as http
 from sstext import cli
 from sstext.errors import UserError
 from sstext.data.loading import load_labeled
@@ -53,10 +54,10 @@ found = {name: said(load) for name, load in tries.items()}
 os.environ["HF_TOKEN"] = sys.argv[1]  # Ada logs in
 found["command"] = ["left with", cli.main(["predict", "ada/secret", "new.csv", "-o", "predictions.csv"])]
 huggingface_hub.constants.ENDPOINT = "http://127.0.0.1:9"  # the port that discards: the network is gone
-began = time.monotonic()
+found["waits"] = []
+http.time.sleep = found["waits"].append  # where the client waits before it tries again
 found["network"] = said(lambda: Classifier.from_pretrained("ada/never-seen"))
 found["network, data set"] = said(lambda: load_labeled("ada/never-seen", what="test"))
-found["seconds"] = time.monotonic() - began
 print("RESULT " + json.dumps(found))
 """
 
@@ -155,4 +156,4 @@ def test_a_dead_network_is_said_at_once(said: dict[str, Any]) -> None:
     unreachable = "the Hub (http://127.0.0.1:9) cannot be reached, or broke off; check the network"
     assert said["network"][1].startswith(f"cannot load 'ada/never-seen': {unreachable}")
     assert unreachable in said["network, data set"][1]
-    assert said["seconds"] < 10, "a client that retries takes 24 seconds and more"
+    assert said["waits"] == []

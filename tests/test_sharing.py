@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from fake_hub import LARGE, TOKEN, FakeHub, fake_hub
 
+from sstext.errors import UserError
+from sstext.sharing import shares
+
 MODEL = ["README.md", "config.json", "model.safetensors", "results.json", "tokenizer.json", "tokenizer_config.json"]
 #: Where the client waits before it tries again, this program does not: `python -c` instead of `python -m sstext`.
 IMPATIENT = (
@@ -134,9 +137,7 @@ def test_a_dry_run_lists_the_files_and_asks_nobody(hub: FakeHub, run: Path, tmp_
     assert "Everyone would see them" in done.stdout
 
 
-def test_pseudo_labels_are_published_only_when_asked(
-    hub: FakeHub, run: Path, finished_run: Path, tmp_path: Path
-) -> None:
+def test_pseudo_labels_are_published_only_when_asked(hub: FakeHub, run: Path, tmp_path: Path) -> None:
     """Guards the corpus: its texts leave by a flag of their own, and the card says whose labels these are."""
     assert push(hub, tmp_path, run, "ada/tickets").returncode == 0
     assert list(hub.repositories) == [("models", "ada/tickets")]
@@ -149,6 +150,11 @@ def test_pseudo_labels_are_published_only_when_asked(
     assert sorted(files) == [".gitattributes", "README.md", "train.parquet"]
     assert "a model's guesses" in files["README.md"].decode()
 
+
+@pytest.mark.slow
+def test_published_pseudo_labels_are_a_data_set(hub: FakeHub, run: Path, finished_run: Path, tmp_path: Path) -> None:
+    """Guards those who take them: `load_dataset` by name gives texts, labels and what is known of each row."""
+    assert push(hub, tmp_path, run, "ada/tickets", "--push-pseudo-labels", "ada/labels").returncode == 0
     program = (
         "import json, datasets; rows = datasets.load_dataset('ada/labels', split='train'); "
         "print(json.dumps([rows.column_names, len(rows), rows[0]]))"
@@ -180,21 +186,25 @@ def test_without_a_good_token_nothing_is_made(
 
 
 def test_a_dead_network_is_said_at_once(hub: FakeHub, run: Path, tmp_path: Path) -> None:
-    """Guards against minutes of waiting for a network that is not there (here, retries would wait as they do for people)."""
+    """Guards against minutes of waiting for a network that is not there: the client does not try again and again."""
     environment = hub.environment(tmp_path) | {"HF_ENDPOINT": "http://127.0.0.1:9"}  # the port that discards
-    command = [sys.executable, "-m", "sstext", "push", str(run), "ada/tickets"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=20)
-    assert done.returncode == 2
+    program = IMPATIENT.replace("lambda _: None", "lambda _: sys.exit('it waits')") + "sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "push", str(run), "ada/tickets"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2, done.stderr
     assert "cannot push to 'ada/tickets': the Hub (http://127.0.0.1:9) cannot be reached" in done.stderr
 
 
+@pytest.mark.slow
 def test_somebody_elses_name_is_refused(hub: FakeHub, run: Path, tmp_path: Path) -> None:
     done = push(hub, tmp_path, run, "bob/tickets")
     assert done.returncode == 2
     assert "your token may not do that" in done.stderr
 
 
-@pytest.mark.parametrize(("method", "path"), [("POST", "/commit/main$"), ("PUT", "^/lfs/")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/commit/main$"), pytest.param("PUT", "^/lfs/", marks=pytest.mark.slow)]
+)
 def test_an_upload_that_breaks_off_leaves_nothing_half_done(
     hub: FakeHub, run: Path, tmp_path: Path, method: str, path: str
 ) -> None:
@@ -216,9 +226,39 @@ def test_an_upload_that_breaks_off_leaves_nothing_half_done(
     assert len(repository.messages) == 2
 
 
+@pytest.mark.slow
 def test_a_single_hiccup_is_survived(hub: FakeHub, run: Path, tmp_path: Path) -> None:
     """Guards large uploads: the client's own retry of a part that broke off counts."""
     hub.break_off("PUT", "^/lfs/", times=1)
     done = push(hub, tmp_path, run, "ada/tickets")
     assert done.returncode == 0, done.stderr
     assert sorted(hub.repositories["models", "ada/tickets"].files() or {}) == [".gitattributes", *MODEL]
+
+
+def test_the_folder_of_a_model_is_enough(run: Path) -> None:
+    """Guards models without a run (a trainer's, an earlier round's): they get a card, and their folder stays as it is."""
+    folder = run / "round_0" / "model"
+    before = contents(folder)
+    assert "README.md" not in before
+    (share,) = shares(folder, "ada/tickets")
+    assert set(share.files) == {*before, "README.md"}
+    card = share.files["README.md"]
+    assert isinstance(card, bytes)
+    for shown in ('"ada/tickets"', "max_length=32", "`account`, `delivery`, `refund`"):
+        assert shown in card.decode(), shown
+    assert contents(folder) == before
+
+
+def test_what_cannot_be_pushed_is_said_before_anybody_is_asked(run: Path, tmp_path: Path) -> None:
+    """Guards against half a run on the Hub, and a data set that overwrites the model."""
+    (run / "results.json").rename(run / "results.json.tmp")
+    with pytest.raises(
+        UserError, match=r"expected the folder of a finished run, or of a model.*`sstext train` finishes a run"
+    ):
+        shares(run, "ada/tickets")
+    with pytest.raises(UserError, match=r"no such folder: .*nowhere"):
+        shares(tmp_path / "nowhere", "ada/tickets")
+    with pytest.raises(UserError, match="expected a name on the Hub as user/name"):
+        shares(run, "tickets")
+    with pytest.raises(UserError, match="push_pseudo_labels: expected another name than the model's"):
+        shares(run, "ada/tickets", pseudo_labels="ada/tickets")
