@@ -191,7 +191,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
     """
     with explained(name):
         ask_once(name, revision)
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise UserError(f"encoder {name!r}: its tokenizer has no padding token; choose another encoder")
@@ -218,6 +218,8 @@ def _why_not(name: str, error: Exception) -> str:
     trouble = None if folder.is_dir() else hub_trouble(error, name)
     if trouble is not None:
         return trouble
+    if "trust_remote_code" in reason:
+        return "it brings code of its own, which is never run here; choose a model that transformers knows"
     if "safetensors" in reason and (not folder.is_dir() or any(folder.glob("*.bin"))):
         return (
             "it has no weights as safetensors; a pickle (pytorch_model.bin) can run anything on the machine that opens it, and "
@@ -273,14 +275,14 @@ class Classifier:
             if there is not None and not any(file.endswith(".safetensors") for file in there):
                 # Said before transformers finds out, which has a bot of the Hub convert the weights.
                 raise OSError(f"no safetensors among {listed(there)}")
-            config = AutoConfig.from_pretrained(name, revision=revision)
+            config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
             if not any("SequenceClassification" in kind for kind in config.architectures or []):
                 raise UserError(
                     f"{name}: expected a trained text classifier, found {config.architectures or 'a bare config'}; "
                     "give the `model` folder of a run (out/model)"
                 )
             model = AutoModelForSequenceClassification.from_pretrained(
-                name, revision=revision, use_safetensors=True, dtype=torch.float32
+                name, revision=revision, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
             )
         return cls(model, load_tokenizer(str(name), revision), **arguments)
 

@@ -61,7 +61,7 @@ def new_student(
     set_seed(seed)
     with explained(path):
         ask_once(path, revision)
-        config = AutoConfig.from_pretrained(path, revision=revision)
+        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
         if hasattr(config, "sstext"):
             del config.sstext  # what an earlier training found out of its own model
         config.num_labels = len(classes)
@@ -73,6 +73,7 @@ def new_student(
         model, loading = AutoModelForSequenceClassification.from_pretrained(
             path,
             revision=revision,
+            trust_remote_code=False,
             config=config,
             dtype=torch.float32,
             ignore_mismatched_sizes=True,  # the head of a classifier with other classes

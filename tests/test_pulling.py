@@ -46,6 +46,7 @@ tries = {
     "revision": lambda: Classifier.from_pretrained("ada/tickets", revision="v9"),
     "pickle": lambda: Classifier.from_pretrained("bob/pickle"),
     "code": lambda: Classifier.from_pretrained("bob/code"),
+    "encoder with code": lambda: new_student("bob/code", ["a", "b"], seed=0),
     "encoder missing": lambda: new_student("ada/encodr", ["a", "b"], seed=0),
     "data set missing": lambda: load_labeled("ada/rowz", what="test"),
     "no name": lambda: Classifier.from_pretrained("out/round_1/model"),
@@ -79,7 +80,9 @@ def hub(finished_run: Path, tiny_encoder: Path) -> Iterator[FakeHub]:
         server.add("bob/pickle", model | {"pytorch_model.bin": weights})
         config = {"model_type": "bobs", "auto_map": {"AutoConfig": "bobs.Config"}, "architectures": ["X"]}
         code = b"import pathlib; pathlib.Path('bob_was_here').touch()\n"
-        server.add("bob/code", {"config.json": json.dumps(config).encode(), "bobs.py": code})
+        server.add(
+            "bob/code", {"config.json": json.dumps(config).encode(), "bobs.py": code, "model.safetensors": weights}
+        )
         server.add("ada/rows", {"train.csv": b"text,label\nmy parcel,delivery\nmy money,refund\n"}, kind="datasets")
         yield server
 
@@ -129,7 +132,8 @@ def test_names_serve_as_classifier_encoder_and_data_set(said: dict[str, Any], fi
         ("private", "cannot load 'ada/secret': not a folder here, and the Hub has no such name, or it is private"),
         ("revision", "cannot load 'ada/tickets': it has no such branch, tag or commit"),
         ("pickle", "cannot load 'bob/pickle': it has no weights as safetensors; a pickle"),
-        ("code", "cannot load 'bob/code': "),
+        ("code", "cannot load 'bob/code': it brings code of its own, which is never run here"),
+        ("encoder with code", "cannot load 'bob/code': it brings code of its own"),
         ("encoder missing", "cannot load 'ada/encodr': not a folder here, and the Hub has no such name"),
         ("data set missing", "no such file, and no Hub data set that can be loaded: ada/rowz (split train): "),
         ("no name", "cannot load 'out/round_1/model': there is no such folder, and this is no name on the Hub"),

@@ -56,9 +56,11 @@ def hub_data_set(source: "Source | None") -> str | None:
     >>> hub_data_set("stanfordnlp/imdb:test"), hub_data_set(None)
     ('stanfordnlp/imdb', None)
     """
-    if not isinstance(source, str) or Path(source).exists() or source_kind(source) != "hub":
+    try:
+        is_name = isinstance(source, str) and source_kind(source) == "hub"
+    except UserError:  # a file that is gone by now, or a folder
         return None
-    return str(_split_of(source)[0])
+    return str(_split_of(str(source))[0]) if is_name else None
 
 
 def _split_of(source: str | Path) -> tuple[Path, str | None]:
