@@ -1,4 +1,4 @@
-"""The command line: `sstext train | predict | evaluate | methods`.
+"""The command line: `sstext train | predict | evaluate | push | methods`.
 
 Flags are made from the options of `sstext.config`; everything heavy is imported inside the handlers, so that `sstext --help`
 answers at once.
@@ -68,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_predict(commands)
     _add_evaluate(commands)
+    _add_push(commands)
     _add_methods(commands)
     return top
 
@@ -142,6 +143,27 @@ def _add_evaluate(commands: Any) -> None:
     _add_model_options(evaluate)
 
 
+def _add_push(commands: Any) -> None:
+    push = commands.add_parser(
+        "push",
+        help="publish a model on the Hugging Face Hub",
+        description="Upload weights, configuration, tokenizer, model card and results.json of a run, in one commit. No text, "
+        "pseudo-label or state of the training goes with them.",
+    )
+    push.set_defaults(handler=run_push)
+    push.add_argument("folder", help="folder of a finished run (out), or of a model")
+    push.add_argument("name", metavar="user/name", help="where to; made if it is not there")
+    push.add_argument("--private", action="store_true", help="make new repositories private")
+    push.add_argument("--revision", help="branch to push to; made if it is not there [main]")
+    push.add_argument("--message", help="of the commit")
+    push.add_argument(
+        "--push-pseudo-labels", metavar="user/name",
+        help="also publish the texts that the model learned from with the labels it gave them, as a data set",
+    )  # fmt: skip
+    push.add_argument("--dry-run", action="store_true", help="list the files and their sizes, send nothing")
+    add_same_flags(push, "quiet")
+
+
 def _add_methods(commands: Any) -> None:
     methods = commands.add_parser("methods", help="list the methods, or explain one")
     methods.set_defaults(handler=run_methods)
@@ -203,6 +225,28 @@ def run_evaluate(parsed: argparse.Namespace) -> None:
 
         write_whole(Path(parsed.json), json.dumps(results, indent=2, ensure_ascii=False))
     tables.show_evaluation(results)
+
+
+def run_push(parsed: argparse.Namespace) -> None:
+    """`sstext push`."""
+    from pathlib import Path
+
+    import huggingface_hub
+
+    from sstext import sharing
+
+    found = sharing.shares(
+        Path(parsed.folder), parsed.name,
+        revision=parsed.revision, message=parsed.message, pseudo_labels=parsed.push_pseudo_labels,
+    )  # fmt: skip
+    if parsed.dry_run:
+        sharing.show_plan(found, parsed.private)
+        return
+    huggingface_hub.utils.logging.set_verbosity_error()
+    if parsed.quiet or not sys.stderr.isatty():
+        huggingface_hub.utils.disable_progress_bars()
+    done = sharing.push(found, private=parsed.private, reporter=Reporter(parsed.quiet))
+    sharing.show_published(found, done)
 
 
 def run_methods(parsed: argparse.Namespace) -> None:

@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather
+from huggingface_hub.errors import HTTPError
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from sstext.calibration import confidence_for, softmax
 from sstext.data.batching import INPUTS
 from sstext.data.tokens import TextEncoder, length_limit
-from sstext.errors import UserError
+from sstext.errors import UserError, listed
+from sstext.hub_errors import ask_once, hub_trouble
 from sstext.progress import Tick
 
 #: Padded tokens per forward pass: enough to fill a device, and small enough for its memory (and a CPU's cache).
@@ -188,7 +190,8 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
         UserError: it cannot be found, or has no padding token.
     """
     with explained(name):
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+        ask_once(name, revision)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise UserError(f"encoder {name!r}: its tokenizer has no padding token; choose another encoder")
@@ -203,21 +206,31 @@ def explained(name: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        folder = Path(name)
-        reason = " ".join(str(error).split())
-        if (folder / "model" / "config.json").exists():
-            remedy = f"this is the folder of a run; give its model, {folder / 'model'}"
-        elif folder.is_dir():
-            remedy = (
-                "the folder must hold config.json, model.safetensors and a tokenizer, as save_pretrained writes them"
-            )
-        else:
-            remedy = (
-                "not a folder here, and the Hub could not be asked or does not have it: check the name and the network, "
-                "or download it elsewhere and give the folder"
-            )
-        raise UserError(f"cannot load {name!r}: {remedy} ({reason[:300]})") from error
+    except (HTTPError, OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise UserError(f"cannot load {name!r}: {_why_not(name, error)}") from error
+
+
+def _why_not(name: str, error: Exception) -> str:
+    """Why a model cannot be loaded, and what to do."""
+    folder, reason = Path(name), " ".join(str(error).split())[:300]
+    if (folder / "model" / "config.json").exists():
+        return f"this is the folder of a run; give its model, {folder / 'model'} ({reason})"
+    trouble = None if folder.is_dir() else hub_trouble(error, name)
+    if trouble is not None:
+        return trouble
+    if "trust_remote_code" in reason:
+        return "it brings code of its own, which is never run here; choose a model that transformers knows"
+    if "safetensors" in reason and (not folder.is_dir() or any(folder.glob("*.bin"))):
+        return (
+            "it has no weights as safetensors; a pickle (pytorch_model.bin) can run anything on the machine that opens it, and "
+            "is not opened here: ask its authors for safetensors, or convert it where you trust it"
+        )
+    if folder.is_dir():
+        return f"the folder must hold config.json, model.safetensors and a tokenizer, as save_pretrained writes them ({reason})"
+    return (
+        "not a folder here, and the Hub could not be asked or does not have it: check the name and the network, or download it "
+        f"elsewhere and give the folder ({reason})"
+    )
 
 
 class Classifier:
@@ -258,14 +271,18 @@ class Classifier:
             UserError: there is none, or it is no text classifier.
         """
         with explained(str(name)):
-            config = AutoConfig.from_pretrained(name, revision=revision)
+            there = ask_once(str(name), revision, cached=("model.safetensors", "model.safetensors.index.json"))
+            if there is not None and not any(file.endswith(".safetensors") for file in there):
+                # Said before transformers finds out, which has a bot of the Hub convert the weights.
+                raise OSError(f"no safetensors among {listed(there)}")
+            config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
             if not any("SequenceClassification" in kind for kind in config.architectures or []):
                 raise UserError(
                     f"{name}: expected a trained text classifier, found {config.architectures or 'a bare config'}; "
                     "give the `model` folder of a run (out/model)"
                 )
             model = AutoModelForSequenceClassification.from_pretrained(
-                name, revision=revision, use_safetensors=True, dtype=torch.float32
+                name, revision=revision, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
             )
         return cls(model, load_tokenizer(str(name), revision), **arguments)
 

@@ -15,7 +15,7 @@ from sstext.calibration import fold_temperature, precision_curve, softmax
 from sstext.chain import Chain
 from sstext.cross_fitting import out_of_fold, rows_of_folds
 from sstext.errors import UserError
-from sstext.evaluation import evaluate_predictions
+from sstext.evaluation import evaluate_predictions, expected_calibration_error
 from sstext.inference import Classifier, is_main_process
 from sstext.selection import slices
 from sstext.self_training import Round, Run
@@ -69,23 +69,30 @@ def highest(logits: np.ndarray, temperature: float) -> np.ndarray:
     )
 
 
-def measure(run: Run, *, supervised_temperature: float, same: bool) -> dict[str, Any]:
+def measure(
+    run: Run, *, supervised_temperature: float, temperature: float, same: bool
+) -> tuple[dict[str, Any], dict[str, float]]:
     """Supervised and shipped model on the test rows, in float32, with bootstrap intervals; empty without test rows.
 
     What they predict for each row goes to `predictions/test.parquet`.
 
     Args:
         supervised_temperature: of supervised fine-tuning on all labels.
-        same: whether that is what is shipped.
+        temperature: that is in the weights of the shipped model.
+        same: whether supervised fine-tuning is what is shipped.
+
+    Returns:
+        "supervised" and "self_trained" → all that `evaluate_predictions` says; and the shipped model's calibration error
+        without its temperature.
     """
     chain = run.whole
     test = chain.texts.test
     if test is None:
-        return {}
+        return {}, {}
     texts, labels = test.texts["text"][:], np.asarray(test.texts["label"][:])
     figures: dict[str, Any] = {}
     logits: dict[str, np.ndarray] = {}
-    for name, folder, temperature in (
+    for name, folder, divided_by in (
         ("supervised", chain.directory.round(0) / "model", supervised_temperature),
         ("self_trained", run.directory.model, 1.0),  # its temperature is in its weights
     ):
@@ -96,7 +103,7 @@ def measure(run: Run, *, supervised_temperature: float, same: bool) -> dict[str,
         with chain.reporter.phase(f"test: {name.replace('_', '-')}", len(texts), "text") as tick:
             said = classifier.logits(texts, tick)
         logits["supervised" if name == "supervised" else "final"] = said
-        probabilities = softmax(said, temperature)
+        probabilities = softmax(said, divided_by)
         figures[name] = evaluate_predictions(probabilities, labels, chain.texts.classes, seed=chain.config.seed)
         if classifier.truncated and name == "supervised":
             limit = classifier.encoder.max_length
@@ -104,7 +111,8 @@ def measure(run: Run, *, supervised_temperature: float, same: bool) -> dict[str,
                 f"test: {classifier.truncated:,} texts are longer than the {limit} tokens that are read"
             )
     write_predictions(run.directory.path / PREDICTIONS / "test.parquet", texts, labels, chain.texts.classes, logits)
-    return figures
+    before = expected_calibration_error(softmax(logits["final"] * temperature), labels)
+    return figures, {"expected_calibration_error": float(before)}
 
 
 def write_held_out(run: Run, rounds: Sequence[Round]) -> None:

@@ -13,8 +13,9 @@ from sstext.catalog import entry
 from sstext.chain import Chain
 from sstext.config import RunConfig
 from sstext.cross_fitting import last_student
+from sstext.data.sources import hub_data_set
 from sstext.data.tokens import length_limit
-from sstext.hub import model_card
+from sstext.hub import calibration_sentence, model_card
 from sstext.inference import (
     is_main_process,
     resolve_device,
@@ -100,7 +101,9 @@ def shipped_results(run: Run, rounds: list[Round]) -> dict[str, Any]:
         write_folder_whole(directory.model, lambda path: chain.save(model, path))
     wait_for_everyone()
     write_held_out(run, rounds)
-    test = measure(run, supervised_temperature=rounds[0].temperature, same=shipped_round == 0)
+    test, uncalibrated = measure(
+        run, supervised_temperature=rounds[0].temperature, temperature=temperature, same=shipped_round == 0
+    )
     chain.reporter.figures(figures_of_test(test))
     return {
         "chosen": {"round": chosen, "why": why, "temperature": temperature},
@@ -113,6 +116,7 @@ def shipped_results(run: Run, rounds: list[Round]) -> dict[str, Any]:
         },
         "rounds": [asdict(record) for record in rounds],
         "test": test,
+        "uncalibrated": uncalibrated,
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
         "machine": machine(config),
         "seed": config.seed,
@@ -138,6 +142,8 @@ def choose(rounds: list[Round]) -> tuple[int, str]:
 
 def card(config: RunConfig, chain: Chain, results: dict[str, Any]) -> str:
     """The model card of a run."""
+    chosen = results["rounds"][results["chosen"]["round"]]
+    trained_on = dict.fromkeys(hub_data_set(source) for source in (config.labeled, config.unlabeled))
     return model_card(
         classes=results["classes"],
         encoder=str(config.encoder),
@@ -149,7 +155,24 @@ def card(config: RunConfig, chain: Chain, results: dict[str, Any]) -> str:
         self_trained=any(r["admitted"] for r in results["rounds"][: results["chosen"]["round"] + 1]),
         method=method_of(config),
         citation=entry(config.method).source or None,
+        of_this_model="self_trained",
+        test_data=hub_data_set(config.test),
+        calibration=calibration_sentence(
+            chosen["temperature"],
+            fitted_on=calibrated_on(chosen),
+            folded=results["chosen"]["temperature"] == chosen["temperature"],
+            before=results["uncalibrated"].get("expected_calibration_error"),
+            after=(results["test"].get("self_trained") or {}).get("metrics", {}).get("expected_calibration_error"),
+        ),
+        datasets=[name for name in trained_on if name is not None],
     )
+
+
+def calibrated_on(record: dict[str, Any]) -> str | None:
+    """What the temperature of a round was fitted on; None where nothing was there for it."""
+    if record["out_of_fold"]:
+        return "out-of-fold predictions of the labeled rows"
+    return "the development rows" if record["metrics"] else None
 
 
 def method_of(config: RunConfig) -> str:

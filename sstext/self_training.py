@@ -274,7 +274,8 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
     path = encoder_path(config.encoder)
     tokenizer = load_tokenizer(path, config.revision)
     with explained(path):
-        limit = length_limit(tokenizer, AutoConfig.from_pretrained(path, revision=config.revision))
+        encoder_config = AutoConfig.from_pretrained(path, revision=config.revision, trust_remote_code=False)
+        limit = length_limit(tokenizer, encoder_config)
     directory = RunDirectory(config.output)
     with (
         main_process_first(resolve_device(config.device)) as first,

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
 
 from sstext.errors import UserError
+from sstext.hub_errors import ask_once
 from sstext.inference import explained
 
 DEMO = "demo"
@@ -59,7 +60,8 @@ def new_student(
     path = encoder_path(encoder)
     set_seed(seed)
     with explained(path):
-        config = AutoConfig.from_pretrained(path, revision=revision)
+        ask_once(path, revision)
+        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
         if hasattr(config, "sstext"):
             del config.sstext  # what an earlier training found out of its own model
         config.num_labels = len(classes)
@@ -71,6 +73,7 @@ def new_student(
         model, loading = AutoModelForSequenceClassification.from_pretrained(
             path,
             revision=revision,
+            trust_remote_code=False,
             config=config,
             dtype=torch.float32,
             ignore_mismatched_sizes=True,  # the head of a classifier with other classes

@@ -18,7 +18,9 @@ from sstext.data.batching import Relabeled, TrainingRows, label_shares
 from sstext.data.collating import PairedCollator
 from sstext.data.tokens import VIEW_INPUTS, TextEncoder, choose_max_length, length_limit, tokenize, with_view_texts
 from sstext.errors import UserError, listed
+from sstext.head_rate import HeadRateTrainer
 from sstext.heads import TokenHeadTrainer
+from sstext.hub_trainer import HubTrainer
 from sstext.objective.methods import BETWEEN_ROUNDS, build
 from sstext.objective.objective import Objective
 from sstext.objective.regularizers import LABELED_STRONG, MASKED, Regularizer
@@ -27,7 +29,7 @@ from sstext.training_arguments import SemiSupervisedTrainingArguments
 STATE_FILE = "semi_supervised_state.safetensors"
 
 
-class SemiSupervisedTrainer(TokenHeadTrainer):
+class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
     """Fine-tunes on labeled rows, and on unlabeled or pseudo-labeled ones beside them; used as one uses `Trainer`.
 
     L = L_labeled + λ · ramp(t/T) · L_unlabeled, see `sstext.objective.Objective`. Without unlabeled and pseudo-labeled rows
@@ -309,38 +311,7 @@ class SemiSupervisedTrainer(TokenHeadTrainer):
         sums = self.accelerator.reduce(torch.stack([self._sums[name] for name in names]), "sum")
         return names, sums
 
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """`Trainer`'s optimizer, with a learning rate of its own for the head where `head_learning_rate` is given."""
-        if self.args.head_learning_rate is None or self.optimizer is not None:
-            return super().create_optimizer(model)
-        if self.optimizer_cls_and_kwargs is not None:
-            raise UserError("head_learning_rate cannot be combined with optimizer_cls_and_kwargs")
-        trained: Any = self.model if model is None else model
-        kind, arguments = self.get_optimizer_cls_and_kwargs(self.args, trained)
-        if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)) or "optimizer_dict" in arguments:
-            raise UserError(f"head_learning_rate is not supported with optim={self.args.optim!r}; use adamw_torch")
-        body = {id(parameter) for parameter in trained.base_model.parameters()}
-        decayed = set(self.get_decay_parameter_names(trained))
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for name, parameter in trained.named_parameters():
-            if parameter.requires_grad:
-                groups.setdefault((id(parameter) in body, name in decayed), []).append(parameter)
-        rate, head_rate, decay = self.args.learning_rate, self.args.head_learning_rate, self.args.weight_decay
-        self.optimizer = kind(
-            [
-                {"params": params, "lr": rate if in_body else head_rate, "weight_decay": decay if decays else 0.0}
-                for (in_body, decays), params in groups.items()
-            ],
-            **arguments,
-        )
-        return self.optimizer
-
     # What a checkpoint holds
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        # A pickle that nothing reads back has no place beside weights that get published.
-        Path(output_dir or str(self.args.output_dir), "training_args.bin").unlink(missing_ok=True)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)

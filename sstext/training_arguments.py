@@ -7,6 +7,7 @@ from transformers import TrainingArguments
 from sstext.config import DataOptions, SemiSupervisedOptions, TrainingOptions
 from sstext.errors import UserError
 from sstext.options import checked, option, options
+from sstext.publishing import refuse_whole_checkpoints
 
 
 def _same_help(group: type, name: str) -> str:
@@ -35,3 +36,4 @@ class SemiSupervisedTrainingArguments(SemiSupervisedOptions, TrainingArguments):
             raise UserError(f"unlabeled_batch_ratio: expected more than 0, found {self.unlabeled_batch_ratio}")
         self.views = checked("views", self.views, options(SemiSupervisedOptions)["views"])
         super().__post_init__()
+        refuse_whole_checkpoints(self.hub_strategy)

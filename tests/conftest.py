@@ -144,3 +144,22 @@ def _write_csv(path: Path, rows: list[tuple[str, ...]]) -> None:
     header = ("text", "label") if len(rows[0]) == 2 else ("label",)
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
+
+
+@pytest.fixture(scope="session")
+def finished_run(
+    tiny_encoder: Path, tiny_task: Callable[[Path], TinyTask], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Folder of a run of two rounds, the second one on pseudo-labels: for tests that read what a run leaves."""
+    from sstext.config import RunConfig
+    from sstext.run import train
+
+    folder = tmp_path_factory.mktemp("finished")
+    task = tiny_task(folder)
+    config = RunConfig(
+        labeled=str(task.labeled), unlabeled=str(task.unlabeled), test=str(task.test), encoder=str(tiny_encoder),
+        output=str(folder / "out"), method="self-training", method_args={"threshold": 0.0}, rounds=1, folds=0,
+        steps=8, round_steps=8, max_length=32, device="cpu",
+    )  # fmt: skip
+    train(config)
+    return folder / "out"

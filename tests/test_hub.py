@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from sstext.hub import hub_name, model_card
+from sstext.hub import bare_card, calibration_sentence, hub_name, model_card
 
 SECRET = "my parcel is still not here"
 
@@ -152,3 +152,60 @@ def test_writing_a_card_needs_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_the_index_has_this_models_scores_with_their_intervals():
+    """Guards the metrics that the Hub shows: those of the model that is shipped, none of the one it is compared with."""
+    data = ModelCard(card(of_this_model="test", test_data="ada/rows")).data
+    (result,) = data.eval_results
+    assert (result.metric_type, result.metric_value) == ("accuracy", 0.6512)
+    assert result.metric_name == "accuracy (95% 0.610–0.690)"
+    assert result.metric_args == {"confidence_interval": [0.61, 0.69], "level": 0.95}
+    assert (result.dataset_type, result.dataset_split) == ("ada/rows", "test")
+    (own,) = ModelCard(
+        card(of_this_model="supervised", results={"supervised": {"macro_f1": {"score": 0.25}}})
+    ).data.eval_results
+    assert (own.metric_type, own.metric_name, own.metric_args) == ("f1", "macro f1", {"average": "macro"})
+    assert ModelCard(card()).data.eval_results is None
+
+
+def test_rounds_show_their_evidence_and_no_empty_columns():
+    rounds = [
+        {"index": 0, "admitted": 0, "coverage": 0.0, "out_of_fold": {"accuracy": 0.5}},
+        {"index": 1, "admitted": 9, "coverage": 0.5, "out_of_fold": {"accuracy": 0.625}, "estimated_precision": 0.75},
+    ]
+    lines = section(card(rounds=rounds), "Training").strip().split("\n\n")[-1].splitlines()
+    assert lines[0] == "| round | unlabeled rows kept | coverage | estimated precision | out-of-fold accuracy |"
+    assert lines[2:] == ["| 0 | 0 | 0.0% | – | 50.0% |", "| 1 | 9 | 50.0% | 75.0% | 62.5% |"]
+
+
+def test_calibration_says_what_was_done_and_what_it_brought():
+    """Guards against a claim of calibrated probabilities where nothing could calibrate them."""
+    after = {"score": 0.05, "confidence_interval": (0.04, 0.06)}
+    said = calibration_sentence(1.25, fitted_on="the development rows", before=0.12, after=after)
+    assert said.startswith(
+        "Logits are divided by 1.250, a temperature fitted on the development rows; the last layer does it."
+    )
+    assert said.endswith("on the test rows: 0.120 before, 0.050 (0.040 to 0.060) after.")
+    assert calibration_sentence(1.25, fitted_on="x", after=after).endswith("test rows: 0.050 (0.040 to 0.060).")
+    assert calibration_sentence(1.0, fitted_on=None).startswith("None: without folds or development rows")
+    assert "could not be put into the last layer" in calibration_sentence(1.25, fitted_on="x", folded=False)
+    assert section(card(calibration=said), "Calibration").strip() == said
+    assert "## Calibration" not in card()
+
+
+def test_demo_is_said_to_read_english_only():
+    """Guards people with texts of other languages: the encoder answers all the same."""
+    assert ModelCard(card(encoder="demo")).data.language == "en"
+    assert "It reads English only" in section(card(encoder="demo"), "Limits")
+    assert ModelCard(card()).data.language is None
+    assert "English" not in card()
+
+
+def test_a_bare_card_claims_nothing_about_the_training():
+    """Guards against "fine-tuned by sstext" on a model that came from elsewhere."""
+    text = bare_card(["no", "yes"], 64)
+    assert ModelCard(text).data.tags == ["sstext"]
+    assert "How it was trained is not recorded here." in text
+    assert "max_length=64" in text
+    assert "## Training" not in text

@@ -166,7 +166,7 @@ def test_a_folder_without_a_classifier_says_so(kind: str, message: str, tiny_enc
     assert str(tmp_path / "folder") in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["no-such-org/no-such-model", "out/modle", "/no/such/folder"])
+@pytest.mark.parametrize("name", ["no-such-org/no-such-model", "out/modle"])
 def test_a_name_that_cannot_be_found_says_what_to_do(name: str) -> None:
     """Guards against the Hub client's many errors: one message, with the name, the network and the way out."""
     with pytest.raises(UserError, match="not a folder here, and the Hub could not be asked") as caught:

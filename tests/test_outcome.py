@@ -12,7 +12,7 @@ import yaml
 
 from sstext.calibration import softmax
 from sstext.config import RunConfig
-from sstext.evaluation import bootstrap
+from sstext.evaluation import bootstrap, expected_calibration_error
 from sstext.outcome import peak_memory, write_predictions
 from sstext.progress import Reporter
 from sstext.run import train
@@ -65,7 +65,16 @@ def test_the_test_rows_are_kept_with_what_both_models_say(folded: Results) -> No
 
 def test_the_temperature_in_the_weights_is_recorded(folded: Results) -> None:
     """Guards a reliability diagram "before calibration" that is the one after it."""
-    _, results = folded
+    out, results = folded
+    final = column(pq.read_table(out / "predictions" / "test.parquet"), "final").astype(np.float64)
+    labels = [
+        results["classes"].index(row["label"])
+        for row in pq.read_table(out / "predictions" / "test.parquet").to_pylist()
+    ]
+    before = expected_calibration_error(softmax(final * results["chosen"]["temperature"]), labels)
+    assert results["uncalibrated"] == {"expected_calibration_error": pytest.approx(float(before), abs=1e-6)}
+    after = results["test"]["self_trained"]["metrics"]["expected_calibration_error"]["score"]
+    assert f"{before:.3f} before, {after:.3f}" in (out / "model" / "README.md").read_text(), "the card says both"
     assert results["chosen"]["temperature"] == results["rounds"][results["chosen"]["round"]]["temperature"] != 1
 
 

@@ -12,6 +12,7 @@ import xxhash
 from sstext.data.formats import FORMATS, format_of, read_rows
 from sstext.data.parsing import Rows
 from sstext.errors import UserError, listed
+from sstext.hub_errors import ask_once, hub_trouble
 
 if TYPE_CHECKING:
     import datasets  # takes half a second to import: only the functions that touch data sets do
@@ -53,6 +54,19 @@ def source_kind(source: Source) -> Literal["file", "saved", "hub", "dataset"]:
     if isinstance(source, Path) or not _HUB_NAME.fullmatch(source) or path.suffix.lower() in endings:
         raise UserError(f"no such file: {source} (looked for {Path(source).absolute()})")
     return "hub"
+
+
+def hub_data_set(source: "Source | None") -> str | None:
+    """The name on the Hub that a source goes by, without its split; None for anything else.
+
+    >>> hub_data_set("stanfordnlp/imdb:test"), hub_data_set(None)
+    ('stanfordnlp/imdb', None)
+    """
+    try:
+        is_name = isinstance(source, str) and source_kind(source) == "hub"
+    except UserError:  # a file that is gone by now, or a folder
+        return None
+    return str(_split_of(str(source))[0]) if is_name else None
 
 
 def _split_of(source: str | Path) -> tuple[Path, str | None]:
@@ -132,11 +146,14 @@ def _dataset(source: Source, split: str) -> "tuple[datasets.Dataset, str]":
     split = named_split or split
     if source_kind(source) == "hub":
         try:
+            if not Path(datasets.config.HF_DATASETS_CACHE, str(path).replace("/", "___")).exists():
+                ask_once(str(path), kind="dataset", cached=())
             return datasets.load_dataset(str(path), split=split), f"{path}:{split}"
         except Exception as error:  # whatever the Hub, the network or a data set's own files raise
+            reason = hub_trouble(error, f"datasets/{path}") or " ".join(str(error).split())[:300].rstrip(".")
             raise UserError(
-                f"no such file, and no Hub data set that can be loaded: {path} (split {split}): "
-                f"{' '.join(str(error).split())[:300]}; download it, or give a file"
+                f"no such file, and no Hub data set that can be loaded: {path} (split {split}): {reason}; download it, or give "
+                "a file"
             ) from error
     saved = datasets.load_from_disk(str(path))
     if isinstance(saved, datasets.Dataset):

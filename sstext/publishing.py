@@ -1,0 +1,231 @@
+"""What of a folder goes to the Hub, and how: files of an allow-list, in one commit, and nothing else ever.
+
+Whatever is not named here stays at home: training texts, pseudo-labels, scores, pickles, the state of an optimizer, code.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.utils import validate_repo_id
+
+from sstext.errors import UserError
+from sstext.hub import named
+from sstext.hub_errors import LOG_IN, PATIENCE, hub_explained
+
+#: What is uploaded under a name: a file, or its content where that differs from the file's.
+Content = Path | bytes
+
+WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
+_SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors", re.ASCII)
+CONFIGS = ("config.json", "generation_config.json")
+TOKENIZERS = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+    "vocab.txt", "vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "spm.model", "sentencepiece.bpe.model",
+)  # fmt: skip
+CARD, RESULTS = "README.md", "results.json"
+#: Where a tokenizer or a configuration was read from: true of this machine alone.
+_OF_THIS_MACHINE = frozenset(
+    {"_name_or_path", "name_or_path", "is_local", "local_files_only", "cache_dir", "tokenizer_file", "vocab_file"}
+)
+#: Of `results.json`, what strangers may see: numbers, names of classes and versions.
+_PUBLIC_RESULTS = (
+    "chosen", "method", "classes", "rows", "max_length", "rounds", "test", "uncalibrated", "versions", "machine", "seed", "seconds",
+    "phases", "peak_memory_mib",
+)  # fmt: skip
+_PUBLIC_ROUNDS = (
+    "index", "admitted", "coverage", "per_class", "audit_precision", "temperature", "agreement", "metrics", "steps", "seconds",
+    "stopped_because", "estimated_precision", "out_of_fold", "gain", "refused", "class_shares", "chain_agreement",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a push came to.
+
+    Attributes:
+        url: where it can be seen.
+        commit: its id.
+        changed: whether the commit is new; False: all was there already.
+    """
+
+    url: str
+    commit: str
+    changed: bool
+
+
+def model_files(folder: Path) -> dict[str, Content]:
+    """The files of a model that may be published, by name: weights, configuration and tokenizer, its card where it has one.
+
+    Keys that tell where on this machine something was read from are left out of the configurations.
+
+    Raises:
+        UserError: something that a model needs is missing, or its weights are a pickle.
+    """
+    names = [CONFIGS[0], *_weights(folder)]
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise UserError(f"{folder}: there is no tokenizer, without which nobody can use the model; save it there, too")
+    names += [name for name in (*CONFIGS[1:], *TOKENIZERS, CARD) if (folder / name).is_file()]
+    return {name: _impersonal(folder / name) for name in names}
+
+
+def _weights(folder: Path) -> list[str]:
+    """The file of the weights; where there are several, their index and those that it names."""
+    if not (folder / CONFIGS[0]).is_file():
+        raise UserError(f"{folder}: expected the folder of a run or a model, found no {CONFIGS[0]}")
+    if (folder / WEIGHTS).is_file():
+        return [WEIGHTS]
+    if (folder / WEIGHTS_INDEX).is_file():
+        index = json.loads((folder / WEIGHTS_INDEX).read_text(encoding="utf-8"))
+        shards = sorted(set(index["weight_map"].values()))
+        for shard in shards:
+            if not _SHARD.fullmatch(shard) or not (folder / shard).is_file():
+                raise UserError(f"{folder}: {WEIGHTS_INDEX} names {shard!r}, which is not there; save the model again")
+        return [WEIGHTS_INDEX, *shards]
+    pickles = sorted(path.name for path in folder.glob("*.bin"))
+    if pickles:
+        raise UserError(
+            f"{folder}: {pickles[0]} is a pickle, which can run anything on the machine that opens it; only safetensors are "
+            "published: load the model, and save it anew with save_pretrained"
+        )
+    raise UserError(f"{folder}: there are no weights, {WEIGHTS}; save the model there with save_pretrained")
+
+
+def _impersonal(path: Path) -> Content:
+    """A file, or where it is a configuration that knows this machine, what is left of it."""
+    if path.name not in (CONFIGS[0], "tokenizer_config.json"):
+        return path
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    left = {name: value for name, value in settings.items() if name not in _OF_THIS_MACHINE}
+    return path if left == settings else (json.dumps(left, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def public_results(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a run's results that may be published: no example, no path, nothing that is not known to be harmless.
+
+    >>> public_results({"seed": 0, "examples": ["a text"], "rounds": [{"index": 0, "folder": "/home/ada"}]})
+    {'rounds': [{'index': 0}], 'seed': 0}
+    """
+    public = {name: results[name] for name in _PUBLIC_RESULTS if name in results}
+    rounds = [{name: record[name] for name in _PUBLIC_ROUNDS if name in record} for record in public.get("rounds", [])]
+    return public | ({"rounds": rounds} if "rounds" in public else {})
+
+
+def with_names(files: Mapping[str, Content], name: str, revision: str | None = None) -> dict[str, Content]:
+    """The same files, the card telling how to use the model by its name on the Hub."""
+    card = files.get(CARD)
+    if card is None:
+        return dict(files)
+    text = card.decode() if isinstance(card, bytes) else card.read_text(encoding="utf-8")
+    return {**files, CARD: named(text, name, revision).encode()}
+
+
+def size_of(content: Content) -> int:
+    """Bytes that are uploaded."""
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
+
+
+def check_name(name: str) -> None:
+    """Raise a `UserError` where a name is no `user/name` of the Hub."""
+    try:
+        validate_repo_id(name)
+    except ValueError:
+        valid = False
+    else:
+        valid = name.count("/") == 1
+    if not valid:
+        raise UserError(f"expected a name on the Hub as user/name (letters, digits, - _ .), found {name!r}")
+
+
+def refuse_whole_checkpoints(hub_strategy: str) -> None:
+    """Raise a `UserError` for a `hub_strategy` of `TrainingArguments` that would push the state of the optimizer."""
+    if hub_strategy in ("checkpoint", "all_checkpoints"):
+        raise UserError(
+            f"hub_strategy: {str.__str__(hub_strategy)!r} would push whole checkpoints, the state of the optimizer with them; "
+            "choose 'end' or 'every_save', which push the model alone"
+        )
+
+
+def prepare_repository(
+    name: str,
+    *,
+    kind: str = "model",
+    private: bool | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+) -> str:
+    """See to it that there is a repository, and in it the branch, to push to; returns its whole name.
+
+    Args:
+        name: `user/name`, or a name alone for one of the token's owner.
+        kind: `model` or `dataset`.
+        private: whether only its owner may see it; None: as the owner's account has it.
+        revision: a branch.
+        token: default: the one of the usual places (HF_TOKEN, `hf auth login`).
+
+    Raises:
+        UserError: no token or a refused one, no network, or a public repository that was to be private.
+    """
+    if token is None and get_token() is None:
+        raise UserError(f"cannot push to {name!r}: nobody is logged in; {LOG_IN}")
+    api = HfApi(token=token)
+    with hub_explained("cannot push to", name, token):
+        if "/" not in name:
+            name = f"{api.whoami()['name']}/{name}"
+        try:
+            # The first request has a limit in time: those that follow would wait for a dead network for minutes.
+            public = not api.repo_info(name, repo_type=kind, timeout=PATIENCE).private
+        except RepositoryNotFoundError:
+            api.create_repo(name, repo_type=kind, private=private or None, exist_ok=True)
+        else:
+            if private and public:
+                raise UserError(
+                    f"{name} is public already: --private makes new ones only; change it in its settings on the Hub, or push "
+                    "to another name"
+                )
+        if revision is not None:
+            api.create_branch(name, repo_type=kind, branch=revision, exist_ok=True)
+    return name
+
+
+def push_files(
+    files: Mapping[str, Content],
+    name: str,
+    *,
+    kind: str = "model",
+    revision: str | None = None,
+    message: str,
+    token: str | None = None,
+) -> Published:
+    """Upload files to a repository in one commit; there is none where nothing has changed.
+
+    Files that an earlier push of ours left there and that are none of the model's any more (shards, say) are deleted by the
+    same commit; whatever else lies there stays.
+
+    Args:
+        files: name → content.
+        name, kind, revision, token: see `prepare_repository`, which comes first.
+        message: of the commit.
+
+    Raises:
+        UserError: the Hub refuses, or the network broke off; nothing of the commit is there then.
+    """
+    api = HfApi(token=token)
+    with hub_explained("cannot push to", name, token):
+        before = api.repo_info(name, repo_type=kind, revision=revision)
+        there = [file.rfilename for file in getattr(before, "siblings", None) or []]
+        operations: list[Any] = [CommitOperationAdd(path, content) for path, content in files.items()]
+        operations += [CommitOperationDelete(path) for path in there if _is_ours(path) and path not in files]
+        commit = api.create_commit(name, operations, commit_message=message, repo_type=kind, revision=revision)
+    where = f"{api.endpoint}/{'datasets/' if kind == 'dataset' else ''}{name}"
+    return Published(where + (f"/tree/{revision}" if revision else ""), commit.oid, changed=commit.oid != before.sha)
+
+
+def _is_ours(path: str) -> bool:
+    """Whether a file on the Hub is one of those that a push makes (a card is never taken away)."""
+    return path in (WEIGHTS, WEIGHTS_INDEX, RESULTS, *CONFIGS, *TOKENIZERS) or bool(_SHARD.fullmatch(path))

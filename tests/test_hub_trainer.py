@@ -1,0 +1,145 @@
+"""What a trainer pushes: the model by the allow-list, whatever lies beside it, at the moments that `Trainer` pushes at."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fake_hub import FakeHub, fake_hub
+from huggingface_hub import ModelCard
+
+from sstext.errors import UserError
+from sstext.hub_trainer import HubTrainer
+from sstext.training_arguments import SemiSupervisedTrainingArguments
+
+FILES = [".gitattributes", "README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from sstext import SemiSupervisedTrainer, SemiSupervisedTrainingArguments, UserError
+
+encoder, folder = sys.argv[1], Path(sys.argv[2])
+labels = {"money": 0, "parcel": 1}
+rows = Dataset.from_dict({"text": [f"my {name} please" for name in labels] * 4, "label": [0, 1] * 4})
+unlabeled = Dataset.from_dict({"text": ["hello my private parcel"] * 8})
+
+def trainer(name, **changes):
+    model = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=2, id2label=dict(enumerate(labels)))
+    settings = dict(
+        max_steps=4, save_steps=2, per_device_train_batch_size=4, use_cpu=True, max_length=16, disable_tqdm=True,
+        push_to_hub=True, report_to="none", eval_strategy="no",
+    )
+    args = SemiSupervisedTrainingArguments(str(folder / name), **settings | changes)
+    (folder / name).mkdir(exist_ok=True)
+    (folder / name / "corpus.txt").write_text("hello my private parcel")
+    (folder / name / "pseudo_labels.parquet").write_text("private")
+    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    return SemiSupervisedTrainer(
+        model, args, train_dataset=rows, eval_dataset=rows, unlabeled_dataset=unlabeled, processing_class=tokenizer,
+        method="softmatch",
+    )
+
+found = {}
+every = trainer("every", hub_private_repo=True, hub_always_push=True)
+every.train()
+found["every"] = every.push_to_hub(license="mit").changed
+end = trainer("end", hub_strategy="end", hub_model_id="ada/at-the-end", hub_revision="v2")
+end.train()
+end.evaluate()
+end.save_model()
+found["local"] = sorted(path.name for path in (folder / "end").iterdir() if path.is_file())
+try:
+    trainer("refused", hub_model_id="bob/not-mine")
+except UserError as error:
+    found["refused"] = str(error)
+print("RESULT " + json.dumps(found))
+"""
+
+
+def run(hub: FakeHub, encoder: Path, folder: Path) -> tuple[dict[str, Any], str]:
+    command = [sys.executable, "-c", PROGRAM, str(encoder), str(folder)]
+    environment = hub.environment(folder / "home")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=180)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.rpartition("RESULT ")[2]), done.stderr
+
+
+@pytest.fixture(scope="module")
+def pushed(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Two trainings that push, the first commit of the first one breaking off."""
+    with fake_hub() as hub:
+        hub.break_off("POST", "/ada/every/commit/")
+        found, errors = run(hub, tiny_encoder, tmp_path_factory.mktemp("trainers"))
+        yield SimpleNamespace(hub=hub, found=found, errors=errors)
+
+
+def test_every_save_pushes_the_model_and_nothing_else(pushed: Any) -> None:
+    """Guards against `Trainer`'s own push: the whole output folder, with corpus and pseudo-labels, optimizer and pickles."""
+    repository = pushed.hub.repositories["models", "ada/every"]
+    assert repository.private
+    assert repository.messages == ["initial commit", "Training in progress, step 4", "End of training"]
+    for commit in list(repository.commits.values())[1:]:
+        assert set(commit) <= set(FILES)
+        assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(commit)
+        assert b"private parcel" not in b"".join(commit.values())
+    assert sorted(repository.files()) == FILES
+    assert pushed.found["every"] is True
+
+
+def test_a_push_that_fails_on_the_way_does_not_end_the_training(pushed: Any) -> None:
+    """Guards hours of training against a network that is away for a minute; and silence about it."""
+    assert "Training in progress, step 2" not in pushed.hub.repositories["models", "ada/every"].messages
+    assert "cannot push to 'ada/every'" in pushed.errors
+    assert "the training goes on" in pushed.errors
+
+
+def test_end_pushes_once_to_the_branch(pushed: Any) -> None:
+    """Guards `save_model`, which pushes in `Trainer`, and the branch; the folder here keeps what it had, without a pickle."""
+    repository = pushed.hub.repositories["models", "ada/at-the-end"]
+    assert repository.messages == ["initial commit", "Model save"]
+    assert list(repository.files("main")) == [".gitattributes"]
+    assert sorted(repository.files("v2")) == FILES
+    assert pushed.found["local"] == sorted([*FILES[1:], "corpus.txt", "pseudo_labels.parquet"])
+
+
+def test_the_card_of_a_bare_trainer_says_what_it_knows(pushed: Any) -> None:
+    """Guards strangers: classes, counts, method and its paper, the last evaluation, and a license only where one was given."""
+    first = pushed.hub.repositories["models", "ada/every"].files()["README.md"].decode()
+    text = pushed.hub.repositories["models", "ada/at-the-end"].files("v2")["README.md"].decode()
+    assert ModelCard(first).data.license == "mit"
+    card = ModelCard(text)
+    assert card.data.license is None
+    assert card.data.library_name == "transformers"
+    assert [result.metric_type for result in card.data.eval_results or []] == ["loss"]
+    for shown in (
+        "`money`, `parcel`",
+        "8 labeled, 8 unlabeled",
+        "Method: `softmatch`",
+        "Chen et al. 2023",
+        'revision="v2"',
+    ):
+        assert shown in text, shown
+    assert "Chosen" not in text
+
+
+def test_a_name_that_is_not_ones_own_is_refused_before_the_training(pushed: Any) -> None:
+    assert pushed.found["refused"].startswith("cannot push to 'bob/not-mine': your token may not do that")
+
+
+@pytest.mark.parametrize("strategy", ["checkpoint", "all_checkpoints"])
+def test_strategies_that_push_the_optimizer_are_refused(strategy: str, tmp_path: Path) -> None:
+    """Guards both ways to such a strategy: as an argument, and set afterwards, when the trainer is made."""
+    reason = (
+        f"hub_strategy: '{strategy}' would push whole checkpoints, the state of the optimizer with them; choose 'end'"
+    )
+    with pytest.raises(UserError, match=reason):
+        SemiSupervisedTrainingArguments(str(tmp_path), use_cpu=True, hub_strategy=strategy)
+    arguments = SemiSupervisedTrainingArguments(str(tmp_path), use_cpu=True)
+    arguments.set_push_to_hub("ada/tickets", strategy=strategy)
+    with pytest.raises(UserError, match=reason):
+        HubTrainer(None, arguments)
