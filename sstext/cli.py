@@ -1,4 +1,4 @@
-"""The command line: `sstext train | predict | evaluate | methods`.
+"""The command line: `sstext train | predict | evaluate | report | methods`.
 
 Flags are made from the options of `sstext.config`; everything heavy is imported inside the handlers, so that `sstext --help`
 answers at once.
@@ -67,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_predict(commands)
     _add_evaluate(commands)
+    _add_report(commands)
     _add_methods(commands)
     return top
 
@@ -141,6 +142,16 @@ def _add_evaluate(commands: Any) -> None:
     _add_model_options(evaluate)
 
 
+def _add_report(commands: Any) -> None:
+    report = commands.add_parser(
+        "report",
+        help="make one page of a run: report.html",
+        description="Write FOLDER/report.html and FOLDER/figures from what a run has left in its folder.",
+    )
+    report.set_defaults(handler=run_report)
+    report.add_argument("folder", help="folder of a run (--output of train), finished or not")
+
+
 def _add_methods(commands: Any) -> None:
     methods = commands.add_parser("methods", help="list the methods, or explain one")
     methods.set_defaults(handler=run_methods)
@@ -202,6 +213,13 @@ def run_evaluate(parsed: argparse.Namespace) -> None:
 
         write_whole(Path(parsed.json), json.dumps(results, indent=2, ensure_ascii=False))
     tables.show_evaluation(results)
+
+
+def run_report(parsed: argparse.Namespace) -> None:
+    """`sstext report`."""
+    from sstext.reporting import write_report
+
+    print(write_report(parsed.folder))
 
 
 def run_methods(parsed: argparse.Namespace) -> None:

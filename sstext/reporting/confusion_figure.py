@@ -29,8 +29,8 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> tuple
         The figure, and what each cell says where the mouse rests on it, by its gid.
     """
     C = len(classes)
-    names = [short_name(name, 26) for name in classes]
-    cell = 0.3 if C <= COUNTED else 0.15  # inches
+    names = [short_name(name, 24) for name in classes]
+    cell = 0.3 if C <= COUNTED else 0.122  # inches; 77 classes then fit a desktop's page
     side = max(cell * C, 1.2)
     size = 8.5 if C <= COUNTED else 7.5
     margin = 0.2 + 0.0086 * size * max(6, *(columns_of(name) for name in names))

@@ -90,6 +90,8 @@ def class_shares(shares: Mapping[str, Mapping[str, float]]) -> Figure:
         )  # fmt: skip
     axes.set_yticks(places, [short_name(one, 22) for one in classes])
     axes.set_ylim(len(classes) - 0.5, -0.5)
+    axes.tick_params(labeltop=True, labelbottom=False, top=True, bottom=False)  # seen while the classes scroll
+    axes.spines["bottom"].set_visible(False)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0 if axes.get_xlim()[1] > 0.06 else 1))
     axes.xaxis.set_major_locator(_round_numbers(4))
@@ -177,9 +179,9 @@ def _figure(height: float = HEIGHT) -> tuple[Figure, Axes]:
 
 
 def _legend(axes: Axes, columns: int = 2) -> None:
-    """Above the axes, where it hides nothing."""
-    axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderaxespad=0, handlelength=1.8, columnspacing=1.2,
+    """Above the axes and what is written there, where it hides nothing."""
+    axes.figure.legend(
+        loc="outside upper left", ncols=columns, borderaxespad=0, borderpad=0.2, handlelength=1.8, columnspacing=1.2,
         fontsize=8.5, labelspacing=0.3,
     )  # fmt: skip
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from sstext.reporting import figures
 from sstext.reporting.confusion_figure import confusion_matrix
@@ -102,9 +101,9 @@ def _page(
         missing=run.missing,
         drawings=drawings,
         losses=[drawing for name, drawing in drawings.items() if name.startswith("losses_")],
-        variables=Markup(css_variables()),
-        style=Markup(style),
-        script=Markup(script),
+        variables=css_variables(),
+        style=style,
+        script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 

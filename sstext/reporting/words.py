@@ -99,7 +99,7 @@ def rounds_table(rounds: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[l
         "chains agree": lambda r: _share(r.get("chain_agreement")),
         "temperature": lambda r: f"{r['temperature']:.2f}",
         "steps": lambda r: f"{r['steps']:,}",
-        "time": lambda r: duration(r["seconds"]),
+        "time": lambda r: _together(duration(r["seconds"])),
         "refused": lambda r: r.get("refused") or "",
     }
     table = {title: [cell(record) for record in rounds] for title, cell in cells.items()}
@@ -147,7 +147,7 @@ def phases(run: RunFiles) -> list[tuple[str, str, float]]:
         {"name": f"round {record['index']}", "seconds": record["seconds"]} for record in run.rounds
     ]
     whole = max(sum(phase["seconds"] for phase in recorded), 1e-9)
-    return [(phase["name"], duration(phase["seconds"]), phase["seconds"] / whole) for phase in recorded]
+    return [(phase["name"], _together(duration(phase["seconds"])), phase["seconds"] / whole) for phase in recorded]
 
 
 def short_name(name: str, limit: int) -> str:
@@ -176,12 +176,19 @@ def columns_of(name: str) -> int:
 
 def _gain(record: Mapping[str, Any]) -> str:
     gain = record.get("gain")
-    return f"{gain['observed']:+.3f} ± {gain['standard_error']:.3f} ({gain['expected']:+.3f})" if gain else ""
+    if not gain:
+        return ""
+    return _together(f"{gain['observed']:+.3f} ± {gain['standard_error']:.3f}") + f" ({gain['expected']:+.3f})"
 
 
 def _memory(peak: Mapping[str, Any]) -> str:
     said = [f"{peak[name]:,.0f} MiB of the {name}" for name in ("process", "device") if peak.get(name) is not None]
     return ", ".join(said)
+
+
+def _together(words: str) -> str:
+    """Words that stay on one line."""
+    return words.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _value(value: Any) -> str:
