@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from sstext.reporting.curves import row_shares
-from sstext.reporting.svg import HEAT, INK, LINE, MUTED
+from sstext.reporting.svg import HEAT, INK, LINE, MUTED, TITLED
 from sstext.reporting.words import columns_of, short_name
 
 #: Up to so many classes every cell says its count.
@@ -16,7 +18,7 @@ COUNTED = 12
 FAINTEST = 0.15  # of a cell with a single mistake: it must be seen
 
 
-def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> tuple[Figure, dict[str, str]]:
+def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> tuple[Figure, list[str]]:
     """A row per true class, a column per predicted one; the darker, the larger the share of the row. Empty cells are bare.
 
     The figure grows with the classes: their names keep their size.
@@ -26,7 +28,7 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> tuple
         classes: C names.
 
     Returns:
-        The figure, and what each cell says where the mouse rests on it, by its gid.
+        The figure, and what each of its cells says where the mouse rests on it (see `svg.drawn`).
     """
     C = len(classes)
     names = [short_name(name, 24) for name in classes]
@@ -53,16 +55,17 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> tuple
     return figure, titles
 
 
-def _draw_cells(axes: object, counts: NDArray[np.int64], classes: Sequence[str]) -> dict[str, str]:
-    shares, titles = row_shares(counts), {}
-    for i, j in np.argwhere(counts > 0):
-        name = f"cell-{i}-{j}"
-        opacity = FAINTEST + (1 - FAINTEST) * float(shares[i, j])
-        axes.add_patch(  # type: ignore[attr-defined]
-            Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=HEAT, alpha=round(opacity, 2), linewidth=0, gid=name)
-        )
+def _draw_cells(axes: Axes, counts: NDArray[np.int64], classes: Sequence[str]) -> list[str]:
+    """Draw the cells that are not empty; returns what they say."""
+    shares, cells = row_shares(counts), np.argwhere(counts > 0)
+    corners = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
+    opacity = FAINTEST + (1 - FAINTEST) * shares[tuple(cells.T)]
+    colors = [to_rgba(HEAT, round(alpha, 2)) for alpha in opacity.tolist()]
+    axes.add_collection(PolyCollection(cells[:, None, ::-1] + corners, facecolors=colors, linewidths=0, gid=TITLED))
+    titles = []
+    for i, j in cells.tolist():
         taken = f"taken for {classes[j]}" if i != j else "right"
-        titles[name] = f"{classes[i]}: {counts[i, j]:,} of {counts[i].sum():,} {taken} ({shares[i, j]:.0%})"
+        titles.append(f"{classes[i]}: {counts[i, j]:,} of {counts[i].sum():,} {taken} ({shares[i, j]:.0%})")
         if len(counts) <= COUNTED:
-            axes.text(j, i, f"{counts[i, j]:,}", ha="center", va="center", color=INK, fontsize=8)  # type: ignore[attr-defined]
+            axes.text(j, i, f"{counts[i, j]:,}", ha="center", va="center", color=INK, fontsize=8)
     return titles

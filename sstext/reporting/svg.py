@@ -3,7 +3,7 @@
 import io
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
@@ -30,6 +30,8 @@ COLORS = {
 STAND_INS = {name: f"#0101{place:02x}" for place, name in enumerate(COLORS, start=1)}
 PAPER, INK, MUTED, LINE, HEAT = (STAND_INS[name] for name in ("paper", "ink", "muted", "line", "heat"))
 SERIES = [STAND_INS[f"series{place}"] for place in range(1, 7)]
+#: Name of the group of shapes that have titles, see `drawn`.
+TITLED = "titled"
 
 _SETTINGS = {
     "svg.fonttype": "none",  # text stays text: it can be selected, searched and read aloud
@@ -85,18 +87,18 @@ def figure_style() -> Iterator[None]:
 
 
 def drawn(
-    figure: Figure, name: str, description: str, *, titles: Mapping[str, str] | None = None, wide: bool = False
+    figure: Figure, name: str, description: str, *, titles: Sequence[str] = (), wide: bool = False
 ) -> Drawing:
     """Draw a figure (inside `figure_style`).
 
     Args:
-        titles: gid of an artist → what is shown where the mouse rests on it.
+        titles: what is shown where the mouse rests on the shapes of the collection with the gid `TITLED`, one by one.
     """
     written = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # the same run gives the same file
     with matplotlib.rc_context({"svg.hashsalt": f"sstext-{name}"}):  # no two figures of a page share an id
         figure.savefig(written, format="svg", transparent=True, metadata=nothing)
-    body = _with_variables(_without_idle_ids(_with_titles(written.getvalue(), titles or {})))
+    body = _with_variables(_without_idle_ids(_with_titles(written.getvalue(), titles)))
     inner = re.sub(r"^.*?<svg[^>]*>|<metadata>.*?</metadata>|<style.*?</style>|</svg>\s*$", "", body, flags=re.S)
     width, height = (round(72 * side, 1) for side in figure.get_size_inches())
     head = f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(description)}"'
@@ -121,12 +123,12 @@ def css_variables(selector: str = ":root") -> str:
     )
 
 
-def _with_titles(text: str, titles: Mapping[str, str]) -> str:
-    def titled(group: re.Match[str]) -> str:
-        title = titles.get(group[1])
-        return group[0] if title is None else f"<g><title>{escape(title)}</title>"
-
-    return re.sub(r'<g id="([^"]*)">', titled, text)
+def _with_titles(text: str, titles: Sequence[str]) -> str:
+    before, group, after = text.partition(f'<g id="{TITLED}">')
+    shapes, end, rest = after.partition("</g>")
+    left = iter(titles)
+    shapes = re.sub(r"(<path [^>]*)/>", lambda shape: f"{shape[1]}><title>{escape(next(left))}</title></path>", shapes)
+    return before + group + shapes + end + rest
 
 
 def _without_idle_ids(text: str) -> str:
@@ -137,14 +139,13 @@ def _without_idle_ids(text: str) -> str:
 
 
 def _with_variables(text: str) -> str:
-    """Stand-ins become variables. Fonts are left to the page: only size and weight of a text are the figure's."""
+    """Stand-ins become variables. Fonts are left to the page: only the size of a text is the figure's."""
     names = {color: name for name, color in STAND_INS.items()}
     pattern = re.compile("|".join(STAND_INS.values()))
 
     def themed(style: re.Match[str]) -> str:
         colored = pattern.sub(lambda found: f"var(--{names[found[0]]})", style[0])
-        return re.sub(r"font: (?:(\d+) )?([\d.]+px)[^;\"]*", r"font-size: \2; font-weight: \1", colored).replace(
-            "font-weight: ;", ""
-        ).replace('font-weight: "', '"')
+        sized = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", colored)  # as older versions of matplotlib write it
+        return re.sub(r"font-family: [^;\"]*;? ?", "", sized)
 
     return re.sub(r'style="[^"]*"', themed, text)
