@@ -87,7 +87,8 @@ def precision_and_coverage(
     Returns:
         (points,) thresholds from 0 to 1, precisions (NaN where fewer than `ROWS_FOR_PRECISION` rows are left), coverages.
 
-    >>> t, precision, coverage = precision_and_coverage(np.array([[.6, .4]] * 5 + [[.9, .1]] * 5), np.array([1] * 5 + [0] * 5), 3)
+    >>> probabilities, labels = np.array([[.6, .4]] * 5 + [[.9, .1]] * 5), np.array([1] * 5 + [0] * 5)
+    >>> thresholds, precision, coverage = precision_and_coverage(probabilities, labels, points=3)
     >>> precision.tolist(), coverage.tolist()
     ([0.5, 0.5, nan], [1.0, 1.0, 0.0])
     """

@@ -113,21 +113,18 @@ def compare(run: RunFiles, evidence: Evidence | None, seed: int = 0) -> Comparis
         return Comparison(rows, test["supervised"]["metrics"], final["metrics"], gain)
     if evidence is not None and evidence.supervised is not None:
         both = (evidence.supervised, evidence.final)
-        supervised, final = (
-            bootstrap(METRICS, one, evidence.labels, resamples=RESAMPLES, seed=seed) for one in both
-        )
+        supervised, final = (bootstrap(METRICS, one, evidence.labels, resamples=RESAMPLES, seed=seed) for one in both)
         return Comparison(evidence.rows, supervised, final, gain)
     kind = "out_of_fold" if run.cross_fitted else "metrics"
     first, last = run.rounds[0].get(kind), run.rounds[run.chosen].get(kind)
     if not first or not last:
         return None
     rows = "labeled rows that their students never saw" if run.cross_fitted else "the development rows"
-    return Comparison(rows, *({name: {"score": value} for name, value in one.items()} for one in (first, last)), None)
+    supervised, final = ({name: {"score": value} for name, value in one.items()} for one in (first, last))
+    return Comparison(rows, supervised, final, None)
 
 
-def paired_gain(
-    supervised: np.ndarray, final: np.ndarray, labels: np.ndarray
-) -> tuple[float, float, float]:
+def paired_gain(supervised: np.ndarray, final: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
     """Accuracy of the final model minus that of plain fine-tuning on the same rows, with its 95 % interval.
 
     d_i ∈ {−1, 0, 1} is the difference in row i; the interval is d̄ ± 1.96 s/√N. Rows of which both are right or both are wrong

@@ -1,4 +1,4 @@
-"""Texts that are worth a look: kept, rejected, changed their class, confused. Drawn by a fixed seed, of a corpus of any size."""
+"""Texts that are worth a look: kept, rejected, flipped, confused. Drawn by a fixed seed, of a corpus of any size."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -85,7 +85,7 @@ def example_groups(run: RunFiles, evidence: Evidence | None) -> list[Group]:
     if run.corpus is not None and run.teaching is not None:
         try:
             groups += [_kept(run, run.teaching), _rejected(run, run.teaching), *_flipped(run)]
-        except UNREADABLE + (IndexError,):
+        except (*UNREADABLE, IndexError):
             run.say_missing("Pseudo-labels, scores and texts do not fit together: their examples are left out.")
     if evidence is not None:
         groups.append(_confused(run.classes, evidence))
@@ -116,10 +116,7 @@ def _rejected(run: RunFiles, teaching: Teaching) -> Group:
         "rejected",
         "Rejected",
         f"not among the pseudo-labels of {teaching.student}: the surest first, then some at random",
-        [
-            Example(_text(run, corpus.rows[left[i]]), run.classes[labels[i]], float(confidence[i]))
-            for i in picked
-        ],
+        [Example(_text(run, corpus.rows[left[i]]), run.classes[labels[i]], float(confidence[i])) for i in picked],
     )
 
 
@@ -141,7 +138,10 @@ def _flipped(run: RunFiles) -> Iterator[Group]:
             f"another class in round {index} than in round {index - 1} ({share}), the surest first",
             [
                 Example(
-                    _text(run, rows[i]), run.classes[now[i].argmax()], float(now[i].max()), run.classes[then[i].argmax()]
+                    _text(run, rows[i]),
+                    run.classes[now[i].argmax()],
+                    float(now[i].max()),
+                    run.classes[then[i].argmax()],
                 )
                 for i in picked
             ],

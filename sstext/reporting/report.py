@@ -4,7 +4,6 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -20,7 +19,7 @@ from sstext.reporting.curves import (
 )
 from sstext.reporting.evidence import Comparison, Evidence, compare, evidence_of
 from sstext.reporting.examples import example_groups, sampled_corpus
-from sstext.reporting.run_files import LAST_STUDENT, UNREADABLE, RunFiles, open_run_files
+from sstext.reporting.run_files import UNREADABLE, RunFiles, open_run_files
 from sstext.reporting.svg import Drawing, css_variables, drawn, figure_style
 from sstext.reporting.words import (
     changed_settings,
@@ -67,9 +66,7 @@ def _write_figures(path: Path, drawings: dict[str, Drawing]) -> None:
         write_whole(path / f"{name}.svg", drawing.alone)
 
 
-def _page(
-    run: RunFiles, evidence: Evidence | None, compared: Comparison | None, drawings: dict[str, Drawing]
-) -> str:
+def _page(run: RunFiles, evidence: Evidence | None, compared: Comparison | None, drawings: dict[str, Drawing]) -> str:
     templates = Environment(
         loader=PackageLoader("sstext.reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -161,8 +158,11 @@ def _losses(run: RunFiles) -> Iterator[Drawing]:
         log = [entry for entry in run.log(folder) if "loss" in entry or "eval_loss" in entry]
         if log:
             found = True
-            yield drawn(figures.losses(log), f"losses_{folder.parent.name}_{folder.name}" if folder.parent != run.path
-                        else f"losses_{folder.name}", title)
+            yield drawn(
+                figures.losses(log),
+                f"losses_{folder.parent.name}_{folder.name}" if folder.parent != run.path else f"losses_{folder.name}",
+                title,
+            )
     if not found:
         run.say_missing("There are no training logs: losses are left out.")
 

@@ -178,9 +178,7 @@ class RunFiles:
     def scores(self, index: int) -> tuple[np.ndarray, float] | None:
         """Logits (N, C) of the corpus by the student of a round of `chain`, on disk, and their temperature."""
         left_out = "what the students say of the corpus is left out"
-        found = self.read(
-            self.chain / f"round_{index}" / "scores.npy", self._read_scores, left_out, expected=False
-        )
+        found = self.read(self.chain / f"round_{index}" / "scores.npy", self._read_scores, left_out, expected=False)
         return None if found is None else (found, self._temperature(index))
 
     def _temperature(self, index: int) -> float:
@@ -271,4 +269,6 @@ def _read_predictions(path: Path, classes: Sequence[str]) -> Predictions:
         if pa.types.is_list(table[name].type) or pa.types.is_fixed_size_list(table[name].type):
             flat = pc.list_flatten(table[name]).to_numpy()
             logits[name] = flat.astype(np.float64).reshape(len(table), len(classes))
+            if not np.isfinite(logits[name]).all():
+                raise ValueError(f"{path}: expected finite logits in {name}")
     return Predictions(table["text"], labels.to_numpy().astype(np.int64), logits)

@@ -1,4 +1,4 @@
-"""Figures as SVG that follows the page: its colors are the page's CSS variables, so that it is readable in light and in dark."""
+"""Figures as SVG whose colors are the page's CSS variables, so that they are readable in light and in dark."""
 
 import io
 import re
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -33,7 +34,7 @@ SERIES = [STAND_INS[f"series{place}"] for place in range(1, 7)]
 #: Name of the group of shapes that have titles, see `drawn`.
 TITLED = "titled"
 
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be selected, searched and read aloud
     "svg.hashsalt": "sstext",
     "text.parse_math": False,  # a class may be called $x$
@@ -86,9 +87,7 @@ def figure_style() -> Iterator[None]:
         yield
 
 
-def drawn(
-    figure: Figure, name: str, description: str, *, titles: Sequence[str] = (), wide: bool = False
-) -> Drawing:
+def drawn(figure: Figure, name: str, description: str, *, titles: Sequence[str] = (), wide: bool = False) -> Drawing:
     """Draw a figure (inside `figure_style`).
 
     Args:
@@ -96,7 +95,8 @@ def drawn(
     """
     written = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # the same run gives the same file
-    with matplotlib.rc_context({"svg.hashsalt": f"sstext-{name}"}):  # no two figures of a page share an id
+    salt: dict[Any, Any] = {"svg.hashsalt": f"sstext-{name}"}
+    with matplotlib.rc_context(salt):  # no two figures of a page share an id
         figure.savefig(written, format="svg", transparent=True, metadata=nothing)
     body = _with_variables(_without_idle_ids(_with_titles(written.getvalue(), titles)))
     inner = re.sub(r"^.*?<svg[^>]*>|<metadata>.*?</metadata>|<style.*?</style>|</svg>\s*$", "", body, flags=re.S)
@@ -117,10 +117,7 @@ _STROKES = "svg * { stroke-linejoin: round; stroke-linecap: butt }"
 def css_variables(selector: str = ":root") -> str:
     """The colors of page and figures, light and dark; paper is printed in light."""
     light, dark = (" ".join(f"--{name}: {pair[side]};" for name, pair in COLORS.items()) for side in (0, 1))
-    return (
-        f"{selector} {{ {light} }} "
-        f"@media screen and (prefers-color-scheme: dark) {{ {selector} {{ {dark} }} }}"
-    )
+    return f"{selector} {{ {light} }} @media screen and (prefers-color-scheme: dark) {{ {selector} {{ {dark} }} }}"
 
 
 def _with_titles(text: str, titles: Sequence[str]) -> str:
@@ -145,7 +142,9 @@ def _with_variables(text: str) -> str:
 
     def themed(style: re.Match[str]) -> str:
         colored = pattern.sub(lambda found: f"var(--{names[found[0]]})", style[0])
-        sized = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", colored)  # as older versions of matplotlib write it
+        sized = re.sub(
+            r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", colored
+        )  # as older versions of matplotlib write it
         return re.sub(r"font-family: [^;\"]*;? ?", "", sized)
 
     return re.sub(r'style="[^"]*"', themed, text)

@@ -15,7 +15,9 @@ def what_was_chosen(run: RunFiles) -> str:
     """The first sentence of a report: what is shipped, and why."""
     if not run.finished:
         done = len(run.rounds)
-        return f"This run is not finished: {done} round{'s are' if done > 1 else ' is'} done, and nothing is chosen yet."
+        return (
+            f"This run is not finished: {done} round{'s are' if done > 1 else ' is'} done, and nothing is chosen yet."
+        )
     record, why = run.rounds[run.chosen], run.results["chosen"]["why"]
     if run.chosen == 0:
         what, why = "Plain fine-tuning on the labels was chosen", why.removeprefix("supervised fine-tuning")
@@ -133,7 +135,9 @@ def facts(run: RunFiles) -> list[tuple[str, str]]:
         "rows": ", ".join(f"{count:,} {name}" for name, count in results.get("rows", {}).items()),
         "tokens read": ", ".join(f"{count:,} in {name}" for name, count in lengths.items()),
         "seed": str(results.get("seed", "")),
-        "machine": ", ".join(f"{value} threads" if name == "threads" else str(value) for name, value in machine.items()),
+        "machine": ", ".join(
+            f"{value} threads" if name == "threads" else str(value) for name, value in machine.items()
+        ),
         "versions": ", ".join(f"{name} {version}" for name, version in results.get("versions", {}).items()),
         "time": duration(results["seconds"]) if "seconds" in results else "",
         "peak memory": _memory(results.get("peak_memory_mib") or {}),

@@ -21,7 +21,25 @@ ATTACK = "<script>window.attacked = true</script> my card <img src=x onerror='wi
 #: Names that break careless figures and pages, before ordinary ones.
 NAMES = ('<b>$x^2$ & "quoted" </svg>', "退款", "card_payment_wrong_exchange_rate_and_more", "#010103")
 CORPUS, TEST, TEMPERATURE = 300, 240, 2.0
-WORDS = "card top up pending refund exchange rate cash withdrawal transfer fee limit pin lost stolen late parcel".split()
+WORDS = [
+    "card",
+    "top",
+    "up",
+    "pending",
+    "refund",
+    "exchange",
+    "rate",
+    "cash",
+    "withdrawal",
+    "transfer",
+    "fee",
+    "limit",
+    "pin",
+    "lost",
+    "stolen",
+    "late",
+    "parcel",
+]
 
 
 def class_names(count: int) -> list[str]:

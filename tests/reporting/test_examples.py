@@ -1,7 +1,5 @@
 """Which texts are shown: the right ones, the same every time, from a corpus of any size."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from made_up_run import ATTACK, CORPUS, TEMPERATURE, make_run

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from made_up_run import ATTACK, make_run, write_predictions
 
@@ -14,9 +15,19 @@ from sstext import cli
 from sstext.config import RunConfig
 from sstext.errors import UserError
 from sstext.reporting import write_report
+from sstext.reporting.svg import Drawing
 from sstext.run import train
 
-CHARTS = ("comparison", "rounds", "class_shares", "corpus_confidence", "reliability", "confidence", "threshold", "confusion")
+CHARTS = (
+    "comparison",
+    "rounds",
+    "class_shares",
+    "corpus_confidence",
+    "reliability",
+    "confidence",
+    "threshold",
+    "confusion",
+)
 
 
 class Page(HTMLParser):
@@ -48,6 +59,14 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_run(tmp_path_factory.mktemp("made_up") / "run", 8)
     write_report(folder)
     return folder
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made and not drawn, which is what takes the time."""
+    monkeypatch.setattr(
+        "sstext.reporting.report.drawn", lambda figure, name, description, **_: Drawing(name, description, "", "")
+    )
 
 
 def test_every_chart_is_on_the_page_and_a_file(made_up: Path) -> None:
@@ -94,7 +113,10 @@ def test_what_the_run_was_is_told(made_up: Path) -> None:
     assert "Left out" not in text
 
 
-def test_of_a_run_of_which_only_the_results_are_left_the_report_says_what_is_missing(made_up: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("undrawn")
+def test_of_a_run_of_which_only_the_results_are_left_the_report_says_what_is_missing(
+    made_up: Path, tmp_path: Path
+) -> None:
     (tmp_path / "results.json").write_text((made_up / "results.json").read_text())
     text = Page(write_report(tmp_path)).text
     for said in (
@@ -112,6 +134,7 @@ def test_of_a_run_of_which_only_the_results_are_left_the_report_says_what_is_mis
     "damaged", ["predictions/test.parquet", "data/unlabeled.arrow", "all_labels/averaged.npy", "config.yaml",
                 "all_labels/round_2/pseudo_labels.parquet", "chain_1/round_1/log.jsonl", "chain_1/round_2/scores.npy"],
 )  # fmt: skip
+@pytest.mark.usefixtures("undrawn")
 def test_a_damaged_file_costs_its_part_alone(damaged: str, made_up: Path, tmp_path: Path) -> None:
     """Guards against a report that fails on a file that was cut off."""
     folder = shutil.copytree(made_up, tmp_path / "run")
@@ -121,6 +144,7 @@ def test_a_damaged_file_costs_its_part_alone(damaged: str, made_up: Path, tmp_pa
     assert "Round 2 was chosen" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_without_any_measure_says_so(made_up: Path, tmp_path: Path) -> None:
     """No test rows, no folds, no development rows."""
     results = json.loads((made_up / "results.json").read_text())
@@ -132,6 +156,7 @@ def test_a_run_without_any_measure_says_so(made_up: Path, tmp_path: Path) -> Non
     assert "Who is taken for whom" not in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_unfinished_run_has_a_report_of_its_rounds(made_up: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(made_up, tmp_path / "run")
     (folder / "results.json").unlink()
@@ -149,6 +174,7 @@ def test_a_folder_that_is_no_run_is_left_as_it_is(tmp_path: Path, capsys: pytest
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("folds", [2, 0])
 def test_a_real_run_has_a_report(
     folds: int, tiny_encoder: Path, tiny_task: Callable[[Path], Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -159,16 +185,14 @@ def test_a_real_run_has_a_report(
     results = train(
         RunConfig(
             labeled=str(task.labeled), unlabeled=str(task.unlabeled), test=str(task.test), encoder=str(tiny_encoder),
-            output=str(out), steps=4, round_steps=4, rounds=1, folds=folds, learning_rate=5e-3, device="cpu",
-            precision="fp32", method="supervised", prior="uniform", training_args={"logging_steps": 2},
+            output=str(out), steps=2, round_steps=2, rounds=1, folds=folds, learning_rate=5e-3, device="cpu",
+            precision="fp32", method="supervised", prior="uniform", training_args={"logging_steps": 1},
         )
     )  # fmt: skip
-    logits = [[1.0, 0.0, 0.0]]
-    import numpy as np
-
+    logits = np.array([[1.0, 0.0, 0.0]])
     write_predictions(
         out / "predictions" / "test.parquet", ["a text"], [results["classes"][1]],
-        supervised=np.array(logits), final=np.array(logits),
+        supervised=logits, final=logits,
     )  # fmt: skip
     assert cli.main(["report", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out / "report.html")

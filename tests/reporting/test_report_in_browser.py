@@ -155,7 +155,10 @@ def test_names_in_the_matrix_are_large_enough_and_apart(browser: Any, page: Path
 
 def test_search_finds_words_in_every_group(browser: Any, page: Path) -> None:
     look(browser, page)
-    search, shown = browser.find_element("id", "search"), "return document.querySelectorAll('#texts li:not([hidden])').length"
+    search, shown = (
+        browser.find_element("id", "search"),
+        "return document.querySelectorAll('#texts li:not([hidden])').length",
+    )
     everything = browser.execute_script(shown)
     search.send_keys("SCRIPT attacked")
     found = browser.execute_script(shown)

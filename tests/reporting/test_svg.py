@@ -14,9 +14,9 @@ from sstext.reporting.svg import COLORS, Drawing, drawn, figure_style
 NAMES = ['<script>alert("x")</script>', "$x^2$ & </svg>", "#010103"]
 
 
-def matrix(names: list[str] = NAMES) -> Drawing:
+def matrix(names: list[str] = NAMES, mistakes: int = 1) -> Drawing:
     with figure_style():
-        figure, titles = confusion_matrix(np.eye(len(names), dtype=np.int64) * 3 + 1, names)
+        figure, titles = confusion_matrix(np.eye(len(names), dtype=np.int64) * 3 + mistakes, names)
         return drawn(figure, "confusion", 'A "matrix"', titles=titles, wide=True)
 
 
@@ -100,7 +100,7 @@ def test_a_file_of_its_own_knows_its_colors() -> None:
 
 def test_names_keep_their_size_as_classes_grow() -> None:
     """At 77 classes the figure is larger, not its letters smaller than 10 pixels."""
-    many = matrix([f"class_{i}" for i in range(77)])
+    many = matrix([f"class_{i}" for i in range(77)], mistakes=0)
     width, height = map(float, re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', many.inline)[0])
     sizes = {float(size) for size in re.findall(r"font-size: ([\d.]+)px", many.inline)}
     assert min(sizes) / 0.75 >= 10  # the unit of the view box is a point, 4/3 pixels

@@ -34,9 +34,7 @@ def test_the_first_sentence_says_what_was_chosen_and_why() -> None:
         "Round 2 was chosen, self-trained on 90 pseudo-labels: it is better."
     )
     supervised = run_of(RECORDS, 0, "supervised fine-tuning; round 1 was refused: it harms")
-    assert what_was_chosen(supervised) == (
-        "Plain fine-tuning on the labels was chosen: round 1 was refused: it harms."
-    )
+    assert what_was_chosen(supervised) == ("Plain fine-tuning on the labels was chosen: round 1 was refused: it harms.")
     start = run_of([RECORDS[0], RECORDS[1] | {"admitted": 0}], 1, "it is better")
     assert what_was_chosen(start).startswith("Round 1, which saw labels alone, was chosen")
 
