@@ -73,14 +73,11 @@ def comparison_table(compared: Comparison) -> list[tuple[str, str, str]]:
         "brier": ("Brier score", 1),
     }
     both = [name for name in titles if name in compared.supervised and name in compared.final]
-    return [
-        (
-            titles[name][0],
-            with_interval(compared.supervised[name], titles[name][1]),
-            with_interval(compared.final[name], titles[name][1]),
-        )
-        for name in both
-    ]
+
+    def cell(numbers: Mapping[str, Any], name: str) -> str:  # on a phone, score and interval may part, bounds not
+        return with_interval(numbers[name], titles[name][1]).replace(", ", ",\N{NO-BREAK SPACE}")
+
+    return [(titles[name][0], cell(compared.supervised, name), cell(compared.final, name)) for name in both]
 
 
 def rounds_table(rounds: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

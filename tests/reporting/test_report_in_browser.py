@@ -116,6 +116,8 @@ def test_every_chart_is_there_and_inside_its_box(width: int, media: str, browser
     assert len(browser.execute_script("return [...document.querySelectorAll('svg.figure')]")) == 11
     assert browser.execute_script(OUTSIDE) == []
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
+    browser.execute_script("document.querySelectorAll('svg text').forEach((text) => (text.style.fontSize = '40px'))")
+    assert browser.execute_script(OUTSIDE), "canary: letters that are too large stand out"
 
 
 @pytest.mark.parametrize("dark", [False, True])
