@@ -4,12 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sstext.config import BY_METHOD, RunConfig, default_of, options
+from sstext.config import BY_METHOD, RunConfig
 from sstext.errors import UserError
 from sstext.inference import resolve_device, resolve_precision
 from sstext.objective.admission import Admission
 from sstext.objective.methods import BETWEEN_ROUNDS, admission_of, build
 from sstext.objective.targets import Hard, Soft
+from sstext.options import default_of, options
+from sstext.tracking import in_one_run
 from sstext.training_arguments import SemiSupervisedTrainingArguments
 
 #: Options that are handed on under their own name.
@@ -23,7 +25,7 @@ SAME_NAME = (
 HAVE_OPTIONS = {
     "output_dir": "--output", "max_steps": "--steps and --round-steps", "num_train_epochs": "--steps and --round-steps",
     "warmup_steps": "--warmup", "bf16": "--precision", "fp16": "--precision", "use_cpu": "--device",
-    "data_seed": "--seed",
+    "data_seed": "--seed", "report_to": "--report-to",
 } | {
     name: f"--{name.replace('_', '-')}"
     for name in (*SAME_NAME, "learning_rate", "seed", "max_length", "eval_steps", "save_steps")
@@ -42,8 +44,7 @@ OURS = frozenset(
 def round_steps(config: RunConfig, index: int, *, labeled: int, admitted: int) -> int:
     """Optimizer steps of a round: 20 passes over the labeled rows, or 3 over the admitted ones, within bounds.
 
-    A method that has a start of its own (see `Admission.labels_first`) makes more trainings, and each of them half as long at
-    least; its start takes 30 passes.
+    `auto` makes more trainings, and each of them half as long at least; its start takes 30 passes, its rounds 1.5.
 
     >>> config = RunConfig(method="supervised")
     >>> round_steps(config, 0, labeled=64, admitted=0), round_steps(config, 1, labeled=64, admitted=10_000)
@@ -56,7 +57,8 @@ def round_steps(config: RunConfig, index: int, *, labeled: int, admitted: int) -
     if index < admission.label_rounds:
         return config.round_steps or min(500, max(least, 30 * labeled // config.round_batch_size))
     kept_per_step = max(1.0, config.round_batch_size * (1 - config.gold_share))
-    return config.round_steps or min(2_000, max(least, int(3 * admitted / kept_per_step)))
+    passes = 1.5 if config.method == "auto" else 3
+    return config.round_steps or min(2_000, max(least, int(passes * admitted / kept_per_step)))
 
 
 def is_first(config: RunConfig, index: int) -> bool:
@@ -77,7 +79,11 @@ def round_arguments(
     precision = resolve_precision(config.precision, device)
     admission = round_admission(config)
     # Round 0 of a method that has a start of its own is what it is compared with: plain fine-tuning.
-    plain = config.method in BETWEEN_ROUNDS or (admission.labels_first and index == 0)
+    plain = (
+        config.method in BETWEEN_ROUNDS
+        or (admission.labels_first and index == 0)
+        or (admission.start_only and index >= admission.label_rounds)
+    )
     no_objective = {"method": "supervised", "method_args": {}}
     if admission.labels_first and index == 0:
         no_objective["regularizers"] = {}
@@ -98,7 +104,7 @@ def round_arguments(
         "save_steps": config.save_steps,
         "save_total_limit": 2,  # at 1, Trainer would drop the newest one at the end for the best one
         "restore_callback_states_from_checkpoint": True,
-        "report_to": "none",
+        "report_to": [name for name in config.report_to if name not in in_one_run(config.report_to)] or "none",
         "log_level": "error",
         "log_level_replica": "error",
         "ddp_find_unused_parameters": False,
@@ -138,7 +144,11 @@ def round_admission(config: RunConfig) -> Admission:
         own = Admission(follows_options=True, labels_first=compared)
     if not own.follows_options:
         return own
-    return replace(own, target=Soft() if config.pseudo_labels == "soft" else Hard(), align=config.alignment)
+    soft = config.pseudo_labels == "soft"
+    every_row = soft and min(config.keep) == 1  # the alignment balances them, and a doubtful row says so itself
+    return replace(
+        own, target=Soft() if soft else Hard(), align=config.alignment, quotas="none" if every_row else "prior"
+    )
 
 
 def options_of_no_effect(config: RunConfig) -> list[str]:

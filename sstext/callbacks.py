@@ -36,6 +36,22 @@ class ProgressLine(TrainerCallback):
         self._stack.close()
 
 
+class SendFigures(TrainerCallback):
+    """Hands what a training logs to the loggers of the whole run."""
+
+    #: What `Trainer` says at the end of a training: no curve.
+    SUMMARY = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos")
+
+    def __init__(self, reporter: Reporter, group: str) -> None:
+        self.reporter, self.group = reporter, group
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
+    ) -> None:
+        values = {f"{self.group}/{name}": value for name, value in (logs or {}).items() if name not in self.SUMMARY}
+        self.reporter.figures(values, state.global_step)
+
+
 class StopOnSignal(TrainerCallback):
     """Ctrl-C (or SIGTERM) during a training: finish the step, write a checkpoint, stop; a second one stops at once.
 

@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification, EarlyStoppingCallback, PrinterCallback, ProgressCallback
+from transformers import AutoModelForSequenceClassification
 
 from sstext.arguments import round_admission, round_arguments, round_steps
 from sstext.calibration import CalibratedScores, fit_temperature
-from sstext.callbacks import ProgressLine, StopOnSignal
-from sstext.checkpoints import last_whole_checkpoint, out_of_patience
 from sstext.config import RunConfig
 from sstext.data.batching import Relabeled
 from sstext.data.preparing import Texts, Tokens
+from sstext.fitting import trained
 from sstext.inference import (
     from_main_process,
     is_main_process,
@@ -25,7 +24,7 @@ from sstext.inference import (
     score,
     wait_for_everyone,
 )
-from sstext.model_selection import checkpoint_metrics, development_metrics
+from sstext.model_selection import development_metrics
 from sstext.objective.admission import Admission
 from sstext.probe import with_probe
 from sstext.progress import Reporter
@@ -34,7 +33,6 @@ from sstext.run_directory import RunDirectory, write_array_whole, write_folder_w
 from sstext.scoring import random_rows, score_passes_to_disk, score_to_disk
 from sstext.selection import Scores, Selection, estimated_prior, select
 from sstext.student import new_student
-from sstext.trainer import SemiSupervisedTrainer
 from sstext.training_arguments import SemiSupervisedTrainingArguments
 
 
@@ -90,41 +88,23 @@ class Chain:
         if not fitted.exists():
             self._train(index, admitted, folder)
             wait_for_everyone()
-        return Fit(**json.loads(fitted.read_text(encoding="utf-8")))
+        fit = Fit(**json.loads(fitted.read_text(encoding="utf-8")))
+        self.reporter.trained(fit.steps)
+        return fit
 
     def _train(self, index: int, admitted: Selection | None, folder: Path) -> None:
         checkpoints = folder / "checkpoints"
-        stop = StopOnSignal()
-        callbacks = [ProgressLine(self.reporter, self.phase(index, "training")), stop]
-        if self.tokens.dev is not None:
-            # A gain is one of macro-F1: a log-loss that still falls (see `checkpoint_metrics`) does not prolong a training.
-            callbacks.append(EarlyStoppingCallback(self.config.patience, early_stopping_threshold=1e-3))
-        trainer = SemiSupervisedTrainer(
+        trainer = trained(
             self.student(index),
             self.training_arguments(index, admitted, checkpoints),
-            train_dataset=self.tokens.labeled,
-            eval_dataset=self.tokens.dev,
-            processing_class=self.tokenizer,
-            unlabeled_dataset=self.tokens.corpus,
-            pseudo_labeled_dataset=self._pseudo_labeled(admitted),
-            compute_metrics=lambda prediction: checkpoint_metrics(*prediction),
-            callbacks=callbacks,
+            self.tokens,
+            self.tokenizer,
+            pseudo_labeled=self._pseudo_labeled(admitted),
+            patience=self.config.patience,
+            reporter=self.reporter,
+            name=self.phase(index, "training"),
+            group=f"chain_{self.number}" if self.number else "train",
         )
-        for chatty in (PrinterCallback, ProgressCallback):
-            trainer.remove_callback(chatty)
-        checkpoint = last_whole_checkpoint(checkpoints)
-        if checkpoint is not None:
-            self.reporter.note(self.phase(index, f"continuing from step {checkpoint.rpartition('-')[2]}"))
-        if checkpoint is not None and out_of_patience(checkpoint, self.config.patience):
-            trainer.args.max_steps = int(
-                checkpoint.rpartition("-")[2]
-            )  # it was over: there is nothing to train any more
-        try:
-            trainer.train(resume_from_checkpoint=checkpoint)
-        finally:
-            stop.restore()
-        if stop.requested:
-            raise KeyboardInterrupt
         if is_main_process():
             write_folder_whole(folder / "model", lambda path: self.save(trainer.student, path))
             history = [json.dumps(entry) for entry in trainer.state.log_history]
@@ -208,8 +188,11 @@ class Chain:
     # Score
 
     def score_development_rows(self, index: int) -> np.ndarray:
-        """Logits of the development rows by the student of a round, in float32 as it is shipped."""
-        return score(self.load(index), self.tokens.dev, self.tokenizer)
+        """Logits of the development rows by the student of a round, as `score_held_out` gives those of the held-out ones.
+
+        Kept in `round_<index>/dev.npy`.
+        """
+        return self._score_as_shipped(index, self.tokens.dev, "dev.npy")
 
     def score(self, index: int) -> np.ndarray:
         """Logits of the corpus by the student of a round, (N, C), kept in `round_<index>/scores.npy`.
@@ -252,9 +235,12 @@ class Chain:
 
         Kept in `round_<index>/held_out.npy`.
         """
-        file = self.directory.round(index) / "held_out.npy"
-        if not file.exists():
-            logits = score(self.load(index), self.held_out, self.tokenizer)
+        return self._score_as_shipped(index, self.held_out, "held_out.npy")
+
+    def _score_as_shipped(self, index: int, rows: Any, name: str) -> np.ndarray:
+        file = self.directory.round(index) / name
+        if not from_main_process(file.exists()):
+            logits = score(self.load(index), rows, self.tokenizer)
             if is_main_process():
                 write_array_whole(file, logits)
             wait_for_everyone()

@@ -11,9 +11,10 @@ import sys
 from collections.abc import Sequence
 from typing import IO, Any, NoReturn
 
-from sstext.config import RunConfig, options, read_config
+from sstext.config import RunConfig, read_config
 from sstext.errors import UserError
 from sstext.flags import add_flag, add_same_flags
+from sstext.options import options
 from sstext.progress import Reporter
 
 GROUPS = (

@@ -7,29 +7,15 @@ the fields below: a new option is one field here and the line of code that reads
 import difflib
 import math
 import re
-import types
-import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
 
 from sstext.errors import UserError
-
-
-def option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
-    """One option: a dataclass field that carries its own help (and its choices, where it has any)."""
-    metadata = {"help": help, "choices": choices}
-    if isinstance(default, list | dict):
-        return field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-def options(config: type) -> dict[str, Field]:
-    """Name → field of every option of a config class, in the order of its groups."""
-    return {spec.name: spec for spec in fields(config) if "help" in spec.metadata}
+from sstext.options import checked, option, options
 
 
 @dataclass
@@ -43,6 +29,11 @@ class DataOptions:
     dev: str | None = option(None, "labeled development rows: early stopping, choice of the round, temperature")
     test: str | None = option(None, "labeled test rows: only measured on, never chosen by")
     audit: str | None = option(None, "true labels of the unlabeled texts, row by row: only to audit pseudo-labels")
+    sample: dict[str, Any] = option(
+        {},
+        "KEY=VALUE …, to try it on data that are all labeled: labels_per_class=10 unlabeled=2000 test=1000 "
+        "hides the labels of the unlabeled rows",
+    )
     text_column: str | None = option(None, "column with the text (guessed by name where not given)")
     label_column: str | None = option(None, "column with the label (guessed by name where not given)")
     encoding: str = option("utf-8", "encoding of text files")
@@ -139,7 +130,9 @@ class SelfTrainingOptions:
         "rounds of pseudo-labels after those on labels alone (default: 1 with auto, which adds a last student, else 3)",
     )
     keep: list[float] = option(
-        None, "share of the corpus kept in their order; the last one goes on (default: .5 .7 with auto, else .3 .5 .7)"
+        None,
+        "share of the corpus kept in their order; the last one goes on (default: 1 with auto, else .3 .5 .7; 1 with soft "
+        "pseudo-labels: every row, no quotas)",
     )
     prior: Any = option(
         "auto",
@@ -149,7 +142,9 @@ class SelfTrainingOptions:
     min_confidence: float = option(0.0, "probability below which a row is never kept")
     alignment: bool = option(True, "align the mean of the corpus predictions to the prior before selecting")
     pseudo_labels: str = option(
-        "hard", "train on the predicted class, or on the predicted probabilities", ("hard", "soft")
+        None,
+        "train on the predicted class, or on the predicted probabilities (default: soft with auto, else hard)",
+        ("hard", "soft"),
     )
     start: str = option("previous", "what the student of a further round starts from", ("previous", "pretrained"))
     stop_agreement: float = option(
@@ -170,12 +165,20 @@ class RunOptions:
     budget: str | None = option(
         None, "time that the run may take on this machine, for example 10m: steps, rounds and folds are cut to it"
     )
+    report_to: list[str] = option(
+        [],
+        "loggers that see the run as it goes, for example tensorboard wandb mlflow (whatever Accelerate or Trainer knows)",
+    )
     dry_run: bool = option(False, "print the plan (rows, steps, estimated time) and stop")
     quiet: bool = option(False, "print the result alone")
 
 
 #: Options whose default hangs on the method: that of `auto`, and that of all others.
-BY_METHOD: dict[str, tuple[Any, Any]] = {"rounds": (1, 3), "keep": ([0.5, 0.7], [0.3, 0.5, 0.7])}
+BY_METHOD: dict[str, tuple[Any, Any]] = {
+    "rounds": (1, 3),
+    "keep": ([1.0], [0.3, 0.5, 0.7]),
+    "pseudo_labels": ("soft", "hard"),
+}
 
 #: Least and greatest value of the options that are numbers.
 RANGES: dict[str, tuple[float, float]] = {
@@ -199,7 +202,7 @@ class RunConfig(RunOptions, SelfTrainingOptions, SemiSupervisedOptions, Training
     """Everything that `sstext train` can be told: flat, so that a YAML key, a flag and a field are one name."""
 
     #: Fields that may differ when a run is continued: they change what is shown, not what is computed.
-    UNRECORDED: ClassVar[tuple[str, ...]] = ("output", "dry_run", "quiet")
+    UNRECORDED: ClassVar[tuple[str, ...]] = ("output", "report_to", "dry_run", "quiet")
 
     method: str = option("auto", options(SemiSupervisedOptions)["method"].metadata["help"])
 
@@ -229,78 +232,6 @@ class RunConfig(RunOptions, SelfTrainingOptions, SemiSupervisedOptions, Training
         """The resolved run, enough to repeat it (without what only changes the display)."""
         kept = {name: value for name, value in asdict(self).items() if name not in self.UNRECORDED}
         return yaml.safe_dump(kept, sort_keys=True, allow_unicode=True)
-
-
-def default_of(spec: Field) -> Any:
-    """The default of an option."""
-    if spec.default_factory is not MISSING:
-        return spec.default_factory()
-    return spec.default
-
-
-def checked(name: str, value: Any, spec: Field) -> Any:
-    """Return `value` as the type of its option, or say what was expected.
-
-    >>> checked("learning_rate", "1e-4", options(RunConfig)["learning_rate"])  # YAML reads 1e-4 as a string
-    0.0001
-    >>> checked("rounds", "many", options(RunConfig)["rounds"])
-    Traceback (most recent call last):
-    ...
-    sstext.errors.UserError: rounds: expected int, found 'many'
-    """
-    kind, optional = value_type(spec)
-    if optional and isinstance(value, str) and value.lower() in ("none", "null"):
-        return None  # how a flag takes back what a recipe sets
-    if value is None and (optional or kind is Any):
-        return None
-    choices = spec.metadata.get("choices")
-    if choices and value not in choices:
-        raise UserError(f"{name}: expected one of {', '.join(choices)}, found {value!r}")
-    try:
-        if kind is Any:
-            return value
-        if kind is bool:
-            if not isinstance(value, bool):
-                raise ValueError
-            return value
-        if kind is int:
-            if isinstance(value, bool) or float(value) != int(float(value)):
-                raise ValueError
-            return int(float(value))
-        if kind is float:
-            return float(value)
-        if kind is str:
-            return str(value)
-        if typing.get_origin(kind) is list:
-            items = value if isinstance(value, list | tuple) else [value]
-            return _names(items) if kind == list[str] else [typing.get_args(kind)[0](item) for item in items]
-        if typing.get_origin(kind) is dict and isinstance(value, Mapping):
-            return dict(value)
-        raise ValueError
-    except (TypeError, ValueError, OverflowError):
-        label = getattr(kind, "__name__", str(kind)) if typing.get_origin(kind) is None else str(kind)
-        raise UserError(f"{name}: expected {label}, found {value!r}") from None
-
-
-def _names(items: Sequence[Any]) -> list[str]:
-    """Every name once; commas part names, as spaces do on the command line."""
-    if not all(isinstance(item, str | int | float) for item in items):
-        raise TypeError
-    parts = [part.strip() for item in items for part in str(item).split(",")]
-    return list(dict.fromkeys(part for part in parts if part))
-
-
-def value_type(spec: Field) -> tuple[Any, bool]:
-    """The type of an option's value, and whether it may be None.
-
-    >>> value_type(options(RunConfig)["steps"])
-    (<class 'int'>, True)
-    """
-    kind: Any = spec.type
-    if isinstance(kind, types.UnionType):
-        members = [member for member in typing.get_args(kind) if member is not type(None)]
-        return members[0], True
-    return kind, False
 
 
 def read_config(path: str | Path | None, overrides: Mapping[str, Any]) -> RunConfig:

@@ -38,23 +38,29 @@ def cross_fitted(whole: Chain, folds: int) -> list[Chain]:
     Raises:
         UserError: more folds than labels can be shared out over.
     """
+    return [_without(whole, rows, number) for number, rows in enumerate(rows_of_folds(whole, folds), 1)]
+
+
+def rows_of_folds(whole: Chain, folds: int) -> list[np.ndarray]:
+    """The labeled rows of each fold, as positions: chain k never learns from those of fold k."""
     labels = np.asarray(whole.tokens.labeled["labels"][:])
     fold_of = stratified_folds(labels, folds, whole.config.seed, copies=whole.tokens.labeled["input_ids"][:])
-    return [_without(whole, fold, fold_of, labels) for fold in range(folds)]
+    return [np.flatnonzero(fold_of == fold) for fold in range(folds)]
 
 
-def _without(whole: Chain, fold: int, fold_of: np.ndarray, labels: np.ndarray) -> Chain:
+def _without(whole: Chain, held_out: np.ndarray, number: int) -> Chain:
+    labels = np.asarray(whole.tokens.labeled["labels"][:])
     spec = whole.config.prior
     if spec == "auto":  # what the labels are is decided once, for all chains
         spec = "uniform" if balanced(labels) else "labeled"
-    own, held_out = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+    own = np.setdiff1d(np.arange(len(labels)), held_out)
     return replace(
         whole,
         tokens=replace(whole.tokens, labeled=whole.tokens.labeled.select(own)),
         held_out=whole.tokens.labeled.select(held_out),
         prior=resolve_prior(spec, labels[own], whole.texts.classes),
-        directory=RunDirectory(whole.directory.path / f"chain_{fold + 1}"),
-        number=fold + 1,
+        directory=RunDirectory(whole.directory.path / f"chain_{number}"),
+        number=number,
     )
 
 

@@ -5,7 +5,8 @@ import typing
 from dataclasses import Field
 from typing import Any
 
-from sstext.config import RunConfig, default_of, options, value_type
+from sstext.config import RunConfig
+from sstext.options import default_of, options, value_type
 
 #: What `--help` shows for a value, where its type does not say it: for the first one, for further ones.
 METAVARS: dict[str, str | tuple[str, ...]] = {

@@ -1,9 +1,10 @@
 """What a person sees while waiting: one line per phase with a rate and the time left, on stderr."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Protocol
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
@@ -25,14 +26,14 @@ class Reporter:
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
+        self._times: dict[str, float] = {}
 
     def note(self, message: str) -> None:
         """Print one sentence."""
         if not self.quiet:
             print(message, file=sys.stderr, flush=True)
 
-    @contextmanager
-    def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> Iterator[Tick]:
+    def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> AbstractContextManager[Tick]:
         """Show one progress line while the block runs; call what it yields as units get done.
 
         Args:
@@ -41,11 +42,47 @@ class Reporter:
             unit: "step", "text", ….
             done: units that an interrupted run had already finished.
         """
+        return self._timed_line(name, total, unit, done)
+
+    @contextmanager
+    def _timed_line(self, name: str, total: int | None, unit: str, done: int) -> Iterator[Tick]:
         disable = True if self.quiet else None  # None: tqdm's word for "only on a terminal"
-        with tqdm(
-            total=total, initial=done, desc=name, unit=f" {unit}s", disable=disable, dynamic_ncols=True, mininterval=0.2
-        ) as bar:
-            yield bar.update
+        began = time.monotonic()
+        try:
+            with tqdm(
+                total=total,
+                initial=done,
+                desc=name,
+                unit=f" {unit}s",
+                disable=disable,
+                dynamic_ncols=True,
+                mininterval=0.2,
+            ) as bar:
+                yield bar.update
+        finally:
+            self._times[name] = self._times.get(name, 0.0) + time.monotonic() - began
+
+    def figures(self, values: Mapping[str, Any], step: int = 0) -> None:
+        """Tell what was measured, name → number: nobody here, the loggers in `sstext.tracking`.
+
+        Args:
+            step: optimizer steps of the training that goes on; 0 between trainings.
+        """
+
+    def trained(self, steps: int) -> None:
+        """Tell that a training is over, and how many optimizer steps it made."""
+
+    def take_times(self) -> dict[str, float]:
+        """Seconds by phase since this was last asked, a phase that came twice in one.
+
+        >>> reporter = Reporter(quiet=True)
+        >>> with reporter.phase("scoring", 1, "text") as tick:
+        ...     tick()
+        >>> list(reporter.take_times()), reporter.take_times()
+        (['scoring'], {})
+        """
+        times, self._times = self._times, {}
+        return times
 
 
 SILENT = Reporter(quiet=True)

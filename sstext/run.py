@@ -6,32 +6,28 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import AutoConfig
 
-from sstext.calibration import fold_temperature, precision_curve, softmax
 from sstext.catalog import entry
 from sstext.chain import Chain
 from sstext.config import RunConfig
-from sstext.cross_fitting import last_student, out_of_fold
+from sstext.cross_fitting import last_student
 from sstext.data.tokens import length_limit
-from sstext.errors import UserError
-from sstext.evaluation import evaluate_predictions
 from sstext.hub import model_card
 from sstext.inference import (
-    Classifier,
     is_main_process,
     resolve_device,
     resolve_precision,
     wait_for_everyone,
 )
 from sstext.model_selection import Gain, Verdict, best_round
+from sstext.outcome import expected_precision, measure, peak_memory, shipped, write_held_out
 from sstext.planning import in_budget, price
 from sstext.progress import SILENT, Reporter
 from sstext.run_directory import write_folder_whole, write_whole
-from sstext.selection import slices
 from sstext.self_training import Round, Run, open_run, run_rounds
+from sstext.tracking import figures_of_test, tracked
 
 VERSIONS = ("sstext", "torch", "transformers", "datasets", "accelerate", "numpy")
 
@@ -51,29 +47,63 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dic
         UserError: data, options or folder that cannot be used, before anything is trained.
     """
     began = time.monotonic()
-    run = in_budget(open_run(config, reporter, **data), reporter)
-    chain, directory = run.whole, run.directory
-    if directory.results.exists():
-        reporter.note(f"{directory.path}: this run is finished, here are its results")
+    with tracked(config, reporter) as reporter:
+        reporter.take_times()  # of another run, perhaps
+        run = in_budget(open_run(config, reporter, **data), reporter)
+        directory = run.directory
+        if directory.results.exists():
+            reporter.note(f"{directory.path}: this run is finished, here are its results")
+            return directory.read_results()
+        rounds = self_trained(run)
+        results = shipped_results(run, rounds)
+        results["seconds"], results["peak_memory_mib"] = time.monotonic() - began, peak_memory()
+        if is_main_process():
+            directory.add_times(reporter.take_times())
+            results["phases"] = directory.times()
+            write_whole(directory.model / "README.md", card(config, run.whole, results))
+            directory.write_results(results)
+        wait_for_everyone()
         return directory.read_results()
+
+
+def self_trained(run: Run) -> list[Round]:
+    """All rounds of a run, those of an interrupted call too; a sentence is said of each new one."""
+    reporter, directory = run.whole.reporter, run.directory
     done = len(directory.rounds())
     if done:
         reporter.note(f"continuing {directory.path}: {done} round{'s are' if done > 1 else ' is'} done")
-    elif run.cross_fitted and config.budget is None:
+    elif run.cross_fitted and run.whole.config.budget is None:
         reporter.note(price(run))
     rounds = []
     for record in run_rounds(run):
         rounds.append(record)
         if len(rounds) > done:
             reporter.note(sentence(record))
+            if is_main_process():
+                directory.add_times(reporter.take_times())
+    return rounds
+
+
+def shipped_results(run: Run, rounds: list[Round]) -> dict[str, Any]:
+    """Choose the model, write it to `model/`, and measure it: most of `results.json`."""
+    chain, config, directory = run.whole, run.whole.config, run.directory
     chosen, why = choose(rounds)
     shipped_round = chosen
     if run.cross_fitted:
         shipped_round = last_student(chain, run.chains, chosen, rounds[chosen].temperature)
     if shipped_round < chain.admission.label_rounds <= chosen:
         why += "; no text was sure enough for the last student, which has labels alone"
-    results = {
-        "chosen": {"round": chosen, "why": why},
+    curve = expected_precision(run, rounds[chosen])
+    temperature = 1.0
+    if is_main_process():
+        model, temperature = shipped(chain, shipped_round, rounds[chosen].temperature, curve)
+        write_folder_whole(directory.model, lambda path: chain.save(model, path))
+    wait_for_everyone()
+    write_held_out(run, rounds)
+    test = measure(run, supervised_temperature=rounds[0].temperature, same=shipped_round == 0)
+    chain.reporter.figures(figures_of_test(test))
+    return {
+        "chosen": {"round": chosen, "why": why, "temperature": temperature},
         "method": method_of(config),
         "classes": chain.texts.classes,
         "rows": chain.texts.counts(),
@@ -82,23 +112,11 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dic
             "prediction": length_limit(chain.tokenizer, AutoConfig.from_pretrained(chain.directory.round(0) / "model")),
         },
         "rounds": [asdict(record) for record in rounds],
-        "test": {},
+        "test": test,
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
         "machine": machine(config),
         "seed": config.seed,
     }
-    curve = expected_precision(run, rounds[chosen])
-    if is_main_process():
-        model = shipped(chain, shipped_round, rounds[chosen].temperature, curve)
-        write_folder_whole(directory.model, lambda path: chain.save(model, path))
-    wait_for_everyone()
-    results["test"] = measure(run, supervised_temperature=rounds[0].temperature, same=shipped_round == 0)
-    results["seconds"] = time.monotonic() - began
-    if is_main_process():
-        write_whole(directory.model / "README.md", card(config, chain, results))
-        directory.write_results(results)
-    wait_for_everyone()
-    return directory.read_results()
 
 
 def choose(rounds: list[Round]) -> tuple[int, str]:
@@ -116,78 +134,6 @@ def choose(rounds: list[Round]) -> tuple[int, str]:
         best.index,
         f"the best macro-F1 on the development rows, {best.metrics['macro_f1']:.3f}",
     )
-
-
-def shipped(chain: Chain, index: int, temperature: float, curve: list[list[float]]) -> Any:
-    """The student of a round with a temperature folded into its last layer, so that every consumer is calibrated.
-
-    Args:
-        curve: see `expected_precision`; left out of the model where it cannot be calibrated.
-    """
-    model = chain.load(index)
-    model.config.sstext = {"precision_curve": curve}
-    if temperature != 1.0:
-        columns = chain.tokenizer(["probe", "another probe"], padding=True, return_tensors="pt").to(model.device)
-        try:
-            fold_temperature(model, temperature, columns)
-        except UserError as error:
-            chain.reporter.note(f"not calibrated: {error}")
-            model.config.sstext = {"precision_curve": []}
-    return model
-
-
-def expected_precision(run: Run, chosen: Round) -> list[list[float]]:
-    """How right the model is expected to be above a confidence (`precision_curve`); empty where nothing calibrated it.
-
-    Seen on the corpus, by the students of the chosen round, or where there is none, or development rows are what the model was
-    calibrated on, on those that were held out.
-    """
-    if chosen.metrics:
-        return precision_curve(highest(run.whole.score_development_rows(chosen.index), chosen.temperature))
-    if not run.cross_fitted:
-        return []
-    if run.whole.tokens.corpus is not None and not run.whole.labels_with_probe(chosen.index):
-        confidence = [highest(chain.score(chosen.index), chosen.temperature) for chain in run.chains]
-        return precision_curve(np.concatenate(confidence))
-    return precision_curve(out_of_fold(run.chains, chosen.index).probabilities().max(-1))
-
-
-def highest(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Probability of the predicted class, (N,), slice by slice."""
-    return np.concatenate(
-        [softmax(logits[some].astype(np.float64), temperature).max(-1) for some in slices(len(logits))]
-    )
-
-
-def measure(run: Run, *, supervised_temperature: float, same: bool) -> dict[str, Any]:
-    """Supervised and shipped model on the test rows, in float32, with bootstrap intervals; empty without test rows.
-
-    Args:
-        supervised_temperature: of supervised fine-tuning on all labels.
-        same: whether that is what is shipped.
-    """
-    chain = run.whole
-    test = chain.texts.test
-    if test is None:
-        return {}
-    texts, labels = test.texts["text"][:], np.asarray(test.texts["label"][:])
-    scored: dict[str, Any] = {}
-    for name, folder, temperature in (
-        ("supervised", chain.directory.round(0) / "model", supervised_temperature),
-        ("self_trained", run.directory.model, 1.0),  # its temperature is in its weights
-    ):
-        if name == "self_trained" and same:
-            return scored | {name: scored["supervised"]}
-        classifier = Classifier.from_pretrained(folder, device=chain.config.device)
-        with chain.reporter.phase(f"test: {name.replace('_', '-')}", len(texts), "text") as tick:
-            probabilities = softmax(classifier.logits(texts, tick), temperature)
-        scored[name] = evaluate_predictions(probabilities, labels, chain.texts.classes, seed=chain.config.seed)
-        if classifier.truncated and name == "supervised":
-            limit = classifier.encoder.max_length
-            chain.reporter.note(
-                f"test: {classifier.truncated:,} texts are longer than the {limit} tokens that are read"
-            )
-    return scored
 
 
 def card(config: RunConfig, chain: Chain, results: dict[str, Any]) -> str:

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from sstext.config import RunConfig, default_of, options
+from sstext.config import RunConfig
 from sstext.errors import UserError
+from sstext.options import default_of, options
 
 CONFIG, DATA, ROUNDS, RESULTS = "config.yaml", "data.json", "rounds.jsonl", "results.json"
+TIMES = "times.json"
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -52,6 +54,8 @@ class RunDirectory:
     data/            the corpus and its tokens as Arrow files
     rounds.jsonl     one line per finished round
     round_0/ …       model, scores and pseudo-labels of a round; private: never pushed
+    predictions/     rows that were measured on, and what is predicted for them; private
+    times.json       seconds by phase
     model/           the chosen model
     results.json     numbers of the whole run
     ```
@@ -126,6 +130,19 @@ class RunDirectory:
         """Add the record of a finished round."""
         lines = [json.dumps(line, ensure_ascii=False) for line in [*self.rounds(), record]]
         write_whole(self.path / ROUNDS, "\n".join(lines) + "\n")
+
+    def times(self) -> list[dict[str, Any]]:
+        """Name and seconds of every phase, in their order; those of all calls that an interrupted run took."""
+        file = self.path / TIMES
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+
+    def add_times(self, times: Mapping[str, float]) -> None:
+        """Add the seconds of phases, to those of the same name where there are any."""
+        total = {phase["name"]: phase["seconds"] for phase in self.times()}
+        for name, seconds in times.items():
+            total[name] = total.get(name, 0.0) + seconds
+        phases = [{"name": name, "seconds": round(seconds, 3)} for name, seconds in total.items()]
+        write_whole(self.path / TIMES, json.dumps(phases, ensure_ascii=False))
 
     def read_results(self) -> dict[str, Any]:
         """The numbers of a finished run."""

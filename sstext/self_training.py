@@ -40,6 +40,7 @@ from sstext.progress import SILENT, Reporter
 from sstext.run_directory import RunDirectory
 from sstext.selection import Selection, balanced, resolve_prior
 from sstext.student import encoder_path
+from sstext.tracking import figures_of_round, tracked
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,8 @@ def self_train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -
     """
     if config.budget is not None:
         raise UserError("budget: only a whole run can be cut to a time; call sstext.train, or leave it out")
-    yield from run_rounds(open_run(config, reporter, **data))
+    with tracked(config, reporter) as reporter:
+        yield from run_rounds(open_run(config, reporter, **data))
 
 
 def run_rounds(run: Run) -> Iterator[Round]:
@@ -136,6 +138,7 @@ def run_rounds(run: Run) -> Iterator[Round]:
     directory, chains = run.directory, run.chains
     done = [Round(**record) for record in directory.rounds()]
     yield from done
+    run.whole.reporter.trained(sum(record.steps for record in done))
     if done and done[-1].stopped_because is not None:
         return
 
@@ -156,6 +159,7 @@ def run_rounds(run: Run) -> Iterator[Round]:
         )  # fmt: skip
         if is_main_process():
             directory.append_round(asdict(record))
+            run.whole.reporter.figures(figures_of_round(asdict(record)))
         wait_for_everyone()
         yield record
         if stopped_because is not None:

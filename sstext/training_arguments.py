@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from transformers import TrainingArguments
 
-from sstext.config import DataOptions, SemiSupervisedOptions, TrainingOptions, checked, option, options
+from sstext.config import DataOptions, SemiSupervisedOptions, TrainingOptions
 from sstext.errors import UserError
+from sstext.options import checked, option, options
 
 
 def _same_help(group: type, name: str) -> str:

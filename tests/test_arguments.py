@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from sstext.arguments import HAVE_OPTIONS, options_of_no_effect, round_admission, round_arguments, round_steps
-from sstext.config import RunConfig, options
+from sstext.config import RunConfig
 from sstext.objective.admission import most_confident
 from sstext.objective.targets import Hard, Soft
 from sstext.objective.weights import Everyone, Threshold
+from sstext.options import options
 
 
 def arguments(index: int = 0, *, has_development_rows: bool = False, **options: Any) -> Any:
@@ -21,10 +22,10 @@ def arguments(index: int = 0, *, has_development_rows: bool = False, **options: 
 
 @pytest.mark.parametrize(
     ("index", "labeled", "admitted", "expected"),
-    [(0, 64, 0, 80), (1, 40, 0, 60), (1, 200, 0, 187), (2, 64, 341, 60), (2, 64, 4_000, 500)],
+    [(0, 64, 0, 80), (1, 40, 0, 60), (1, 200, 0, 187), (2, 64, 341, 60), (2, 64, 4_000, 250)],
 )
 def test_steps_of_auto(index: int, labeled: int, admitted: int, expected: int) -> None:
-    """30 · 200 / 32 = 187 on labels alone; twice as many trainings are half as long at least."""
+    """30 · 200 / 32 = 187 on labels alone, 1.5 · 4,000 / 24 = 250 on pseudo-labels; trainings are half as long at least."""
     assert round_steps(RunConfig(method="auto"), index, labeled=labeled, admitted=admitted) == expected
 
 
@@ -102,3 +103,22 @@ def test_a_method_of_the_round_loop_decides() -> None:
     assert options_of_no_effect(RunConfig(method="self-training", **given)) == [*without_effect, "keep"]
     assert options_of_no_effect(RunConfig(method="ust", **given)) == without_effect
     assert options_of_no_effect(RunConfig(method="ust", keep=[0.25], min_confidence=0.5)) == []
+
+
+def test_auto_takes_every_row_with_its_doubts_unless_shares_or_hard_labels_are_asked_for() -> None:
+    """Guards quotas that drop rows of which the label is soft, and a --keep or --pseudo-labels that auto does not hear."""
+    admission = round_admission(RunConfig(method="auto"))
+    assert (admission.quotas, str(admission.target), admission.align) == ("none", "Soft()", True)
+    hard = round_admission(RunConfig(method="auto", pseudo_labels="hard", keep=[0.5]))
+    assert (hard.quotas, str(hard.target)) == ("prior", "Hard()")
+    assert round_admission(RunConfig(method="auto", keep=[0.5])).quotas == "prior"
+    assert round_admission(RunConfig(method="auto", keep=[0.5, 1.0])).quotas == "prior"
+    assert round_admission(RunConfig(method="supervised", pseudo_labels="soft", keep=[1.0])).quotas == "none"
+
+
+def test_the_contrast_of_auto_is_for_the_start_alone() -> None:
+    """Guards a contrast that pulls rows together because their pseudo-labels are wrong in the same way."""
+    methods = [arguments(index, method="auto", method_args={"contrast": 0.5}).method for index in range(4)]
+    assert methods == ["supervised", "auto", "supervised", "supervised"]
+    kept = arguments(2, method="auto", regularizers={"entropy": 0.1})
+    assert (kept.method_args, kept.regularizers) == ({}, {"entropy": 0.1}), "what a person adds goes on"

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from sstext.cli import main, parser
-from sstext.config import RunConfig, options, read_config
+from sstext.config import RunConfig, read_config
+from sstext.options import options
 
 
 def test_every_option_is_a_flag() -> None:

@@ -194,6 +194,7 @@ def test_a_refused_round_is_not_shipped(
     refused = train(quick(tmp_path / "out"))
     assert refused["chosen"] == {
         "round": 0, "why": "supervised fine-tuning; round 1 was refused: harm is more likely than gain",
+        "temperature": refused["rounds"][0]["temperature"],
     }  # fmt: skip
     assert [record["stopped_because"] for record in refused["rounds"]] == [None, "harm is more likely than gain"]
     trained = load_file(tmp_path / "out" / "all_labels" / "round_0" / "model" / "model.safetensors")

@@ -16,7 +16,7 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from sstext import chain, self_training
+from sstext import fitting, self_training
 from sstext.config import RunConfig
 from sstext.errors import UserError
 from sstext.progress import Reporter
@@ -221,7 +221,7 @@ def test_gold_rows_are_never_rewritten(
             super().__init__(*args, **kwargs)
             seen.append((kwargs["train_dataset"]["labels"][:], kwargs["pseudo_labeled_dataset"]))
 
-    monkeypatch.setattr(chain, "SemiSupervisedTrainer", Watched)
+    monkeypatch.setattr(fitting, "SemiSupervisedTrainer", Watched)
     # Labels that the texts contradict: a student that could rewrite them would.
     swapped = {"account": "delivery", "delivery": "refund", "refund": "account"}
     texts, labels = column(task.labeled, "text"), [swapped[label] for label in column(task.labeled, "label")]

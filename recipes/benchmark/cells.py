@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from peers import PEERS
 
+from sstext.data.sampling import few_labels
 from sstext.errors import UserError, listed
 from sstext.objective.methods import BETWEEN_ROUNDS, METHODS
 
@@ -181,9 +182,7 @@ def split_rows(labels: Sequence[str], *, n: int, seed: int, pool: int) -> Split:
     >>> split_rows(["a", "b"] * 200, n=10, seed=0, pool=50).validation.size
     330
     """
-    order = np.random.default_rng(seed).permutation(len(labels))
-    rank = pd.Series(np.asarray(labels)[order]).groupby(np.asarray(labels)[order]).cumcount().to_numpy()
-    labeled, rest = order[rank < n], order[rank >= n]
+    labeled, rest = few_labels(labels, n=n, seed=seed)
     least, most = VALIDATION_ROWS
     size = min(pool, len(rest) - least)
     if size < 1:

@@ -11,8 +11,6 @@ Several processes may fill one file, each with other --seeds, --sets or --method
 import argparse
 import json
 import os
-import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,12 +25,14 @@ import numpy as np
 import pandas as pd
 import transformers
 from cells import ALL_LABELS, PROFILES, Cell, plan, read_set, split_rows
+from commit import commit
 from figures import figures
 from lines import append_line, read_lines
 from peers import PEERS, Task
 from transformers import set_seed
 
 from sstext import Classifier, RunConfig, UserError, train
+from sstext.outcome import peak_memory
 from sstext.run import VERSIONS, machine
 from sstext.student import encoder_path
 
@@ -146,7 +146,7 @@ def run_cell(cell: Cell, rows: pd.DataFrame, test: pd.DataFrame) -> dict[str, An
         "chosen": results["chosen"],
         "rounds": [{name: record[name] for name in RECORDED} for record in results["rounds"]],
         "seconds": results["seconds"],
-        "peak_memory_of_the_process_mib": peak_memory(),
+        "peak_memory_of_the_process_mib": peak_memory()["process"],
         "machine": results["machine"],
         "versions": results["versions"],
     }
@@ -166,7 +166,7 @@ def run_peer(cell: Cell, labeled: pd.DataFrame, pool: pd.DataFrame, asked: pd.Da
         **figures(probabilities, asked["label"].map(task.classes.index).to_numpy()),
         "kept_share": None, "mean_weight": None, "rounds": [],
         "seconds": time.monotonic() - began,
-        "peak_memory_of_the_process_mib": peak_memory(),
+        "peak_memory_of_the_process_mib": peak_memory()["process"],
         "machine": machine(RunConfig(precision="fp32")),
         "versions": {name: version(name) for name in (*VERSIONS, "scikit-learn", "setfit") if name != "sstext" and found(name)},
     }  # fmt: skip
@@ -190,24 +190,6 @@ def kept_at_the_end(log: str) -> dict[str, float | None]:
         name: next((entry[name] for entry in reversed(entries) if name in entry), None)
         for name in ("kept_share", "mean_weight")
     }
-
-
-def peak_memory() -> float:
-    """The most memory that this process has held since it began, in MiB: of this cell or of an earlier one."""
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss counts bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def commit() -> str:
-    """The commit that is measured, marked where the package differs from it."""
-
-    def git(*command: str) -> subprocess.CompletedProcess[str]:
-        folder = str(Path(__file__).parents[2])
-        return subprocess.run(["git", "-C", folder, *command], capture_output=True, text=True, check=False)
-
-    head = git("rev-parse", "--short", "HEAD").stdout.strip()
-    changed = git("status", "--porcelain", "--", "sstext").stdout.strip()
-    return (head or "unknown") + ("-dirty" if changed else "")
 
 
 def _dataset(rows: pd.DataFrame) -> datasets.Dataset:

@@ -4,7 +4,6 @@ python recipes/benchmark/table.py recipes/benchmark/results/glance.jsonl [--writ
 """
 
 import argparse
-import re
 import statistics
 import sys
 import textwrap
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from cells import ALL_LABELS, PROFILES, SUPERVISED, Cell, Profile, plan
 from lines import read_lines
+from markers import write_between_markers
 from peers import PEERS
 
 from sstext.errors import UserError
@@ -222,20 +222,6 @@ def _source(rows: Sequence[Mapping[str, Any]]) -> str:
     versions = {", ".join(f"{name} {version}" for name, version in row["versions"].items()) for row in measured}
     commits = {row["commit"] for row in rows}
     return f"Measured on {' / '.join(sorted(machines))}, commit {', '.join(sorted(commits))}; {' / '.join(sorted(versions))}."
-
-
-def write_between_markers(path: Path, name: str, content: str) -> None:
-    """Put `content` between <!-- name --> and <!-- /name -->.
-
-    Raises:
-        UserError: the markers are not there.
-    """
-    text = path.read_text(encoding="utf-8")
-    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    found = re.search(f"{start}.*{end}", text, re.DOTALL)
-    if found is None:
-        raise UserError(f"{path}: expected the lines {start} and {end}; add them where the table belongs")
-    path.write_text(text[: found.start()] + f"{start}\n{content}\n{end}" + text[found.end() :], encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,9 +11,10 @@ from datasets import Dataset
 
 from sstext.config import RunConfig
 from sstext.data.loading import Labeled, Unlabeled, fingerprint, load_audit, load_labeled, load_unlabeled
+from sstext.data.sampling import Sample, draw, measured_rows
 from sstext.data.tokens import TextEncoder, choose_max_length, tokenize
 from sstext.errors import UserError
-from sstext.progress import Reporter
+from sstext.progress import SILENT, Reporter
 from sstext.run_directory import write_whole
 
 #: Options that name data, in the order in which they are read → the split that is taken where a name has several.
@@ -77,7 +78,8 @@ def read_texts(config: RunConfig, named: dict[str, Any], arrow_file: Path, repor
     """
     if "labeled" not in named:
         raise UserError("labeled: no labeled texts; give --labeled my.csv (columns text and label)")
-    if "unlabeled" not in named and config.rounds > 0:
+    sample = _sample_of(config, named)
+    if "unlabeled" not in named and sample is None and config.rounds > 0:
         raise UserError(
             "unlabeled: no unlabeled texts; give --unlabeled corpus.jsonl, or --rounds 0 to train on labels alone"
         )
@@ -93,6 +95,8 @@ def read_texts(config: RunConfig, named: dict[str, Any], arrow_file: Path, repor
 
     labeled = read("labeled")
     dev, test = (read(name, labeled.classes) if name in named else None for name in ("dev", "test"))
+    if sample is not None:
+        return _sampled(sample, config, labeled, dev, test, arrow_file, reporter)
 
     unlabeled, audit = None, None
     if "audit" in named and "unlabeled" not in named:
@@ -108,6 +112,45 @@ def read_texts(config: RunConfig, named: dict[str, Any], arrow_file: Path, repor
                 label_column=config.label_column, encoding=config.encoding,
             )  # fmt: skip
     return Texts(labeled, labeled.classes, unlabeled, dev, test, audit)
+
+
+def _sample_of(config: RunConfig, named: dict[str, Any]) -> Sample | None:
+    """The sample that is asked for; None where the data are taken as they are."""
+    if not config.sample:
+        return None
+    if besides := [name for name in ("unlabeled", "audit") if name in named]:
+        raise UserError(
+            f"sample: takes unlabeled texts and their true labels from the labeled data; leave out {' and '.join(besides)}"
+        )
+    if config.views:
+        raise UserError(
+            "sample: draws texts alone; leave out views, or give the unlabeled texts in a file of their own"
+        )
+    return Sample.of(config.sample)
+
+
+def _sampled(
+    sample: Sample, config: RunConfig, labeled: Labeled, dev: Labeled | None, test: Labeled | None, arrow_file: Path,
+    reporter: Reporter,
+) -> Texts:  # fmt: skip
+    """The data of a run on a part of the labeled rows, which hides the labels of all others."""
+    labels = np.asarray(labeled.texts["label"][:])
+    drawn = draw(sample, labels, labeled.classes, seed=config.seed, test_apart=test is not None)
+    if test is not None:
+        measured = Labeled(test.texts.select(measured_rows(sample, len(test.texts))), test.classes, [])
+    elif len(drawn.test):
+        measured = Labeled(labeled.texts.select(drawn.test), labeled.classes, [])
+    else:
+        measured = None
+    corpus = labeled.texts.select(drawn.unlabeled).select_columns(["text"])
+    few = Labeled(labeled.texts.select(drawn.labeled), labeled.classes, [])
+    reporter.note(
+        f"sample (seed {config.seed}): {len(few.texts):,} labeled rows, {sample.labels_per_class} of each class, and "
+        f"{len(corpus):,} whose labels are hidden (for the audit alone)"
+        + (f"; {len(measured.texts):,} test rows" if measured is not None else "")
+    )
+    unlabeled = _read_corpus(config, corpus, arrow_file, SILENT)
+    return Texts(few, labeled.classes, unlabeled, dev, measured, audit=labels[drawn.unlabeled])
 
 
 def _read_corpus(config: RunConfig, source: Any, arrow_file: Path, reporter: Reporter) -> Unlabeled:

@@ -1,5 +1,6 @@
 """What rows come from: a file, a folder written by `save_to_disk`, a name on the Hub, or a data set at hand."""
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     import datasets  # takes half a second to import: only the functions that touch data sets do
 
 Source: TypeAlias = "str | Path | datasets.Dataset"
+
+#: Environment variable: a folder whose data sets, NAME/train.parquet and NAME/test.parquet, replace those of the Hub.
+REPLACEMENTS = "SSTEXT_BENCH_DATA"
+#: Hub data sets whose folder there is not the last part of their name.
+FOLDERS = {"tdavidson/hate_speech_offensive": "hate_offensive"}
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(:[^/]+)?")
 _BATCH = 1000  # rows
@@ -55,6 +61,32 @@ def _split_of(source: str | Path) -> tuple[Path, str | None]:
     return (Path(source), None) if not split or Path(source).exists() else (Path(name), split)
 
 
+def replacement(source: Source, split: str) -> Path | None:
+    """The file that is read in the place of a Hub data set; None where the Hub is asked.
+
+    Args:
+        split: where the source names none.
+
+    Raises:
+        UserError: the data set is in the folder, that split is not.
+    """
+    folder = os.environ.get(REPLACEMENTS)
+    if not folder or source_kind(source) != "hub":
+        return None
+    path, named_split = _split_of(str(source))
+    name, split = path.as_posix(), named_split or split
+    home = Path(folder) / FOLDERS.get(name, path.name)
+    there = [part for part in ("train", "test") if (home / f"{part}.parquet").is_file()]
+    if not there:
+        return None
+    if split not in there:
+        raise UserError(
+            f"{name}: no split {split!r} in {home}, which {REPLACEMENTS} puts in its place; found {listed(there)}; "
+            f"name one as {name}:SPLIT, or unset {REPLACEMENTS} to download"
+        )
+    return home / f"{split}.parquet"
+
+
 @dataclass(frozen=True)
 class Table:
     """A source opened for reading."""
@@ -72,6 +104,9 @@ class Table:
 
 def open_table(source: Source, encoding: str, split: str) -> Table:
     """Open any kind of source; `split` counts where a data set has several and the source names none."""
+    if (local := replacement(source, split)) is not None:
+        name = f"{local} ({REPLACEMENTS}, in the place of the Hub's {source})"
+        return Table(name, read_rows(local, batch_size=_BATCH), {})
     if isinstance(source, str | Path) and source_kind(source) == "file":
         rows = read_rows(source, encoding=encoding, batch_size=_BATCH)
         kind = format_of(source)
@@ -125,8 +160,10 @@ def _dataset_rows(dataset: "datasets.Dataset", class_labels: dict[str, list[str]
 def fingerprint(source: Source, split: str = "train") -> str:
     """A short name of a source's content, by which a run knows its data again.
 
-    Files over 64 MB are known by their size and by the 16 MB at either end, Hub data sets by their name.
+    Files over 64 MB are known by their size and by the 16 MB at either end, Hub data sets by their name
+    (by the file that replaces them, where one does).
     """
+    source = replacement(source, split) or source
     kind = source_kind(source)
     if kind == "hub":
         path, named_split = _split_of(str(source))

@@ -67,6 +67,7 @@ class Admission:
         noise: whether the student reads the rows with token edits.
         labels_first: whether a round of the method's own objective on labels alone comes before the first that admits rows;
             round 0 then is plain fine-tuning, to compare with.
+        start_only: whether the method's own objective is for that round alone; rows that join are learned by cross-entropy.
         probe: whether a probe labels beside the head that labels alone have trained (`sstext.probe`).
         follows_options: whether --prior, --alignment and --pseudo-labels are heard.
 
@@ -84,6 +85,7 @@ class Admission:
     subset: int | None = None
     noise: bool = True
     labels_first: bool = False
+    start_only: bool = False
     probe: bool = False
     follows_options: bool = False
 

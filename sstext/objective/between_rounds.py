@@ -16,8 +16,8 @@ SAMPLING: dict[str, Order] = {"easy": easy, "hard": hard}
 def auto(contrast: float = 1.0, temperature: float = 0.1) -> tuple[Objective, Admission]:
     """What the evidence supports: classes are pulled apart first, on the labels, then the corpus joins round by round.
 
-    L = mean H(y, p) + c · L_contrast (supervised contrast of mean-pooled rows), over the labels in round 1, over labels and
-    kept rows from round 2 on: the most confident ones of every class by --prior, after alignment to it. Round 0 is plain
+    L = mean H(y, p) + c · L_contrast over the labels in round 1 (supervised contrast of pooled rows); L = mean H(y, p) over the
+    labels and the corpus from round 2 on, y = what the last student predicts of a text, aligned to --prior. Round 0 is plain
     fine-tuning, to compare with: --folds says whether the later rounds are better, and which of them is shipped.
 
     When: always, unless you know better; the default. Its ingredients and what did not help: recipes/benchmark/LOG.md.
@@ -30,7 +30,7 @@ def auto(contrast: float = 1.0, temperature: float = 0.1) -> tuple[Objective, Ad
         temperature: τ of the contrast (Khosla: .1).
     """
     return Objective(regularizers=[SupervisedContrast(contrast, temperature)]), Admission(
-        labels_first=True, probe=True, follows_options=True
+        target=Soft(), quotas="none", labels_first=True, start_only=True, probe=True, follows_options=True
     )
 
 

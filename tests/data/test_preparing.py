@@ -204,3 +204,84 @@ def test_texts_are_tokenized_once(task: Any, tiny_encoder: Path, monkeypatch: py
     again = tokens_of(task, tiny_encoder, Notes())
     assert again.corpus["input_ids"][:] == first.corpus["input_ids"][:]
     assert again.truncated == first.truncated
+
+
+SAMPLE = {"labels_per_class": 2, "unlabeled": 15, "test": 9}
+
+
+def sampled(task: Any, folder: Path, **changes: Any) -> preparing.Texts:
+    """The 30 rows of the test file as data that are all labeled."""
+    given = {"labeled": str(task.test), "sample": SAMPLE} | changes
+    notes = Notes()
+    texts = read(RunConfig(**given), folder, notes)
+    assert any(
+        "sample (seed 0): 6 labeled rows, 2 of each class, and 15 whose labels are hidden" in n for n in notes.said
+    )
+    return texts
+
+
+@pytest.mark.parametrize("kind", ["csv", "saved", "hub"])
+def test_a_sample_hides_the_labels_of_the_corpus(
+    kind: str, task: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From any kind of source: no text has two parts, and the audit knows the true class of every unlabeled text."""
+    rows = Dataset.from_csv(str(task.test), cache_dir=str(tmp_path / "cache"))
+    truth = dict(zip(rows["text"][:], rows["label"][:], strict=True))
+    source = str(task.test)
+    if kind == "saved":
+        source = str(tmp_path / "saved")
+        rows.save_to_disk(source)
+    elif kind == "hub":
+        (tmp_path / "bench" / "toy").mkdir(parents=True)
+        for part in ("train", "test"):
+            rows.to_parquet(tmp_path / "bench" / "toy" / f"{part}.parquet")
+        monkeypatch.setenv("SSTEXT_BENCH_DATA", str(tmp_path / "bench"))
+        source = "someone/toy"
+    texts = sampled(task, tmp_path / "out", labeled=source)
+    assert texts.unlabeled is not None
+    assert texts.test is not None
+    assert texts.audit is not None
+    corpus = texts.unlabeled.texts["text"][:]
+    assert texts.counts() == {"labeled": 6, "unlabeled": 15, "test": 9}
+    assert len({*texts.labeled.texts["text"], *corpus, *texts.test.texts["text"]}) == 30
+    assert [texts.classes[i] for i in texts.audit] == [truth[text] for text in corpus]
+    for part in (texts.labeled, texts.test):
+        assert [texts.classes[i] for i in part.texts["label"]] == [truth[text] for text in part.texts["text"]]
+    assert np.bincount(texts.labeled.texts["label"][:]).tolist() == [2, 2, 2]
+    assert "label" not in texts.unlabeled.texts.column_names
+
+
+def test_a_sample_follows_the_seed_and_a_test_file_does_not(task: Any, tmp_path: Path) -> None:
+    """Guards seeds that all see the same labels, and figures of two seeds that are on other test rows."""
+    one = sampled(task, tmp_path / "one", test=str(task.dev))
+    notes = Notes()
+    two = read(RunConfig(labeled=str(task.test), test=str(task.dev), sample=SAMPLE, seed=1), tmp_path / "two", notes)
+    assert one.labeled.texts["text"][:] != two.labeled.texts["text"][:]
+    assert one.test is not None
+    assert two.test is not None
+    assert len(one.test.texts) == 9
+    assert one.test.texts["text"][:] == two.test.texts["text"][:]
+
+
+def test_a_sample_is_continued_on_the_same_corpus(task: Any, tmp_path: Path) -> None:
+    """The corpus comes from its Arrow file: texts and audit labels must still belong together."""
+    first, again = (sampled(task, tmp_path / "out") for _ in range(2))
+    assert first.unlabeled is not None
+    assert again.unlabeled is not None
+    assert first.unlabeled.texts.to_dict() == again.unlabeled.texts.to_dict()
+    assert np.array_equal(first.audit, again.audit)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"unlabeled": "corpus.jsonl", "audit": "a.csv"}, "sample: .* leave out unlabeled and audit"),
+        ({"views": ["back"]}, "sample: draws texts alone; leave out views"),
+        ({"sample": SAMPLE | {"tests": 1}}, "sample: unknown key 'tests'; the keys are"),
+    ],
+)
+def test_what_does_not_go_with_a_sample(changes: dict[str, Any], message: str, task: Any, tmp_path: Path) -> None:
+    """Guards labels that are taken for hidden while another file brings the unlabeled texts."""
+    with pytest.raises(UserError, match=message):
+        sampled(task, tmp_path / "out", **changes)
+    assert not (tmp_path / "out").exists()

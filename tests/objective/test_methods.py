@@ -144,7 +144,7 @@ def test_auto_is_contrast_inside_a_step_and_the_options_word_between_rounds() ->
     assert [*map(type, objective.regularizers)] == [SupervisedContrast]
     assert objective.blocks == ["labeled"]
     assert admission is not None
-    assert (admission.label_rounds, admission.follows_options, admission.quotas) == (2, True, "prior")
+    assert (admission.label_rounds, admission.follows_options, admission.quotas) == (2, True, "none")
     assert admission_of("ust") is not None
     assert admission_of("ust").label_rounds == 1  # type: ignore[union-attr]
     contrast = build("auto", {"contrast": 0.5, "temperature": 0.2}).regularizers[0]

@@ -1,0 +1,121 @@
+"""Rows that are all labeled → the case of few labels: some keep theirs, those of the others are hidden."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sstext.errors import UserError, listed
+from sstext.options import checked, option, options
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is drawn from labeled rows, so that a run sees few labels and can be judged by the others.
+
+    Attributes:
+        labels_per_class: rows of each class that keep their label.
+        unlabeled: rows whose label is hidden (None: all others).
+        test: rows that are measured on: of the test data, where there are such (None: all of them), else of the labeled ones
+            (None: none).
+    """
+
+    labels_per_class: int = option(None, "rows of each class that keep their label")
+    unlabeled: int | None = option(None, "rows whose label is hidden")
+    test: int | None = option(None, "rows that are measured on")
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> "Sample":
+        """The sample that the option `sample` describes.
+
+        >>> Sample.of({"labels_per_class": 10, "test": 1000})
+        Sample(labels_per_class=10, unlabeled=None, test=1000)
+
+        Raises:
+            UserError: an unknown key, a missing one, or a value that is no positive number.
+        """
+        known = options(cls)
+        for key in given:
+            if key not in known:
+                raise UserError(f"sample: unknown key {key!r}; the keys are {', '.join(known)}")
+        values = {key: checked(f"sample: {key}", value, known[key]) for key, value in given.items()}
+        if values.get("labels_per_class") is None:
+            raise UserError("sample: expected labels_per_class, found none; give labels_per_class=10, for example")
+        if wrong := [f"{key}={value}" for key, value in values.items() if value is not None and value < 1]:
+            raise UserError(f"sample: expected numbers of at least 1, found {listed(wrong)}; raise them")
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Rows by their part, as positions in the labeled data: none is in two parts."""
+
+    labeled: np.ndarray
+    unlabeled: np.ndarray
+    test: np.ndarray
+
+
+def few_labels(labels: Sequence[Any] | np.ndarray, *, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the first `n` rows of each class (all of a class that has fewer) in a random order, and of the others.
+
+    The order is p = default_rng(seed).permutation(N); both parts keep it.
+
+    Args:
+        labels: (N,) classes.
+
+    >>> labeled, others = few_labels(["a", "b", "b", "b"], n=1, seed=0)
+    >>> sorted(labeled.tolist() + others.tolist()), len(labeled)
+    ([0, 1, 2, 3], 2)
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    _, classes = np.unique(np.asarray(labels)[order], return_inverse=True)
+    by_class = np.argsort(classes, kind="stable")
+    counts = np.bincount(classes)
+    rank = np.empty(len(order), dtype=np.int64)  # how many of its class come before a row
+    rank[by_class] = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return order[rank < n], order[rank >= n]
+
+
+def draw(sample: Sample, labels: np.ndarray, classes: Sequence[str], *, seed: int, test_apart: bool) -> Drawn:
+    """The parts of labeled data: first the labeled rows, then the unlabeled ones, then those of the test.
+
+    Args:
+        labels: (N,) class indices in 0 … C − 1.
+        classes: C names, for messages.
+        test_apart: the test rows come from elsewhere.
+
+    Raises:
+        UserError: too few rows.
+    """
+    counts = np.bincount(labels, minlength=len(classes))
+    if counts.min() < sample.labels_per_class:
+        fewest = int(counts.argmin())
+        raise UserError(
+            f"sample: expected at least labels_per_class={sample.labels_per_class} rows of every class, "
+            f"found {counts[fewest]} of {classes[fewest]!r}; lower it"
+        )
+    labeled, others = few_labels(labels, n=sample.labels_per_class, seed=seed)
+    test = 0 if test_apart else sample.test or 0
+    unlabeled = sample.unlabeled if sample.unlabeled is not None else max(1, len(others) - test)
+    if unlabeled + test > len(others):
+        asked = f"{unlabeled:,} unlabeled" + (f" and {test:,} test rows" if test else " rows")
+        raise UserError(
+            f"sample: expected {asked} beside the {len(labeled):,} labeled ones, found {len(others):,} rows; "
+            "lower the numbers"
+        )
+    return Drawn(labeled, others[:unlabeled], others[unlabeled : unlabeled + test])
+
+
+def measured_rows(sample: Sample, total: int) -> np.ndarray:
+    """Positions of the test rows among the `total` of the test data, the same ones at every seed of a run.
+
+    They are drawn, since many a test file is sorted by class.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    asked = sample.test if sample.test is not None else total
+    if asked > total:
+        raise UserError(f"sample: expected {asked:,} test rows, found {total:,} in the test data; lower test")
+    return np.random.default_rng(0).permutation(total)[:asked]

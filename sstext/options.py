@@ -1,0 +1,96 @@
+"""What an option is: a dataclass field with its help beside it, and a value that is checked against its type."""
+
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, field, fields
+from typing import Any
+
+from sstext.errors import UserError
+
+
+def option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
+    """One option: a dataclass field that carries its own help (and its choices, where it has any)."""
+    metadata = {"help": help, "choices": choices}
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def options(config: type) -> dict[str, Field]:
+    """Name → field of every option of a config class, in the order of its groups."""
+    return {spec.name: spec for spec in fields(config) if "help" in spec.metadata}
+
+
+def default_of(spec: Field) -> Any:
+    """The default of an option."""
+    if spec.default_factory is not MISSING:
+        return spec.default_factory()
+    return spec.default
+
+
+def checked(name: str, value: Any, spec: Field) -> Any:
+    """Return `value` as the type of its option, or say what was expected.
+
+    >>> from sstext.config import RunConfig
+    >>> checked("learning_rate", "1e-4", options(RunConfig)["learning_rate"])  # YAML reads 1e-4 as a string
+    0.0001
+    >>> checked("rounds", "many", options(RunConfig)["rounds"])
+    Traceback (most recent call last):
+    ...
+    sstext.errors.UserError: rounds: expected int, found 'many'
+    """
+    kind, optional = value_type(spec)
+    if optional and isinstance(value, str) and value.lower() in ("none", "null"):
+        return None  # how a flag takes back what a recipe sets
+    if value is None and (optional or kind is Any):
+        return None
+    choices = spec.metadata.get("choices")
+    if choices and value not in choices:
+        raise UserError(f"{name}: expected one of {', '.join(choices)}, found {value!r}")
+    try:
+        if kind is Any:
+            return value
+        if kind is bool:
+            if not isinstance(value, bool):
+                raise ValueError
+            return value
+        if kind is int:
+            if isinstance(value, bool) or float(value) != int(float(value)):
+                raise ValueError
+            return int(float(value))
+        if kind is float:
+            return float(value)
+        if kind is str:
+            return str(value)
+        if typing.get_origin(kind) is list:
+            items = value if isinstance(value, list | tuple) else [value]
+            return _names(items) if kind == list[str] else [typing.get_args(kind)[0](item) for item in items]
+        if typing.get_origin(kind) is dict and isinstance(value, Mapping):
+            return dict(value)
+        raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        label = getattr(kind, "__name__", str(kind)) if typing.get_origin(kind) is None else str(kind)
+        raise UserError(f"{name}: expected {label}, found {value!r}") from None
+
+
+def _names(items: Sequence[Any]) -> list[str]:
+    """Every name once; commas part names, as spaces do on the command line."""
+    if not all(isinstance(item, str | int | float) for item in items):
+        raise TypeError
+    parts = [part.strip() for item in items for part in str(item).split(",")]
+    return list(dict.fromkeys(part for part in parts if part))
+
+
+def value_type(spec: Field) -> tuple[Any, bool]:
+    """The type of an option's value, and whether it may be None.
+
+    >>> from sstext.config import RunConfig
+    >>> value_type(options(RunConfig)["steps"])
+    (<class 'int'>, True)
+    """
+    kind: Any = spec.type
+    if isinstance(kind, types.UnionType):
+        members = [member for member in typing.get_args(kind) if member is not type(None)]
+        return members[0], True
+    return kind, False

@@ -1,0 +1,170 @@
+"""What a run comes to: the model that is shipped, its figures on the test rows, and the predictions behind a report."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from sstext.calibration import fold_temperature, precision_curve, softmax
+from sstext.chain import Chain
+from sstext.cross_fitting import out_of_fold, rows_of_folds
+from sstext.errors import UserError
+from sstext.evaluation import evaluate_predictions
+from sstext.inference import Classifier, is_main_process
+from sstext.selection import slices
+from sstext.self_training import Round, Run
+
+#: Folder of the rows that were measured on, with what was predicted for them; private, as all texts are.
+PREDICTIONS = "predictions"
+
+
+def shipped(chain: Chain, index: int, temperature: float, curve: list[list[float]]) -> tuple[Any, float]:
+    """The student of a round with a temperature folded into its last layer, so that every consumer is calibrated.
+
+    Args:
+        curve: see `expected_precision`; left out of the model where it cannot be calibrated.
+
+    Returns:
+        The model, and the temperature that is in its weights: 1 where it cannot be folded.
+    """
+    model = chain.load(index)
+    model.config.sstext = {"precision_curve": curve}
+    if temperature != 1.0:
+        columns = chain.tokenizer(["probe", "another probe"], padding=True, return_tensors="pt").to(model.device)
+        try:
+            fold_temperature(model, temperature, columns)
+        except UserError as error:
+            chain.reporter.note(f"not calibrated: {error}")
+            model.config.sstext = {"precision_curve": []}
+            return model, 1.0
+    return model, temperature
+
+
+def expected_precision(run: Run, chosen: Round) -> list[list[float]]:
+    """How right the model is expected to be above a confidence (`precision_curve`); empty where nothing calibrated it.
+
+    Seen on the corpus, by the students of the chosen round, or where there is none, or development rows are what the model was
+    calibrated on, on those that were held out.
+    """
+    if chosen.metrics:
+        return precision_curve(highest(run.whole.score_development_rows(chosen.index), chosen.temperature))
+    if not run.cross_fitted:
+        return []
+    if run.whole.tokens.corpus is not None and not run.whole.labels_with_probe(chosen.index):
+        confidence = [highest(chain.score(chosen.index), chosen.temperature) for chain in run.chains]
+        return precision_curve(np.concatenate(confidence))
+    return precision_curve(out_of_fold(run.chains, chosen.index).probabilities().max(-1))
+
+
+def highest(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """Probability of the predicted class, (N,), slice by slice."""
+    return np.concatenate(
+        [softmax(logits[some].astype(np.float64), temperature).max(-1) for some in slices(len(logits))]
+    )
+
+
+def measure(run: Run, *, supervised_temperature: float, same: bool) -> dict[str, Any]:
+    """Supervised and shipped model on the test rows, in float32, with bootstrap intervals; empty without test rows.
+
+    What they predict for each row goes to `predictions/test.parquet`.
+
+    Args:
+        supervised_temperature: of supervised fine-tuning on all labels.
+        same: whether that is what is shipped.
+    """
+    chain = run.whole
+    test = chain.texts.test
+    if test is None:
+        return {}
+    texts, labels = test.texts["text"][:], np.asarray(test.texts["label"][:])
+    figures: dict[str, Any] = {}
+    logits: dict[str, np.ndarray] = {}
+    for name, folder, temperature in (
+        ("supervised", chain.directory.round(0) / "model", supervised_temperature),
+        ("self_trained", run.directory.model, 1.0),  # its temperature is in its weights
+    ):
+        if name == "self_trained" and same:
+            figures[name], logits["final"] = figures["supervised"], logits["supervised"] / supervised_temperature
+            break
+        classifier = Classifier.from_pretrained(folder, device=chain.config.device)
+        with chain.reporter.phase(f"test: {name.replace('_', '-')}", len(texts), "text") as tick:
+            said = classifier.logits(texts, tick)
+        logits["supervised" if name == "supervised" else "final"] = said
+        probabilities = softmax(said, temperature)
+        figures[name] = evaluate_predictions(probabilities, labels, chain.texts.classes, seed=chain.config.seed)
+        if classifier.truncated and name == "supervised":
+            limit = classifier.encoder.max_length
+            chain.reporter.note(
+                f"test: {classifier.truncated:,} texts are longer than the {limit} tokens that are read"
+            )
+    write_predictions(run.directory.path / PREDICTIONS / "test.parquet", texts, labels, chain.texts.classes, logits)
+    return figures
+
+
+def write_held_out(run: Run, rounds: Sequence[Round]) -> None:
+    """Write what every round says of the rows that it was compared on: `predictions/out_of_fold.parquet` or `…/dev.parquet`.
+
+    Logits are raw; the temperature of a round is in its record.
+    """
+    whole, folder = run.whole, run.directory.path / PREDICTIONS
+    if run.cross_fitted:
+        rows = rows_of_folds(whole, len(run.chains))
+        order = np.concatenate(rows)
+        labeled = whole.texts.labeled.texts
+        logits = {f"round_{record.index}": out_of_fold(run.chains, record.index).logits for record in rounds}
+        chains = np.concatenate(
+            [np.full(len(some), chain.number) for some, chain in zip(rows, run.chains, strict=True)]
+        )
+        texts, labels = labeled.select(order)["text"][:], np.asarray(labeled["label"][:])[order]
+        write_predictions(folder / "out_of_fold.parquet", texts, labels, whole.texts.classes, logits, chain=chains)
+    elif whole.texts.dev is not None:
+        logits = {f"round_{record.index}": whole.score_development_rows(record.index) for record in rounds}
+        texts, labels = whole.texts.dev.texts["text"][:], np.asarray(whole.texts.dev.texts["label"][:])
+        write_predictions(folder / "dev.parquet", texts, labels, whole.texts.classes, logits)
+
+
+def write_predictions(
+    file: Path,
+    texts: Sequence[str],
+    labels: np.ndarray,
+    classes: Sequence[str],
+    logits: Mapping[str, np.ndarray],
+    **columns: np.ndarray,
+) -> None:
+    """Write N rows with their labels and what models say of them; the file appears whole or not at all.
+
+    Args:
+        labels: (N,) class numbers; their names are written.
+        logits: name of a column → (N, C).
+        **columns: further columns, (N,) each.
+    """
+    if not is_main_process():
+        return
+    table = {"text": pa.array(texts, pa.large_string()), "label": pa.array([classes[label] for label in labels])}
+    table |= {name: pa.array(values) for name, values in columns.items()}
+    for name, rows in logits.items():
+        flat = pa.array(np.ascontiguousarray(rows, dtype=np.float32).reshape(-1))
+        table[name] = pa.FixedSizeListArray.from_arrays(flat, len(classes))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(file.name + ".tmp")
+    pq.write_table(pa.table(table), temporary, compression="zstd")
+    temporary.replace(file)
+
+
+def peak_memory() -> dict[str, float | None]:
+    """The most memory in MiB that this process has held since it began, and that its tensors held on the GPU (None: no GPU)."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        held = psutil.Process().memory_info().peak_wset / 2**20
+    else:
+        unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss counts bytes there, KiB elsewhere
+        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    on_device = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None
+    return {"process": held, "device": on_device}

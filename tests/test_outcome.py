@@ -1,0 +1,140 @@
+"""What a run leaves for a report: predictions of the rows that it was measured on, phases, memory."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from sstext.calibration import softmax
+from sstext.config import RunConfig
+from sstext.evaluation import bootstrap
+from sstext.outcome import peak_memory, write_predictions
+from sstext.progress import Reporter
+from sstext.run import train
+from sstext.run_directory import RunDirectory
+
+Results = tuple[Path, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def quick(
+    tiny_task: Callable, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., RunConfig]:
+    task = tiny_task(tmp_path_factory.mktemp("task"))
+
+    def configure(output: Path, **changes: Any) -> RunConfig:
+        options = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "test": str(task.test),
+                   "encoder": str(tiny_encoder), "output": str(output), "steps": 8, "round_steps": 8, "rounds": 1,
+                   "learning_rate": 5e-3, "precision": "fp32", "device": "cpu", "method": "supervised",
+                   "stop_agreement": 1.01}  # fmt: skip
+        return RunConfig(**options | changes)
+
+    return configure
+
+
+@pytest.fixture(scope="module")
+def folded(quick: Callable, tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """A run of two chains: its folder, and its results."""
+    out = tmp_path_factory.mktemp("folded") / "out"
+    return out, train(quick(out, folds=2))
+
+
+def column(table: Any, name: str) -> np.ndarray:
+    return np.asarray(table[name].to_pylist())
+
+
+def test_the_test_rows_are_kept_with_what_both_models_say(folded: Results) -> None:
+    """Guards a report that shows other figures than results.json: they are computed here from the file alone."""
+    out, results = folded
+    table = pq.read_table(out / "predictions" / "test.parquet")
+    numbers = np.array([results["classes"].index(label) for label in table["label"].to_pylist()])
+    for name, model, temperature in (
+        ("supervised", "supervised", results["rounds"][0]["temperature"]), ("final", "self_trained", 1.0)
+    ):  # fmt: skip
+        probabilities = softmax(column(table, name).astype(np.float64), temperature)
+        figures = bootstrap(["accuracy", "nll"], probabilities, numbers, resamples=2)
+        for figure in ("accuracy", "nll"):
+            expected = results["test"][model]["metrics"][figure]["score"]
+            assert figures[figure]["score"] == pytest.approx(expected, abs=1e-5), (name, figure)
+
+
+def test_the_temperature_in_the_weights_is_recorded(folded: Results) -> None:
+    """Guards a reliability diagram "before calibration" that is the one after it."""
+    _, results = folded
+    assert results["chosen"]["temperature"] == results["rounds"][results["chosen"]["round"]]["temperature"] != 1
+
+
+def test_held_out_rows_are_those_of_the_chains(folded: Results) -> None:
+    """Guards texts that stand beside another row's logits: every chain's rows in its order, no row twice or left out."""
+    out, results = folded
+    table = pq.read_table(out / "predictions" / "out_of_fold.parquet")
+    chains = column(table, "chain")
+    for chain in (1, 2):
+        for index in range(len(results["rounds"])):
+            saved = np.load(out / f"chain_{chain}" / f"round_{index}" / "held_out.npy")
+            np.testing.assert_array_equal(column(table, f"round_{index}")[chains == chain].astype(np.float32), saved)
+    labeled = yaml.safe_load((out / "config.yaml").read_text())["labeled"]
+    lines = Path(labeled).read_text().splitlines()[1:]
+    labels = table["label"].to_pylist()
+    assert sorted(f"{t},{c}" for t, c in zip(table["text"].to_pylist(), labels, strict=True)) == sorted(lines)
+    right = np.mean(column(table, "round_0").argmax(1) == [results["classes"].index(label) for label in labels])
+    assert right == pytest.approx(results["rounds"][0]["out_of_fold"]["accuracy"])
+
+
+def test_development_rows_are_kept_too(quick: Callable, tmp_path: Path) -> None:
+    test = quick(tmp_path / "out").test
+    train(quick(tmp_path / "out", dev=test, test=None, rounds=0))
+    table = pq.read_table(tmp_path / "out" / "predictions" / "dev.parquet")
+    assert table.column_names == ["text", "label", "round_0"]
+    assert len(table) == 30
+    assert not (tmp_path / "out" / "predictions" / "test.parquet").exists()
+
+
+def test_phases_and_memory_are_recorded(folded: Results) -> None:
+    """Guards time that nobody accounts for: the phases of all chains, and no more than the whole."""
+    _, results = folded
+    seconds = {phase["name"]: phase["seconds"] for phase in results["phases"]}
+    assert {"tokenizing labeled", "chain 2, round 1: training", "chain 1, round 0: scoring", "test: supervised"} <= set(
+        seconds
+    )
+    assert 0 < sum(seconds.values()) <= results["seconds"]
+    assert results["peak_memory_mib"]["process"] > 100
+    assert results["peak_memory_mib"]["device"] is None
+
+
+def test_an_interrupted_run_adds_up_its_phases(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.add_times({"scoring": 1.5, "training": 2.0})
+    directory.add_times({"training": 0.25})
+    assert directory.times() == [{"name": "scoring", "seconds": 1.5}, {"name": "training", "seconds": 2.25}]
+
+
+def test_times_are_taken_once() -> None:
+    """Guards a phase that is counted again after every round."""
+    reporter = Reporter(quiet=True)
+    for _ in range(2):
+        with reporter.phase("scoring", None, "text"):
+            pass
+    assert list(reporter.take_times()) == ["scoring"]
+    assert reporter.take_times() == {}
+
+
+def test_predictions_appear_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Guards half a file, which a report would take for all rows."""
+    file = tmp_path / "predictions" / "test.parquet"
+    write_predictions(file, ["a"], np.array([1]), ["no", "yes"], {"final": np.array([[0.0, 1.0]])})
+    with pytest.raises((ValueError, TypeError, IndexError)):
+        write_predictions(file, ["a"], np.array([7]), ["no", "yes"], {"final": np.array([[0.0, 1.0]])})
+    assert pq.read_table(file).to_pylist() == [{"text": "a", "label": "yes", "final": [0.0, 1.0]}]
+    assert [path.name for path in file.parent.iterdir()] == ["test.parquet"]
+
+
+def test_memory_is_in_mib() -> None:
+    """Guards a unit that is off by 1,024: a process that has torch loaded holds between 100 MiB and 100 GiB."""
+    assert 100 < peak_memory()["process"] < 100 * 1024
+    json.dumps(peak_memory())
