@@ -4,8 +4,9 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sstext.config import RunConfig, default_of, options
+from sstext.config import RunConfig
 from sstext.errors import UserError
+from sstext.options import default_of, options
 from sstext.progress import duration
 from sstext.reporting.evidence import Comparison
 from sstext.reporting.run_files import RunFiles
