@@ -1,4 +1,4 @@
-"""The command line: `sstext train | predict | evaluate | push | methods`.
+"""The command line: `sstext train | predict | evaluate | report | push | methods`.
 
 Flags are made from the options of `sstext.config`; everything heavy is imported inside the handlers, so that `sstext --help`
 answers at once.
@@ -68,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_predict(commands)
     _add_evaluate(commands)
+    _add_report(commands)
     _add_push(commands)
     _add_methods(commands)
     return top
@@ -141,6 +142,16 @@ def _add_evaluate(commands: Any) -> None:
     add_same_flags(evaluate, "label_column")
     evaluate.add_argument("--json", metavar="FILE", help="write all figures to a file; - for stdout")
     _add_model_options(evaluate)
+
+
+def _add_report(commands: Any) -> None:
+    report = commands.add_parser(
+        "report",
+        help="make one page of a run: report.html",
+        description="Write FOLDER/report.html and FOLDER/figures from what a run has left in its folder.",
+    )
+    report.set_defaults(handler=run_report)
+    report.add_argument("folder", help="folder of a run (--output of train), finished or not")
 
 
 def _add_push(commands: Any) -> None:
@@ -225,6 +236,13 @@ def run_evaluate(parsed: argparse.Namespace) -> None:
 
         write_whole(Path(parsed.json), json.dumps(results, indent=2, ensure_ascii=False))
     tables.show_evaluation(results)
+
+
+def run_report(parsed: argparse.Namespace) -> None:
+    """`sstext report`."""
+    from sstext.reporting import write_report
+
+    print(write_report(parsed.folder))
 
 
 def run_push(parsed: argparse.Namespace) -> None:

@@ -169,6 +169,7 @@ class RunOptions:
         [],
         "loggers that see the run as it goes, for example tensorboard wandb mlflow (whatever Accelerate or Trainer knows)",
     )
+    report: bool = option(True, "make report.html at the end, one page to look at")
     dry_run: bool = option(False, "print the plan (rows, steps, estimated time) and stop")
     quiet: bool = option(False, "print the result alone")
 
@@ -202,7 +203,7 @@ class RunConfig(RunOptions, SelfTrainingOptions, SemiSupervisedOptions, Training
     """Everything that `sstext train` can be told: flat, so that a YAML key, a flag and a field are one name."""
 
     #: Fields that may differ when a run is continued: they change what is shown, not what is computed.
-    UNRECORDED: ClassVar[tuple[str, ...]] = ("output", "report_to", "dry_run", "quiet")
+    UNRECORDED: ClassVar[tuple[str, ...]] = ("output", "report_to", "report", "dry_run", "quiet")
 
     method: str = option("auto", options(SemiSupervisedOptions)["method"].metadata["help"])
 

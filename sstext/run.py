@@ -26,7 +26,8 @@ from sstext.model_selection import Gain, Verdict, best_round
 from sstext.outcome import expected_precision, measure, peak_memory, shipped, write_held_out
 from sstext.planning import in_budget, price
 from sstext.progress import SILENT, Reporter
-from sstext.run_directory import write_folder_whole, write_whole
+from sstext.reporting import write_report
+from sstext.run_directory import RunDirectory, write_folder_whole, write_whole
 from sstext.self_training import Round, Run, open_run, run_rounds
 from sstext.tracking import figures_of_test, tracked
 
@@ -63,8 +64,18 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dic
             results["phases"] = directory.times()
             write_whole(directory.model / "README.md", card(config, run.whole, results))
             directory.write_results(results)
+            if config.report:
+                make_report(directory, reporter)
         wait_for_everyone()
         return directory.read_results()
+
+
+def make_report(directory: RunDirectory, reporter: Reporter) -> None:
+    """Write `report.html`; a run is finished also where that fails."""
+    try:
+        write_report(directory.path)
+    except Exception as error:  # whatever it is, the results are there
+        reporter.note(f"there is no report ({error}); `sstext report {directory.path}` tries again")
 
 
 def self_trained(run: Run) -> list[Round]:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE
@@ -37,6 +38,8 @@ def show_results(results: Mapping[str, Any], output: str) -> None:
     chosen = results["chosen"]
     console.print(f"Chosen: round {chosen['round']} ({chosen['why']}).", highlight=False)
     console.print(f"Model: {output}/model", highlight=False, soft_wrap=True)
+    if Path(output, "report.html").exists():
+        console.print(f"Report: {output}/report.html", highlight=False, soft_wrap=True)
     console.print("Use it:", highlight=False)
     console.print(f"  sstext predict {output}/model new.csv -o predictions.csv", highlight=False, soft_wrap=True)
     console.print(

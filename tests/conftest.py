@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -53,6 +53,14 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
     gc.collect()
     gc.freeze()  # … and that the collection at the end of every `Trainer.train()` need not look through
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_reports() -> Iterator[None]:
+    """A report takes seconds, and dozens of tests make a run: those in `reporting/` make them, and one in test_run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sstext.run.write_report", lambda folder: None)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -21,6 +21,7 @@ from sstext.evaluation import evaluate_predictions
 from sstext.inference import Classifier, softmax
 from sstext.planning import plan
 from sstext.progress import Reporter
+from sstext.reporting import write_report
 from sstext.run import choose, sentence, train
 from sstext.self_training import Round
 
@@ -273,6 +274,26 @@ def test_ctrl_c_changes_nothing_with_development_rows_either(
     untimed = [[{**record, "seconds": 0} for record in one["rounds"]] for one in (again, results)]
     assert untimed[0] == untimed[1]
     assert again["test"] == results["test"]
+
+
+def test_a_run_ends_with_its_report_and_is_finished_without_one_too(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards a page that is never made, one that was not wanted, and results that are lost because a figure failed."""
+    monkeypatch.setattr("sstext.run.write_report", write_report)
+    train(quick(tmp_path / "out", rounds=0))
+    assert "<!doctype html>" in (tmp_path / "out" / "report.html").read_text().lower()
+    train(quick(tmp_path / "without", rounds=0, report=False))
+    assert not (tmp_path / "without" / "report.html").exists()
+
+    def fails(folder: Path) -> None:
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr("sstext.run.write_report", fails)
+    watching = Watching()
+    assert train(quick(tmp_path / "failed", rounds=0), reporter=watching)["chosen"]["round"] == 0
+    assert (tmp_path / "failed" / "results.json").exists()
+    assert [note for note in watching.notes if "there is no report (no font)" in note]
 
 
 def test_without_development_and_test_rows(quick: Quick, tmp_path: Path) -> None:

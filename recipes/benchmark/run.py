@@ -130,7 +130,7 @@ def run_cell(cell: Cell, rows: pd.DataFrame, test: pd.DataFrame) -> dict[str, An
     with tempfile.TemporaryDirectory(prefix="sstext-benchmark-") as scratch:
         folder = Path(scratch, "out")
         results = train(
-            RunConfig(output=str(folder), seed=cell.seed, **settings["run"]),
+            RunConfig(output=str(folder), seed=cell.seed, report=False, **settings["run"]),
             labeled=_dataset(pd.concat([labeled, pool]) if cell.method == ALL_LABELS else labeled),
             unlabeled=_dataset(pool[["text"]]),
             audit=_dataset(pool[["label"]]),  # measures the pseudo-labels; training never sees it

@@ -1,0 +1,5 @@
+"""A run folder → report.html: read from its files alone, never from live objects."""
+
+from sstext.reporting.report import write_report
+
+__all__ = ["write_report"]

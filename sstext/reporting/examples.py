@@ -1,0 +1,202 @@
+"""Texts that are worth a look: kept, rejected, flipped, confused. Drawn by a fixed seed, of a corpus of any size."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sstext.calibration import softmax
+from sstext.reporting.curves import confused_pairs, confusion
+from sstext.reporting.evidence import Evidence
+from sstext.reporting.run_files import UNREADABLE, RunFiles, Teaching
+
+#: Rows of the corpus that are looked at: enough for a histogram, few enough for any corpus.
+SAMPLE = 20_000
+#: Examples of a group, half of them the most telling ones, half drawn at random.
+SHOWN = 24
+PAIRS, TEXTS_PER_PAIR = 8, 4
+MAX_CHARACTERS = 600
+
+
+@dataclass(frozen=True)
+class Example:
+    """One text, what is said of it now, and what was said before (or is true)."""
+
+    text: str
+    label: str
+    confidence: float
+    other: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Examples of one kind; `other` says what their second label is."""
+
+    key: str
+    title: str
+    meaning: str
+    examples: Sequence[Example]
+    other: str = ""
+
+
+@dataclass(frozen=True)
+class SampledCorpus:
+    """n rows of the corpus, in order, with what the teacher of the last pseudo-labels says of them.
+
+    Attributes:
+        rows: (n,) positions.
+        probabilities: (n, C).
+        kept: (n,) whether the row was kept as a pseudo-label.
+    """
+
+    rows: np.ndarray
+    probabilities: np.ndarray
+    kept: np.ndarray
+
+
+def sample_rows(total: int, limit: int = SAMPLE, seed: int = 0) -> np.ndarray:
+    """At most `limit` of `total` rows in ascending order, the same ones every time.
+
+    >>> sample_rows(3), len(sample_rows(10**8, 5))
+    (array([0, 1, 2]), 5)
+    """
+    if total <= limit:
+        return np.arange(total)
+    return np.sort(np.random.default_rng(seed).choice(total, limit, replace=False, shuffle=False))
+
+
+def sampled_corpus(teaching: Teaching) -> SampledCorpus:
+    """The corpus as the teacher of a student sees it."""
+    rows = sample_rows(len(teaching.scores))
+    probabilities = softmax(np.asarray(teaching.scores[rows], dtype=np.float64), teaching.temperature)
+    kept = np.zeros(len(rows), dtype=bool)
+    for positions in _row_groups(teaching.labels, ["position"]):
+        kept |= np.isin(rows, positions["position"].to_numpy())
+    return SampledCorpus(rows, probabilities, kept)
+
+
+def example_groups(run: RunFiles, evidence: Evidence | None) -> list[Group]:
+    """All groups that the files of a run allow."""
+    groups = []
+    if run.corpus is not None and run.teaching is not None:
+        try:
+            groups += [_kept(run, run.teaching), _rejected(run, run.teaching), *_flipped(run)]
+        except (*UNREADABLE, IndexError):
+            run.say_missing("Pseudo-labels, scores and texts do not fit together: their examples are left out.")
+    if evidence is not None:
+        groups.append(_confused(run.classes, evidence))
+    return [group for group in groups if group.examples]
+
+
+def _kept(run: RunFiles, teaching: Teaching) -> Group:
+    """Pseudo-labels: the least sure of those that were drawn, then others."""
+    rows, labels = _sampled_pseudo_labels(teaching.labels, run.classes)
+    probabilities = softmax(np.asarray(teaching.scores[rows], dtype=np.float64), teaching.temperature)
+    confidence = probabilities[np.arange(len(rows)), labels]
+    picked = _telling_and_random(confidence)
+    return Group(
+        "kept",
+        "Kept",
+        f"pseudo-labels of {teaching.student}: the least sure first, then some at random",
+        [Example(_text(run, rows[i]), run.classes[labels[i]], float(confidence[i])) for i in picked],
+    )
+
+
+def _rejected(run: RunFiles, teaching: Teaching) -> Group:
+    """Rows that did not join: the surest of those that were drawn, then others."""
+    corpus = sampled_corpus(teaching)
+    left = np.flatnonzero(~corpus.kept)
+    confidence, labels = corpus.probabilities[left].max(-1), corpus.probabilities[left].argmax(-1)
+    picked = _telling_and_random(-confidence)
+    return Group(
+        "rejected",
+        "Rejected",
+        f"not among the pseudo-labels of {teaching.student}: the surest first, then some at random",
+        [Example(_text(run, corpus.rows[left[i]]), run.classes[labels[i]], float(confidence[i])) for i in picked],
+    )
+
+
+def _flipped(run: RunFiles) -> Iterator[Group]:
+    """Rows whose class changed between the last two rounds whose scores are there: the surest of the new class first."""
+    for record in reversed(run.rounds[1:]):
+        index = record["index"]
+        after, before = run.scores(index), run.scores(index - 1)
+        if after is None or before is None:
+            continue
+        rows = sample_rows(min(len(after[0]), len(before[0])))
+        now, then = (softmax(np.asarray(s[rows], dtype=np.float64), t) for s, t in (after, before))
+        changed = np.flatnonzero(now.argmax(-1) != then.argmax(-1))
+        picked = changed[np.argsort(-now[changed].max(-1), kind="stable")][:SHOWN]
+        share = f"{len(changed) / max(1, len(rows)):.1%} of {len(rows):,} texts"
+        yield Group(
+            "flipped",
+            "Flipped",
+            f"another class in round {index} than in round {index - 1} ({share}), the surest first",
+            [
+                Example(
+                    _text(run, rows[i]),
+                    run.classes[now[i].argmax()],
+                    float(now[i].max()),
+                    run.classes[then[i].argmax()],
+                )
+                for i in picked
+            ],
+            other="before",
+        )
+        return
+
+
+def _confused(classes: Sequence[str], evidence: Evidence) -> Group:
+    """Mistakes of the most confused pairs of classes, the surest first."""
+    predicted, confidence = evidence.final.argmax(-1), evidence.final.max(-1)
+    examples = []
+    for pair in confused_pairs(confusion(evidence.final, evidence.labels), PAIRS):
+        rows = np.flatnonzero((evidence.labels == pair.true) & (predicted == pair.predicted))
+        for row in rows[np.argsort(-confidence[rows], kind="stable")][:TEXTS_PER_PAIR]:
+            text = shortened(evidence.texts[int(row)].as_py())
+            examples.append(Example(text, classes[pair.predicted], float(confidence[row]), classes[pair.true]))
+    meaning = f"mistakes on {evidence.rows}, of the pairs of classes that are confused most, the surest first"
+    return Group("confused", "Confused", meaning, examples, other="truly")
+
+
+def _sampled_pseudo_labels(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (n,) and labels (n,) of at most `SAMPLE` kept rows, each once, from at most four pieces of their file."""
+    pieces = sample_rows(pq.ParquetFile(path).num_row_groups, limit=4)
+    table = pa.concat_tables(_row_groups(path, ["position", "label"], pieces))
+    labels = pc.index_in(table["label"].cast(pa.string()), pa.array(list(classes))).to_numpy()
+    positions, first = np.unique(table["position"].to_numpy(), return_index=True)
+    some = sample_rows(len(positions))
+    return positions[some], labels[first[some]].astype(np.int64)
+
+
+def _row_groups(path: Path, columns: list[str], pieces: Sequence[int] | np.ndarray | None = None) -> Iterator[pa.Table]:
+    """A parquet file piece by piece: it may be larger than memory."""
+    with pq.ParquetFile(path) as file:
+        for piece in range(file.num_row_groups) if pieces is None else pieces:
+            yield file.read_row_group(int(piece), columns=columns)
+
+
+def _telling_and_random(order: np.ndarray, seed: int = 0) -> list[int]:
+    """Places of `SHOWN` rows: the half with the least `order`, and as many others at random, sorted by `order` likewise."""
+    ranked = np.argsort(order, kind="stable")
+    telling, others = ranked[: SHOWN // 2], ranked[SHOWN // 2 :]
+    return [*telling.tolist(), *others[sample_rows(len(others), SHOWN - len(telling), seed)].tolist()]
+
+
+def _text(run: RunFiles, row: int) -> str:
+    assert run.corpus is not None
+    return shortened(run.corpus.text(row))
+
+
+def shortened(text: str, limit: int = MAX_CHARACTERS) -> str:
+    """A text, cut where it is long; the ellipsis says so.
+
+    >>> shortened("one two", limit=4)
+    'one…'
+    """
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"

@@ -1,0 +1,196 @@
+"""The figures of a report: numbers in, a matplotlib figure out. Call them inside `sstext.reporting.svg.figure_style`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from sstext.reporting.curves import Floats, Reliability
+from sstext.reporting.svg import INK, LINE, MUTED, PAPER, SERIES
+from sstext.reporting.words import short_name
+
+#: Inches at 96 pixels each: as wide as a telephone shows without shrinking letters.
+WIDTH, HEIGHT = 3.55, 2.75
+MARKERS, DASHES = ("o", "s", "^", "D", "v", "P"), ("-", "--", "-.", ":")
+
+
+def comparison(models: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Accuracy and macro-F1 of models, with their intervals where they are known.
+
+    Args:
+        models: name → metric → {"score", and "confidence_interval" where there is one}; the last one is what is shipped.
+    """
+    figure, axes = _figure(height=1.2 + 0.4 * len(models))
+    titles = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
+    for place, (name, numbers) in enumerate(models.items()):
+        shipped = place == len(models) - 1
+        color, marker = (SERIES[0], "o") if shipped else (SERIES[1], "s")
+        heights = [-row + 0.16 * (len(models) - 1 - 2 * place) for row in range(len(titles))]
+        for metric, height in zip(titles, heights, strict=True):
+            interval = numbers[metric].get("confidence_interval")
+            if interval:
+                axes.plot(interval, [height, height], color=color, linewidth=2.5, solid_capstyle="round")
+        scores = [numbers[metric]["score"] for metric in titles]
+        axes.plot(scores, heights, marker, color=color, markersize=6.5, label=name, clip_on=False)
+    axes.set_yticks([-row for row in range(len(titles))], list(titles.values()))
+    axes.set_ylim(-1.5, 0.5)
+    low, high = axes.get_xlim()
+    axes.set_xlim(max(0, low), min(1, high))  # no share is above 100 %
+    axes.grid(False, axis="y")
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_major_locator(_round_numbers(5))
+    _legend(axes)
+    return figure
+
+
+def rounds(records: Sequence[Mapping[str, Any]]) -> Figure:
+    """What happened from round to round, in shares."""
+    figure, axes = _figure()
+    measured = "out_of_fold" if records[0].get("out_of_fold") else "metrics"
+    where = "out of fold" if measured == "out_of_fold" else "development rows"
+    lines = {
+        f"accuracy ({where})": [record.get(measured, {}).get("accuracy") for record in records],
+        "precision of the kept (estimated)": [record.get("estimated_precision") for record in records],
+        "precision of the kept (audited)": [record.get("audit_precision") for record in records],
+        "share of the corpus kept": [record["coverage"] or None for record in records],
+    }
+    shown = {name: values for name, values in lines.items() if any(value is not None for value in values)}
+    for place, (name, values) in enumerate(shown.items()):
+        points = [np.nan if value is None else value for value in values]
+        axes.plot(
+            [record["index"] for record in records], points, DASHES[place], marker=MARKERS[place], markersize=5,
+            color=SERIES[place], label=name, clip_on=False,
+        )  # fmt: skip
+    axes.set_xlabel("round")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _shares(axes.yaxis, axes.set_ylim)
+    _legend(axes, columns=1)
+    return figure
+
+
+def class_shares(shares: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Share of every class, a marker per round; as tall as the classes need.
+
+    Args:
+        shares: name of a round → class → share.
+    """
+    classes = list(next(iter(shares.values())))
+    figure, axes = _figure(height=1.1 + max(1.0, 0.16 * len(classes)))
+    places = np.arange(len(classes))
+    for place, (name, of_class) in enumerate(shares.items()):
+        color, marker = SERIES[place % len(SERIES)], MARKERS[place % len(MARKERS)]
+        values = [of_class[one] for one in classes]
+        last = place == len(shares) - 1
+        axes.plot(
+            values, places, marker, color=color, markersize=4.5 if last else 7, markerfacecolor=color if last else "none",
+            label=name, clip_on=False,
+        )  # fmt: skip
+    axes.set_yticks(places, [short_name(one, 22) for one in classes])
+    axes.set_ylim(len(classes) - 0.5, -0.5)
+    axes.tick_params(labeltop=True, labelbottom=False, top=True, bottom=False)  # seen while the classes scroll
+    axes.spines["bottom"].set_visible(False)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0 if axes.get_xlim()[1] > 0.06 else 1))
+    axes.xaxis.set_major_locator(_round_numbers(4))
+    _legend(axes)
+    return figure
+
+
+def reliability_diagram(after: Reliability, before: Reliability | None) -> Figure:
+    """Confidence against accuracy, before and after calibration; on the diagonal, confidence means what it says."""
+    figure, axes = _figure(height=3.3)
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=":", label="as sure as right")
+    if before is not None:
+        axes.plot(before.confidence, before.accuracy, "--", marker="s", markersize=4.5, markerfacecolor=PAPER,
+                  color=SERIES[1], label="before calibration", linewidth=1.2, clip_on=False)  # fmt: skip
+    axes.vlines(after.confidence, after.low, after.high, color=SERIES[0], linewidth=1.2, alpha=0.55)
+    axes.plot(after.confidence, after.accuracy, "-", marker="o", markersize=5, color=SERIES[0],
+              label="after calibration", clip_on=False)  # fmt: skip
+    axes.set_xlabel("confidence")
+    axes.set_ylabel("share that is right")
+    _shares(axes.xaxis, axes.set_xlim)
+    _shares(axes.yaxis, axes.set_ylim)
+    _legend(axes)
+    return figure
+
+
+def confidence_histogram(edges: Floats, marked: Floats, others: Floats, names: tuple[str, str], unit: str) -> Figure:
+    """How many rows are how sure, of two kinds, one on top of the other."""
+    figure, axes = _figure()
+    widths, left = np.diff(edges), edges[:-1]
+    axes.bar(left, marked, widths, align="edge", color=SERIES[0], edgecolor=PAPER, linewidth=0.8, label=names[0])
+    axes.bar(
+        left, others, widths, bottom=marked, align="edge", color=SERIES[1], edgecolor=PAPER, linewidth=0.8,
+        label=names[1], alpha=0.6,
+    )  # fmt: skip
+    axes.set_xlabel("confidence")
+    axes.set_ylabel(unit)
+    axes.grid(False, axis="x")
+    axes.yaxis.set_major_locator(_round_numbers(5, integer=True))
+    _shares(axes.xaxis, axes.set_xlim)
+    _legend(axes)
+    return figure
+
+
+def precision_and_coverage(thresholds: Floats, precision: Floats, coverage: Floats) -> Figure:
+    """What a threshold buys, and what it costs."""
+    figure, axes = _figure(height=3.3)
+    axes.plot(thresholds, precision, color=SERIES[0], label="precision: right among them", clip_on=False)
+    axes.plot(thresholds, coverage, "--", color=SERIES[1], label="coverage: as sure as that", clip_on=False)
+    axes.set_xlabel("threshold: confidence of at least")
+    axes.set_ylabel("share of the rows")
+    _shares(axes.xaxis, axes.set_xlim)
+    _shares(axes.yaxis, axes.set_ylim)
+    _legend(axes, columns=1)
+    return figure
+
+
+def losses(log: Sequence[Mapping[str, Any]]) -> Figure:
+    """The loss of a training and its components over the steps, and the loss on development rows where there is one."""
+    figure, axes = _figure()
+    names = sorted({name for entry in log for name in entry if name == "loss" or name.startswith("loss_")})
+    names += ["eval_loss"] if any("eval_loss" in entry for entry in log) else []
+    called = {"loss": "total", "eval_loss": "development rows"}
+    for place, name in enumerate(names):
+        points = [(entry["step"], entry[name]) for entry in log if name in entry]
+        color = INK if name == "loss" else SERIES[(place - 1) % len(SERIES)]
+        axes.plot(
+            *zip(*points, strict=True), DASHES[place % len(DASHES)], color=color,
+            marker=MARKERS[place % len(MARKERS)] if len(points) < 8 else "", markersize=4,
+            label=called.get(name, name.removeprefix("loss_").replace("_", " ")),
+        )  # fmt: skip
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    if all(entry.get(name, 0) >= 0 for entry in log for name in names):
+        axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(_round_numbers(5, integer=True))
+    _legend(axes)
+    return figure
+
+
+def _figure(height: float = HEIGHT) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.tick_params(length=3, color=LINE)
+    return figure, axes
+
+
+def _legend(axes: Axes, columns: int = 2) -> None:
+    """Above the axes and what is written there, where it hides nothing."""
+    axes.figure.legend(
+        loc="outside upper left", ncols=columns, borderaxespad=0, borderpad=0.2, handlelength=1.8, columnspacing=1.2,
+        fontsize=8.5, labelspacing=0.3,
+    )  # fmt: skip
+
+
+def _shares(axis: Any, set_limits: Any) -> None:
+    set_limits(0, 1)
+    axis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.set_major_locator(_round_numbers(5))
+
+
+def _round_numbers(ticks: int, integer: bool = False) -> MaxNLocator:
+    return MaxNLocator(ticks, steps=[1, 2, 5, 10], integer=integer)

@@ -1,0 +1,192 @@
+"""report.html: one self-contained page from a run folder, and its figures as files beside it."""
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from sstext.reporting import figures
+from sstext.reporting.confusion_figure import confusion_matrix
+from sstext.reporting.curves import (
+    confidence_counts,
+    confused_pairs,
+    confusion,
+    precision_and_coverage,
+    reliability,
+)
+from sstext.reporting.evidence import Comparison, Evidence, compare, evidence_of
+from sstext.reporting.examples import example_groups, sampled_corpus
+from sstext.reporting.run_files import UNREADABLE, RunFiles, open_run_files
+from sstext.reporting.svg import Drawing, css_variables, drawn, figure_style
+from sstext.reporting.words import (
+    changed_settings,
+    comparison_table,
+    facts,
+    phases,
+    rounds_table,
+    what_it_brought,
+    what_was_chosen,
+)
+from sstext.run_directory import write_folder_whole, write_whole
+
+REPORT, FIGURES = "report.html", "figures"
+
+
+def write_report(folder: str | Path) -> Path:
+    """Write `report.html` and `figures/` into the folder of a run, from the files in it alone.
+
+    The same files give the same report. What a run did not have, or what has been deleted, is left out and said; of a run that
+    is not finished, the rounds so far are shown.
+
+    Args:
+        folder: what `sstext train` was given as --output.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        UserError: the folder is no run, or one without a finished round.
+    """
+    run = open_run_files(folder)
+    evidence = evidence_of(run)
+    compared = compare(run, evidence)
+    with figure_style():
+        drawings = {drawing.name: drawing for drawing in _drawings(run, evidence, compared)}
+    page = _page(run, evidence, compared, drawings)
+    write_folder_whole(run.path / FIGURES, lambda path: _write_figures(path, drawings))
+    write_whole(run.path / REPORT, page)
+    return run.path / REPORT
+
+
+def _write_figures(path: Path, drawings: dict[str, Drawing]) -> None:
+    for name, drawing in drawings.items():
+        write_whole(path / f"{name}.svg", drawing.alone)
+
+
+def _page(run: RunFiles, evidence: Evidence | None, compared: Comparison | None, drawings: dict[str, Drawing]) -> str:
+    templates = Environment(
+        loader=PackageLoader("sstext.reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    sources = templates.loader
+    assert sources is not None
+    style, script = (sources.get_source(templates, name)[0] for name in ("report.css", "report.js"))
+    counts = _confusion_counts(run, evidence)
+    classes = run.classes
+    groups = example_groups(run, evidence)
+    return templates.get_template("report.html").render(
+        name=run.path.resolve().name,
+        finished=run.finished,
+        sentences=[what_was_chosen(run), *([what_it_brought(compared, run.chosen == 0)] if run.finished else [])],
+        compared=compared,
+        comparison=comparison_table(compared) if compared else [],
+        same=run.chosen == 0,
+        rounds=rounds_table(run.rounds),
+        chosen=str(run.chosen) if run.finished else "",
+        stopped_because=run.rounds[-1].get("stopped_because"),
+        cross_fitted=run.cross_fitted,
+        evidence=evidence,
+        pairs=[] if counts is None else [(classes[p.true], classes[p.predicted], p) for p in confused_pairs(counts)],
+        per_class=_per_class(run),
+        groups=groups,
+        settings=changed_settings(run.options),
+        facts=facts(run),
+        phases=phases(run),
+        missing=run.missing,
+        drawings=drawings,
+        losses=[drawing for name, drawing in drawings.items() if name.startswith("losses_")],
+        variables=css_variables(),
+        style=style,
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _drawings(run: RunFiles, evidence: Evidence | None, compared: Comparison | None) -> Iterator[Drawing]:
+    """Every figure that the files of a run allow."""
+    if compared is not None:
+        models = {"plain fine-tuning": compared.supervised, "shipped": compared.final}
+        figure = figures.comparison({"plain fine-tuning, shipped": compared.final} if run.chosen == 0 else models)
+        yield drawn(figure, "comparison", f"Plain fine-tuning and the shipped model on {compared.rows}")
+    yield drawn(figures.rounds(run.rounds), "rounds", "Accuracy, precision and coverage by round")
+    shares = _class_shares(run)
+    if shares:
+        yield drawn(figures.class_shares(shares), "class_shares", "Share of every class, by round")
+    if evidence is not None:
+        yield from _calibration(evidence)
+    yield from _corpus_confidence(run)
+    counts = _confusion_counts(run, evidence)
+    if counts is not None:
+        figure, titles = confusion_matrix(counts, run.classes)
+        yield drawn(figure, "confusion", "Confusion matrix", titles=titles, wide=True)
+    yield from _losses(run)
+
+
+def _calibration(evidence: Evidence) -> Iterator[Drawing]:
+    after = reliability(evidence.final, evidence.labels)
+    before = None if evidence.uncalibrated is None else reliability(evidence.uncalibrated, evidence.labels)
+    figure = figures.reliability_diagram(after, before)
+    yield drawn(figure, "reliability", f"Confidence against accuracy on {evidence.rows}")
+    right = evidence.final.argmax(-1) == evidence.labels
+    counted = confidence_counts(evidence.final.max(-1), right)
+    figure = figures.confidence_histogram(*counted, names=("right", "wrong"), unit="rows")
+    yield drawn(figure, "confidence", f"Histogram of the confidence on {evidence.rows}")
+    figure = figures.precision_and_coverage(*precision_and_coverage(evidence.final, evidence.labels))
+    yield drawn(figure, "threshold", f"Precision and coverage by threshold on {evidence.rows}")
+
+
+def _corpus_confidence(run: RunFiles) -> Iterator[Drawing]:
+    if run.teaching is None:
+        return
+    try:
+        sample = sampled_corpus(run.teaching)
+    except UNREADABLE:
+        run.say_missing("Pseudo-labels cannot be read: the confidence on the corpus is left out.")
+        return
+    counted = confidence_counts(sample.probabilities.max(-1), sample.kept)
+    figure = figures.confidence_histogram(*counted, names=("kept", "not kept"), unit="texts")
+    yield drawn(figure, "corpus_confidence", f"Histogram of the confidence on {len(sample.rows):,} unlabeled texts")
+
+
+def _losses(run: RunFiles) -> Iterator[Drawing]:
+    """Losses of every student on the way to the one that is shipped."""
+    found = False
+    for title, folder in run.trainings():
+        log = [entry for entry in run.log(folder) if "loss" in entry or "eval_loss" in entry]
+        if log:
+            found = True
+            yield drawn(
+                figures.losses(log),
+                f"losses_{folder.parent.name}_{folder.name}" if folder.parent != run.path else f"losses_{folder.name}",
+                title,
+            )
+    if not found:
+        run.say_missing("There are no training logs: losses are left out.")
+
+
+def _class_shares(run: RunFiles) -> dict[str, dict[str, float]]:
+    """Class shares of the kept rows by round; where none was kept, those that are predicted for the corpus."""
+    kept = {
+        f"round {record['index']}": {name: count / record["admitted"] for name, count in record["per_class"].items()}
+        for record in run.rounds
+        if record["admitted"]
+    }
+    predicted = {f"round {r['index']}": r["class_shares"] for r in run.rounds if r.get("class_shares")}
+    return kept or predicted
+
+
+def _confusion_counts(run: RunFiles, evidence: Evidence | None) -> np.ndarray | None:
+    test = run.results.get("test")
+    if test:
+        return np.asarray(test.get("self_trained", test["supervised"])["confusion_matrix"])
+    return None if evidence is None else confusion(evidence.final, evidence.labels)
+
+
+def _per_class(run: RunFiles) -> list[tuple[str, dict[str, float]]]:
+    test = run.results.get("test")
+    if not test:
+        return []
+    return list(test.get("self_trained", test["supervised"])["per_class"].items())

@@ -1,0 +1,274 @@
+"""What a run folder holds for a report, file by file: what has been deleted is said in a sentence and missed by nobody."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import yaml
+
+from sstext.errors import UserError
+from sstext.run_directory import CONFIG, RESULTS, ROUNDS, RunDirectory
+
+T = TypeVar("T")
+#: What a damaged or half-deleted file raises while it is read.
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, pa.ArrowException, yaml.YAMLError)
+#: Folder of the last student of a run with folds, and of its first chain.
+LAST_STUDENT, FIRST_CHAIN = "all_labels", "chain_1"
+PSEUDO_LABELS = "pseudo_labels.parquet"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What students say of N labeled texts, C classes.
+
+    Attributes:
+        texts: (N,) strings, as they lie on disk.
+        labels: (N,) classes.
+        logits: column → (N, C).
+    """
+
+    texts: Any
+    labels: np.ndarray
+    logits: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The unlabeled texts: memory-mapped, one text is read at a time, so that a corpus of any size does."""
+
+    texts: Any
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def text(self, row: int) -> str:
+        """The text at a position of the corpus."""
+        return self.texts[int(row)].as_py()
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """The pseudo-labels that one student was trained on.
+
+    Attributes:
+        labels: their parquet file.
+        scores: (N, C) logits of the corpus that they come from, on disk.
+        temperature: of these scores.
+        student: whose pseudo-labels they are, for people.
+    """
+
+    labels: Path
+    scores: np.ndarray
+    temperature: float
+    student: str
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The folder of a run, finished or not.
+
+    Attributes:
+        results: the content of results.json, or the part of it that the finished rounds tell.
+        finished: whether results.json is there.
+        missing: sentences: what is no longer there, and what the report leaves out for it.
+    """
+
+    path: Path
+    results: dict[str, Any]
+    finished: bool
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def classes(self) -> list[str]:
+        """C names."""
+        return self.results["classes"]
+
+    @property
+    def rounds(self) -> list[dict[str, Any]]:
+        """The records of the rounds."""
+        return self.results["rounds"]
+
+    @property
+    def chosen(self) -> int:
+        """The round that is shipped; of an unfinished run the last one so far."""
+        chosen = self.results.get("chosen")
+        return chosen["round"] if chosen else self.rounds[-1]["index"]
+
+    @property
+    def cross_fitted(self) -> bool:
+        """Whether labels were predicted by students that never saw them."""
+        return bool(self.rounds[0].get("out_of_fold"))
+
+    @property
+    def chain(self) -> Path:
+        """The folder whose rounds are looked at: the first chain, or the only one."""
+        return self.path / FIRST_CHAIN if self.cross_fitted else self.path
+
+    def say_missing(self, sentence: str) -> None:
+        """Remember what the report leaves out, once."""
+        if sentence not in self.missing:
+            self.missing.append(sentence)
+
+    def read(self, path: Path, reader: Callable[[Path], T], left_out: str, *, expected: bool = True) -> T | None:
+        """What a file holds; None where it is gone or damaged, and then it is said what is left out.
+
+        Args:
+            left_out: what the report does not show without it.
+            expected: whether every run has the file, so that its absence is worth a sentence.
+        """
+        name = path.relative_to(self.path).as_posix()
+        if not path.exists():
+            if expected:
+                self.say_missing(f"{name} is not there: {left_out}.")
+            return None
+        try:
+            return reader(path)
+        except UNREADABLE:
+            self.say_missing(f"{name} cannot be read: {left_out}.")
+            return None
+
+    @cached_property
+    def options(self) -> dict[str, Any] | None:
+        """The resolved options of the run."""
+        return self.read(self.path / CONFIG, _read_mapping, "the settings are left out")
+
+    def predictions(self, name: str, *, expected: bool) -> Predictions | None:
+        """The predictions of one kind of labeled rows, see `Predictions`."""
+        left_out = "what needs single predictions (calibration, examples of mistakes) is left out"
+        path = self.path / "predictions" / f"{name}.parquet"
+        return self.read(path, lambda file: _read_predictions(file, self.classes), left_out, expected=expected)
+
+    @cached_property
+    def corpus(self) -> Corpus | None:
+        """The unlabeled texts."""
+        if not self.results.get("rows", {}).get("unlabeled", any(r["admitted"] for r in self.rounds)):
+            return None
+        return self.read(
+            self.path / "data" / "unlabeled.arrow", _read_corpus, "examples of unlabeled texts are left out"
+        )
+
+    def log(self, folder: Path) -> list[dict[str, Any]]:
+        """The training log of a round: a line per logged step; empty where it is gone."""
+        found = self.read(folder / "log.jsonl", _read_lines, "its losses are left out", expected=False)
+        return found or []
+
+    def trainings(self) -> list[tuple[str, Path]]:
+        """What was trained on the way to the model that is shipped: a name for people, and the folder of its round.
+
+        With folds: students of all labels, and those of the first chain in the rounds between.
+        """
+        on_all_labels = sorted((self.path / LAST_STUDENT).glob("round_*"))
+        last = [folder for folder in on_all_labels if (folder / PSEUDO_LABELS).exists()]
+        done = {folder.name for folder in on_all_labels} - {folder.name for folder in last}
+        named = [(f"Round {folder.name[6:]}, all labels", folder) for folder in on_all_labels if folder not in last]
+        of_chain = ", chain 1" if self.cross_fitted else ""
+        for record in self.rounds:
+            folder = self.chain / f"round_{record['index']}"
+            if folder.name not in done:
+                named.append((f"Round {record['index']}{of_chain}", folder))
+        return named + [("Last student, all labels", folder) for folder in last]
+
+    def scores(self, index: int) -> tuple[np.ndarray, float] | None:
+        """Logits (N, C) of the corpus by the student of a round of `chain`, on disk, and their temperature."""
+        left_out = "what the students say of the corpus is left out"
+        found = self.read(self.chain / f"round_{index}" / "scores.npy", self._read_scores, left_out, expected=False)
+        return None if found is None else (found, self._temperature(index))
+
+    def _temperature(self, index: int) -> float:
+        """The scores of the last round on labels alone are tempered already with `auto`: a probe has its say in them."""
+        following = [record for record in self.rounds if record["index"] == index + 1]
+        with_probe = self.results.get("method", "").split()[:1] == ["auto"] and not self.rounds[index]["admitted"]
+        return 1.0 if with_probe and following and following[0]["admitted"] else self.rounds[index]["temperature"]
+
+    def _read_scores(self, path: Path) -> np.ndarray:
+        scores = np.load(path, mmap_mode="r", allow_pickle=False)
+        if scores.ndim != 2 or scores.shape[1] != len(self.classes):
+            raise ValueError(f"expected {len(self.classes)} columns, found {scores.shape}")
+        return scores
+
+    @cached_property
+    def teaching(self) -> Teaching | None:
+        """The pseudo-labels of the student that is shipped; where it has none, those of the latest round that has."""
+        last = sorted((self.path / LAST_STUDENT).glob(f"round_*/{PSEUDO_LABELS}"))
+        averaged = self.path / LAST_STUDENT / "averaged.npy"
+        if last and averaged.exists():
+            scores = self.read(averaged, self._read_scores, "pseudo-labels are left out")
+            if scores is not None:
+                return Teaching(last[-1], scores, 1.0, "the last student, which all chains labeled")
+        taught = sorted((r["index"] for r in self.rounds if r["admitted"]), key=lambda i: (i != self.chosen, -i))
+        for index in taught:
+            labels, teacher = self.chain / f"round_{index}" / PSEUDO_LABELS, self.scores(index - 1)
+            if labels.exists() and teacher is not None:
+                chain = " of chain 1" if self.cross_fitted else ""
+                return Teaching(labels, *teacher, f"the student of round {index}{chain}")
+        if taught:
+            self.say_missing("Pseudo-labels and scores are not there: texts that were kept or rejected are left out.")
+        return None
+
+
+def open_run_files(folder: str | Path) -> RunFiles:
+    """Open the folder of a run for reading.
+
+    Raises:
+        UserError: it is no run, or one without a finished round.
+    """
+    directory = RunDirectory(folder)
+    remedy = "give the folder that `sstext train` was given as --output"
+    if not directory.path.is_dir():
+        raise UserError(f"report: expected the folder of a run, found none at {folder}; {remedy}")
+    try:
+        if directory.results.exists():
+            results = directory.read_results()
+            if not {"chosen", "classes", "rounds"} <= results.keys() or not results["rounds"]:
+                raise UserError(f"report: {directory.results} is not of a run; {remedy}")
+            return RunFiles(directory.path, results, finished=True)
+        rounds = directory.rounds()
+    except (OSError, ValueError, AttributeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"report: {folder} holds a damaged {RESULTS} or {ROUNDS}: {error}; run it again") from None
+    if not rounds:
+        state = "a run without a finished round; the same `sstext train` command continues it"
+        found = state if (directory.path / CONFIG).exists() else f"no {RESULTS} and no {ROUNDS}; {remedy}"
+        raise UserError(f"report: expected a run in {folder}, found {found}")
+    options = yaml.safe_load((directory.path / CONFIG).read_text("utf-8")) if (directory.path / CONFIG).exists() else {}
+    known = {name: options[name] for name in ("method", "seed") if name in options}
+    return RunFiles(directory.path, {"classes": list(rounds[0]["per_class"]), "rounds": rounds} | known, finished=False)
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: expected a mapping")
+    return found
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _read_corpus(path: Path) -> Corpus:
+    # As `datasets` writes it. Mapped: no text is in memory before it is asked for.
+    return Corpus(pa.ipc.open_stream(pa.memory_map(str(path))).read_all().column("text"))
+
+
+def _read_predictions(path: Path, classes: Sequence[str]) -> Predictions:
+    table = pq.read_table(path)
+    labels = pc.index_in(table["label"].cast(pa.string()), pa.array(list(classes)))
+    if labels.null_count or not len(table):
+        raise ValueError(f"{path}: expected rows with labels among {list(classes)}")
+    logits = {}
+    for name in table.column_names:
+        if pa.types.is_list(table[name].type) or pa.types.is_fixed_size_list(table[name].type):
+            flat = pc.list_flatten(table[name]).to_numpy()
+            logits[name] = flat.astype(np.float64).reshape(len(table), len(classes))
+            if not np.isfinite(logits[name]).all():
+                raise ValueError(f"{path}: expected finite logits in {name}")
+    return Predictions(table["text"], labels.to_numpy().astype(np.int64), logits)

@@ -1,0 +1,209 @@
+"""What a report says in words and tables, from the numbers of a run."""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sstext.config import RunConfig
+from sstext.errors import UserError
+from sstext.options import default_of, options
+from sstext.progress import duration
+from sstext.reporting.evidence import Comparison
+from sstext.reporting.run_files import RunFiles
+
+
+def what_was_chosen(run: RunFiles) -> str:
+    """The first sentence of a report: what is shipped, and why."""
+    if not run.finished:
+        done = len(run.rounds)
+        return (
+            f"This run is not finished: {done} round{'s are' if done > 1 else ' is'} done, and nothing is chosen yet."
+        )
+    record, why = run.rounds[run.chosen], run.results["chosen"]["why"]
+    if run.chosen == 0:
+        what, why = "Plain fine-tuning on the labels was chosen", why.removeprefix("supervised fine-tuning")
+        why = why.removeprefix("; ") or "there was no other round that was allowed"
+    elif not any(r["admitted"] for r in run.rounds[: run.chosen + 1]):
+        what = f"Round {run.chosen}, which saw labels alone, was chosen"
+    else:
+        kept = f"{record['admitted']:,} pseudo-labels" if record["admitted"] else "labels"
+        what = f"Round {run.chosen} was chosen, self-trained on {kept}"
+    return f"{what}: {why.rstrip('.')}."
+
+
+def what_it_brought(compared: Comparison | None, same: bool) -> str:
+    """The second sentence of a report: plain fine-tuning against what is shipped.
+
+    Args:
+        same: whether plain fine-tuning is what is shipped.
+    """
+    if compared is None:
+        return "Nothing measured it: there were no test rows, no folds and no development rows."
+    final = f"it is right on {with_interval(compared.final['accuracy'])}"
+    if same:
+        return f"On {compared.rows} {final}."
+    gain = ""
+    if compared.gain is not None:
+        score, low, high = (100 * value for value in compared.gain)
+        gain = f", a difference of {score:+.1f} points [{low:+.1f}, {high:+.1f}] on the same rows"
+    return f"On {compared.rows} {final}, plain fine-tuning on {with_interval(compared.supervised['accuracy'])}{gain}."
+
+
+def with_interval(figure: Mapping[str, Any], scale: float = 100.0) -> str:
+    """A figure and its 95 % interval, in percent unless scaled otherwise.
+
+    >>> with_interval({"score": .5, "confidence_interval": (.25, .75)}), with_interval({"score": 1.25}, scale=1)
+    ('50.0% [25.0, 75.0]', '1.250')
+    """
+    digits, unit = (1, "%") if scale == 100 else (3, "")
+    score = f"{scale * figure['score']:.{digits}f}{unit}"
+    interval = figure.get("confidence_interval")
+    if not interval:
+        return score
+    return f"{score} [{', '.join(f'{scale * bound:.{digits}f}' for bound in interval)}]"
+
+
+def comparison_table(compared: Comparison) -> list[tuple[str, str, str]]:
+    """Metric, plain fine-tuning, shipped: a line for every metric that both have."""
+    titles = {
+        "accuracy": ("accuracy", 100),
+        "macro_f1": ("macro-F1", 100),
+        "expected_calibration_error": ("calibration error", 100),
+        "nll": ("log-loss (nats)", 1),
+        "log_loss": ("log-loss (nats)", 1),
+        "brier": ("Brier score", 1),
+    }
+    both = [name for name in titles if name in compared.supervised and name in compared.final]
+
+    def cell(numbers: Mapping[str, Any], name: str) -> str:  # on a phone, score and interval may part, bounds not
+        return with_interval(numbers[name], titles[name][1]).replace(", ", ",\N{NO-BREAK SPACE}")
+
+    return [(titles[name][0], cell(compared.supervised, name), cell(compared.final, name)) for name in both]
+
+
+def rounds_table(rounds: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Titles, and a line per round; columns that no round fills are left out."""
+    cells: dict[str, Any] = {
+        "round": lambda r: str(r["index"]),
+        "kept": lambda r: f"{r['admitted']:,}",
+        "of the corpus": lambda r: _share(r["coverage"] or None),
+        "precision, estimated": lambda r: _share(r.get("estimated_precision")),
+        "precision, audited": lambda r: _share(r.get("audit_precision")),
+        "accuracy, out of fold": lambda r: _share(r.get("out_of_fold", {}).get("accuracy")),
+        "macro-F1, out of fold": lambda r: _share(r.get("out_of_fold", {}).get("macro_f1")),
+        "log-loss, out of fold": lambda r: _number(r.get("out_of_fold", {}).get("log_loss")),
+        "gain (expected)": _gain,
+        "accuracy, development": lambda r: _share(r["metrics"].get("accuracy")),
+        "macro-F1, development": lambda r: _share(r["metrics"].get("macro_f1")),
+        "class as before": lambda r: _share(r["agreement"]),
+        "chains agree": lambda r: _share(r.get("chain_agreement")),
+        "temperature": lambda r: f"{r['temperature']:.2f}",
+        "steps": lambda r: f"{r['steps']:,}",
+        "time": lambda r: _together(duration(r["seconds"])),
+        "refused": lambda r: r.get("refused") or "",
+    }
+    table = {title: [cell(record) for record in rounds] for title, cell in cells.items()}
+    filled = {title: column for title, column in table.items() if any(column)}
+    return list(filled), [list(line) for line in zip(*filled.values(), strict=True)]
+
+
+def changed_settings(recorded: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
+    """Option, its value and its default, of every option that differs from the default; those that name data too."""
+    if recorded is None:
+        return []
+    try:
+        usual = RunConfig(method=recorded.get("method", default_of(options(RunConfig)["method"])))
+    except UserError:  # a method of a newer version
+        usual = RunConfig()
+    changed = []
+    for name, spec in options(RunConfig).items():
+        default = default_of(spec) if name == "method" else getattr(usual, name)
+        if name in recorded and recorded[name] != default:
+            changed.append((name, _value(recorded[name]), _value(default)))
+    return changed
+
+
+def facts(run: RunFiles) -> list[tuple[str, str]]:
+    """What else a run was: rows, machine, versions, seed."""
+    results = run.results
+    machine, lengths = results.get("machine", {}), results.get("max_length", {})
+    said = {
+        "method": results.get("method", ""),
+        "classes": f"{len(run.classes):,}",
+        "rows": ", ".join(f"{count:,} {name}" for name, count in results.get("rows", {}).items()),
+        "tokens read": ", ".join(f"{count:,} in {name}" for name, count in lengths.items()),
+        "seed": str(results.get("seed", "")),
+        "machine": ", ".join(
+            f"{value} threads" if name == "threads" else str(value) for name, value in machine.items()
+        ),
+        "versions": ", ".join(f"{name} {version}" for name, version in results.get("versions", {}).items()),
+        "time": duration(results["seconds"]) if "seconds" in results else "",
+        "peak memory": _memory(results.get("peak_memory_mib") or {}),
+    }
+    return [(name, text) for name, text in said.items() if text]
+
+
+def phases(run: RunFiles) -> list[tuple[str, str, float]]:
+    """Name, time and share of the whole of every phase of a run; of an older run, of its rounds."""
+    recorded = run.results.get("phases") or [
+        {"name": f"round {record['index']}", "seconds": record["seconds"]} for record in run.rounds
+    ]
+    whole = max(sum(phase["seconds"] for phase in recorded), 1e-9)
+    return [(phase["name"], _together(duration(phase["seconds"])), phase["seconds"] / whole) for phase in recorded]
+
+
+def short_name(name: str, limit: int) -> str:
+    """The name of a class where there is little room, at most `limit` columns of a terminal wide.
+
+    >>> short_name("card_payment_wrong_exchange_rate", 12), short_name("退款", 12)
+    ('card_paymen…', '退款')
+    """
+    name = " ".join(name.split())
+    if columns_of(name) <= limit:
+        return name
+    while columns_of(name) > limit - 1:
+        name = name[:-1]
+    return name + "…"
+
+
+def columns_of(name: str) -> int:
+    """How wide a name is, in Latin letters: those of East Asia count twice, accents not at all.
+
+    >>> columns_of("Müller"), columns_of("退款")
+    (6, 4)
+    """
+    widths = {"W": 2, "F": 2}
+    return sum(0 if unicodedata.combining(c) else widths.get(unicodedata.east_asian_width(c), 1) for c in name)
+
+
+def _gain(record: Mapping[str, Any]) -> str:
+    gain = record.get("gain")
+    if not gain:
+        return ""
+    return _together(f"{gain['observed']:+.3f} ± {gain['standard_error']:.3f}") + f" ({gain['expected']:+.3f})"
+
+
+def _memory(peak: Mapping[str, Any]) -> str:
+    said = [f"{peak[name]:,.0f} MiB of the {name}" for name in ("process", "device") if peak.get(name) is not None]
+    return ", ".join(said)
+
+
+def _together(words: str) -> str:
+    """Words that stay on one line."""
+    return words.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={one}" for name, one in value.items()) or "none"
+    return "none" if value is None else str(value)
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

@@ -1,0 +1,89 @@
+"""What labeled rows say: before and after calibration, and the gain over plain fine-tuning."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up_run import TEMPERATURE, class_names, make_run, noisy_logits, write_predictions
+
+from sstext.calibration import softmax
+from sstext.reporting.evidence import compare, evidence_of, paired_gain
+from sstext.reporting.run_files import Predictions, RunFiles, open_run_files
+
+
+def change_results(folder: Path, **changes: object) -> RunFiles:
+    path = folder / "results.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return open_run_files(folder)
+
+
+def stored(run: RunFiles, name: str = "test") -> Predictions:
+    found = run.predictions(name, expected=True)
+    assert found is not None
+    return found
+
+
+def test_the_shipped_models_temperature_is_taken_back_out_and_the_others_put_in(tmp_path: Path) -> None:
+    """Guards against a diagram that calibrates twice, or not at all."""
+    run = open_run_files(make_run(tmp_path / "run", 3))
+    found, logits = evidence_of(run), stored(run).logits
+    assert found is not None
+    assert found.uncalibrated is not None
+    np.testing.assert_allclose(found.final, softmax(logits["final"]))
+    np.testing.assert_allclose(found.uncalibrated, softmax(logits["final"] * TEMPERATURE))
+    np.testing.assert_allclose(found.supervised, softmax(logits["supervised"] / TEMPERATURE))
+    assert (found.rows, found.caveat) == ("240 test rows", "")
+
+
+def test_a_run_without_the_temperature_has_no_before(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", 2)
+    found = evidence_of(change_results(tmp_path / "run", chosen={"round": 2, "why": "it is the best"}))
+    assert found is not None
+    assert found.uncalibrated is None
+
+
+@pytest.mark.parametrize("folds", [True, False])
+def test_without_test_rows_the_held_out_ones_speak_and_say_what_flatters(folds: bool, tmp_path: Path) -> None:
+    """Guards against raw logits taken for calibrated ones: here none of them is tempered on disk."""
+    make_run(tmp_path / "run", 3, folds=folds)
+    run = change_results(tmp_path / "run", test={})
+    (tmp_path / "run" / "predictions" / "test.parquet").unlink()
+    rng, labels, names = np.random.default_rng(0), np.arange(30) % 3, class_names(3)
+    rounds = {f"round_{r}": noisy_logits(labels, 3, rng, 2.0 + r) for r in range(3)}
+    name = "out_of_fold" if folds else "dev"
+    path = tmp_path / "run" / "predictions" / f"{name}.parquet"
+    write_predictions(path, ["a text"] * 30, [names[i] for i in labels], **rounds)
+    found, logits = evidence_of(run), stored(run, name).logits
+    assert found is not None
+    np.testing.assert_allclose(found.final, softmax(logits["round_2"] / TEMPERATURE))
+    np.testing.assert_allclose(found.uncalibrated, softmax(logits["round_2"]))
+    np.testing.assert_allclose(found.supervised, softmax(logits["round_0"] / TEMPERATURE))
+    assert "fitted on these very rows" in found.caveat
+    assert ("chose the round" in found.caveat) == (not folds)
+    compared = compare(run, found)
+    assert compared is not None
+    accuracy = (rounds["round_2"].argmax(-1) == labels).mean()
+    assert compared.final["accuracy"]["score"] == pytest.approx(accuracy)
+    low, high = compared.final["accuracy"]["confidence_interval"]
+    assert low <= accuracy <= high
+
+
+def test_with_records_alone_the_comparison_has_no_intervals(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", 2)
+    (tmp_path / "run" / "predictions" / "test.parquet").unlink()
+    compared = compare(change_results(tmp_path / "run", test={}), None)
+    assert compared is not None
+    assert compared.supervised["accuracy"] == {"score": 0.6}
+    assert compared.final["accuracy"] == {"score": pytest.approx(0.7)}
+    assert compared.gain is None
+
+
+def test_the_paired_gain_is_the_mean_difference_and_narrows_where_both_agree() -> None:
+    """d = (1, 0, 0, 0): mean 1/4, standard deviation 1/2, so ± 1.96 · 1/4."""
+    right, wrong = [0.9, 0.1], [0.1, 0.9]
+    final, supervised = np.array([right] * 4), np.array([wrong] + [right] * 3)
+    labels = np.zeros(4, dtype=np.int64)
+    assert paired_gain(supervised, final, labels) == pytest.approx((0.25, 0.25 - 0.49, 0.25 + 0.49))
+    assert paired_gain(final, final, labels) == (0, 0, 0)
+    assert paired_gain(final, supervised, labels)[0] == -0.25

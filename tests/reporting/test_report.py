@@ -1,0 +1,198 @@
+"""The page as a whole: from any folder of a run, whatever is left of it, and the same every time."""
+
+import json
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up_run import ATTACK, make_run
+
+from sstext import cli
+from sstext.config import RunConfig
+from sstext.errors import UserError
+from sstext.reporting import write_report
+from sstext.reporting.svg import Drawing
+from sstext.run import train
+
+CHARTS = (
+    "comparison",
+    "rounds",
+    "class_shares",
+    "corpus_confidence",
+    "reliability",
+    "confidence",
+    "threshold",
+    "confusion",
+)
+
+
+class Page(HTMLParser):
+    """What stands in a page: its tags, its text, and the content of its scripts."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags, self.text, self.scripts, self.inside = list[tuple[str, dict]](), "", list[str](), list[str]()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attributes: Any) -> None:
+        self.tags.append((tag, dict(attributes)))
+        self.inside.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        while self.inside and self.inside.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if self.inside and self.inside[-1] == "script":
+            self.scripts.append(data)
+        elif not self.inside or self.inside[-1] != "style":
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of eight classes with its report. Read only."""
+    folder = make_run(tmp_path_factory.mktemp("made_up") / "run", 8)
+    write_report(folder)
+    return folder
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made and not drawn, which is what takes the time."""
+    monkeypatch.setattr(
+        "sstext.reporting.report.drawn", lambda figure, name, description, **_: Drawing(name, description, "", "")
+    )
+
+
+def test_every_chart_is_on_the_page_and_a_file(made_up: Path) -> None:
+    files = {path.stem for path in (made_up / "figures").iterdir()}
+    losses = {"losses_chain_1_round_0", "losses_chain_1_round_1", "losses_chain_1_round_2"}
+    assert files == {*CHARTS, *losses}
+    charts = [attributes for tag, attributes in Page(made_up / "report.html").tags if tag == "svg"]
+    assert len(charts) == len(files)
+    assert all(chart["role"] == "img" and chart["aria-label"] for chart in charts)
+
+
+def test_texts_and_names_are_shown_and_never_markup(made_up: Path) -> None:
+    """Guards against a text that runs in the page of whoever looks at it."""
+    page = Page(made_up / "report.html")
+    assert len(page.scripts) == 1
+    assert "attacked" not in page.scripts[0]
+    assert not [tag for tag, _ in page.tags if tag == "img"]
+    assert page.text.count(ATTACK) >= 2, "the corpus's and the test file's"
+    assert '<b>$x^2$ & "quoted" </svg>' in page.text
+
+
+def test_the_page_asks_for_nothing_from_elsewhere(made_up: Path) -> None:
+    page = Page(made_up / "report.html")
+    policy = next(a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-")
+    assert not [a for _, a in page.tags if "src" in a or a.get("href", "#")[0] != "#"]
+    assert "url(http" not in (made_up / "report.html").read_text()
+
+
+def test_the_same_run_gives_the_same_report(made_up: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(made_up, tmp_path / "run")
+    assert write_report(folder) == folder / "report.html"
+    for name in ("report.html", *(f"figures/{chart}.svg" for chart in CHARTS)):
+        assert (folder / name).read_bytes() == (made_up / name).read_bytes(), name
+
+
+def test_what_the_run_was_is_told(made_up: Path) -> None:
+    text = Page(made_up / "report.html").text
+    for said in (
+        "Round 2 was chosen, self-trained on 90 pseudo-labels", "a difference of", "Stopped: all rounds are done.",
+        "64 labeled, 300 unlabeled, 240 test", "torch 2.13.0", "1,234 MiB of the process", "corpus.jsonl", "Flipped",
+    ):  # fmt: skip
+        assert said in text, said
+    assert "Left out" not in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_of_a_run_of_which_only_the_results_are_left_the_report_says_what_is_missing(
+    made_up: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "results.json").write_text((made_up / "results.json").read_text())
+    text = Page(write_report(tmp_path)).text
+    for said in (
+        "config.yaml is not there: the settings are left out.", "predictions/test.parquet is not there",
+        "data/unlabeled.arrow is not there", "Pseudo-labels and scores are not there", "There are no training logs",
+    ):  # fmt: skip
+        assert said in text, said
+    assert "Who is taken for whom" in text, "results.json has the matrix"
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {
+        "comparison", "rounds", "class_shares", "confusion",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "damaged", ["predictions/test.parquet", "data/unlabeled.arrow", "all_labels/averaged.npy", "config.yaml",
+                "all_labels/round_2/pseudo_labels.parquet", "chain_1/round_1/log.jsonl", "chain_1/round_2/scores.npy"],
+)  # fmt: skip
+@pytest.mark.usefixtures("undrawn")
+def test_a_damaged_file_costs_its_part_alone(damaged: str, made_up: Path, tmp_path: Path) -> None:
+    """Guards against a report that fails on a file that was cut off."""
+    folder = shutil.copytree(made_up, tmp_path / "run")
+    (folder / damaged).write_bytes(b"[damaged")
+    text = Page(write_report(folder)).text
+    assert "Left out of this report" in text
+    assert "Round 2 was chosen" in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_without_any_measure_says_so(made_up: Path, tmp_path: Path) -> None:
+    """No test rows, no folds, no development rows."""
+    results = json.loads((made_up / "results.json").read_text())
+    for record in results["rounds"]:
+        record |= {"out_of_fold": {}, "metrics": {}, "gain": None, "chain_agreement": None}
+    (tmp_path / "results.json").write_text(json.dumps(results | {"test": {}}))
+    text = Page(write_report(tmp_path)).text
+    assert "Nothing measured it" in text
+    assert "Who is taken for whom" not in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_an_unfinished_run_has_a_report_of_its_rounds(made_up: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(made_up, tmp_path / "run")
+    (folder / "results.json").unlink()
+    text = Page(write_report(folder)).text
+    assert "This run is not finished: 3 rounds are done" in text
+    assert "was chosen" not in text
+
+
+def test_a_folder_that_is_no_run_is_left_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert cli.main(["report", str(tmp_path)]) == 2
+    assert "expected a run" in capsys.readouterr().err
+    with pytest.raises(UserError):
+        write_report(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("folds", [2, 0])
+def test_a_real_run_has_a_report(
+    folds: int, tiny_encoder: Path, tiny_task: Callable[[Path], Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards against made-up folders that have drifted from what a run leaves."""
+    task = tiny_task(tmp_path)
+    out = tmp_path / "out"
+    train(
+        RunConfig(
+            labeled=str(task.labeled), unlabeled=str(task.unlabeled), test=str(task.test), encoder=str(tiny_encoder),
+            output=str(out), steps=2, round_steps=2, rounds=1, folds=folds, learning_rate=5e-3, device="cpu",
+            precision="fp32", method="supervised", prior="uniform", training_args={"logging_steps": 1},
+        )
+    )  # fmt: skip
+    assert cli.main(["report", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == str(out / "report.html")
+    page = Page(out / "report.html")
+    assert "Left out" not in page.text
+    for said in ("Kept", "Rejected", "Reliability", "Round 0", "learning_rate", "MiB of the process"):
+        assert said in page.text, said
+    texts = [json.loads(line)["text"] for line in task.unlabeled.read_text().splitlines()]
+    assert sum(text in page.text for text in texts) >= 24

@@ -1,0 +1,93 @@
+"""What a folder holds: read where it is there, said where it is not, refused where it is no run."""
+
+import json
+from pathlib import Path
+
+import pytest
+from made_up_run import ATTACK, TEMPERATURE, make_run
+
+from sstext.errors import UserError
+from sstext.reporting.run_files import open_run_files
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "no results.json and no rounds.jsonl"),
+        ({"config.yaml": "seed: 1\n"}, "without a finished round"),
+        ({"results.json": '{"accuracy": 1}'}, "is not of a run"),
+        ({"results.json": '{"chosen": {}, "rou'}, "damaged"),
+        ({"results.json": "[1, 2]"}, "damaged"),
+        ({"rounds.jsonl": "not json\n"}, "damaged"),
+    ],
+)
+def test_what_is_no_run_is_refused_with_the_reason(files: dict[str, str], said: str, tmp_path: Path) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=said):
+        open_run_files(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--output"):
+        open_run_files(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("folds", [True, False])
+def test_pseudo_labels_are_those_of_the_shipped_student(folds: bool, tmp_path: Path) -> None:
+    """With folds, of the last student, from averaged labels that are calibrated already; without, of the chosen round."""
+    run = open_run_files(make_run(tmp_path / "run", 3, folds=folds))
+    assert run.teaching is not None
+    where = "all_labels/round_2" if folds else "round_2"
+    assert run.teaching.labels == run.path / where / "pseudo_labels.parquet"
+    assert run.teaching.temperature == (1.0 if folds else TEMPERATURE)
+
+
+def test_the_probes_scores_are_tempered_already(tmp_path: Path) -> None:
+    """With `auto`, the round before the first pseudo-labels scores with a probe: its temperature must not count twice."""
+    run = open_run_files(make_run(tmp_path / "run", 3))
+    before, later = run.scores(0), run.scores(1)
+    assert before is not None
+    assert later is not None
+    assert (before[1], later[1]) == (1.0, TEMPERATURE)
+    run.results["method"] = "softmatch"
+    assert run.scores(0)[1] == TEMPERATURE  # type: ignore[index]
+
+
+def test_the_corpus_is_read_a_text_at_a_time_across_its_batches(tmp_path: Path) -> None:
+    run = open_run_files(make_run(tmp_path / "run", 2))
+    assert run.corpus is not None
+    assert (len(run.corpus), run.corpus.text(0)) == (300, ATTACK)
+    assert run.corpus.text(299).endswith("number 299"), "the last of three batches"
+
+
+def test_what_is_damaged_or_gone_is_said_once(tmp_path: Path) -> None:
+    run = open_run_files(make_run(tmp_path / "run", 2))
+    (run.path / "config.yaml").unlink()
+    (run.path / "predictions" / "test.parquet").write_bytes(b"half a file")
+    (run.path / "data" / "unlabeled.arrow").write_bytes(b"")
+    for _ in range(2):
+        assert run.options is None
+        assert run.predictions("test", expected=True) is None
+    assert run.corpus is None
+    assert [sentence.split(":")[0] for sentence in run.missing] == [
+        "config.yaml is not there", "predictions/test.parquet cannot be read", "data/unlabeled.arrow cannot be read",
+    ]  # fmt: skip
+
+
+def test_an_unfinished_run_has_the_rounds_so_far(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", 2)
+    (folder / "results.json").unlink()
+    records = (folder / "rounds.jsonl").read_text().splitlines()
+    (folder / "rounds.jsonl").write_text("\n".join(records[:2]) + "\n")
+    run = open_run_files(folder)
+    assert (run.finished, len(run.rounds), run.chosen) == (False, 2, 1)
+    assert run.classes == list(json.loads(records[0])["per_class"])
+
+
+def test_trainings_lead_to_the_shipped_student(tmp_path: Path) -> None:
+    """Guards against the last student's losses shown as those of a chain's round of the same number."""
+    folder = make_run(tmp_path / "run", 2)
+    (folder / "all_labels" / "round_0").mkdir()
+    names = [title for title, _ in open_run_files(folder).trainings()]
+    assert names == ["Round 0, all labels", "Round 1, chain 1", "Round 2, chain 1", "Last student, all labels"]

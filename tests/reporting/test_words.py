@@ -1,0 +1,99 @@
+"""Sentences and tables."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up_run import class_names, make_run, round_record
+
+from sstext.config import RunConfig
+from sstext.reporting.evidence import Comparison
+from sstext.reporting.run_files import RunFiles
+from sstext.reporting.words import (
+    changed_settings,
+    columns_of,
+    facts,
+    phases,
+    rounds_table,
+    short_name,
+    what_it_brought,
+    what_was_chosen,
+)
+
+
+def run_of(records: list[dict[str, Any]], round: int, why: str, **results: Any) -> RunFiles:
+    chosen = {"round": round, "why": why}
+    return RunFiles(Path(), {"classes": class_names(2), "rounds": records, "chosen": chosen} | results, True)
+
+
+RECORDS = [round_record(index, class_names(2), True) for index in range(3)]
+
+
+def test_the_first_sentence_says_what_was_chosen_and_why() -> None:
+    assert what_was_chosen(run_of(RECORDS, 2, "it is better.")) == (
+        "Round 2 was chosen, self-trained on 90 pseudo-labels: it is better."
+    )
+    supervised = run_of(RECORDS, 0, "supervised fine-tuning; round 1 was refused: it harms")
+    assert what_was_chosen(supervised) == ("Plain fine-tuning on the labels was chosen: round 1 was refused: it harms.")
+    start = run_of([RECORDS[0], RECORDS[1] | {"admitted": 0}], 1, "it is better")
+    assert what_was_chosen(start).startswith("Round 1, which saw labels alone, was chosen")
+
+
+def test_the_second_sentence_compares_or_says_that_nothing_does() -> None:
+    """Guards against a report that lets silence pass for success."""
+    one = {"accuracy": {"score": 0.5, "confidence_interval": (0.4, 0.6)}}
+    two = {"accuracy": {"score": 0.75, "confidence_interval": (0.7, 0.8)}}
+    compared = Comparison("400 test rows", one, two, (0.25, 0.1, 0.4))
+    assert what_it_brought(compared, same=False) == (
+        "On 400 test rows it is right on 75.0% [70.0, 80.0], plain fine-tuning on 50.0% [40.0, 60.0], a difference of "
+        "+25.0 points [+10.0, +40.0] on the same rows."
+    )
+    assert what_it_brought(compared, same=True) == "On 400 test rows it is right on 75.0% [70.0, 80.0]."
+    assert "Nothing measured it" in what_it_brought(None, same=False)
+
+
+def test_the_table_of_rounds_has_only_columns_that_a_round_fills() -> None:
+    titles, lines = rounds_table(RECORDS)
+    assert "accuracy, out of fold" in titles
+    assert "accuracy, development" not in titles
+    assert [len(line) for line in lines] == [len(titles)] * 3
+    assert lines[2][titles.index("precision, audited")] == "80.0%"
+    assert lines[0][titles.index("precision, audited")] == ""
+
+
+def test_records_of_older_runs_have_fewer_fields() -> None:
+    """Guards against a KeyError on a folder that an earlier version wrote."""
+    newer = ("estimated_precision", "out_of_fold", "gain", "refused", "class_shares", "chain_agreement")
+    old = [{name: value for name, value in record.items() if name not in newer} for record in RECORDS]
+    assert rounds_table(old)[0][:3] == ["round", "kept", "of the corpus"]
+
+
+def test_settings_are_those_that_differ_from_the_methods_own_defaults() -> None:
+    """`rounds` and `keep` have defaults that hang on the method: those of `supervised` are no changes there."""
+    from dataclasses import asdict
+
+    changed = changed_settings(asdict(RunConfig(method="supervised", seed=3, method_args={"a": 1})))
+    assert sorted(changed) == [("method", "supervised", "auto"), ("method_args", "a=1", "none"), ("seed", "3", "0")]
+    assert changed_settings({"method": "of a newer version", "an option": 1}) != []
+    assert changed_settings(None) == []
+
+
+def test_facts_and_phases_come_from_the_results(tmp_path: Path) -> None:
+    from sstext.reporting.run_files import open_run_files
+
+    run = open_run_files(make_run(tmp_path / "run", 2))
+    said = dict(facts(run))
+    assert said["peak memory"] == "1,234 MiB of the process"
+    assert said["versions"] == "sstext 0.1.0, torch 2.13.0"
+    assert [(name, share) for name, _, share in phases(run)] == [("round 0: training", 0.6), ("scoring", 0.4)]
+    del run.results["phases"], run.results["peak_memory_mib"]
+    assert [name for name, *_ in phases(run)] == ["round 0", "round 1", "round 2"], "what older runs tell"
+    assert "peak memory" not in dict(facts(run))
+
+
+@pytest.mark.parametrize("name", ["a" * 40, "退" * 30, "two\nlines of a name that is long"])
+def test_short_names_keep_their_room(name: str) -> None:
+    short = short_name(name, 12)
+    assert columns_of(short) <= 12
+    assert short.endswith("…")
+    assert "\n" not in short
