@@ -78,17 +78,8 @@ def round_arguments(
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
     admission = round_admission(config)
-    # Round 0 of a method that has a start of its own is what it is compared with: plain fine-tuning.
-    plain = (
-        config.method in BETWEEN_ROUNDS
-        or (admission.labels_first and index == 0)
-        or (admission.start_only and index >= admission.label_rounds)
-    )
-    no_objective = {"method": "supervised", "method_args": {}}
-    if admission.labels_first and index == 0:
-        no_objective["regularizers"] = {}
     arguments: dict[str, Any] = {name: getattr(config, name) for name in SAME_NAME} | {
-        **(no_objective if plain else {}),
+        **round_objective(config, index),
         "output_dir": str(output),
         "max_steps": steps,
         "learning_rate": config.learning_rate if is_first(config, index) else config.round_learning_rate,
@@ -128,6 +119,34 @@ def round_arguments(
             raise UserError(f"{name}: expected a multiple of {parts} (processes × accumulation steps), found {rows}")
         made.per_device_train_batch_size = rows // parts
     return made
+
+
+def round_objective(config: RunConfig, index: int) -> dict[str, Any]:
+    """`method`, `method_args` and `regularizers` of a round's trainer.
+
+    >>> round_objective(RunConfig(method="ust", regularizers={"entropy": .1}), 1)
+    {'method': 'supervised', 'method_args': {}, 'regularizers': {'entropy': 0.1}}
+    """
+    admission = round_admission(config)
+    # Round 0 of a method that has a start of its own is what it is compared with: plain fine-tuning.
+    baseline = admission.labels_first and index == 0
+    start_is_over = admission.start_only and index >= admission.label_rounds
+    plain = config.method in BETWEEN_ROUNDS or baseline or start_is_over
+    return {
+        "method": "supervised" if plain else config.method,
+        "method_args": {} if plain else config.method_args,
+        "regularizers": {} if baseline else config.regularizers,
+    }
+
+
+def reads_corpus(config: RunConfig, index: int) -> bool:
+    """Whether the student of a round learns from unlabeled text inside its steps.
+
+    >>> reads_corpus(RunConfig(method="fixmatch"), 0), reads_corpus(RunConfig(method="auto"), 2)
+    (True, False)
+    """
+    asked = round_objective(config, index)
+    return not build(asked["method"], asked["method_args"], asked["regularizers"]).supervised
 
 
 def round_admission(config: RunConfig) -> Admission:

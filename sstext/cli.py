@@ -148,7 +148,7 @@ def _add_report(commands: Any) -> None:
     report = commands.add_parser(
         "report",
         help="make one page of a run: report.html",
-        description="Write FOLDER/report.html and FOLDER/figures from what a run has left in its folder.",
+        description="Write FOLDER/report.html and FOLDER/report_figures from what a run has left in its folder.",
     )
     report.set_defaults(handler=run_report)
     report.add_argument("folder", help="folder of a run (--output of train), finished or not")

@@ -3,6 +3,8 @@
 import importlib.metadata
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -17,6 +19,7 @@ from sstext.data.sources import hub_data_set
 from sstext.data.tokens import length_limit
 from sstext.hub import calibration_sentence, model_card
 from sstext.inference import (
+    from_main_process,
     is_main_process,
     resolve_device,
     resolve_precision,
@@ -26,7 +29,7 @@ from sstext.model_selection import Gain, Verdict, best_round
 from sstext.outcome import expected_precision, measure, peak_memory, shipped, write_held_out
 from sstext.planning import in_budget, price
 from sstext.progress import SILENT, Reporter
-from sstext.reporting import write_report
+from sstext.reporting import REPORT, write_report
 from sstext.run_directory import RunDirectory, write_folder_whole, write_whole
 from sstext.self_training import Round, Run, open_run, run_rounds
 from sstext.tracking import figures_of_test, tracked
@@ -55,19 +58,27 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dic
         directory = run.directory
         if directory.results.exists():
             reporter.note(f"{directory.path}: this run is finished, here are its results")
-            return directory.read_results()
-        rounds = self_trained(run)
-        results = shipped_results(run, rounds)
-        results["seconds"], results["peak_memory_mib"] = time.monotonic() - began, peak_memory()
-        if is_main_process():
-            directory.add_times(reporter.take_times())
-            results["phases"] = directory.times()
-            write_whole(directory.model / "README.md", card(config, run.whole, results))
-            directory.write_results(results)
-            if config.report:
-                make_report(directory, reporter)
+        else:
+            with timed(directory, reporter, began):
+                results = shipped_results(run, self_trained(run))
+            if is_main_process():
+                results |= {**directory.times(), "peak_memory_mib": peak_memory()}
+                write_whole(directory.model / "README.md", card(config, run.whole, results))
+                directory.write_results(results)
+        if is_main_process() and config.report and not (directory.path / REPORT).exists():
+            make_report(directory, reporter)
         wait_for_everyone()
         return directory.read_results()
+
+
+@contextmanager
+def timed(directory: RunDirectory, reporter: Reporter, began: float) -> Iterator[None]:
+    """Keep the time that the block takes, and its phases, in the run's folder, also where it is interrupted."""
+    try:
+        yield
+    finally:
+        if is_main_process():
+            directory.add_times(reporter.take_times(), time.monotonic() - began)
 
 
 def make_report(directory: RunDirectory, reporter: Reporter) -> None:
@@ -91,8 +102,6 @@ def self_trained(run: Run) -> list[Round]:
         rounds.append(record)
         if len(rounds) > done:
             reporter.note(sentence(record))
-            if is_main_process():
-                directory.add_times(reporter.take_times())
     return rounds
 
 
@@ -105,16 +114,16 @@ def shipped_results(run: Run, rounds: list[Round]) -> dict[str, Any]:
         shipped_round = last_student(chain, run.chains, chosen, rounds[chosen].temperature)
     if shipped_round < chain.admission.label_rounds <= chosen:
         why += "; no text was sure enough for the last student, which has labels alone"
-    curve = expected_precision(run, rounds[chosen])
-    temperature = 1.0
+    # A last student that got no text after all is the student of an earlier round.
+    of_round = rounds[shipped_round if shipped_round < chain.admission.label_rounds else chosen]
+    curve, temperature = expected_precision(run, of_round), 1.0
     if is_main_process():
-        model, temperature = shipped(chain, shipped_round, rounds[chosen].temperature, curve)
+        model, temperature = shipped(chain, shipped_round, of_round.temperature, curve)
         write_folder_whole(directory.model, lambda path: chain.save(model, path))
-    wait_for_everyone()
+    temperature = from_main_process(temperature)
     write_held_out(run, rounds)
-    test, uncalibrated = measure(
-        run, supervised_temperature=rounds[0].temperature, temperature=temperature, same=shipped_round == 0
-    )
+    same = shipped_round == 0 and temperature == rounds[0].temperature
+    test, uncalibrated = measure(run, supervised_temperature=rounds[0].temperature, temperature=temperature, same=same)
     chain.reporter.figures(figures_of_test(test))
     return {
         "chosen": {"round": chosen, "why": why, "temperature": temperature},
@@ -163,7 +172,9 @@ def card(config: RunConfig, chain: Chain, results: dict[str, Any]) -> str:
         rounds=results["rounds"],
         results={name: numbers["metrics"] for name, numbers in results["test"].items()} or None,
         chosen=f"round {results['chosen']['round']}: {results['chosen']['why']}",
-        self_trained=any(r["admitted"] for r in results["rounds"][: results["chosen"]["round"] + 1]),
+        self_trained=any(
+            r["admitted"] or r["reads_corpus"] for r in results["rounds"][: results["chosen"]["round"] + 1]
+        ),
         method=method_of(config),
         citation=entry(config.method).source or None,
         of_this_model="self_trained",

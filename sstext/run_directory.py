@@ -131,18 +131,20 @@ class RunDirectory:
         lines = [json.dumps(line, ensure_ascii=False) for line in [*self.rounds(), record]]
         write_whole(self.path / ROUNDS, "\n".join(lines) + "\n")
 
-    def times(self) -> list[dict[str, Any]]:
-        """Name and seconds of every phase, in their order; those of all calls that an interrupted run took."""
+    def times(self) -> dict[str, Any]:
+        """ "seconds" of all calls that a run took, and "phases", name and seconds of each, in their order."""
         file = self.path / TIMES
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"seconds": 0.0, "phases": []}
 
-    def add_times(self, times: Mapping[str, float]) -> None:
-        """Add the seconds of phases, to those of the same name where there are any."""
-        total = {phase["name"]: phase["seconds"] for phase in self.times()}
-        for name, seconds in times.items():
-            total[name] = total.get(name, 0.0) + seconds
-        phases = [{"name": name, "seconds": round(seconds, 3)} for name, seconds in total.items()]
-        write_whole(self.path / TIMES, json.dumps(phases, ensure_ascii=False))
+    def add_times(self, phases: Mapping[str, float], seconds: float) -> None:
+        """Add the time of a call, and that of its phases to those of the same name where there are any."""
+        before = self.times()
+        total = {phase["name"]: phase["seconds"] for phase in before["phases"]}
+        for name, more in phases.items():
+            total[name] = total.get(name, 0.0) + more
+        listed = [{"name": name, "seconds": round(spent, 3)} for name, spent in total.items()]
+        times = {"seconds": round(before["seconds"] + seconds, 3), "phases": listed}
+        write_whole(self.path / TIMES, json.dumps(times, ensure_ascii=False))
 
     def read_results(self) -> dict[str, Any]:
         """The numbers of a finished run."""

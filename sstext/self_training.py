@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from transformers import AutoConfig
 
-from sstext.arguments import round_admission
+from sstext.arguments import reads_corpus, round_admission
 from sstext.calibration import softmax
 from sstext.chain import Chain, Fit
 from sstext.checks import check
@@ -65,6 +65,7 @@ class Round:
         refused: why it may not be chosen; None where it may.
         class_shares: of the classes predicted for the corpus (with folds).
         chain_agreement: share of the corpus of which two chains say the same (with folds).
+        reads_corpus: whether its student learned from unlabeled text inside its steps, as a method of that kind asks.
 
     With folds, counts and shares are means over the chains.
     """
@@ -86,6 +87,7 @@ class Round:
     refused: str | None = None
     class_shares: dict[str, float] = field(default_factory=dict)
     chain_agreement: float | None = None
+    reads_corpus: bool = False
 
 
 @dataclass(frozen=True)
@@ -336,5 +338,6 @@ def describe(run: Run, index: int, admitted: Sequence[Selection | None], fits: S
         "temperature": fits[0].temperature,
         "metrics": fits[0].metrics,
         "steps": sum(fit.steps for fit in fits),
+        "reads_corpus": reads_corpus(run.whole.config, index),
     }
     return Round(**record | found)

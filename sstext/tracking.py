@@ -125,6 +125,8 @@ def check_loggers(names: Sequence[str]) -> None:
     Raises:
         UserError: see `tracked`.
     """
+    if list(names) == ["none"]:
+        return
     known = [*LOGGER_TYPE_TO_CLASS, *sorted(set(INTEGRATION_TO_CALLBACK) - set(LOGGER_TYPE_TO_CLASS))]
     for name in names:
         if name not in known:

@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
-from sstext.arguments import HAVE_OPTIONS, options_of_no_effect, round_admission, round_arguments, round_steps
+from sstext.arguments import (
+    HAVE_OPTIONS,
+    options_of_no_effect,
+    reads_corpus,
+    round_admission,
+    round_arguments,
+    round_steps,
+)
 from sstext.config import RunConfig
 from sstext.objective.admission import most_confident
 from sstext.objective.targets import Hard, Soft
@@ -122,3 +129,13 @@ def test_the_contrast_of_auto_is_for_the_start_alone() -> None:
     assert methods == ["supervised", "auto", "supervised", "supervised"]
     kept = arguments(2, method="auto", regularizers={"entropy": 0.1})
     assert (kept.method_args, kept.regularizers) == ({}, {"entropy": 0.1}), "what a person adds goes on"
+
+
+def test_who_reads_the_corpus_inside_its_steps() -> None:
+    """Guards a card that says "fine-tuned on labeled texts" of a model that learned from others too."""
+    asked = {"folds": 2, "rounds": 0}
+    assert [reads_corpus(RunConfig(method="fixmatch", **asked), index) for index in (0, 1)] == [False, True]
+    assert reads_corpus(RunConfig(method="fixmatch", folds=0), 0)
+    assert not any(
+        reads_corpus(RunConfig(method=name), index) for name in ("auto", "supervised", "ust") for index in range(3)
+    )

@@ -14,7 +14,8 @@ from datasets import Dataset
 from safetensors.numpy import load_file
 from test_self_training import AtTick, killed
 
-from sstext import self_training
+from sstext import cross_fitting, self_training
+from sstext import run as run_module
 from sstext.calibration import softmax
 from sstext.config import RunConfig
 from sstext.cross_fitting import averaged, cross_fitted, out_of_fold
@@ -202,6 +203,18 @@ def test_a_refused_round_is_not_shipped(
     temperature = refused["rounds"][0]["temperature"]
     np.testing.assert_allclose(shipped["classifier.weight"], trained["classifier.weight"] / temperature, rtol=1e-6)
     assert refused["test"]["self_trained"] == refused["test"]["supervised"]
+
+
+def test_a_last_student_without_texts_has_the_temperature_of_its_own_round(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Averaged labels are less sure than any chain's: none may join. Guards figures, and weights, of another temperature."""
+    monkeypatch.setattr(run_module, "choose", lambda rounds: (1, "it was told to"))
+    monkeypatch.setattr(cross_fitting, "averaged", lambda *_: np.log(np.full((60, 3), 1 / 3)))
+    found = train(quick(tmp_path / "out", min_confidence=0.35, rounds=1))
+    assert found["chosen"]["why"].endswith("no text was sure enough for the last student, which has labels alone")
+    assert found["chosen"]["temperature"] == found["rounds"][0]["temperature"] != found["rounds"][1]["temperature"]
+    assert found["test"]["self_trained"] == found["test"]["supervised"]
 
 
 def test_a_start_that_is_refused_may_still_teach_and_one_that_collapsed_may_not(

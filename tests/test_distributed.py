@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from contract import SETTINGS
 from distributed_job import RUNS, train_all
@@ -80,12 +81,22 @@ def test_two_processes_compare_and_ship_as_one(
     given = [str(task.dev) if word == "dev.csv" else word for word in more]
     if "--dev" in given:
         given += ["--method", "supervised"]
+    given += ["--report-to", "tensorboard"]
     one = train(1, tmp_path / "one", task, tiny_encoder, *given)
     two = train(2, tmp_path / "two", task, tiny_encoder, *given)
     assert one["chosen"]["round"] == two["chosen"]["round"]
     alone, shared = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two"))
     assert max((alone[name] - shared[name]).abs().max().item() for name in alone) < 1e-4
     assert (tmp_path / "two" / "plan.json").exists() == ("--budget" in more)
+    assert (tmp_path / "two" / "report.html").exists()
+    for file in sorted((tmp_path / "one" / "predictions").iterdir()):
+        rows = [pq.read_table(tmp_path / name / "predictions" / file.name) for name in ("one", "two")]
+        assert rows[0].column_names == rows[1].column_names
+        assert rows[0]["text"].to_pylist() == rows[1]["text"].to_pylist(), "every row once, in the same order"
+    assert [phase["name"] for phase in one["phases"]] == [phase["name"] for phase in two["phases"]]
+    assert len({path.parent for path in (tmp_path / "two" / "logs").rglob("events.*")}) == 1, (
+        "one process writes the logs"
+    )
 
 
 @pytest.fixture(scope="module")

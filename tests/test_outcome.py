@@ -118,9 +118,36 @@ def test_phases_and_memory_are_recorded(folded: Results) -> None:
 
 def test_an_interrupted_run_adds_up_its_phases(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
-    directory.add_times({"scoring": 1.5, "training": 2.0})
-    directory.add_times({"training": 0.25})
-    assert directory.times() == [{"name": "scoring", "seconds": 1.5}, {"name": "training", "seconds": 2.25}]
+    directory.add_times({"scoring": 1.5, "training": 2.0}, 4.0)
+    directory.add_times({"training": 0.25}, 1.0)
+    phases = [{"name": "scoring", "seconds": 1.5}, {"name": "training", "seconds": 2.25}]
+    assert directory.times() == {"seconds": 5.0, "phases": phases}
+
+
+def test_time_before_an_interruption_counts(quick: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards hours that a run took before Ctrl-C: in the middle of a round, nothing of it is recorded yet."""
+    config = quick(tmp_path / "out", folds=2)
+    with monkeypatch.context() as patch:
+        patch.setattr("sstext.self_training.compared_with_supervised", lambda *_: exec("raise KeyboardInterrupt"))
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    before = RunDirectory(tmp_path / "out").times()
+    assert "chain 2, round 0: training" in [phase["name"] for phase in before["phases"]]
+    results = train(config)
+    spent = {phase["name"]: phase["seconds"] for phase in results["phases"]}
+    assert results["seconds"] > before["seconds"] > spent["chain 1, round 0: training"] > 0
+    assert sum(spent.values()) <= results["seconds"]
+
+
+def test_the_same_command_makes_a_report_that_is_missing(
+    quick: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards a run that was killed while its figures were drawn: it is finished, and would stay without a page."""
+    train(quick(tmp_path / "out", rounds=0, report=False))
+    made = []
+    monkeypatch.setattr("sstext.run.write_report", made.append)
+    train(quick(tmp_path / "out", rounds=0))
+    assert made == [tmp_path / "out"]
 
 
 def test_times_are_taken_once() -> None:

@@ -46,9 +46,8 @@ def comparison(models: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def rounds(records: Sequence[Mapping[str, Any]]) -> Figure:
-    """What happened from round to round, in shares."""
-    figure, axes = _figure()
+def rounds_shown(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float | None]]:
+    """Shares that any round has: name → by round; empty where nothing was measured and nothing kept."""
     measured = "out_of_fold" if records[0].get("out_of_fold") else "metrics"
     where = "out of fold" if measured == "out_of_fold" else "development rows"
     lines = {
@@ -57,8 +56,13 @@ def rounds(records: Sequence[Mapping[str, Any]]) -> Figure:
         "precision of the kept (audited)": [record.get("audit_precision") for record in records],
         "share of the corpus kept": [record["coverage"] or None for record in records],
     }
-    shown = {name: values for name, values in lines.items() if any(value is not None for value in values)}
-    for place, (name, values) in enumerate(shown.items()):
+    return {name: values for name, values in lines.items() if any(value is not None for value in values)}
+
+
+def rounds(records: Sequence[Mapping[str, Any]]) -> Figure:
+    """What happened from round to round, in shares."""
+    figure, axes = _figure()
+    for place, (name, values) in enumerate(rounds_shown(records).items()):
         points = [np.nan if value is None else value for value in values]
         axes.plot(
             [record["index"] for record in records], points, DASHES[place], marker=MARKERS[place], markersize=5,

@@ -22,6 +22,7 @@ from sstext.reporting.examples import example_groups, sampled_corpus
 from sstext.reporting.run_files import UNREADABLE, RunFiles, open_run_files
 from sstext.reporting.svg import Drawing, css_variables, drawn, figure_style
 from sstext.reporting.words import (
+    baseline,
     changed_settings,
     comparison_table,
     facts,
@@ -32,11 +33,11 @@ from sstext.reporting.words import (
 )
 from sstext.run_directory import write_folder_whole, write_whole
 
-REPORT, FIGURES = "report.html", "figures"
+REPORT, FIGURES = "report.html", "report_figures"
 
 
 def write_report(folder: str | Path) -> Path:
-    """Write `report.html` and `figures/` into the folder of a run, from the files in it alone.
+    """Write `report.html` and `report_figures/` into the folder of a run, from the files in it alone.
 
     The same files give the same report. What a run did not have, or what has been deleted, is left out and said; of a run that
     is not finished, the rounds so far are shown.
@@ -80,7 +81,11 @@ def _page(run: RunFiles, evidence: Evidence | None, compared: Comparison | None,
     return templates.get_template("report.html").render(
         name=run.path.resolve().name,
         finished=run.finished,
-        sentences=[what_was_chosen(run), *([what_it_brought(compared, run.chosen == 0)] if run.finished else [])],
+        sentences=[
+            what_was_chosen(run),
+            *([what_it_brought(compared, run.chosen == 0, baseline(run))] if run.finished else []),
+        ],
+        baseline=baseline(run),
         compared=compared,
         comparison=comparison_table(compared) if compared else [],
         same=run.chosen == 0,
@@ -108,10 +113,12 @@ def _page(run: RunFiles, evidence: Evidence | None, compared: Comparison | None,
 def _drawings(run: RunFiles, evidence: Evidence | None, compared: Comparison | None) -> Iterator[Drawing]:
     """Every figure that the files of a run allow."""
     if compared is not None:
-        models = {"plain fine-tuning": compared.supervised, "shipped": compared.final}
-        figure = figures.comparison({"plain fine-tuning, shipped": compared.final} if run.chosen == 0 else models)
-        yield drawn(figure, "comparison", f"Plain fine-tuning and the shipped model on {compared.rows}")
-    yield drawn(figures.rounds(run.rounds), "rounds", "Accuracy, precision and coverage by round")
+        first = baseline(run)
+        models = {first: compared.supervised, "shipped": compared.final}
+        figure = figures.comparison({f"{first}, shipped": compared.final} if run.chosen == 0 else models)
+        yield drawn(figure, "comparison", f"{first.capitalize()} and the shipped model on {compared.rows}")
+    if figures.rounds_shown(run.rounds):
+        yield drawn(figures.rounds(run.rounds), "rounds", "Accuracy, precision and coverage by round")
     shares = _class_shares(run)
     if shares:
         yield drawn(figures.class_shares(shares), "class_shares", "Share of every class, by round")

@@ -238,7 +238,10 @@ def open_run_files(folder: str | Path) -> RunFiles:
         state = "a run without a finished round; the same `sstext train` command continues it"
         found = state if (directory.path / CONFIG).exists() else f"no {RESULTS} and no {ROUNDS}; {remedy}"
         raise UserError(f"report: expected a run in {folder}, found {found}")
-    options = yaml.safe_load((directory.path / CONFIG).read_text("utf-8")) if (directory.path / CONFIG).exists() else {}
+    try:
+        options = _read_mapping(directory.path / CONFIG)
+    except UNREADABLE:
+        options = {}
     known = {name: options[name] for name in ("method", "seed") if name in options}
     return RunFiles(directory.path, {"classes": list(rounds[0]["per_class"]), "rounds": rounds} | known, finished=False)
 

@@ -21,21 +21,31 @@ def what_was_chosen(run: RunFiles) -> str:
         )
     record, why = run.rounds[run.chosen], run.results["chosen"]["why"]
     if run.chosen == 0:
-        what, why = "Plain fine-tuning on the labels was chosen", why.removeprefix("supervised fine-tuning")
+        on = "" if run.rounds[0].get("reads_corpus") else " on the labels"
+        what, why = f"{baseline(run).capitalize()}{on} was chosen", why.removeprefix("supervised fine-tuning")
         why = why.removeprefix("; ") or "there was no other round that was allowed"
     elif not any(r["admitted"] for r in run.rounds[: run.chosen + 1]):
-        what = f"Round {run.chosen}, which saw labels alone, was chosen"
+        read = "labels and unlabeled texts in every step" if record.get("reads_corpus") else "labels alone"
+        what = f"Round {run.chosen}, which saw {read}, was chosen"
     else:
         kept = f"{record['admitted']:,} pseudo-labels" if record["admitted"] else "labels"
         what = f"Round {run.chosen} was chosen, self-trained on {kept}"
     return f"{what}: {why.rstrip('.')}."
 
 
-def what_it_brought(compared: Comparison | None, same: bool) -> str:
-    """The second sentence of a report: plain fine-tuning against what is shipped.
+def baseline(run: RunFiles) -> str:
+    """What round 0 is, with which the rest is compared: a method that reads unlabeled text in its steps does it there, too."""
+    if run.rounds[0].get("reads_corpus"):
+        return f"the method before any round ({run.results.get('method', 'method')})"
+    return "plain fine-tuning"
+
+
+def what_it_brought(compared: Comparison | None, same: bool, first: str = "plain fine-tuning") -> str:
+    """The second sentence of a report: round 0 against what is shipped.
 
     Args:
-        same: whether plain fine-tuning is what is shipped.
+        same: whether round 0 is what is shipped.
+        first: see `baseline`.
     """
     if compared is None:
         return "Nothing measured it: there were no test rows, no folds and no development rows."
@@ -46,7 +56,7 @@ def what_it_brought(compared: Comparison | None, same: bool) -> str:
     if compared.gain is not None:
         score, low, high = (100 * value for value in compared.gain)
         gain = f", a difference of {score:+.1f} points [{low:+.1f}, {high:+.1f}] on the same rows"
-    return f"On {compared.rows} {final}, plain fine-tuning on {with_interval(compared.supervised['accuracy'])}{gain}."
+    return f"On {compared.rows} {final}, {first} on {with_interval(compared.supervised['accuracy'])}{gain}."
 
 
 def with_interval(figure: Mapping[str, Any], scale: float = 100.0) -> str:

@@ -69,7 +69,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_chart_is_on_the_page_and_a_file(made_up: Path) -> None:
-    files = {path.stem for path in (made_up / "figures").iterdir()}
+    files = {path.stem for path in (made_up / "report_figures").iterdir()}
     losses = {"losses_chain_1_round_0", "losses_chain_1_round_1", "losses_chain_1_round_2"}
     assert files == {*CHARTS, *losses}
     charts = [attributes for tag, attributes in Page(made_up / "report.html").tags if tag == "svg"]
@@ -98,7 +98,7 @@ def test_the_page_asks_for_nothing_from_elsewhere(made_up: Path) -> None:
 def test_the_same_run_gives_the_same_report(made_up: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(made_up, tmp_path / "run")
     assert write_report(folder) == folder / "report.html"
-    for name in ("report.html", *(f"figures/{chart}.svg" for chart in CHARTS)):
+    for name in ("report.html", *(f"report_figures/{chart}.svg" for chart in CHARTS)):
         assert (folder / name).read_bytes() == (made_up / name).read_bytes(), name
 
 
@@ -124,7 +124,7 @@ def test_of_a_run_of_which_only_the_results_are_left_the_report_says_what_is_mis
     ):  # fmt: skip
         assert said in text, said
     assert "Who is taken for whom" in text, "results.json has the matrix"
-    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {
+    assert {path.stem for path in (tmp_path / "report_figures").iterdir()} == {
         "comparison", "rounds", "class_shares", "confusion",
     }  # fmt: skip
 
@@ -196,3 +196,36 @@ def test_a_real_run_has_a_report(
         assert said in page.text, said
     texts = [json.loads(line)["text"] for line in task.unlabeled.read_text().splitlines()]
     assert sum(text in page.text for text in texts) >= 24
+
+
+@pytest.mark.filterwarnings("error::UserWarning:matplotlib")
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"unlabeled": None}, "Plain fine-tuning on the labels was chosen: the last one"),
+        ({"method": "fixmatch"}, "The method before any round (fixmatch) was chosen"),
+    ],
+)
+def test_the_barest_run_has_a_report(
+    changes: dict, said: str, tiny_encoder: Path, tiny_task: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    """One round, nothing measured: guards an empty chart, a warning in a person's terminal, and a method that learned from the
+    corpus in its steps and is called plain fine-tuning."""
+    task = tiny_task(tmp_path)
+    options = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "encoder": str(tiny_encoder), "steps": 2,
+               "rounds": 0, "folds": 0, "device": "cpu", "precision": "fp32", "method": "supervised"} | changes  # fmt: skip
+    train(RunConfig(output=str(tmp_path / "out"), **options))
+    page = Page(write_report(tmp_path / "out"))
+    assert "Nothing measured it" in page.text
+    assert "From round to round" not in page.text
+    assert said in page.text
+    card = (tmp_path / "out" / "model" / "README.md").read_text()
+    assert ("- semi-supervised" in card) == (options["method"] == "fixmatch")
+
+
+def test_a_damaged_configuration_costs_its_part_alone(tmp_path: Path) -> None:
+    """Guards a traceback for a run that is not finished."""
+    run = make_run(tmp_path / "run", 2)
+    (run / "results.json").unlink()
+    (run / "config.yaml").write_text("{")
+    assert "This run is not finished" in Page(write_report(run)).text
