@@ -1,7 +1,7 @@
 """Probabilities that mean what they say: a temperature, folded into the model's head, and distribution alignment."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -56,7 +56,30 @@ def fit_temperature(logits: Tensor | ArrayLike, labels: Tensor | ArrayLike, *, s
         away = math.log(inverse_temperature * USUAL_TEMPERATURE) / (TEMPERATURE_SPREAD**2 * inverse_temperature)
         return slope(inverse_temperature) + away / len(y)
 
-    falling = pull if shrink else slope
+    return _temperature_where(pull if shrink else slope)
+
+
+def matching_temperature(logits: ArrayLike, probabilities: ArrayLike) -> float:
+    """Find the temperature at which a model agrees best with given probabilities of the same rows.
+
+    T = argmin_T −Σ_i Σ_c q_ic log softmax(z_i / T)_c within [0.05, 20], by bisection of its slope, Σ_i Σ_c (p_ic − q_ic) z_ic.
+
+    *Relations*: where each row of q is one class, it is `fit_temperature`.
+
+    Args:
+        logits: (N, C) z.
+        probabilities: (N, C) q, rows that sum to 1.
+
+    >>> round(matching_temperature([[6., 0.]], [[.731058579, .268941421]]), 6)
+    6.0
+    """
+    z, q = torch.as_tensor(np.asarray(logits, dtype=np.float64)), torch.as_tensor(np.asarray(probabilities, np.float64))
+    z = z - z.amax(-1, keepdim=True)
+    return _temperature_where(lambda inverse: float((((z * inverse).softmax(-1) - q) * z).sum(-1).mean()))
+
+
+def _temperature_where(falling: Callable[[float], float]) -> float:
+    """T where a slope by 1/T, which never falls, is 0; a bound where it is not; 1 where it is 0 everywhere."""
     low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
     rises, falls = falling(low) >= 0, falling(high) <= 0
     if rises and falls:

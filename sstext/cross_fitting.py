@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sstext.calibration import softmax
+from sstext.calibration import matching_temperature, softmax
 from sstext.chain import Chain
-from sstext.inference import from_main_process, is_main_process, wait_for_everyone
+from sstext.inference import from_main_process, is_main_process, score, wait_for_everyone
 from sstext.model_selection import Evidence, OutOfFold, stratified_folds
 from sstext.run_directory import RunDirectory
 from sstext.scoring import random_rows
@@ -96,12 +96,15 @@ def evidence(chains: Sequence[Chain], index: int, agreement: float | None) -> Ev
     return Evidence(out_of_fold(chains, index), counts / counts.sum(), agreement, float(np.mean(agreed)))
 
 
-def averaged(chains: Sequence[Chain], index: int, temperature: float, file: Path) -> np.ndarray:
+def averaged(
+    chains: Sequence[Chain], index: int, temperature: float, file: Path, beside: np.ndarray | None = None
+) -> np.ndarray:
     """log of the mean calibrated prediction of the chains' students for the corpus, (N, C), kept in a file.
 
     Args:
         index: of the round.
         temperature: of its students.
+        beside: log-probabilities (N, C) of a teacher with all labels; it counts as much as all chains together.
     """
     if not from_main_process(file.exists()):
         logits = [chain.score(index) for chain in chains]
@@ -111,6 +114,8 @@ def averaged(chains: Sequence[Chain], index: int, temperature: float, file: Path
             whole = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=logits[0].shape)
             for some in slices(len(whole)):
                 mean = np.mean([softmax(one[some].astype(np.float64), temperature) for one in logits], axis=0)
+                if beside is not None:
+                    mean = (mean + softmax(beside[some].astype(np.float64))) / 2
                 whole[some] = np.log(mean.clip(1e-30))
             whole.flush()
             temporary.replace(file)
@@ -118,25 +123,31 @@ def averaged(chains: Sequence[Chain], index: int, temperature: float, file: Path
     return np.load(file, mmap_mode="r", allow_pickle=False)
 
 
-def last_student(last: Chain, chains: Sequence[Chain], chosen: int, temperature: float) -> int:
+def last_student(last: Chain, chains: Sequence[Chain], chosen: int, temperatures: Sequence[float]) -> tuple[int, float]:
     """Train the student that is shipped: on all labels, and on the averaged labels of the chains of the chosen round.
+
+    Where a probe labels (`Chain.labels_with_probe`), it does so here too, fitted on all labels. The student's temperature is
+    that at which it agrees best with its labels: out-of-fold rows have calibrated them, and the teachers' own is not its own.
 
     Args:
         last: see `with_all_labels`.
         chosen: the round; one that saw labels alone is trained again on all of them.
-        temperature: of the students of that round.
+        temperatures: of the chains' students, by round.
 
     Returns:
-        The round of `last` whose student it is; one of labels alone where no text was sure enough to join.
+        The round of `last` whose student it is, one of labels alone where no text was sure enough to join; its temperature.
     """
     label_rounds = last.admission.label_rounds
     for index in range(min(chosen + 1, label_rounds)):
         last.fit(index, None)
     if chosen < label_rounds:
-        return chosen
-    logits = averaged(chains, chosen, temperature, last.directory.path / "averaged.npy")
-    if len(last.admit(label_rounds, logits, 1.0, share=last.keep(chosen + 1))) == 0:
+        return chosen, temperatures[chosen]
+    beside = last.score(label_rounds - 1) if last.labels_with_probe(label_rounds - 1) else None
+    labels = averaged(chains, chosen, temperatures[chosen], last.directory.path / "averaged.npy", beside)
+    if len(last.admit(label_rounds, labels, 1.0, share=last.keep(chosen + 1))) == 0:
         last.reporter.note(f"the last student has labels alone: {last.admission.refusal(last.config.min_confidence)}")
-        return label_rounds - 1
+        return label_rounds - 1, temperatures[label_rounds - 1]
     last.fit(label_rounds, last.admitted(label_rounds))
-    return label_rounds
+    rows = random_rows(len(labels), min(len(labels), EVIDENCE_ROWS), last.config.seed)
+    said = score(last.load(label_rounds), last.tokens.corpus.select(rows), last.tokenizer)
+    return label_rounds, matching_temperature(said, np.exp(labels[rows]))

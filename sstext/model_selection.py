@@ -21,6 +21,8 @@ FOLDS = 3
 #: What a round is expected to gain over supervised fine-tuning before anything is seen, in nats of log-loss per row: mean and
 #: standard deviation, see recipes/benchmark/LOG.md.
 EXPECTED_GAIN, GAIN_SPREAD = 0.15, 0.2
+#: The same of one more round over a round before it.
+ROUND_GAIN, ROUND_SPREAD = 0.1, 0.1
 #: Standard deviation of a paired difference of log-losses that is assumed as if these many rows had shown it: twenty rows
 #: that hardly differ are no proof that no row would.
 ASSUMED_SPREAD, ASSUMED_ROWS = 0.5, 4
@@ -125,17 +127,20 @@ class Gain:
     expected: float
 
 
-def expected_gain(supervised: np.ndarray, later: np.ndarray) -> Gain:
+def expected_gain(
+    before: np.ndarray, later: np.ndarray, mean: float | None = None, spread: float | None = None
+) -> Gain:
     """Weigh the paired losses of B rows against what rounds are expected to bring.
 
-    d = supervised − later, with mean d̄ and variance s² (that of `ASSUMED_ROWS` rows more, spread by `ASSUMED_SPREAD`, counts
+    d = before − later, with mean d̄ and variance s² (that of `ASSUMED_ROWS` rows more, spread by `ASSUMED_SPREAD`, counts
     in). The gain γ ~ N(μ, τ²) beforehand and d̄ ~ N(γ, s²/B); so E[γ] = (d̄ B/s² + μ/τ²) / (B/s² + 1/τ²).
 
     *Relations*: with no rows it is μ, with many it is d̄.
 
     Args:
-        supervised: (B,) losses of round 0.
+        before: (B,) losses of round 0, or of another round.
         later: (B,) losses of the same rows in the later round.
+        mean, spread: μ and τ (default: `EXPECTED_GAIN` and `GAIN_SPREAD`, those of a round over round 0).
 
     Source: the posterior mean of a normal mean with known variance, for example Gelman et al., "Bayesian Data Analysis",
     eq. 2.11.
@@ -143,15 +148,14 @@ def expected_gain(supervised: np.ndarray, later: np.ndarray) -> Gain:
     >>> round(expected_gain(np.array([1.0] * 100_000), np.array([0.9] * 100_000)).expected, 3)
     0.1
     """
-    difference = np.asarray(supervised, dtype=np.float64) - later
+    mean, spread = EXPECTED_GAIN if mean is None else mean, GAIN_SPREAD if spread is None else spread
+    difference = np.asarray(before, dtype=np.float64) - later
     rows = len(difference)
     squares = float(((difference - difference.mean()) ** 2).sum())
     variance = (squares + ASSUMED_ROWS * ASSUMED_SPREAD**2) / (rows - 1 + ASSUMED_ROWS)
-    evidence, belief = rows / variance, 1 / GAIN_SPREAD**2
+    evidence, belief = rows / variance, 1 / spread**2
     observed = float(difference.mean())
-    return Gain(
-        observed, (variance / rows) ** 0.5, (observed * evidence + EXPECTED_GAIN * belief) / (evidence + belief)
-    )
+    return Gain(observed, (variance / rows) ** 0.5, (observed * evidence + mean * belief) / (evidence + belief))
 
 
 @dataclass(frozen=True)
@@ -226,25 +230,46 @@ def _classes_in_use(shares: np.ndarray) -> float:
     return float(np.exp(-np.sum(shares * np.log(shares, out=np.zeros_like(shares), where=shares > 0))) - 1)
 
 
-def best_round(verdicts: Sequence[Verdict]) -> tuple[int, str]:
-    """The round that is expected to gain most, among those that are not refused, and why, in a sentence.
+def best_round(verdicts: Sequence[Verdict], losses: Sequence[np.ndarray]) -> tuple[int, str]:
+    """The round whose student is shipped, and why, in a sentence.
 
-    >>> best_round([Verdict(None, None), Verdict(Gain(-.5, .1, -.3), "it harms")])
+    Rounds are gone through in their order: one that is not refused takes the place of the best one so far where it is expected
+    to gain over it. That is what its verdict says where the best one is round 0, else `expected_gain` with `ROUND_GAIN`.
+
+    Args:
+        verdicts: by round.
+        losses: by round, (B,) each, see `OutOfFold.losses`.
+
+    >>> best_round([Verdict(None, None), Verdict(Gain(-.5, .1, -.3), "it harms")], [np.zeros(4), np.ones(4)])
     (0, 'supervised fine-tuning; round 1 was refused: it harms')
     """
-    allowed = {index: v.gain.expected for index, v in enumerate(verdicts) if v.gain is not None and v.refused is None}
-    best = max(allowed, key=lambda index: allowed[index], default=0)
-    refused = [f"round {index} was refused: {v.refused}" for index, v in enumerate(verdicts) if v.refused is not None]
+    best, steps = 0, dict[int, str]()
+    for index, verdict in enumerate(verdicts):
+        if verdict.gain is None or verdict.refused is not None:
+            continue
+        if best == 0:
+            best, steps = index, {}
+            continue
+        step = expected_gain(losses[best], losses[index], ROUND_GAIN, ROUND_SPREAD)
+        taken = step.expected > 0
+        steps[index] = f"{_compared(step)} than round {best}, where one more is known to bring {ROUND_GAIN:.2f}"
+        if taken:
+            best, steps = index, {index: steps[index]}
     said = ["supervised fine-tuning"]
-    if best:
-        gain = verdicts[best].gain
-        assert gain is not None
-        word = "better" if gain.observed >= 0 else "worse"
+    gain = verdicts[best].gain
+    if gain is not None:
         said = [
-            f"its out-of-fold log-loss is {abs(gain.observed):.3f} ± {gain.standard_error:.3f} {word} than supervised; a gain "
-            f"of {gain.expected:.3f} is expected, with what rounds are known to bring"
+            f"its out-of-fold log-loss is {_compared(gain)} than supervised; a gain of {gain.expected:.3f} is expected, with "
+            "what rounds are known to bring"
         ]
-    return best, "; ".join(said + refused)
+    said += [f"round {index} is {words}" for index, words in steps.items()]
+    said += [f"round {index} was refused: {v.refused}" for index, v in enumerate(verdicts) if v.refused is not None]
+    return best, "; ".join(said)
+
+
+def _compared(gain: Gain) -> str:
+    word = "better" if gain.observed >= 0 else "worse"
+    return f"{abs(gain.observed):.3f} ± {gain.standard_error:.3f} {word}"
 
 
 def development_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

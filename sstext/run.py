@@ -3,18 +3,19 @@
 import importlib.metadata
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoConfig
 
 from sstext.catalog import entry
 from sstext.chain import Chain
 from sstext.config import RunConfig
-from sstext.cross_fitting import last_student
+from sstext.cross_fitting import last_student, out_of_fold
 from sstext.data.sources import hub_data_set
 from sstext.data.tokens import length_limit
 from sstext.hub import calibration_sentence, model_card
@@ -108,17 +109,18 @@ def self_trained(run: Run) -> list[Round]:
 def shipped_results(run: Run, rounds: list[Round]) -> dict[str, Any]:
     """Choose the model, write it to `model/`, and measure it: most of `results.json`."""
     chain, config, directory = run.whole, run.whole.config, run.directory
-    chosen, why = choose(rounds)
-    shipped_round = chosen
+    losses = [out_of_fold(run.chains, record.index).losses() for record in rounds] if run.cross_fitted else []
+    chosen, why = choose(rounds, losses)
+    shipped_round, temperature = chosen, rounds[chosen].temperature
     if run.cross_fitted:
-        shipped_round = last_student(chain, run.chains, chosen, rounds[chosen].temperature)
+        shipped_round, temperature = last_student(chain, run.chains, chosen, [r.temperature for r in rounds])
     if shipped_round < chain.admission.label_rounds <= chosen:
         why += "; no text was sure enough for the last student, which has labels alone"
     # A last student that got no text after all is the student of an earlier round.
     of_round = rounds[shipped_round if shipped_round < chain.admission.label_rounds else chosen]
-    curve, temperature = expected_precision(run, of_round), 1.0
+    curve = expected_precision(run, of_round)
     if is_main_process():
-        model, temperature = shipped(chain, shipped_round, of_round.temperature, curve)
+        model, temperature = shipped(chain, shipped_round, temperature, curve)
         write_folder_whole(directory.model, lambda path: chain.save(model, path))
     temperature = from_main_process(temperature)
     write_held_out(run, rounds)
@@ -143,14 +145,15 @@ def shipped_results(run: Run, rounds: list[Round]) -> dict[str, Any]:
     }
 
 
-def choose(rounds: list[Round]) -> tuple[int, str]:
+def choose(rounds: Sequence[Round], losses: Sequence[np.ndarray] = ()) -> tuple[int, str]:
     """The round whose student is shipped, and why, in a sentence.
 
     With development rows it is the round with the best macro-F1 on them, the earlier one where two are equal; with folds, as
     `sstext.model_selection` weighs the evidence; without both it is the last: nothing here could tell harm from gain.
     """
     if rounds[-1].out_of_fold:
-        return best_round([Verdict(Gain(**r.gain) if r.gain is not None else None, r.refused) for r in rounds])
+        verdicts = [Verdict(Gain(**r.gain) if r.gain is not None else None, r.refused) for r in rounds]
+        return best_round(verdicts, losses)
     if not rounds[-1].metrics:
         return rounds[-1].index, "the last one; without development rows or folds, nothing was compared"
     best = max(rounds, key=lambda record: (record.metrics["macro_f1"], -record.index))
@@ -180,9 +183,9 @@ def card(config: RunConfig, chain: Chain, results: dict[str, Any]) -> str:
         of_this_model="self_trained",
         test_data=hub_data_set(config.test),
         calibration=calibration_sentence(
-            chosen["temperature"],
+            results["chosen"]["temperature"],
             fitted_on=calibrated_on(chosen),
-            folded=results["chosen"]["temperature"] == chosen["temperature"],
+            folded=results["chosen"]["temperature"] != 1 or chosen["temperature"] == 1,
             before=results["uncalibrated"].get("expected_calibration_error"),
             after=(results["test"].get("self_trained") or {}).get("metrics", {}).get("expected_calibration_error"),
         ),
@@ -193,7 +196,8 @@ def card(config: RunConfig, chain: Chain, results: dict[str, Any]) -> str:
 def calibrated_on(record: dict[str, Any]) -> str | None:
     """What the temperature of a round was fitted on; None where nothing was there for it."""
     if record["out_of_fold"]:
-        return "out-of-fold predictions of the labeled rows"
+        labels = "out-of-fold predictions of the labeled rows"
+        return f"labels of the corpus that {labels} had calibrated" if record["admitted"] else labels
     return "the development rows" if record["metrics"] else None
 
 

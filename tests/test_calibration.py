@@ -14,7 +14,14 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from sstext.calibration import CalibratedScores, align, fit_temperature, fold_temperature, softmax
+from sstext.calibration import (
+    CalibratedScores,
+    align,
+    fit_temperature,
+    fold_temperature,
+    matching_temperature,
+    softmax,
+)
 from sstext.errors import UserError
 
 TINY = {
@@ -329,3 +336,12 @@ def test_a_sample_aligns_a_large_corpus(monkeypatch: pytest.MonkeyPatch) -> None
     scores = CalibratedScores(logits, 1.0, np.array([0.5, 0.5]))
     assert abs(softmax(logits)[:, 0].mean() - 0.5) > 0.05
     assert abs(scores[:][:, 0].mean() - 0.5) < 0.02
+
+
+def test_matching_a_class_for_sure_is_fitting_it() -> None:
+    """One-hot probabilities are labels; and what a model says at T = 2 is matched at 2, whatever its rows are."""
+    rng = np.random.default_rng(0)
+    logits, labels = 3 * rng.normal(size=(50, 4)), rng.integers(4, size=50)
+    assert matching_temperature(logits, np.eye(4)[labels]) == pytest.approx(fit_temperature(logits, labels), rel=1e-9)
+    assert matching_temperature(logits, softmax(logits, 2.0)) == pytest.approx(2.0, rel=1e-6)
+    assert matching_temperature(np.zeros((3, 4)), np.full((3, 4), 0.25)) == 1.0

@@ -20,7 +20,7 @@ from sstext.calibration import softmax
 from sstext.config import RunConfig
 from sstext.cross_fitting import averaged, cross_fitted, out_of_fold
 from sstext.errors import UserError
-from sstext.inference import score
+from sstext.inference import Classifier, score
 from sstext.model_selection import Gain, Verdict
 from sstext.probe import with_probe
 from sstext.progress import Reporter
@@ -180,10 +180,35 @@ def test_the_last_student_learns_from_all_labels_and_the_next_share(out: Path, r
     trained, shipped = (
         load_file(folder / "model.safetensors") for folder in (out / "all_labels/round_1/model", out / "model")
     )
-    temperature = results["rounds"][2]["temperature"]
-    assert temperature != 1
+    temperature = results["chosen"]["temperature"]
+    assert temperature not in (1, results["rounds"][2]["temperature"]), "what it learned from was calibrated"
     np.testing.assert_allclose(shipped["classifier.weight"], trained["classifier.weight"] / temperature, rtol=1e-6)
     assert results["chosen"]["round"] == 2
+
+
+def test_the_last_students_temperature_is_that_of_its_labels(out: Path, results: Any, task: Any) -> None:
+    """Against a grid by hand. Guards the chains' temperature on a student that learned from labels that have it already."""
+    texts = [json.loads(line)["text"] for line in task.unlabeled.read_text().splitlines()]
+    said = Classifier.from_pretrained(out / "all_labels" / "round_1" / "model").logits(texts).astype(np.float64)
+    labels = np.exp(np.load(out / "all_labels" / "averaged.npy"))
+    grid = np.exp(np.linspace(-2, 2, 2001))
+    losses = [-(labels * np.log(softmax(said, temperature))).sum(1).mean() for temperature in grid]
+    assert results["chosen"]["temperature"] == pytest.approx(grid[int(np.argmin(losses))], rel=3e-3)
+
+
+def test_a_teacher_with_all_labels_counts_as_much_as_all_chains(tmp_path: Path) -> None:
+    """By hand: half its probabilities, half the mean of theirs. Guards a mean over K + 1 teachers, or of logits."""
+
+    class Scored:
+        def __init__(self, probabilities: list[float]) -> None:
+            self.logits = np.log([probabilities])
+
+        def score(self, index: int) -> np.ndarray:
+            return self.logits
+
+    chains: Any = [Scored([0.5, 0.5]), Scored([0.7, 0.3])]
+    found = averaged(chains, 1, 1.0, tmp_path / "averaged.npy", np.log([[0.2, 0.8]]))
+    np.testing.assert_allclose(np.exp(found), [[0.4, 0.6]], rtol=1e-6)
 
 
 def test_a_refused_round_is_not_shipped(
@@ -209,7 +234,7 @@ def test_a_last_student_without_texts_has_the_temperature_of_its_own_round(
     quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Averaged labels are less sure than any chain's: none may join. Guards figures, and weights, of another temperature."""
-    monkeypatch.setattr(run_module, "choose", lambda rounds: (1, "it was told to"))
+    monkeypatch.setattr(run_module, "choose", lambda *_: (1, "it was told to"))
     monkeypatch.setattr(cross_fitting, "averaged", lambda *_: np.log(np.full((60, 3), 1 / 3)))
     found = train(quick(tmp_path / "out", min_confidence=0.35, rounds=1))
     assert found["chosen"]["why"].endswith("no text was sure enough for the last student, which has labels alone")
