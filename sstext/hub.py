@@ -24,6 +24,9 @@ HUB_METRICS: Mapping[str, tuple[str, dict[str, Any]]] = {
 #: metric → {"score": float, "confidence_interval": (low, high) or None}
 Metrics = Mapping[str, Mapping[str, Any]]
 
+#: Coverage from which on every unlabeled row counts as kept.
+WHOLE = 0.9995
+
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 _NONE = "–"
 
@@ -42,7 +45,8 @@ def model_card(
     method: str | None = None,
     citation: str | None = None,
     of_this_model: str | None = None,
-    test_data: str | None = None,
+    test_data: tuple[str, str] | None = None,
+    measured_on: str = "held-out test rows",
     calibration: str | None = None,
     datasets: Sequence[str] = (),
 ) -> str:
@@ -61,7 +65,8 @@ def model_card(
         method: its name, arguments and further losses, for example "fixmatch (threshold=0.9) + entropy 0.1"; None: none.
         citation: the method's paper; None: it has none.
         of_this_model: which of `results` are this model's own, and go into the index that the Hub reads; None: none.
-        test_data: the Hub's name of the data set that they were measured on, if it has one.
+        test_data: name and split of the data set on the Hub that they were measured on, all of it; None: it has no name there.
+        measured_on: what else the rows are called that they were measured on.
         calibration: how probabilities were calibrated, and what that brought, in a sentence; None: nothing is said.
         datasets: names of data sets on the Hub that it was trained on.
 
@@ -82,10 +87,10 @@ def model_card(
         license=license,
         datasets=list(datasets) or None,
         model_name=THIS_FOLDER,
-        eval_results=_index((results or {}).get(of_this_model or "", {}), test_data),
+        eval_results=_index((results or {}).get(of_this_model or "", {}), test_data, measured_on),
     )
     sections = [
-        _summary(classes, base_model, chosen, self_trained),
+        _summary(classes, base_model, chosen, rounds if self_trained else None),
         _how_to_use(max_length),
         _classes(classes),
         _training(rows, rounds, method, citation),
@@ -120,9 +125,10 @@ def named(card: str, name: str, revision: str | None = None) -> str:
     return "\n".join(lines)
 
 
-def _index(metrics: Mapping[str, Any], test_data: str | None) -> list[EvalResult] | None:
+def _index(metrics: Mapping[str, Any], test_data: tuple[str, str] | None, rows: str) -> list[EvalResult] | None:
     """Scores as the Hub's index wants them; an interval is said in the name, and in the arguments for machines."""
     found = []
+    data_set, split = test_data or (None, None)
     for name, result in metrics.items():
         if result.get("score") is None:
             continue
@@ -135,9 +141,9 @@ def _index(metrics: Mapping[str, Any], test_data: str | None) -> list[EvalResult
         score = EvalResult(
             task_type="text-classification",
             task_name="Text Classification",
-            dataset_type=test_data or "local",
-            dataset_name=test_data or "held-out test rows",
-            dataset_split="test",
+            dataset_type=data_set or "local",
+            dataset_name=data_set or rows,
+            dataset_split=split,
             metric_type=kind,
             metric_name=title,
             metric_value=round(result["score"], 4),
@@ -171,19 +177,36 @@ def _classes(classes: Sequence[str]) -> str:
     return "## Classes\n\n" + ", ".join(f"`{_line(name)}`" for name in classes)
 
 
-def _summary(classes: Sequence[str], base_model: str | None, chosen: str | None, self_trained: bool) -> str:
+def _summary(
+    classes: Sequence[str], base_model: str | None, chosen: str | None, rounds: Sequence[Mapping[str, Any]] | None
+) -> str:
     origin = f"[{base_model}](https://huggingface.co/{base_model})" if base_model else "a local encoder"
-    how = "fine-tuned on labeled texts."
-    if self_trained:
-        how = (
-            "fine-tuned on labeled texts, then, round by round, also on those unlabeled texts whose predicted label seemed\n"
-            "safe enough to learn from."
-        )
     which = f"\n\nChosen: {_line(chosen).rstrip('.')}." if chosen else ""
     return f"""# Text classifier with {len(classes)} classes
 
 Made with `sstext` from {origin}:
-{how}{which}"""
+{_learned_from(rounds)}{which}"""
+
+
+def _learned_from(rounds: Sequence[Mapping[str, Any]] | None) -> str:
+    """What a model learned from, in a sentence; None: from labels alone.
+
+    Whether its rounds kept some of the unlabeled rows or all is seen in their coverage.
+    """
+    if rounds is None:
+        return "fine-tuned on labeled texts."
+    coverages = [record["coverage"] for record in rounds if record["admitted"]]
+    if coverages and max(coverages) < WHOLE:
+        return (
+            "fine-tuned on labeled texts, then, round by round, also on those unlabeled texts whose predicted label\n"
+            "seemed safe enough to learn from."
+        )
+    if coverages and min(coverages) >= WHOLE:
+        return (
+            "fine-tuned on labeled texts, then, round by round, also on all unlabeled texts, with what the models before\n"
+            "predicted for them, sure or not."
+        )
+    return "fine-tuned on labeled texts with the help of unlabeled ones."
 
 
 def _how_to_use(max_length: int) -> str:

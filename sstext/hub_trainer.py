@@ -77,7 +77,8 @@ class HubTrainer(Trainer):
         """Save the model and its card in the output folder, and push them.
 
         Args:
-            commit_message, blocking, token, revision, private: as in `Trainer`.
+            commit_message, blocking, token, private: as in `Trainer`.
+            revision: a branch, made where there is none (default: `args.hub_revision`).
             **card: what of the card is to be other than found out, see `sstext.hub.model_card`, for example `license`.
 
         Returns:
@@ -94,6 +95,8 @@ class HubTrainer(Trainer):
         if self.hub_model_id is None:
             self.init_hf_repo(token=token, private=private)
         self._finish_current_push()
+        if revision is not None:
+            prepare_repository(str(self.hub_model_id), revision=revision, token=token or self.args.hub_token)
         arguments: dict[str, Any] = {
             "token": token,
             "revision": revision,
@@ -138,6 +141,7 @@ class HubTrainer(Trainer):
             "results": {"last evaluation": figures} if figures else None,
             "chosen": None,
             "of_this_model": "last evaluation",
+            "measured_on": "evaluation rows",
             "self_trained": len(rows) > 1,
             "method": str(method) if method is not None else None,
             "citation": (entry(str(method)).source or None) if named else None,
@@ -146,7 +150,10 @@ class HubTrainer(Trainer):
     def _publish(self, folder: Path, *, token: str | None, revision: str | None, message: str) -> Published:
         name, revision = str(self.hub_model_id), revision or self.args.hub_revision
         files = with_names(model_files(folder), name, revision)
-        return push_files(files, name, revision=revision, message=message, token=token or self.args.hub_token)
+        done = push_files(files, name, revision=revision, message=message, token=token or self.args.hub_token)
+        if done.deleted:
+            logger.warning(f"{name}: files of an earlier push are deleted there: {', '.join(done.deleted)}")
+        return done
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Push the model of a checkpoint in the background (`hub_strategy="every_save"`)."""

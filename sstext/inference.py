@@ -222,8 +222,8 @@ def _why_not(name: str, error: Exception) -> str:
         return "it brings code of its own, which is never run here; choose a model that transformers knows"
     if "safetensors" in reason and (not folder.is_dir() or any(folder.glob("*.bin"))):
         return (
-            "it has no weights as safetensors; a pickle (pytorch_model.bin) can run anything on the machine that opens it, and "
-            "is not opened here: ask its authors for safetensors, or convert it where you trust it"
+            "it has no weights as safetensors, and classifiers are read as nothing else: a pickle (pytorch_model.bin) can run "
+            "anything on the machine that opens it; ask its authors for safetensors, or convert it where you trust it"
         )
     if folder.is_dir():
         return f"the folder must hold config.json, model.safetensors and a tokenizer, as save_pretrained writes them ({reason})"

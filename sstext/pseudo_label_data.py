@@ -19,7 +19,8 @@ ROWS, CARD = "train.parquet", "README.md"
 def pseudo_label_files(folder: Path, *, model: str) -> dict[str, bytes]:
     """The files of the data set, by name: the rows that the chosen model was trained on beside the labels, each once.
 
-    Columns: `text`, `label`, `confidence` (of the label, 0 … 1), `weight` (in the training), `round` (that trained on it).
+    Columns: `text`, `label` (the most probable class, also where the model learned from the probabilities of all), `confidence`
+    (of the label, 0 … 1), `weight` (in the training), `round` (that trained on it).
 
     Args:
         folder: of a finished run.
@@ -41,12 +42,16 @@ def pseudo_label_files(folder: Path, *, model: str) -> dict[str, bytes]:
             f"{folder}: the texts ({corpus.relative_to(folder)}) are gone, without which labels mean nothing"
         )
     with pa.memory_map(str(corpus)) as source:
-        texts = pa.ipc.open_stream(source).read_all()["text"].take(found["position"])
+        corpus_texts = pa.ipc.open_stream(source).read_all()["text"]
+        texts, total = corpus_texts.take(found["position"]), len(corpus_texts)
     columns = {"text": texts, "label": found["label"].cast(pa.string())}
     rows = pa.table(columns | {name: found[name] for name in ("confidence", "weight", "round")})
     parquet = io.BytesIO()
     pq.write_table(rows, parquet, compression="zstd")
-    return {ROWS: parquet.getvalue(), CARD: card(rows, model).encode()}
+    return {
+        ROWS: parquet.getvalue(),
+        CARD: card(rows, model, total=total, soft="target" in found.column_names).encode(),
+    }
 
 
 def _chosen(folder: Path) -> Path:
@@ -78,11 +83,27 @@ def _first_of_each(positions: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
     return firsts["position"], firsts["index_min"]
 
 
-def card(rows: pa.Table, model: str) -> str:
-    """The README.md of the data set: counts and shares, no text."""
+def card(rows: pa.Table, model: str, *, total: int, soft: bool) -> str:
+    """The README.md of the data set: counts and shares, no text.
+
+    Args:
+        rows: of the data set.
+        model: `user/name` of the model that learned from them.
+        total: texts in the corpus.
+        soft: whether it learned from the probabilities of all classes.
+    """
     counts = sorted(rows["label"].value_counts().to_pylist(), key=lambda entry: entry["values"])
     classes = table(("class", "rows"), ((entry["values"], f"{entry['counts']:,}") for entry in counts))
     sure = pc.mean(rows["confidence"]).as_py()
+    learned = "It learned from these labels as they are."
+    if soft:
+        learned = "It learned from the probabilities of all classes; only the most probable one is published."
+    whole = "No text of the corpus is missing: those of which that model was unsure are here, too."
+    if len(rows) < total:
+        whole = (
+            f"{total - len(rows):,} of the corpus's {total:,} texts were not learned from, as a rule those of which that model was\n"
+            "less sure, and are missing: neither the shares of the classes nor the kinds of texts are those of the corpus."
+        )
     data = DatasetCardData(task_categories=["text-classification"], tags=["sstext", "pseudo-labels"])
     return str(
         DatasetCard(
@@ -92,10 +113,13 @@ def card(rows: pa.Table, model: str) -> str:
 
 # Pseudo-labels of {model}
 
-**The labels are a model's guesses, nobody has checked them.** These are {len(rows):,} texts of an unlabeled corpus, with the
-labels that [{model}](https://huggingface.co/{model}) learned from: predictions of the model before it. Some are wrong; their
-mean confidence is {sure:.1%}, which is no measurement. Texts of which that model was less sure are missing, so that neither
-the shares of the classes nor the kinds of texts are those of the corpus. Do not evaluate on these rows.
+**The labels are a model's guesses, nobody has checked them.** These are {len(rows):,} texts of an unlabeled corpus that
+[{model}](https://huggingface.co/{model}) learned from, each with the class that the model before it found most probable. Some
+are wrong; their mean confidence is {sure:.1%}, which is no measurement. Do not evaluate on these rows.
+
+{learned}
+
+{whole}
 
 | column | |
 | --- | --- |

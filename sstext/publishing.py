@@ -29,9 +29,22 @@ TOKENIZERS = (
     "vocab.txt", "vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "spm.model", "sentencepiece.bpe.model",
 )  # fmt: skip
 CARD, RESULTS = "README.md", "results.json"
+#: Files of JSON that may know the machine that wrote them.
+_SETTINGS = (*CONFIGS, "tokenizer_config.json", WEIGHTS_INDEX)
 #: Where a tokenizer or a configuration was read from: true of this machine alone.
 _OF_THIS_MACHINE = frozenset(
     {"_name_or_path", "name_or_path", "is_local", "local_files_only", "cache_dir", "tokenizer_file", "vocab_file"}
+)
+_PLACES = ("_file", "_dir", "_path", "_name_or_path")
+#: An absolute path of POSIX or Windows, a home, a share of a network. A slash alone is a token of many vocabularies.
+_ABSOLUTE = re.compile(r"(file:)?/+[^/\s]|~[\w.-]*[/\\]|[A-Za-z]:[/\\]|\\\\")
+#: What a model answers, and what its tokenizer reads: kept to the letter, also where a class is called "/r/news".
+_WORDS = re.compile(r"id2label|label2id|chat_template|added_tokens_decoder|.*_tokens?")
+#: Weights and states as pickles, which a plain `Trainer` pushes: stale beside safetensors, and able to run anything.
+_PICKLES = re.compile(
+    r"pytorch_model(-\d{5}-of-\d{5})?\.bin|pytorch_model\.bin\.index\.json|training_args\.bin|optimizer\.(pt|bin)|"
+    r"(scheduler|scaler)\.pt|rng_state(_\d+)?\.pth",
+    re.ASCII,
 )
 #: Of `results.json`, what strangers may see: numbers, names of classes and versions.
 _PUBLIC_RESULTS = (
@@ -52,17 +65,19 @@ class Published:
         url: where it can be seen.
         commit: its id.
         changed: whether the commit is new; False: all was there already.
+        deleted: files of earlier pushes that the commit took away.
     """
 
     url: str
     commit: str
     changed: bool
+    deleted: tuple[str, ...] = ()
 
 
 def model_files(folder: Path) -> dict[str, Content]:
     """The files of a model that may be published, by name: weights, configuration and tokenizer, its card where it has one.
 
-    Keys that tell where on this machine something was read from are left out of the configurations.
+    Whatever tells where on this machine something lay is left out of the configurations.
 
     Raises:
         UserError: something that a model needs is missing, or its weights are a pickle.
@@ -98,11 +113,38 @@ def _weights(folder: Path) -> list[str]:
 
 def _impersonal(path: Path) -> Content:
     """A file, or where it is a configuration that knows this machine, what is left of it."""
-    if path.name not in (CONFIGS[0], "tokenizer_config.json"):
+    if path.name not in _SETTINGS:
         return path
     settings = json.loads(path.read_text(encoding="utf-8"))
-    left = {name: value for name, value in settings.items() if name not in _OF_THIS_MACHINE}
+    left = _without_places(settings)
     return path if left == settings else (json.dumps(left, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _without_places(value: Any) -> Any:
+    """A value of JSON without what names a place on this machine, at any depth.
+
+    >>> _without_places({"sub": {"merges_file": "encoders/merges.txt", "layers": [1, "/home/ada"]}, "pad_token": "/s"})
+    {'sub': {'layers': [1]}, 'pad_token': '/s'}
+    """
+    if isinstance(value, list):
+        return [_without_places(item) for item in value if not _is_place("", item)]
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: item if _WORDS.fullmatch(name) else _without_places(item)
+        for name, item in value.items()
+        if not _is_place(name, item)
+    }
+
+
+def _is_place(name: str, value: Any) -> bool:
+    """Whether an entry tells where something lies on this machine; a file's bare name tells nothing."""
+    if name in _OF_THIS_MACHINE:
+        return True
+    if not isinstance(value, str) or _WORDS.fullmatch(name):
+        return False
+    leads_somewhere = name.endswith(_PLACES) and ("/" in value or "\\" in value)
+    return leads_somewhere or _ABSOLUTE.match(value) is not None
 
 
 def public_results(results: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,8 +246,10 @@ def push_files(
 ) -> Published:
     """Upload files to a repository in one commit; there is none where nothing has changed.
 
-    Files that an earlier push of ours left there and that are none of the model's any more (shards, say) are deleted by the
-    same commit; whatever else lies there stays.
+    Of a model's repository, the same commit deletes what an earlier push left there and would be taken for a part of this
+    model: weights, shards, configurations, tokenizer files and results that it has not, and the pickles of a plain `Trainer`
+    (`pytorch_model*.bin`, `training_args.bin`, the state of an optimizer). Of a data set nothing is deleted, and whatever else
+    lies in either stays.
 
     Args:
         files: name → content.
@@ -220,12 +264,15 @@ def push_files(
         before = api.repo_info(name, repo_type=kind, revision=revision)
         there = [file.rfilename for file in getattr(before, "siblings", None) or []]
         operations: list[Any] = [CommitOperationAdd(path, content) for path, content in files.items()]
-        operations += [CommitOperationDelete(path) for path in there if _is_ours(path) and path not in files]
+        stale = tuple(path for path in there if kind == "model" and path not in files and _is_stale(path))
+        operations += [CommitOperationDelete(path) for path in stale]
         commit = api.create_commit(name, operations, commit_message=message, repo_type=kind, revision=revision)
     where = f"{api.endpoint}/{'datasets/' if kind == 'dataset' else ''}{name}"
-    return Published(where + (f"/tree/{revision}" if revision else ""), commit.oid, changed=commit.oid != before.sha)
+    url = where + (f"/tree/{revision}" if revision else "")
+    return Published(url, commit.oid, changed=commit.oid != before.sha, deleted=stale)
 
 
-def _is_ours(path: str) -> bool:
-    """Whether a file on the Hub is one of those that a push makes (a card is never taken away)."""
-    return path in (WEIGHTS, WEIGHTS_INDEX, RESULTS, *CONFIGS, *TOKENIZERS) or bool(_SHARD.fullmatch(path))
+def _is_stale(path: str) -> bool:
+    """Whether a file that a model does not have may be taken away with its push (a card never is)."""
+    ours = path in (WEIGHTS, WEIGHTS_INDEX, RESULTS, *CONFIGS, *TOKENIZERS) or _SHARD.fullmatch(path)
+    return bool(ours or _PICKLES.fullmatch(path))

@@ -13,10 +13,9 @@ import torch
 from transformers import AutoConfig
 
 from sstext.catalog import entry
-from sstext.chain import Chain
 from sstext.config import RunConfig
 from sstext.cross_fitting import last_student, out_of_fold
-from sstext.data.sources import hub_data_set
+from sstext.data.sources import hub_split
 from sstext.data.tokens import length_limit
 from sstext.hub import calibration_sentence, model_card
 from sstext.inference import (
@@ -64,7 +63,7 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dic
                 results = shipped_results(run, self_trained(run))
             if is_main_process():
                 results |= {**directory.times(), "peak_memory_mib": peak_memory()}
-                write_whole(directory.model / "README.md", card(config, run.whole, results))
+                write_whole(directory.model / "README.md", card(config, directory, results))
                 directory.write_results(results)
         if is_main_process() and config.report and not (directory.path / REPORT).exists():
             make_report(directory, reporter)
@@ -163,10 +162,11 @@ def choose(rounds: Sequence[Round], losses: Sequence[np.ndarray] = ()) -> tuple[
     )
 
 
-def card(config: RunConfig, chain: Chain, results: dict[str, Any]) -> str:
+def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) -> str:
     """The model card of a run."""
     chosen = results["rounds"][results["chosen"]["round"]]
-    trained_on = dict.fromkeys(hub_data_set(source) for source in (config.labeled, config.unlabeled))
+    # Rows of a sample are not the split; of what was trained on, nobody knows here whether its name may go public.
+    measured_on = None if config.sample else hub_split(directory.read_data().get("fingerprints", {}).get("test"))
     return model_card(
         classes=results["classes"],
         encoder=str(config.encoder),
@@ -181,7 +181,7 @@ def card(config: RunConfig, chain: Chain, results: dict[str, Any]) -> str:
         method=method_of(config),
         citation=entry(config.method).source or None,
         of_this_model="self_trained",
-        test_data=hub_data_set(config.test),
+        test_data=measured_on,
         calibration=calibration_sentence(
             results["chosen"]["temperature"],
             fitted_on=calibrated_on(chosen),
@@ -189,7 +189,6 @@ def card(config: RunConfig, chain: Chain, results: dict[str, Any]) -> str:
             before=results["uncalibrated"].get("expected_calibration_error"),
             after=(results["test"].get("self_trained") or {}).get("metrics", {}).get("expected_calibration_error"),
         ),
-        datasets=[name for name in trained_on if name is not None],
     )
 
 

@@ -101,13 +101,16 @@ def run_files(folder: Path) -> dict[str, Content]:
 
 
 def _short_card(folder: Path) -> str:
-    """The card of a model that has none."""
-    config = json.loads((folder / CONFIGS[0]).read_text(encoding="utf-8"))
-    tokenizer = folder / "tokenizer_config.json"
-    limit = json.loads(tokenizer.read_text(encoding="utf-8")).get("model_max_length") if tokenizer.is_file() else None
-    longest = config.get("max_position_embeddings", 512)
-    names = [name for _, name in sorted(config.get("id2label", {}).items(), key=lambda item: int(item[0]))]
-    return bare_card(names, min(int(limit or longest), longest))
+    """The card of a model that has none: its classes and its length as transformers finds them, defaults included."""
+    from transformers import AutoConfig  # takes seconds to import, and a folder with a card needs none of it
+
+    from sstext.data.tokens import length_limit
+    from sstext.inference import explained, load_tokenizer
+
+    with explained(str(folder)):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    names = [config.id2label[number] for number in range(config.num_labels)]
+    return bare_card(names, length_limit(load_tokenizer(str(folder)), config))
 
 
 def show_plan(found: list[Share], private: bool) -> None:
@@ -116,6 +119,7 @@ def show_plan(found: list[Share], private: bool) -> None:
         where = share.name + (f", branch {share.revision}" if share.revision else "")
         print(f"Would push to the {'data set' if share.kind == 'dataset' else 'model'} {where}:")
         print("\n".join(listing(share)))
+    print("Of a model that is there already, weights, configurations and pickles of earlier pushes would be deleted.")
     print(
         "New repositories would be private." if private
         else "Everyone would see them, unless your account makes new repositories private (--private does)."
@@ -131,6 +135,8 @@ def show_published(found: list[Share], done: list[Published]) -> None:
             f"Pushed: {published.url} (commit {published.commit[:8]})" if published.changed
             else f"Nothing changed: {published.url} has these files already (commit {published.commit[:8]})"
         )  # fmt: skip
+        if published.deleted:
+            print(f"Deleted there, left by an earlier push: {', '.join(published.deleted)}")
         print("Use it:")
         print("\n".join(f"  {line}" for line in how_to_use(share)))
 

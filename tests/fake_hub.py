@@ -1,7 +1,7 @@
 """A Hub on loopback: as much of its protocol as `huggingface_hub` speaks when it pushes, branches, lists and pulls.
 
-The real client runs against it (in processes of its own: it reads HF_ENDPOINT when it is imported), so that tests see what a
-person would see. Requests are recorded, and any of them can be made to break off half-way.
+The real client runs against it, in processes of its own: it reads HF_ENDPOINT when it is imported.
+Requests are recorded, and any of them can be made to break off half-way.
 """
 
 import base64
@@ -315,11 +315,8 @@ def resolve(request: _Handler, name: str, revision: str, path: str, kind: str = 
         request.missing(path)
         return
     content, status = files[path], 200
-    headers = {
-        "Content_Type": "application/octet-stream",
-        "ETag": f'"{hashlib.sha256(content).hexdigest()}"',
-        "X_Repo_Commit": repository.branches.get(revision, revision),
-    }
+    headers = {"Content_Type": "application/octet-stream", "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}
+    headers["X_Repo_Commit"] = repository.branches.get(revision, revision)
     span = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range") or "")
     if span and request.command == "GET":
         first, last = int(span[1]), int(span[2] or len(content) - 1)

@@ -22,6 +22,7 @@ from sstext.self_training import open_chain
         ),
         ({"method": "softmatch", "method_args": {"prior": [0.5, 0.5]}}, "expected a prior of 3 class shares"),
         ({"training_args": {"push_to_hub": True}}, "training_args: push_to_hub cannot be set"),
+        ({"training_args": {"hub_token": "hf_secret"}}, "training_args: hub_token cannot be set"),
         ({"training_args": {"save_strategy": "no"}}, "training_args: save_strategy cannot be set"),
         ({"training_args": {"max_steps": 3}}, "training_args: max_steps is set by --steps"),
         ({"training_args": {"gradient_accumulation_steps": 5}}, "batch_size: expected a multiple of 5"),

@@ -101,6 +101,23 @@ def test_rows_and_rounds_are_counted():
     assert "| 0 | 0 | 0.0% |\n| 1 | 341 | 30.0% |" in training
 
 
+@pytest.mark.parametrize(
+    ("coverages", "expected"),
+    [
+        ([0.3, 0.5], "also on those unlabeled texts whose predicted label\nseemed safe enough to learn from."),
+        ([1.0, 0.9999], "also on all unlabeled texts, with what the models before\npredicted for them, sure or not."),
+        ([0.5, 1.0], "fine-tuned on labeled texts with the help of unlabeled ones."),
+        ([], "fine-tuned on labeled texts with the help of unlabeled ones."),
+    ],
+)
+def test_what_was_learned_from_is_said_as_it_was(coverages: list[float], expected: str) -> None:
+    """Guards against "safe enough" where every row was learned from, as by default; a round of labels alone does not count."""
+    rounds = [{"index": 0, "admitted": 0, "coverage": 0.0}]
+    rounds += [{"index": 1 + i, "admitted": 9, "coverage": share} for i, share in enumerate(coverages)]
+    assert expected in card(rounds=rounds)
+    assert "fine-tuned on labeled texts.\n" in card(rounds=rounds, self_trained=False)
+
+
 def test_the_method_is_named_with_its_paper():
     """Guards a stranger against a model of which nobody knows how it was trained; without a method nothing is said."""
     method, citation = "fixmatch (threshold=0.9) + entropy 0.1", 'Sohn et al. 2020, "FixMatch",\neqs. 3–4.'
@@ -156,16 +173,19 @@ def test_writing_a_card_needs_no_torch():
 
 def test_the_index_has_this_models_scores_with_their_intervals():
     """Guards the metrics that the Hub shows: those of the model that is shipped, none of the one it is compared with."""
-    data = ModelCard(card(of_this_model="test", test_data="ada/rows")).data
+    data = ModelCard(card(of_this_model="test", test_data=("ada/rows", "validation"))).data
     (result,) = data.eval_results
     assert (result.metric_type, result.metric_value) == ("accuracy", 0.6512)
     assert result.metric_name == "accuracy (95% 0.610–0.690)"
     assert result.metric_args == {"confidence_interval": [0.61, 0.69], "level": 0.95}
-    assert (result.dataset_type, result.dataset_split) == ("ada/rows", "test")
+    assert (result.dataset_type, result.dataset_name, result.dataset_split) == ("ada/rows", "ada/rows", "validation")
     (own,) = ModelCard(
         card(of_this_model="supervised", results={"supervised": {"macro_f1": {"score": 0.25}}})
     ).data.eval_results
     assert (own.metric_type, own.metric_name, own.metric_args) == ("f1", "macro f1", {"average": "macro"})
+    assert (own.dataset_type, own.dataset_name, own.dataset_split) == ("local", "held-out test rows", None)
+    (other,) = ModelCard(card(of_this_model="test", measured_on="evaluation rows")).data.eval_results
+    assert (other.dataset_name, other.dataset_split) == ("evaluation rows", None)
     assert ModelCard(card()).data.eval_results is None
 
 

@@ -53,6 +53,7 @@ end.train()
 end.evaluate()
 end.save_model()
 found["local"] = sorted(path.name for path in (folder / "end").iterdir() if path.is_file())
+end.push_to_hub(revision="x")
 try:
     trainer("refused", hub_model_id="bob/not-mine")
 except UserError as error:
@@ -101,9 +102,11 @@ def test_a_push_that_fails_on_the_way_does_not_end_the_training(pushed: Any) -> 
 def test_end_pushes_once_to_the_branch(pushed: Any) -> None:
     """Guards `save_model`, which pushes in `Trainer`, and the branch; the folder here keeps what it had, without a pickle."""
     repository = pushed.hub.repositories["models", "ada/at-the-end"]
-    assert repository.messages == ["initial commit", "Model save"]
+    assert repository.messages == ["initial commit", "Model save", "End of training"]
     assert list(repository.files("main")) == [".gitattributes"]
     assert sorted(repository.files("v2")) == FILES
+    assert sorted(repository.branches) == ["main", "v2", "x"], "push_to_hub(revision='x') makes its branch"
+    assert sorted(repository.files("x")) == FILES
     assert pushed.found["local"] == sorted([*FILES[1:], "corpus.txt", "pseudo_labels.parquet"])
 
 
@@ -115,7 +118,9 @@ def test_the_card_of_a_bare_trainer_says_what_it_knows(pushed: Any) -> None:
     card = ModelCard(text)
     assert card.data.license is None
     assert card.data.library_name == "transformers"
-    assert [result.metric_type for result in card.data.eval_results or []] == ["loss"]
+    assert [
+        (result.metric_type, result.dataset_name, result.dataset_split) for result in card.data.eval_results or []
+    ] == [("loss", "evaluation rows", None)]
     for shown in (
         "`money`, `parcel`",
         "8 labeled, 8 unlabeled",

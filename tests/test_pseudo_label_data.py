@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import DatasetCard
@@ -80,7 +81,25 @@ def test_the_card_says_whose_labels_these_are_and_shows_no_text(run: Path) -> No
     assert data.task_categories == ["text-classification"]
     assert data.tags == ["sstext", "pseudo-labels"]
     assert "a model's guesses" in text
+    assert len(rows) == 60
+    assert "No text of the corpus is missing" in text
+    assert "learned from these labels as they are" in text
     assert "ada/tickets" in text
     assert not any(row["text"] in text for row in rows)
     for name in {row["label"] for row in rows}:
         assert f"| {name} | {sum(row['label'] == name for row in rows)} |" in text
+
+
+def test_the_card_says_what_is_missing(run: Path) -> None:
+    """Guards against a whole corpus that claims gaps, gaps that are not told, and one class that passes for what was learned."""
+    file = run / "round_1" / "pseudo_labels.parquet"
+    table = pq.read_table(file)
+    target = pa.FixedSizeListArray.from_arrays(pa.array([0.5, 0.3, 0.2] * 57), 3)
+    pq.write_table(table.slice(0, 57).append_column("target", target), file)
+    files = pseudo_label_files(run, model="ada/tickets")
+    text = files["README.md"].decode()
+    assert "3 of the corpus's 60 texts were not learned from" in text
+    assert "No text of the corpus is missing" not in text
+    assert "learned from the probabilities of all classes; only the most probable one is published" in text
+    assert "as they are" not in text
+    assert set(rows_of(files)[0]) == {"text", "label", "confidence", "weight", "round"}

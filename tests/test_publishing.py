@@ -82,6 +82,32 @@ def test_configurations_lose_what_they_know_of_this_machine_and_nothing_else(tmp
     assert files["tokenizer_config.json"] == folder / "tokenizer_config.json"
 
 
+def test_paths_at_any_depth_are_left_out_and_whatever_only_looks_like_one_stays(tmp_path: Path) -> None:
+    """Guards places that libraries note where nobody looks; and class names, tokens and names of files that begin like one."""
+    kept = {
+        "id2label": {"0": "/r/news", "1": "log_file"}, "label2id": {"/r/news": 0, "log_file": 1}, "pad_token": "/pad",
+        "extra_special_tokens": ["/think"], "vocabulary_file": "vocab.txt", "ratio": "1/2", "unk": "/", "use_path": True,
+    }  # fmt: skip
+    places = {
+        "merges_file": "encoders/merges.txt", "data_dir": r"our\texts", "base_model_name_or_path": "../encoder",
+        "corpus": "/data", "home": "~/texts", "drive": "C:/Users/Ada", "share": r"\\server\texts", "url": "file:///data",
+    }  # fmt: skip
+    nested = kept | {"parts": [{"deep": kept}, "a"]}
+    planted = kept | places | {"parts": [{"deep": kept | places}, "a", "/home/ada", r"D:\ada"]}
+    known = json.dumps(planted)
+    index = json.dumps({"metadata": {"from": "/home/ada"}, "weight_map": {"a.b": "model-00001-of-00001.safetensors"}})
+    folder = folder_with(
+        tmp_path / "m", "model-00001-of-00001.safetensors", config__json=known, tokenizer_config__json=known,
+        model__safetensors__index__json=index,
+    )  # fmt: skip
+    files = model_files(folder)
+    for name in ("config.json", "tokenizer_config.json"):
+        assert json.loads(files[name]) == nested, name  # type: ignore[arg-type]
+    assert json.loads(files["model.safetensors.index.json"]) == {  # type: ignore[arg-type]
+        "metadata": {}, "weight_map": {"a.b": "model-00001-of-00001.safetensors"},
+    }  # fmt: skip
+
+
 def test_of_results_only_what_is_known_to_be_harmless_goes() -> None:
     """Guards what later versions will add to results.json: texts to look at, settings with paths."""
     results = {

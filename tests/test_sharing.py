@@ -1,5 +1,6 @@
 """`sstext push` against a Hub on loopback: what arrives there, who can use it, and what is left where it fails."""
 
+import csv
 import hashlib
 import json
 import shutil
@@ -44,8 +45,14 @@ def run(finished_run: Path, tmp_path: Path) -> Path:
     results = json.loads((folder / "results.json").read_text())
     results["settings"], results["examples"] = {"labeled": str(tmp_path)}, ["hello my parcel is late"]
     (folder / "results.json").write_text(json.dumps(results))
-    tokenizer = json.loads((folder / "model" / "tokenizer_config.json").read_text())
-    (folder / "model" / "tokenizer_config.json").write_text(json.dumps(tokenizer | {"name_or_path": str(tmp_path)}))
+    places = {
+        "name_or_path": str(tmp_path),
+        "merges_file": str(tmp_path / "m.txt"),
+        "parts": [{"at": str(finished_run)}],
+    }
+    for name in ("config.json", "tokenizer_config.json"):
+        settings = json.loads((folder / "model" / name).read_text())
+        (folder / "model" / name).write_text(json.dumps(settings | places))
     return folder
 
 
@@ -63,7 +70,17 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_a_push_holds_the_allowed_files_in_one_commit(hub: FakeHub, run: Path, tmp_path: Path) -> None:
+def texts_of(folder: Path) -> list[str]:
+    """Every text of the tiny task."""
+    rows = [json.loads(line) for line in (folder / "unlabeled.jsonl").read_text().splitlines()]
+    for name in ("labeled.csv", "test.csv"):
+        rows += csv.DictReader((folder / name).read_text().splitlines())
+    return [row["text"] for row in rows]
+
+
+def test_a_push_holds_the_allowed_files_in_one_commit(
+    hub: FakeHub, run: Path, finished_run: Path, tmp_path: Path
+) -> None:
     """Guards people's texts, pickles and paths against publication, and strangers against half a model."""
     before = contents(run)
     done = push(hub, tmp_path, run, "ada/tickets", "--private", "--message", "first")
@@ -78,8 +95,10 @@ def test_a_push_holds_the_allowed_files_in_one_commit(hub: FakeHub, run: Path, t
     assert len(files["model.safetensors"]) >= LARGE, "the weights went the way of large files"
     assert hashlib.sha256(files["model.safetensors"]).hexdigest() in hub.large
     everything = b"".join(files.values())
-    assert str(tmp_path).encode() not in everything
-    assert b"parcel is late" not in everything
+    assert str(tmp_path.parent).encode() not in everything
+    texts = texts_of(finished_run.parent)
+    assert len(texts) == 60 + 12 + 30
+    assert not [text for text in (*texts, "parcel is late") if text.encode() in everything]
     assert json.loads(files["results.json"])["chosen"]["round"] == 1
     card = files["README.md"].decode()
     assert 'pipeline("text-classification", "ada/tickets")' in card
@@ -103,14 +122,17 @@ def test_a_second_push_commits_what_has_changed_and_nothing_else(hub: FakeHub, r
     assert "Nothing changed" in same.stdout, same.stderr
     assert repository.branches == first
 
-    repository.commit(
-        "main", {**(repository.files() or {}), "model-00001-of-00001.safetensors": b"old", "own.md": b""}, ""
-    )
+    old = ("model-00001-of-00001.safetensors", "optimizer.pt", "pytorch_model-00001-of-00002.bin", "pytorch_model.bin",
+           "rng_state.pth", "training_args.bin", "vocab.txt")  # fmt: skip
+    kept = ("own.md", "embeddings.bin", "onnx/pytorch_model.bin")
+    repository.commit("main", {**(repository.files() or {}), **dict.fromkeys(old + kept, b"old")}, "")
     (run / "model" / "README.md").write_text("---\nlicense: mit\n---\n\n# Mine\n")
     changed = push(hub, tmp_path, run, "ada/tickets")
     assert "Pushed" in changed.stdout, changed.stderr
     files = repository.files() or {}
-    assert sorted(files) == [".gitattributes", *sorted([*MODEL, "own.md"])]
+    assert sorted(files) == [".gitattributes", *sorted([*MODEL, *kept])]
+    assert f"Deleted there, left by an earlier push: {', '.join(old)}\n" in changed.stdout
+    assert "Deleted" not in same.stdout
     assert b"# Mine" in files["README.md"]
     assert len(repository.messages) == 4
 
@@ -144,10 +166,12 @@ def test_pseudo_labels_are_published_only_when_asked(hub: FakeHub, run: Path, tm
     done = push(hub, tmp_path, run, "ada/tickets", "--push-pseudo-labels", "ada/labels", "--private")
     assert "--private makes new ones only" in done.stderr, "the model is public already"
     assert ("datasets", "ada/labels") not in hub.repositories
+    hub.add("ada/labels", {"results.json": b"of theirs", "vocab.txt": b"", "training_args.bin": b""}, kind="datasets")
     done = push(hub, tmp_path, run, "ada/tickets", "--push-pseudo-labels", "ada/labels")
     assert done.returncode == 0, done.stderr
     files = hub.repositories["datasets", "ada/labels"].files() or {}
-    assert sorted(files) == [".gitattributes", "README.md", "train.parquet"]
+    theirs = ["results.json", "train.parquet", "training_args.bin", "vocab.txt"]
+    assert sorted(files) == [".gitattributes", "README.md", *theirs], "of a data set, nothing is deleted"
     assert "a model's guesses" in files["README.md"].decode()
 
 
@@ -247,6 +271,20 @@ def test_the_folder_of_a_model_is_enough(run: Path) -> None:
     for shown in ('"ada/tickets"', "max_length=32", "`account`, `delivery`, `refund`"):
         assert shown in card.decode(), shown
     assert contents(folder) == before
+
+
+def test_a_card_knows_what_a_configuration_leaves_out(run: Path, tmp_path: Path) -> None:
+    """Guards the two default classes, which transformers does not write down, and positions that RoBERTa never uses."""
+    folder = tmp_path / "bare"
+    shutil.copytree(run / "round_0" / "model", folder)
+    config = json.loads((folder / "config.json").read_text())
+    left = {name: value for name, value in config.items() if name not in ("id2label", "label2id")}
+    like_roberta = {"model_type": "roberta", "max_position_embeddings": 34, "pad_token_id": 1}
+    (folder / "config.json").write_text(json.dumps(left | like_roberta))
+    card = shares(folder, "ada/tickets")[0].files["README.md"]
+    assert isinstance(card, bytes)
+    for shown in ("with 2 classes", "`LABEL_0`, `LABEL_1`", "max_length=32"):
+        assert shown in card.decode(), shown
 
 
 def test_what_cannot_be_pushed_is_said_before_anybody_is_asked(run: Path, tmp_path: Path) -> None:

@@ -56,19 +56,6 @@ def source_kind(source: Source) -> Literal["file", "saved", "hub", "dataset"]:
     return "hub"
 
 
-def hub_data_set(source: "Source | None") -> str | None:
-    """The name on the Hub that a source goes by, without its split; None for anything else.
-
-    >>> hub_data_set("stanfordnlp/imdb:test"), hub_data_set(None)
-    ('stanfordnlp/imdb', None)
-    """
-    try:
-        is_name = isinstance(source, str) and source_kind(source) == "hub"
-    except UserError:  # a file that is gone by now, or a folder
-        return None
-    return str(_split_of(str(source))[0]) if is_name else None
-
-
 def _split_of(source: str | Path) -> tuple[Path, str | None]:
     """Take a trailing `:split` off a name that does not exist with it."""
     name, _, split = str(source).partition(":")
@@ -198,3 +185,15 @@ def fingerprint(source: Source, split: str = "train") -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return f"file:{digest.hexdigest()}"
+
+
+def hub_split(fingerprint: str | None) -> tuple[str, str] | None:
+    """Name and split of the data set on the Hub that a fingerprint was taken of.
+
+    None for files, also for those that took a Hub data set's place, for data sets at hand, and for a part of a split.
+
+    >>> hub_split("hub:stanfordnlp/imdb:test"), hub_split("hub:stanfordnlp/imdb:test[:10%]"), hub_split("file:1f")
+    (('stanfordnlp/imdb', 'test'), None, None)
+    """
+    found = re.fullmatch(r"hub:([^:]+):([\w.-]+)", fingerprint or "")
+    return (found[1], found[2]) if found else None

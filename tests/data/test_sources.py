@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sstext.data.loading import fingerprint, load_labeled
-from sstext.data.sources import replacement
+from sstext.data.sources import hub_split, replacement
 from sstext.errors import UserError
 
 
@@ -54,6 +54,17 @@ def test_a_split_that_the_folder_lacks_is_not_fetched(folder: Path, split: str) 
     """Guards a run on rows of two origins, some of which may be the same texts."""
     with pytest.raises(UserError, match=r"found 'train', 'test'; name one as someone/toy:SPLIT, or unset"):
         load_labeled(f"someone/toy:{split}")
+
+
+def test_only_a_whole_split_of_the_hub_has_its_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards a card against scores of other rows under a public name: a folder's in its place, a file's, some of a split."""
+    assert hub_split(fingerprint("someone/toy", "test")) is None
+    monkeypatch.delenv("SSTEXT_BENCH_DATA")
+    assert hub_split(fingerprint("someone/toy", "test")) == ("someone/toy", "test")
+    assert hub_split(fingerprint("someone/toy:held_out", "test")) == ("someone/toy", "held_out")
+    assert hub_split(fingerprint("someone/toy:test[:10%]", "test")) is None
+    assert hub_split(fingerprint(str(folder / "toy" / "test.parquet"), "test")) is None
+    assert hub_split(None) is None
 
 
 def test_fingerprints_follow_the_replacement(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
