@@ -237,14 +237,24 @@ class Chain:
         """
         return self._score_as_shipped(index, self.held_out, "held_out.npy")
 
-    def _score_as_shipped(self, index: int, rows: Any, name: str) -> np.ndarray:
+    def _score_as_shipped(self, index: int, rows: Any, name: str, probe: bool = False) -> np.ndarray:
         file = self.directory.round(index) / name
         if not from_main_process(file.exists()):
-            logits = score(self.load(index), rows, self.tokenizer)
+            model = self.load(index)
+            logits = score(
+                with_probe(model, self.tokens.labeled, self.tokenizer) if probe else model, rows, self.tokenizer
+            )
             if is_main_process():
                 write_array_whole(file, logits)
             wait_for_everyone()
         return np.load(file, allow_pickle=False)
+
+    def score_held_out_with_probe(self, index: int) -> np.ndarray:
+        """Logits of the held-out rows by head and probe together (see `labels_with_probe`), (n, C).
+
+        Kept in `round_<index>/held_out_probe.npy`.
+        """
+        return self._score_as_shipped(index, self.held_out, "held_out_probe.npy", probe=True)
 
     def score_passes(self, index: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
         """Rows (M,) of the corpus, and what dropout passes by the student of a round say of them, (M, C + 2).
@@ -273,8 +283,9 @@ class Chain:
 
     @property
     def last_round(self) -> int:
-        """The round after which there is none: those that see labels alone, and `rounds` more."""
-        return self.admission.label_rounds - 1 + self.config.rounds
+        """The round after which there is none: those that see labels alone, and `rounds` more; fewer, where a plan says so."""
+        last = self.admission.label_rounds - 1 + self.config.rounds
+        return last if self.planned_steps is None else min(last, len(self.planned_steps) - 1)
 
     def keep(self, index: int) -> float:
         """Share of the scored rows that round `index` may train on; the last one goes on."""

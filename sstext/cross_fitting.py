@@ -69,9 +69,13 @@ def with_all_labels(whole: Chain) -> Chain:
     return replace(whole, directory=RunDirectory(whole.directory.path / ALL_LABELS))
 
 
-def out_of_fold(chains: Sequence[Chain], index: int) -> OutOfFold:
-    """What the students of a round say of the rows that their chains do not have."""
-    logits = [chain.score_held_out(index) for chain in chains]
+def out_of_fold(chains: Sequence[Chain], index: int, probe: bool = False) -> OutOfFold:
+    """What the students of a round say of the rows that their chains do not have.
+
+    Args:
+        probe: head and probe together instead of the head alone.
+    """
+    logits = [chain.score_held_out_with_probe(index) if probe else chain.score_held_out(index) for chain in chains]
     labels = [np.asarray(chain.held_out["labels"][:]) for chain in chains]
     folds = [np.full(len(rows), chain.number) for rows, chain in zip(labels, chains, strict=True)]
     return OutOfFold(np.concatenate(logits), np.concatenate(labels), np.concatenate(folds))
@@ -97,14 +101,19 @@ def evidence(chains: Sequence[Chain], index: int, agreement: float | None) -> Ev
 
 
 def averaged(
-    chains: Sequence[Chain], index: int, temperature: float, file: Path, beside: np.ndarray | None = None
+    chains: Sequence[Chain],
+    index: int,
+    temperature: float,
+    file: Path,
+    beside: np.ndarray | None = None,
+    beside_temperature: float = 1.0,
 ) -> np.ndarray:
     """log of the mean calibrated prediction of the chains' students for the corpus, (N, C), kept in a file.
 
     Args:
         index: of the round.
         temperature: of its students.
-        beside: log-probabilities (N, C) of a teacher with all labels; it counts as much as all chains together.
+        beside, beside_temperature: logits (N, C) of a teacher with all labels; it counts as much as all chains together.
     """
     if not from_main_process(file.exists()):
         logits = [chain.score(index) for chain in chains]
@@ -115,7 +124,7 @@ def averaged(
             for some in slices(len(whole)):
                 mean = np.mean([softmax(one[some].astype(np.float64), temperature) for one in logits], axis=0)
                 if beside is not None:
-                    mean = (mean + softmax(beside[some].astype(np.float64))) / 2
+                    mean = (mean + softmax(beside[some].astype(np.float64), beside_temperature)) / 2
                 whole[some] = np.log(mean.clip(1e-30))
             whole.flush()
             temporary.replace(file)
@@ -142,8 +151,12 @@ def last_student(last: Chain, chains: Sequence[Chain], chosen: int, temperatures
         last.fit(index, None)
     if chosen < label_rounds:
         return chosen, temperatures[chosen]
-    beside = last.score(label_rounds - 1) if last.labels_with_probe(label_rounds - 1) else None
-    labels = averaged(chains, chosen, temperatures[chosen], last.directory.path / "averaged.npy", beside)
+    beside, of_beside = None, 1.0
+    if last.labels_with_probe(label_rounds - 1):
+        beside = last.score(label_rounds - 1)
+        of_beside = out_of_fold(chains, label_rounds - 1, probe=True).temperature()
+    file = last.directory.path / "averaged.npy"
+    labels = averaged(chains, chosen, temperatures[chosen], file, beside, of_beside)
     if len(last.admit(label_rounds, labels, 1.0, share=last.keep(chosen + 1))) == 0:
         last.reporter.note(f"the last student has labels alone: {last.admission.refusal(last.config.min_confidence)}")
         return label_rounds - 1, temperatures[label_rounds - 1]

@@ -127,21 +127,22 @@ def planned_run(run: Run, made: StepPlan) -> Run:
 
 
 def cut(whole: Chain, pace: "Pace", folds: int, budget: float) -> StepPlan:
-    """The fullest plan that fits a budget: somewhat shorter trainings, then two chains, no pseudo-labels, no folds.
+    """The fullest plan that fits a budget: somewhat shorter trainings, then two chains, no pseudo-labels, no folds, no start.
 
-    Without folds nothing tells harm from gain: rounds go before them. What does not fit even so is planned all the same.
+    Without folds nothing tells harm from gain: rounds go before them, and plain fine-tuning alone is made much shorter. What
+    does not fit even so is planned all the same.
 
     Args:
         folds: chains of the run; 0: one.
         budget: seconds.
     """
     full = planned_steps(whole)
-    plans = [_cut(whole, pace, full, share, rounds, kept) for rounds, kept, share in _cuts(whole.config.rounds, folds)]
+    plans = [_cut(whole, pace, full, *how) for how in _cuts(whole.config.rounds, folds)]
     return next((plan for plan in plans if plan.seconds <= budget), plans[-1])
 
 
-def _cuts(rounds: int, folds: int) -> Iterator[tuple[int, int, float]]:
-    """Rounds, folds and share of the steps, from the fullest to the least.
+def _cuts(rounds: int, folds: int) -> Iterator[tuple[int, int, float, bool]]:
+    """Rounds, folds, share of the steps, and whether plain fine-tuning is all: from the fullest plan to the least.
 
     Trainings are hardly shortened while pseudo-labels or folds are left: at 40 % of its steps `auto` did harm, and out-of-fold
     rows did not see it (recipes/benchmark/LOG.md).
@@ -149,19 +150,23 @@ def _cuts(rounds: int, folds: int) -> Iterator[tuple[int, int, float]]:
     some_folds = [folds, 2] if folds > 2 else [folds]
     for kept_rounds in [rounds, 0] if rounds else [0]:
         for kept_folds in some_folds:
-            yield from ((kept_rounds, kept_folds, share) for share in (1.0, 0.85))
-    yield from ((0, 0, share) for share in (1.0, 0.85, 0.7, 0.5))
+            yield from ((kept_rounds, kept_folds, share, False) for share in (1.0, 0.85))
+    yield from ((0, 0, share, False) for share in (1.0, 0.85))
+    yield from ((0, 0, share, True) for share in (1.0, 0.85, 0.7, 0.5))
 
 
-def _cut(whole: Chain, pace: "Pace", full: list[int], share: float, rounds: int, folds: int) -> StepPlan:
+def _cut(
+    whole: Chain, pace: "Pace", full: list[int], rounds: int, folds: int, share: float, plain_alone: bool
+) -> StepPlan:
     chain = replace(whole, config=replace(whole.config, rounds=rounds))
-    steps = [max(1, round(share * count)) for count in full]
-    seconds = pace.seconds(chain, steps[: chain.last_round + 1], folds)
+    steps = [max(1, round(share * count)) for count in full][: 1 if plain_alone else chain.last_round + 1]
+    seconds = pace.seconds(replace(chain, planned_steps=tuple(steps)), steps, folds)
     left_out = [f"{1 - share:.0%} of the steps"] if share < 1 else []
     left_out += ["all rounds of pseudo-labels"] if rounds < whole.config.rounds else []
+    left_out += ["the start on the labels"] if plain_alone and chain.last_round else []
     if folds < folds_of(whole):
         left_out.append(f"{folds_of(whole) - folds} of the chains" if folds else "folds (nothing tells harm from gain)")
-    return StepPlan(steps[: chain.last_round + 1], rounds, folds, seconds, left_out)
+    return StepPlan(steps, rounds, folds, seconds, left_out)
 
 
 def planned_steps(chain: Chain) -> list[int]:
@@ -239,8 +244,9 @@ class Pace:
         training += self.further * (chains * sum(steps[1:]) + sum(last[1:]))
         corpus = len(chain.tokens.corpus) if chain.tokens.corpus is not None else 0
         by_round = corpus + chain.admission.passes * chain.admission.scored_rows(corpus)
-        scorings = chain.last_round + 1 - chain.admission.label_rounds + (1 if folds else 0)
+        scorings = max(0, chain.last_round + 1 - chain.admission.label_rounds) + (1 if folds else 0)
         texts = by_round * chains * scorings
+        texts += corpus if folds and chain.admission.probe and chain.config.rounds else 0  # labels for the last student
         texts += 2 * (len(chain.texts.test.texts) if chain.texts.test is not None else 0)
         return training + self.text * texts
 

@@ -209,6 +209,31 @@ def test_a_teacher_with_all_labels_counts_as_much_as_all_chains(tmp_path: Path) 
     chains: Any = [Scored([0.5, 0.5]), Scored([0.7, 0.3])]
     found = averaged(chains, 1, 1.0, tmp_path / "averaged.npy", np.log([[0.2, 0.8]]))
     np.testing.assert_allclose(np.exp(found), [[0.4, 0.6]], rtol=1e-6)
+    tempered = averaged(chains, 1, 1.0, tmp_path / "tempered.npy", np.log([[1.0, 4.0]]), 0.5)  # 1² : 4² = 1/17 : 16/17
+    np.testing.assert_allclose(np.exp(tempered), [[0.3 + 1 / 34, 0.2 + 8 / 17]], rtol=1e-6)
+
+
+def test_a_probe_is_judged_by_labels_that_it_was_not_fitted_on(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """auto's last student: labels of head and probe get the temperature that out-of-fold rows ask for. Against head and probe
+    made here; guards one fitted on the rows that it is asked about."""
+    monkeypatch.setattr(run_module, "choose", lambda *_: (2, "it was told to"))
+    train(quick(tmp_path / "out", method="auto", rounds=1, steps=12, round_steps=12))
+    run = open_run(quick(tmp_path / "out", method="auto", rounds=1, steps=12, round_steps=12))
+    both = out_of_fold(run.chains, 1, probe=True)
+    for chain in run.chains:
+        own = with_probe(chain.load(1), chain.tokens.labeled, chain.tokenizer)
+        expected = score(own, chain.held_out, chain.tokenizer)
+        np.testing.assert_allclose(both.logits[both.folds == chain.number], expected, atol=1e-6)
+    whole = softmax(run.whole.score(1).astype(np.float64), both.temperature())
+    chains = np.mean(
+        [softmax(one.score(2).astype(np.float64), out_of_fold(run.chains, 2).temperature()) for one in run.chains],
+        axis=0,
+    )
+    np.testing.assert_allclose(
+        np.exp(np.load(tmp_path / "out" / "all_labels" / "averaged.npy")), (whole + chains) / 2, atol=1e-5
+    )
 
 
 def test_a_refused_round_is_not_shipped(
