@@ -196,7 +196,7 @@ def run_train(parsed: argparse.Namespace) -> None:
         return
     results = run.train(config, reporter=reporter)
     if _is_first_process():
-        tables.show_results(results, str(config.output))
+        tables.show_results(results, str(config.output), config.budget)
 
 
 def run_predict(parsed: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ the fields below: a new option is one field here and the line of code that reads
 import difflib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -269,6 +269,18 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected `option: value` lines, found {type(content).__name__}")
     return content
+
+
+def left_out_said(left_out: Sequence[str], budget: str | None) -> str:
+    """What a budget left out of a run, and the remedy, in a sentence; empty where nothing was left out.
+
+    >>> left_out_said(["15% of the steps", "1 of the chains"], "9m")
+    'Left out for --budget 9m: 15% of the steps, 1 of the chains; a larger --budget, or none, brings them back.'
+    """
+    if not left_out:
+        return ""
+    given = f"--budget {budget}" if budget else "the budget"
+    return f"Left out for {given}: {', '.join(left_out)}; a larger --budget, or none, brings them back."
 
 
 def seconds_of(budget: str) -> float:

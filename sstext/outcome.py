@@ -92,15 +92,15 @@ def measure(
     texts, labels = test.texts["text"][:], np.asarray(test.texts["label"][:])
     figures: dict[str, Any] = {}
     logits: dict[str, np.ndarray] = {}
-    for name, folder, divided_by in (
-        ("supervised", chain.directory.round(0) / "model", supervised_temperature),
-        ("self_trained", run.directory.model, 1.0),  # its temperature is in its weights
+    for name, title, folder, divided_by in (
+        ("supervised", "supervised", chain.directory.round(0) / "model", supervised_temperature),
+        ("self_trained", "shipped", run.directory.model, 1.0),  # its temperature is in its weights
     ):
         if name == "self_trained" and same:
             figures[name], logits["final"] = figures["supervised"], logits["supervised"] / supervised_temperature
             break
         classifier = Classifier.from_pretrained(folder, device=chain.config.device)
-        with chain.reporter.phase(f"test: {name.replace('_', '-')}", len(texts), "text") as tick:
+        with chain.reporter.phase(f"test: {title}", len(texts), "text") as tick:
             said = classifier.logits(texts, tick)
         logits["supervised" if name == "supervised" else "final"] = said
         probabilities = softmax(said, divided_by)

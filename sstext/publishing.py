@@ -48,8 +48,8 @@ _PICKLES = re.compile(
 )
 #: Of `results.json`, what strangers may see: numbers, names of classes and versions.
 _PUBLIC_RESULTS = (
-    "chosen", "method", "classes", "rows", "max_length", "rounds", "test", "uncalibrated", "versions", "machine", "seed",
-    "seconds", "phases", "peak_memory_mib",
+    "chosen", "method", "classes", "rows", "max_length", "left_out", "rounds", "test", "uncalibrated", "versions", "machine",
+    "seed", "seconds", "phases", "peak_memory_mib",
 )  # fmt: skip
 _PUBLIC_ROUNDS = (
     "index", "admitted", "coverage", "per_class", "audit_precision", "temperature", "agreement", "metrics", "steps", "seconds",

@@ -1,6 +1,7 @@
 """One run: files in, run folder out. What `sstext train` does, and what Python calls to do the same."""
 
 import importlib.metadata
+import json
 import platform
 import time
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,7 @@ from sstext.inference import (
 )
 from sstext.model_selection import Gain, Verdict, best_round
 from sstext.outcome import expected_precision, measure, peak_memory, shipped, write_held_out
-from sstext.planning import in_budget, price
+from sstext.planning import PLAN, in_budget, price
 from sstext.progress import SILENT, Reporter
 from sstext.reporting import REPORT, write_report
 from sstext.run_directory import RunDirectory, write_folder_whole, write_whole
@@ -35,6 +36,8 @@ from sstext.self_training import Round, Run, open_run, run_rounds
 from sstext.tracking import figures_of_test, tracked
 
 VERSIONS = ("sstext", "torch", "transformers", "datasets", "accelerate", "numpy")
+#: As `results.json` calls the model that is shipped, and as its card does.
+THIS_MODEL = {"self_trained": "this model"}
 
 
 def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dict[str, Any]:
@@ -135,6 +138,7 @@ def shipped_results(run: Run, rounds: list[Round]) -> dict[str, Any]:
             "training": chain.tokens.max_length,
             "prediction": length_limit(chain.tokenizer, AutoConfig.from_pretrained(chain.directory.round(0) / "model")),
         },
+        "left_out": left_out(directory),
         "rounds": [asdict(record) for record in rounds],
         "test": test,
         "uncalibrated": uncalibrated,
@@ -142,6 +146,12 @@ def shipped_results(run: Run, rounds: list[Round]) -> dict[str, Any]:
         "machine": machine(config),
         "seed": config.seed,
     }
+
+
+def left_out(directory: RunDirectory) -> list[str]:
+    """What a budget left out of a run, as its plan says; nothing without a budget."""
+    file = directory.path / PLAN
+    return json.loads(file.read_text(encoding="utf-8"))["left_out"] if file.exists() else []
 
 
 def choose(rounds: Sequence[Round], losses: Sequence[np.ndarray] = ()) -> tuple[int, str]:
@@ -173,14 +183,14 @@ def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) ->
         max_length=results["max_length"]["prediction"],
         rows=results["rows"],
         rounds=results["rounds"],
-        results={name: numbers["metrics"] for name, numbers in results["test"].items()} or None,
+        results={THIS_MODEL.get(name, name): of["metrics"] for name, of in results["test"].items()} or None,
         chosen=f"round {results['chosen']['round']}: {results['chosen']['why']}",
         self_trained=any(
             r["admitted"] or r["reads_corpus"] for r in results["rounds"][: results["chosen"]["round"] + 1]
         ),
         method=method_of(config),
         citation=entry(config.method).source or None,
-        of_this_model="self_trained",
+        of_this_model=THIS_MODEL["self_trained"],
         test_data=measured_on,
         calibration=calibration_sentence(
             results["chosen"]["temperature"],

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sstext.catalog import BESIDE, Entry, entry, pages, regularizer_entry
+from sstext.config import left_out_said
 from sstext.errors import listed
 from sstext.objective.methods import METHODS
 from sstext.objective.regularizers import REGULARIZERS
@@ -17,10 +18,12 @@ from sstext.planning import Plan
 from sstext.progress import duration
 
 SHOWN = {"accuracy": "accuracy %", "macro_f1": "macro-F1 %", "expected_calibration_error": "calibration error %"}
+#: As `results.json` calls the model that is shipped, and as people do: not every one has learned from pseudo-labels.
+SHIPPED = {"self_trained": "shipped"}
 
 
-def show_results(results: Mapping[str, Any], output: str) -> None:
-    """The end of a training: test figures, rounds, where the model lies and how to use it."""
+def show_results(results: Mapping[str, Any], output: str, budget: str | None = None) -> None:
+    """The end of a training: test figures, rounds, what a budget left out, where the model lies and how to use it."""
     console = _console()
     if results["test"]:
         table = _table(f"On {results['rows']['test']:,} test rows (95 % bootstrap intervals)")
@@ -31,12 +34,14 @@ def show_results(results: Mapping[str, Any], output: str) -> None:
         for name, numbers in results["test"].items():
             if name == "self_trained" and same:
                 continue  # what is shipped is the row above
-            name = "supervised (shipped)" if same else name
-            table.add_row(name.replace("_", "-"), *(interval(numbers["metrics"][metric]) for metric in SHOWN))
+            shown = "supervised (shipped)" if same else SHIPPED.get(name, name)
+            table.add_row(shown, *(interval(numbers["metrics"][metric]) for metric in SHOWN))
         console.print(table)
     console.print(rounds_table(results["rounds"]))
     chosen = results["chosen"]
     console.print(f"Chosen: round {chosen['round']} ({chosen['why']}).", highlight=False)
+    if left_out := left_out_said(results.get("left_out", []), budget):  # runs of earlier versions do not know
+        console.print(left_out, highlight=False)
     console.print(f"Model: {output}/model", highlight=False, soft_wrap=True)
     if Path(output, "report.html").exists():
         console.print(f"Report: {output}/report.html", highlight=False, soft_wrap=True)

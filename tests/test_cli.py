@@ -110,7 +110,7 @@ def test_a_whole_run_ends_in_a_table(place: Path, encoder: str, capsys: pytest.C
     """Guards the main job: the result on stdout, every note on stderr, and the model where the last lines say."""
     assert main(train(encoder, test="test.csv", audit="answers.csv")) == 0
     shown = capsys.readouterr()
-    for words in ("supervised", "self-trained", "macro-F1", "calibration error", "precision", "Model: out/model"):
+    for words in ("supervised", "shipped", "macro-F1", "calibration error", "precision", "Model: out/model"):
         assert words in shown.out
         assert words not in shown.err
     assert "round 1: 4 steps" in shown.err
@@ -123,7 +123,7 @@ def test_quiet_prints_the_result_alone(place: Path, encoder: str, capfd: pytest.
     assert main([*train(encoder, test="test.csv"), "--quiet"]) == 0
     shown = capfd.readouterr()
     assert shown.err == ""
-    assert "self-trained" in shown.out
+    assert "shipped" in shown.out
 
 
 def test_dry_run_says_the_plan_and_writes_nothing(

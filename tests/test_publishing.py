@@ -111,10 +111,13 @@ def test_paths_at_any_depth_are_left_out_and_whatever_only_looks_like_one_stays(
 def test_of_results_only_what_is_known_to_be_harmless_goes() -> None:
     """Guards what later versions will add to results.json: texts to look at, settings with paths."""
     results = {
-        "chosen": {"round": 1}, "test": {}, "settings": {"labeled": "/home/ada/my.csv"}, "examples": ["a text"],
+        "chosen": {"round": 1}, "test": {}, "left_out": ["1 of the chains"],
+        "settings": {"labeled": "/home/ada/my.csv"}, "examples": ["a text"],
         "rounds": [{"index": 1, "admitted": 3, "flipped": ["a text"]}],
     }  # fmt: skip
-    assert public_results(results) == {"chosen": {"round": 1}, "test": {}, "rounds": [{"index": 1, "admitted": 3}]}
+    assert public_results(results) == {
+        "chosen": {"round": 1}, "test": {}, "left_out": ["1 of the chains"], "rounds": [{"index": 1, "admitted": 3}],
+    }  # fmt: skip
 
 
 def test_a_card_of_ones_own_is_named_and_otherwise_left(tmp_path: Path) -> None:

@@ -184,7 +184,8 @@ def test_the_model_folder_is_plain_and_tells_how_to_use_it(results: dict[str, An
     assert "truncation=True, max_length=64" in card
     assert str(out) not in card
     accuracy = results["test"]["self_trained"]["metrics"]["accuracy"]["score"]
-    assert f"{accuracy:.3f}" in card
+    assert f"| this model | {accuracy:.3f}" in card
+    assert "self_trained" not in card, "what it is called in results.json"
 
 
 # What is told
@@ -199,6 +200,7 @@ def test_results_hold_the_whole_run(results: dict[str, Any], out: Path, task: An
     assert on_disk["rounds"] == [json.loads(line) for line in (out / "rounds.jsonl").read_text().splitlines()]
     assert on_disk["max_length"] == {"training": 16, "prediction": 64}
     assert on_disk["seed"] == 0
+    assert on_disk["left_out"] == [], "there was no budget"
     assert on_disk["machine"]["device"] == "cpu"
     assert on_disk["machine"]["precision"] == "fp32"
     assert set(on_disk["versions"]) == {"sstext", "torch", "transformers", "datasets", "accelerate", "numpy"}
@@ -206,7 +208,7 @@ def test_results_hold_the_whole_run(results: dict[str, Any], out: Path, task: An
 
 
 def test_test_figures_are_those_of_the_two_models(results: dict[str, Any], out: Path, task: Any) -> None:
-    """Guards the final table: supervised is round 0 with its own temperature, self-trained is `model/`."""
+    """Guards the final table: supervised is round 0 with its own temperature, what is shipped is `model/`."""
     texts, names = rows_of(task.test)
     labels = [task.classes.index(name) for name in names]
     supervised = Classifier.from_pretrained(out / "round_0" / "model", device="cpu").logits(texts)

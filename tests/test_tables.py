@@ -50,18 +50,36 @@ def lines_with(word: str, text: str) -> list[list[str]]:
     return [line.split() for line in text.splitlines() if word in line]
 
 
-def test_supervised_and_self_trained_stand_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+def test_supervised_and_shipped_stand_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     """Guards the table that the run is made for: each model its own figures, with both ends of the interval."""
     show_results(results([a_round(0), a_round(1, stopped_because="all rounds are done")]), "out")
     shown = capsys.readouterr().out
     assert "On 1,234 test rows (95 % bootstrap intervals)" in shown
     assert lines_with("supervised ", shown)[0] == ["supervised", "50.0", "[40.0,", "60.0]", "51.0", "[40.0,", "60.0]", "52.0",
                                                    "[40.0,", "60.0]"]  # fmt: skip
-    assert lines_with("self-trained", shown)[0][:4] == ["self-trained", "60.0", "[50.0,", "70.0]"]
+    assert lines_with("shipped", shown)[0][:4] == ["shipped", "60.0", "[50.0,", "70.0]"]
+    assert "self-trained" not in shown, "a model that saw no pseudo-label is none"
+    assert "Left out" not in shown
     assert "Chosen: round 1 (the last round)." in shown
     assert "Stopped: all rounds are done." in shown
     assert "sstext predict out/model new.csv -o predictions.csv" in shown
     assert "pipeline('text-classification', 'out/model')" in shown
+
+
+def test_one_model_is_one_row(capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards against the same figures twice where plain fine-tuning is what is shipped."""
+    both = dict.fromkeys(("supervised", "self_trained"), figures(0.5))
+    show_results(results([a_round(0)], test=both), "out")
+    assert [line[:2] for line in lines_with("50.0", capsys.readouterr().out)] == [["supervised", "(shipped)"]]
+
+
+def test_what_a_budget_left_out_stands_under_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards a cut that is said once, an hour before the figures that it explains."""
+    show_results(results([a_round(0)], left_out=["15% of the steps", "1 of the chains"]), "out", "9m")
+    shown = capsys.readouterr().out
+    said = "Left out for --budget 9m: 15% of the steps, 1 of the chains; a larger --budget, or none, brings them back."
+    assert said in shown
+    assert shown.index("Chosen:") < shown.index(said)
 
 
 def test_columns_appear_where_a_round_fills_them(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ class Evidence:
         texts: (N,).
         labels: (N,) classes.
         final: of the model that is shipped, or of the chosen round; calibrated.
-        uncalibrated: the same before calibration; None where nothing is known of it.
+        uncalibrated: the same before calibration; None where nothing is known of it, or it changed nothing.
         supervised: of plain fine-tuning, calibrated.
         caveat: why these rows flatter; empty where they do not.
     """
@@ -55,7 +55,7 @@ def _on_test_rows(run: RunFiles) -> Evidence | None:
         texts=found.texts,
         labels=found.labels,
         final=softmax(final),
-        uncalibrated=None if temperature is None else softmax(final * temperature),
+        uncalibrated=None if temperature in (None, 1) else softmax(final * temperature),
         supervised=calibrated,
         caveat="",
     )
@@ -79,7 +79,7 @@ def _on_held_out_rows(run: RunFiles) -> Evidence | None:
         texts=found.texts,
         labels=found.labels,
         final=softmax(found.logits[shipped], temperatures[shipped]),
-        uncalibrated=softmax(found.logits[shipped]),
+        uncalibrated=None if temperatures[shipped] == 1 else softmax(found.logits[shipped]),
         supervised=softmax(found.logits["round_0"], temperatures["round_0"]) if "round_0" in found.logits else None,
         caveat=f"{caveat} The temperature was fitted on these very rows.".strip(),
     )

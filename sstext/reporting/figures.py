@@ -104,7 +104,7 @@ def class_shares(shares: Mapping[str, Mapping[str, float]]) -> Figure:
 
 
 def reliability_diagram(after: Reliability, before: Reliability | None) -> Figure:
-    """Confidence against accuracy, before and after calibration; on the diagonal, confidence means what it says."""
+    """Confidence against accuracy, before (where that differs) and after calibration; on the diagonal it means what it says."""
     figure, axes = _figure(height=3.3)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=":", label="as sure as right")
     if before is not None:
@@ -112,7 +112,7 @@ def reliability_diagram(after: Reliability, before: Reliability | None) -> Figur
                   color=SERIES[1], label="before calibration", linewidth=1.2, clip_on=False)  # fmt: skip
     axes.vlines(after.confidence, after.low, after.high, color=SERIES[0], linewidth=1.2, alpha=0.55)
     axes.plot(after.confidence, after.accuracy, "-", marker="o", markersize=5, color=SERIES[0],
-              label="after calibration", clip_on=False)  # fmt: skip
+              label="this model" if before is None else "after calibration", clip_on=False)  # fmt: skip
     axes.set_xlabel("confidence")
     axes.set_ylabel("share that is right")
     _shares(axes.xaxis, axes.set_xlim)

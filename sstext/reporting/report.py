@@ -30,6 +30,7 @@ from sstext.reporting.words import (
     rounds_table,
     what_it_brought,
     what_was_chosen,
+    what_was_left_out,
 )
 from sstext.run_directory import write_folder_whole, write_whole
 
@@ -81,10 +82,7 @@ def _page(run: RunFiles, evidence: Evidence | None, compared: Comparison | None,
     return templates.get_template("report.html").render(
         name=run.path.resolve().name,
         finished=run.finished,
-        sentences=[
-            what_was_chosen(run),
-            *([what_it_brought(compared, run.chosen == 0, baseline(run))] if run.finished else []),
-        ],
+        sentences=_head(run, compared),
         baseline=baseline(run),
         compared=compared,
         comparison=comparison_table(compared) if compared else [],
@@ -94,6 +92,7 @@ def _page(run: RunFiles, evidence: Evidence | None, compared: Comparison | None,
         stopped_because=run.rounds[-1].get("stopped_because"),
         cross_fitted=run.cross_fitted,
         evidence=evidence,
+        knows_precision=run.knows_precision,
         pairs=[] if counts is None else [(classes[p.true], classes[p.predicted], p) for p in confused_pairs(counts)],
         per_class=_per_class(run),
         groups=groups,
@@ -108,6 +107,12 @@ def _page(run: RunFiles, evidence: Evidence | None, compared: Comparison | None,
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
+
+
+def _head(run: RunFiles, compared: Comparison | None) -> list[str]:
+    """The sentences under the title."""
+    brought = what_it_brought(compared, run.chosen == 0, baseline(run)) if run.finished else ""
+    return [said for said in (what_was_chosen(run), brought, what_was_left_out(run)) if said]
 
 
 def _drawings(run: RunFiles, evidence: Evidence | None, compared: Comparison | None) -> Iterator[Drawing]:

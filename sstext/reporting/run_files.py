@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from sstext.errors import UserError
+from sstext.errors import UserError, listed
 from sstext.run_directory import CONFIG, RESULTS, ROUNDS, RunDirectory
 
 T = TypeVar("T")
@@ -139,6 +139,13 @@ class RunFiles:
         """The resolved options of the run."""
         return self.read(self.path / CONFIG, _read_mapping, "the settings are left out")
 
+    @cached_property
+    def knows_precision(self) -> bool:
+        """Whether the model that is shipped knows how precise it is, which `sstext predict --target-precision` asks."""
+        left_out = "`sstext predict --target-precision` is left out"
+        path = self.path / "model" / "config.json"
+        return bool(self.read(path, _read_precision_curve, left_out, expected=False))
+
     def predictions(self, name: str, *, expected: bool) -> Predictions | None:
         """The predictions of one kind of labeled rows, see `Predictions`."""
         left_out = "what needs single predictions (calibration, examples of mistakes) is left out"
@@ -236,7 +243,11 @@ def open_run_files(folder: str | Path) -> RunFiles:
         raise UserError(f"report: {folder} holds a damaged {RESULTS} or {ROUNDS}: {error}; run it again") from None
     if not rounds:
         state = "a run without a finished round; the same `sstext train` command continues it"
-        found = state if (directory.path / CONFIG).exists() else f"no {RESULTS} and no {ROUNDS}; {remedy}"
+        found = (
+            state
+            if (directory.path / CONFIG).exists()
+            else f"no {RESULTS} and no {ROUNDS}; {_runs_inside(directory.path) or remedy}"
+        )
         raise UserError(f"report: expected a run in {folder}, found {found}")
     try:
         options = _read_mapping(directory.path / CONFIG)
@@ -244,6 +255,19 @@ def open_run_files(folder: str | Path) -> RunFiles:
         options = {}
     known = {name: options[name] for name in ("method", "seed") if name in options}
     return RunFiles(directory.path, {"classes": list(rounds[0]["per_class"]), "rounds": rounds} | known, finished=False)
+
+
+def _runs_inside(folder: Path) -> str:
+    """The runs in a folder of runs, or one deeper (as out/recipe/seed-0), as a question; empty where there is none."""
+    files = [file for depth in ("*", "*/*") for file in sorted(folder.glob(f"{depth}/{CONFIG}"))]
+    runs = [str(file.parent) for file in files if any((file.parent / name).exists() for name in (RESULTS, ROUNDS))]
+    if not runs:
+        return ""
+    return f"did you mean {runs[0]}?" if len(runs) == 1 else f"did you mean one of {listed(runs)}?"
+
+
+def _read_precision_curve(path: Path) -> list[list[float]]:
+    return (_read_mapping(path).get("sstext") or {}).get("precision_curve") or []
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:

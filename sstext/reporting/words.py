@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sstext.config import RunConfig
+from sstext.config import RunConfig, left_out_said
 from sstext.errors import UserError
 from sstext.options import default_of, options
 from sstext.progress import duration
@@ -57,6 +57,12 @@ def what_it_brought(compared: Comparison | None, same: bool, first: str = "plain
         score, low, high = (100 * value for value in compared.gain)
         gain = f", a difference of {score:+.1f} points [{low:+.1f}, {high:+.1f}] on the same rows"
     return f"On {compared.rows} {final}, {first} on {with_interval(compared.supervised['accuracy'])}{gain}."
+
+
+def what_was_left_out(run: RunFiles) -> str:
+    """The sentence of a report on what a budget left out; empty where nothing was left out."""
+    left_out = run.results.get("left_out")
+    return left_out_said(left_out, (run.options or {}).get("budget")) if left_out else ""
 
 
 def with_interval(figure: Mapping[str, Any], scale: float = 100.0) -> str:

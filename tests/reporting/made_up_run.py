@@ -68,6 +68,7 @@ def make_run(folder: Path, classes: int, *, folds: bool = True, seed: int = 0) -
         "phases": [{"name": "round 0: training", "seconds": 60.0}, {"name": "scoring", "seconds": 40.0}],
         "peak_memory_mib": {"process": 1234.5, "device": None},
     }  # fmt: skip
+    write_whole(folder / "model" / "config.json", json.dumps({"sstext": {"precision_curve": [[0.9, 0.95, 0.5]]}}))
     directory = RunDirectory(folder)
     directory.write_results(results)
     write_whole(folder / "rounds.jsonl", "".join(json.dumps(record) + "\n" for record in rounds))

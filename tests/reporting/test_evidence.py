@@ -43,6 +43,25 @@ def test_a_run_without_the_temperature_has_no_before(tmp_path: Path) -> None:
     assert found.uncalibrated is None
 
 
+def test_a_temperature_of_one_has_no_before(tmp_path: Path) -> None:
+    """Guards against one curve drawn twice, as if calibration had been tried: on test rows, and on those held out."""
+    make_run(tmp_path / "run", 2)
+    run = change_results(tmp_path / "run", chosen={"round": 2, "why": "the last one", "temperature": 1.0})
+    found = evidence_of(run)
+    assert found is not None
+    assert found.uncalibrated is None
+    run = change_results(tmp_path / "run", test={}, rounds=[record | {"temperature": 1.0} for record in run.rounds])
+    predictions = tmp_path / "run" / "predictions"
+    (predictions / "test.parquet").unlink()
+    logits = noisy_logits(np.arange(6) % 2, 2, np.random.default_rng(0), 3.0)
+    names = class_names(2)
+    write_predictions(predictions / "out_of_fold.parquet", ["a text"] * 6, names * 3, round_0=logits, round_2=logits)
+    found = evidence_of(run)
+    assert found is not None
+    assert found.uncalibrated is None
+    np.testing.assert_allclose(found.final, softmax(logits), rtol=1e-5)
+
+
 @pytest.mark.parametrize("folds", [True, False])
 def test_without_test_rows_the_held_out_ones_speak_and_say_what_flatters(folds: bool, tmp_path: Path) -> None:
     """Guards against raw logits taken for calibrated ones: here none of them is tempered on disk."""

@@ -110,6 +110,7 @@ def test_what_the_run_was_is_told(made_up: Path) -> None:
     ):  # fmt: skip
         assert said in text, said
     assert "Left out" not in text
+    assert "--target-precision" in text
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -131,7 +132,8 @@ def test_of_a_run_of_which_only_the_results_are_left_the_report_says_what_is_mis
 
 @pytest.mark.parametrize(
     "damaged", ["predictions/test.parquet", "data/unlabeled.arrow", "all_labels/averaged.npy", "config.yaml",
-                "all_labels/round_2/pseudo_labels.parquet", "chain_1/round_1/log.jsonl", "chain_1/round_2/scores.npy"],
+                "all_labels/round_2/pseudo_labels.parquet", "chain_1/round_1/log.jsonl", "chain_1/round_2/scores.npy",
+                "model/config.json"],
 )  # fmt: skip
 @pytest.mark.usefixtures("undrawn")
 def test_a_damaged_file_costs_its_part_alone(damaged: str, made_up: Path, tmp_path: Path) -> None:
@@ -194,6 +196,7 @@ def test_a_real_run_has_a_report(
     assert "Left out" not in page.text
     for said in ("Kept", "Rejected", "Reliability", "Round 0", "learning_rate", "MiB of the process"):
         assert said in page.text, said
+    assert ("--target-precision" in page.text) == (folds > 0), "without folds, `predict` refuses it"
     texts = [json.loads(line)["text"] for line in task.unlabeled.read_text().splitlines()]
     assert sum(text in page.text for text in texts) >= 24
 

@@ -28,6 +28,36 @@ def test_what_is_no_run_is_refused_with_the_reason(files: dict[str, str], said: 
         open_run_files(tmp_path)
 
 
+def test_a_folder_of_runs_is_answered_with_the_runs_in_it(tmp_path: Path) -> None:
+    """Guards `sstext report out`, where recipes write to out/NAME: the remedy names a folder that works."""
+    first = make_run(tmp_path / "quickstart", 2)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError) as one:
+        open_run_files(tmp_path)
+    assert str(one.value).endswith(f"no rounds.jsonl; did you mean {first}?")
+    second = make_run(tmp_path / "ag_news" / "seed-0", 2)
+    with pytest.raises(UserError) as two:
+        open_run_files(tmp_path)
+    assert str(two.value).endswith(f"did you mean one of '{first}', '{second}'?")
+
+
+@pytest.mark.parametrize(
+    ("config", "knows"),
+    [
+        ('{"sstext": {"precision_curve": [[0.9, 0.95, 0.5]]}}', True),
+        ('{"sstext": {"precision_curve": []}}', False),
+        ("{}", False),
+        (None, False),
+    ],
+)
+def test_a_model_knows_its_precision_by_the_curve_in_it(config: str | None, knows: bool, tmp_path: Path) -> None:
+    """Guards against a remedy that is refused: `--target-precision` needs what `sstext predict` looks for."""
+    file = make_run(tmp_path / "run", 2) / "model" / "config.json"
+    file.unlink() if config is None else file.write_text(config)
+    run = open_run_files(tmp_path / "run")
+    assert (run.knows_precision, run.missing) == (knows, [])
+
+
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--output"):
         open_run_files(tmp_path / "nowhere")

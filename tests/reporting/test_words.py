@@ -18,6 +18,7 @@ from sstext.reporting.words import (
     short_name,
     what_it_brought,
     what_was_chosen,
+    what_was_left_out,
 )
 
 
@@ -50,6 +51,17 @@ def test_the_second_sentence_compares_or_says_that_nothing_does() -> None:
     )
     assert what_it_brought(compared, same=True) == "On 400 test rows it is right on 75.0% [70.0, 80.0]."
     assert "Nothing measured it" in what_it_brought(None, same=False)
+
+
+def test_what_a_budget_left_out_is_said(tmp_path: Path) -> None:
+    """Guards figures of a cut run that look like those of a whole one; and runs of earlier versions, which do not know."""
+    cut = RunFiles(tmp_path, {"left_out": ["1 of the chains"]}, True)
+    (tmp_path / "config.yaml").write_text("budget: 9m\n")
+    assert what_was_left_out(cut).startswith("Left out for --budget 9m: 1 of the chains; a larger --budget, or none,")
+    (tmp_path / "config.yaml").unlink()
+    without_config = RunFiles(tmp_path, cut.results, True)
+    assert what_was_left_out(without_config).startswith("Left out for the budget: 1 of the chains;")
+    assert [what_was_left_out(run_of(RECORDS, 2, "", **more)) for more in ({}, {"left_out": []})] == ["", ""]
 
 
 def test_the_table_of_rounds_has_only_columns_that_a_round_fills() -> None:
