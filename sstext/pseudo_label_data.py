@@ -101,8 +101,8 @@ def card(rows: pa.Table, model: str, *, total: int, soft: bool) -> str:
     whole = "No text of the corpus is missing: those of which that model was unsure are here, too."
     if len(rows) < total:
         whole = (
-            f"{total - len(rows):,} of the corpus's {total:,} texts were not learned from, as a rule those of which that model was\n"
-            "less sure, and are missing: neither the shares of the classes nor the kinds of texts are those of the corpus."
+            f"{total - len(rows):,} of the corpus's {total:,} texts were not learned from, as a rule those of which that\n"
+            "model was less sure, and are missing: neither the shares of the classes nor the kinds of texts are the corpus's."
         )
     data = DatasetCardData(task_categories=["text-classification"], tags=["sstext", "pseudo-labels"])
     return str(
