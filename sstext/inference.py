@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -206,7 +207,7 @@ def explained(name: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (HTTPError, OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except (HTTPError, OSError, ValueError, KeyError, ImportError, RuntimeError, UnpicklingError) as error:
         raise UserError(f"cannot load {name!r}: {_why_not(name, error)}") from error
 
 
@@ -220,6 +221,11 @@ def _why_not(name: str, error: Exception) -> str:
         return trouble
     if "trust_remote_code" in reason:
         return "it brings code of its own, which is never run here; choose a model that transformers knows"
+    if isinstance(error, UnpicklingError):
+        return (
+            "its weights are a pickle of more than tensors, which could run anything on the machine that opens it; ask its "
+            "authors for safetensors"
+        )
     if "safetensors" in reason and (not folder.is_dir() or any(folder.glob("*.bin"))):
         return (
             "it has no weights as safetensors, and classifiers are read as nothing else: a pickle (pytorch_model.bin) can run "

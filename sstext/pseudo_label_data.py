@@ -102,8 +102,7 @@ def card(rows: pa.Table, model: str, *, total: int, soft: bool) -> str:
     if len(rows) < total:
         whole = (
             f"{total - len(rows):,} of the corpus's {total:,} texts were not learned from, as a rule those of which that\n"
-            "model was less sure, and are missing: neither the shares of the classes nor the kinds of texts are those of the\n"
-            "corpus."
+            "model was less sure, and are missing: neither the shares of the classes nor the kinds of texts are the corpus's."
         )
     data = DatasetCardData(task_categories=["text-classification"], tags=["sstext", "pseudo-labels"])
     return str(

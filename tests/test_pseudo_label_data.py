@@ -91,7 +91,7 @@ def test_the_card_says_whose_labels_these_are_and_shows_no_text(run: Path) -> No
 
 
 def test_the_card_says_what_is_missing(run: Path) -> None:
-    """Guards against a whole corpus that claims gaps, gaps that are not told, and a class that passes for what was learned."""
+    """Guards against a whole corpus that claims gaps, gaps that are not told, and one class instead of what was learned."""
     file = run / "round_1" / "pseudo_labels.parquet"
     table = pq.read_table(file)
     target = pa.FixedSizeListArray.from_arrays(pa.array([0.5, 0.3, 0.2] * 57), 3)

@@ -131,7 +131,10 @@ def test_names_serve_as_classifier_encoder_and_data_set(said: dict[str, Any], fi
         ("missing", "cannot load 'ada/tikets': not a folder here, and the Hub has no such name, or it is private"),
         ("private", "cannot load 'ada/secret': not a folder here, and the Hub has no such name, or it is private"),
         ("revision", "cannot load 'ada/tickets': it has no such branch, tag or commit"),
-        ("pickle", "cannot load 'bob/pickle': it has no weights as safetensors; a pickle"),
+        (
+            "pickle",
+            "cannot load 'bob/pickle': it has no weights as safetensors, and classifiers are read as nothing else",
+        ),
         ("code", "cannot load 'bob/code': it brings code of its own, which is never run here"),
         ("encoder with code", "cannot load 'bob/code': it brings code of its own"),
         ("encoder missing", "cannot load 'ada/encodr': not a folder here, and the Hub has no such name"),

@@ -1,6 +1,8 @@
 """A student: the head is new and drawn from the seed, everything else is the encoder's, and what is frozen stays."""
 
 import importlib.util
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from datasets import Dataset
 from transformers import AutoModel, AutoTokenizer
 
 from sstext.errors import UserError
+from sstext.inference import Classifier
 from sstext.student import encoder_path, has_dropout, new_student
 from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments
 
@@ -111,6 +114,30 @@ def test_an_encoder_that_cannot_be_found(tmp_path: Path) -> None:
         new_student("no-such-org/no-such-encoder", CLASSES, seed=0)
     with pytest.raises(UserError, match=r"the folder must hold config\.json"):
         new_student(str(tmp_path), CLASSES, seed=0)
+
+
+def test_a_pickle_serves_as_an_encoder_without_running_and_never_as_a_classifier(
+    tiny_encoder: Path, tmp_path: Path
+) -> None:
+    """Guards older encoders, which have nothing else, and the machine: what is more than tensors is not opened."""
+    names = [file.name for file in tiny_encoder.iterdir() if file.suffix != ".safetensors"]
+    for name in names:
+        shutil.copy(tiny_encoder / name, tmp_path)
+    weights = AutoModel.from_pretrained(tiny_encoder).state_dict()
+    torch.save(weights, tmp_path / "pytorch_model.bin")
+    body = make(tmp_path).base_model.state_dict()
+    assert all(torch.equal(body[name], value) for name, value in weights.items())
+
+    torch.save(weights | {"a": Path("run me")}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(UserError, match="its weights are a pickle of more than tensors, which could run anything"):
+        make(tmp_path)
+
+    make(tiny_encoder).config.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"architectures": ["BertForSequenceClassification"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    torch.save(make(tiny_encoder).state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(UserError, match="it has no weights as safetensors, and classifiers are read as nothing else"):
+        Classifier.from_pretrained(tmp_path)
 
 
 def test_an_encoder_stored_in_16_bits_is_trained_in_32(tiny_encoder: Path, tmp_path: Path) -> None:
