@@ -84,9 +84,6 @@ def test_a_plan_is_what_is_trained(quick: Quick, tmp_path: Path, monkeypatch: py
     said = "budget 3m20s: about 3 min 6 s; left out: 15% of the steps, all rounds of pseudo-labels"
     assert said in notes
     assert results["left_out"] == ["15% of the steps", "all rounds of pseudo-labels"]
-    assert (
-        f"Left out for --budget 3m20s: {', '.join(results['left_out'])};" in (tmp_path / "out/report.html").read_text()
-    )
     recorded = json.loads((tmp_path / "out" / "plan.json").read_text())
     monkeypatch.setattr(planning.Pace, "measured", lambda chain: Pace(100.0, 100.0, 100.0))
     again = in_budget(open_run(config))

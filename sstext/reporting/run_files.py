@@ -242,12 +242,9 @@ def open_run_files(folder: str | Path) -> RunFiles:
             raise
         raise UserError(f"report: {folder} holds a damaged {RESULTS} or {ROUNDS}: {error}; run it again") from None
     if not rounds:
-        state = "a run without a finished round; the same `sstext train` command continues it"
-        found = (
-            state
-            if (directory.path / CONFIG).exists()
-            else f"no {RESULTS} and no {ROUNDS}; {_runs_inside(directory.path) or remedy}"
-        )
+        found = "a run without a finished round; the same `sstext train` command continues it"
+        if not (directory.path / CONFIG).exists():
+            found = f"no {RESULTS} and no {ROUNDS}; {_runs_inside(directory.path) or remedy}"
         raise UserError(f"report: expected a run in {folder}, found {found}")
     try:
         options = _read_mapping(directory.path / CONFIG)

@@ -151,8 +151,9 @@ def test_a_run_without_any_measure_says_so(made_up: Path, tmp_path: Path) -> Non
     results = json.loads((made_up / "results.json").read_text())
     for record in results["rounds"]:
         record |= {"out_of_fold": {}, "metrics": {}, "gain": None, "chain_agreement": None}
-    (tmp_path / "results.json").write_text(json.dumps(results | {"test": {}}))
+    (tmp_path / "results.json").write_text(json.dumps(results | {"test": {}, "left_out": ["folds"]}))
     text = Page(write_report(tmp_path)).text
+    assert "Left out for the budget: folds;" in text
     assert "Nothing measured it" in text
     assert "Who is taken for whom" not in text
 
