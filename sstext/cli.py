@@ -201,6 +201,8 @@ def run_train(parsed: argparse.Namespace) -> None:
 
 def run_predict(parsed: argparse.Namespace) -> None:
     """`sstext predict`."""
+    if parsed.input != "-" and not os.path.exists(parsed.input):  # said at once, before a model is loaded
+        raise UserError(f"no such file: {parsed.input} (looked for {os.path.abspath(parsed.input)})")
     from sstext.predicting import predict_file
 
     reporter = Reporter(parsed.quiet or not _is_first_process())

@@ -8,6 +8,9 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
+#: Seconds between two sentences about a phase, where there is no terminal for a line that moves.
+EVERY = 60.0
+
 
 class Tick(Protocol):
     """Tells a progress line that `n` more units are done."""
@@ -18,8 +21,8 @@ class Tick(Protocol):
 class Reporter:
     """Notes and progress lines of one run.
 
-    Progress lines appear on a terminal only; notes (a sentence each) appear everywhere. `quiet` silences both, and so
-    does every process but the first.
+    Progress lines appear on a terminal; in a file or a pipe a sentence a minute stands for them. Notes (a sentence each) appear
+    everywhere. `quiet` silences all of it, and so does every process but the first.
 
     >>> Reporter(quiet=True).note("never seen")
     """
@@ -58,9 +61,26 @@ class Reporter:
                 dynamic_ncols=True,
                 mininterval=0.2,
             ) as bar:
-                yield bar.update
+                yield bar.update if self.quiet or sys.stderr.isatty() else self._minutely(name, total, unit, done)
         finally:
             self._times[name] = self._times.get(name, 0.0) + time.monotonic() - began
+
+    def _minutely(self, name: str, total: int | None, unit: str, done: int) -> Tick:
+        """A tick that notes, once a minute, how far a phase is, at which rate, and how long it takes still."""
+        began = said = time.monotonic()
+        units = done
+
+        def tick(n: int = 1) -> None:
+            nonlocal said, units
+            units += n
+            now = time.monotonic()
+            if now - said < EVERY:
+                return
+            said, rate = now, (units - done) / (now - began)
+            of, left = (f" of {total:,}", f", {duration((total - units) / rate)} left") if total else ("", "")
+            self.note(f"{name}: {units:,}{of} {unit}s, {rate:.3g} a second{left}")
+
+        return tick
 
     def figures(self, values: Mapping[str, Any], step: int = 0) -> None:
         """Tell what was measured, name → number: nobody here, the loggers in `sstext.tracking`.
