@@ -53,7 +53,7 @@ def test_quiet_is_silent_on_a_terminal_too(monkeypatch: pytest.MonkeyPatch, repo
 def test_a_log_file_gets_a_sentence_a_minute(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Guards a run that is silent for half an hour where nobody has a terminal. 20 steps in 100 s are .2 a second; 20 are left."""
+    """Guards a run that is silent for half an hour where nobody has a terminal. 20 steps in 100 s are .2 a second."""
     clock = iter([0.0, 0.0, 59.0, 100.0, 110.0, 200.0])
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     with Reporter().phase("round 0: training", 50, "step", done=10) as tick:
