@@ -1,5 +1,6 @@
 """The model card: the Hub can read it, people can use it, and it gives nothing away."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,10 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
+from sstext.config import RunConfig
 from sstext.hub import bare_card, calibration_sentence, hub_name, model_card
+from sstext.run import card as card_of_run
+from sstext.run_directory import RunDirectory
 
 SECRET = "my parcel is still not here"
 
@@ -229,3 +233,24 @@ def test_a_bare_card_claims_nothing_about_the_training():
     assert "How it was trained is not recorded here." in text
     assert "max_length=64" in text
     assert "## Training" not in text
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "sample", "expected"),
+    [
+        ("hub:ada/rows:validation", {}, ("ada/rows", "validation")),
+        ("hub:ada/rows:validation", {"labels_per_class": 2}, ("held-out test rows", None)),
+        ("file:1f", {}, ("held-out test rows", None)),
+    ],
+)
+def test_a_card_names_a_data_set_only_where_all_of_its_split_was_measured_on(
+    finished_run: Path, tmp_path: Path, fingerprint: str, sample: dict[str, int], expected: tuple[str, str | None]
+) -> None:
+    """Guards the Hub's index against scores on a sample or on a file under a public name, and training data against naming."""
+    (tmp_path / "data.json").write_text(json.dumps({"fingerprints": {"test": fingerprint}}))
+    config = RunConfig(labeled="ada/secret", unlabeled="ada/secret", test="ada/rows", encoder="demo", sample=sample)
+    text = card_of_run(config, RunDirectory(tmp_path), json.loads((finished_run / "results.json").read_text()))
+    data = ModelCard(text).data
+    assert {(score.dataset_name, score.dataset_split) for score in data.eval_results} == {expected}
+    assert data.datasets is None
+    assert "ada/secret" not in text
