@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import psutil
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from sstext.calibration import fold_temperature, precision_curve, softmax
@@ -17,6 +16,7 @@ from sstext.cross_fitting import out_of_fold, rows_of_folds
 from sstext.errors import UserError
 from sstext.evaluation import evaluate_predictions, expected_calibration_error
 from sstext.inference import Classifier, is_main_process
+from sstext.run_directory import write_table_whole
 from sstext.selection import slices
 from sstext.self_training import Round, Run
 
@@ -159,10 +159,7 @@ def write_predictions(
     for name, rows in logits.items():
         flat = pa.array(np.ascontiguousarray(rows, dtype=np.float32).reshape(-1))
         table[name] = pa.FixedSizeListArray.from_arrays(flat, len(classes))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(file.name + ".tmp")
-    pq.write_table(pa.table(table), temporary, compression="zstd")
-    temporary.replace(file)
+    write_table_whole(file, pa.table(table))
 
 
 def peak_memory() -> dict[str, float | None]:

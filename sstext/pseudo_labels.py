@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sstext.run_directory import write_table_whole
 from sstext.selection import Selection
 
 PSEUDO_LABELS = "pseudo_labels.parquet"
@@ -35,10 +36,7 @@ def write_pseudo_labels(path: Path, admitted: Selection, *, ids: pa.Array, class
     if admitted.targets is not None:
         flat = pa.array(admitted.targets.reshape(-1))
         columns["target"] = pa.FixedSizeListArray.from_arrays(flat, admitted.targets.shape[1])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    pq.write_table(pa.table(columns), temporary, compression="zstd")
-    temporary.replace(path)
+    write_table_whole(path, pa.table(columns))
 
 
 def read_pseudo_labels(path: Path, classes: Sequence[str]) -> Selection:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 
 from sstext.config import RunConfig
@@ -32,6 +34,14 @@ def write_array_whole(path: Path, values: np.ndarray) -> None:
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
         np.save(file, values, allow_pickle=False)
+    temporary.replace(path)
+
+
+def write_table_whole(path: Path, table: pa.Table) -> None:
+    """Write a table as parquet, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    pq.write_table(table, temporary, compression="zstd")
     temporary.replace(path)
 
 
