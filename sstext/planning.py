@@ -24,6 +24,7 @@ from sstext.inference import (
     score,
     wait_for_everyone,
 )
+from sstext.objective.length_groups import logits_in_length_groups
 from sstext.objective.methods import build
 from sstext.progress import SILENT, Reporter, duration
 from sstext.run_directory import RunDirectory, write_whole
@@ -209,7 +210,7 @@ class Pace:
         def rows(count: int) -> Any:
             return source.select(range(min(count, len(source))))
 
-        def step(count: int) -> float:
+        def step(count: int, paired: bool) -> float:
             features = [
                 {"input_ids": ids} for ids in rows(max(1, count // PartialState().num_processes))["input_ids"][:]
             ]
@@ -218,7 +219,8 @@ class Pace:
             for _ in range(2):
                 began = _now(model.device)
                 with autocast(model.device, precision):
-                    loss = model(**inputs).logits.float().logsumexp(-1).mean()
+                    logits = logits_in_length_groups(model, inputs, model) if paired else model(**inputs).logits
+                    loss = logits.float().logsumexp(-1).mean()
                 loss.backward()
                 optimizer.step()
             return _now(model.device) - began
@@ -226,7 +228,8 @@ class Pace:
         # Unlabeled rows of a step pass the teacher (forward alone, a third of the work) and the student.
         plain = build(config.method, config.method_args, config.regularizers).supervised
         more = 1.0 if plain else 1 + 4 / 3 * config.unlabeled_batch_ratio
-        first, further, sample = more * step(config.batch_size), step(config.round_batch_size), rows(256)
+        first, further = more * step(config.batch_size, paired=not plain), step(config.round_batch_size, paired=True)
+        sample = rows(256)
         score(model, sample, chain.tokenizer, precision=precision)
         began = time.monotonic()
         score(model, sample, chain.tokenizer, precision=precision)

@@ -1,4 +1,7 @@
-"""One forward pass over all rows of a step: several devices then see one call with gradient, as in plain training."""
+"""One forward pass over all rows of a step: several devices then see one call with gradient, as in plain training.
+
+A CPU alone takes rows of similar length together, see `sstext.objective.length_groups`.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,6 +11,7 @@ from torch import Tensor, nn
 
 from sstext.augment.edits import IGNORED
 from sstext.heads import last_hidden_states
+from sstext.objective.length_groups import in_length_groups
 from sstext.objective.regularizers import LABELED, MASKED, UNLABELED_AGAIN, Outputs, mean_pooled
 from sstext.objective.views import shifted_embeddings
 
@@ -43,13 +47,19 @@ def joint_pass(
         inputs |= {"masked": torch.cat(list(masked.values())), "head_only": head_only}
     if shift is not None and UNLABELED_AGAIN in blocks:
         shift = torch.cat([shift, shift])
-    with shifted_embeddings(plain, shift, first=sizes[LABELED]):
-        said = student(**inputs)
-    logits, features = _split(said.logits, sizes), {}
-    if pooled:
-        features = _split(mean_pooled(last_hidden_states(said, plain), inputs["attention_mask"]), sizes)
-    tokens = said.token_logits if MASKED in blocks else None
-    return Outputs(logits, features=features, tokens=tokens, token_targets=token_targets)
+
+    def read(said: Any, own: Mapping[str, Any]) -> tuple[Tensor, ...]:
+        return (said.logits, *([mean_pooled(last_hidden_states(said, plain), own["attention_mask"])] if pooled else []))
+
+    tokens = None
+    if student is plain and shift is None and MASKED not in blocks:
+        rows = in_length_groups(student, inputs, read, plain)
+    else:
+        with shifted_embeddings(plain, shift, first=sizes[LABELED]):
+            said = student(**inputs)
+        rows, tokens = list(read(said, inputs)), said.token_logits if MASKED in blocks else None
+    logits, *features = (_split(values, sizes) for values in rows)
+    return Outputs(logits, features=features[0] if pooled else {}, tokens=tokens, token_targets=token_targets)
 
 
 def _stack(blocks: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sstext.objective.length_groups import logits_in_length_groups
 from sstext.objective.part import Part, Signals, dropout_off, in_range, last_of_each, yes_or_no
 
 
@@ -31,7 +32,7 @@ class Self(Teacher):
     @torch.no_grad()
     def forward(self, student: nn.Module, unlabeled: Mapping[str, Any]) -> Tensor:
         with dropout_off(student, not self.dropout):
-            return F.softmax(student(**unlabeled["weak"]).logits.float(), -1)
+            return F.softmax(logits_in_length_groups(student, unlabeled["weak"], student).float(), -1)
 
 
 class EMA(Teacher):
@@ -79,9 +80,12 @@ class EMA(Teacher):
     def forward(self, student: nn.Module, unlabeled: Mapping[str, Any]) -> Tensor:
         weights = dict(_trained(student))
         averaged = {name: self.get_buffer(buffer).to(weights[name].dtype) for buffer, name in self._names.items()}
+
+        def teacher(**inputs: Any) -> Any:
+            return torch.func.functional_call(student, averaged, kwargs=inputs)
+
         with dropout_off(student):
-            outputs = torch.func.functional_call(student, averaged, kwargs=dict(unlabeled["weak"]))
-        return F.softmax(outputs.logits.float(), -1)
+            return F.softmax(logits_in_length_groups(teacher, unlabeled["weak"], student).float(), -1)
 
 
 class History(Teacher):
