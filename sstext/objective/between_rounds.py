@@ -13,7 +13,7 @@ from sstext.objective.weights import InverseVariance, Threshold
 SAMPLING: dict[str, Order] = {"easy": easy, "hard": hard}
 
 
-def auto(contrast: float = 1.0, temperature: float = 0.1) -> tuple[Objective, Admission]:
+def auto(contrast: float = 10.0, temperature: float = 0.1) -> tuple[Objective, Admission]:
     """What the evidence supports: classes are pulled apart first, on the labels, then the corpus joins round by round.
 
     L = mean H(y, p) + c · L_contrast over the labels in round 1 (supervised contrast of pooled rows); L = mean H(y, p) over the
@@ -26,7 +26,7 @@ def auto(contrast: float = 1.0, temperature: float = 0.1) -> tuple[Objective, Ad
     section 3.1
 
     Args:
-        contrast: c (Khosla: the contrast alone comes first, without H).
+        contrast: c (Khosla: the contrast alone comes first, without H; at 1, H pulls the embeddings that the probe reads).
         temperature: τ of the contrast (Khosla: .1).
     """
     return Objective(regularizers=[SupervisedContrast(contrast, temperature)]), Admission(
