@@ -32,6 +32,8 @@ FIGURES = ("accuracy", "macro_f1", "expected_calibration_error")
 FREE = ("seed", "device", "precision")
 #: No measurement of its own: the data are quickstart's, there to be replaced.
 SKELETONS = ("own_data",)
+#: Why a recipe has no line.
+NOT_HERE = {"multi_gpu": "wants several GPUs"}
 
 Line = dict[str, Any]
 
@@ -113,7 +115,8 @@ def report(lines: Sequence[Line]) -> str:
     for name in recipes():
         own = [line for line in lines if line["recipe"] == name]
         cells = [_seeds(own), *(_change(own, figure) for figure in FIGURES), _time(own), _memory(own)] if own else []
-        said.append(f"| {name} | {' | '.join(cells) if cells else 'not measured yet' + ' |' * (len(head) - 2)} |")
+        reason = NOT_HERE.get(name, "not measured yet")
+        said.append(f"| {name} | {' | '.join(cells) if cells else reason + ' |' * (len(head) - 2)} |")
     explained = (
         "Supervised → final on the test rows, mean ± standard deviation over the seeds. Time: of a whole run, mean. Peak "
         "memory: the most of any run."

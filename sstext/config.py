@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from sstext.errors import UserError
+from sstext.errors import UserError, nearest
 from sstext.options import checked, option, options
 
 
@@ -247,8 +247,8 @@ def read_config(path: str | Path | None, overrides: Mapping[str, Any]) -> RunCon
         values = _read_yaml(Path(path))
         for key in values:
             if key not in known:
-                nearest = difflib.get_close_matches(str(key), known, n=3, cutoff=0.5)
-                hint = f"did you mean {', '.join(nearest)}?" if nearest else "`sstext train --help` lists the options"
+                close = difflib.get_close_matches(str(key), known, n=3, cutoff=0.5)
+                hint = f"did you mean {', '.join(close)}?" if close else "`sstext train --help` lists the options"
                 raise UserError(f"{path}: unknown option {key!r}; {hint}")
     return RunConfig(**{**values, **overrides})
 
@@ -257,7 +257,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"no such recipe: {path} (looked for {path.absolute()})") from None
+        beside = sorted(str(file) for file in path.parent.glob("*.y*ml"))
+        hint = f"; {nearest(str(path), beside)}" if beside else ""
+        raise UserError(f"no such recipe: {path} (looked for {path.absolute()}){hint}") from None
     except IsADirectoryError:
         raise UserError(f"{path}: expected a YAML file, found a folder") from None
     except UnicodeDecodeError as error:

@@ -130,7 +130,12 @@ def shipped_results(run: Run, rounds: list[Round]) -> dict[str, Any]:
     test, uncalibrated = measure(run, supervised_temperature=rounds[0].temperature, temperature=temperature, same=same)
     chain.reporter.figures(figures_of_test(test))
     return {
-        "chosen": {"round": chosen, "why": why, "temperature": temperature},
+        "chosen": {
+            "round": chosen,
+            "why": why,
+            "temperature": temperature,
+            "calibrated_on": calibrated_on(asdict(of_round)),
+        },
         "method": method_of(config),
         "classes": chain.texts.classes,
         "rows": chain.texts.counts(),
@@ -194,7 +199,7 @@ def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) ->
         test_data=measured_on,
         calibration=calibration_sentence(
             results["chosen"]["temperature"],
-            fitted_on=calibrated_on(chosen),
+            fitted_on=results["chosen"]["calibrated_on"],
             folded=results["chosen"]["temperature"] != 1 or chosen["temperature"] == 1,
             before=results["uncalibrated"].get("expected_calibration_error"),
             after=(results["test"].get("self_trained") or {}).get("metrics", {}).get("expected_calibration_error"),

@@ -69,13 +69,15 @@ def test_a_wrong_recipe_says_what_is_wrong(tmp_path: Path, content: str, message
 
 def test_a_recipe_that_can_not_be_read(tmp_path: Path) -> None:
     """Missing, a folder, not UTF-8: each one message."""
-    with pytest.raises(UserError, match=r"no such recipe: .*nowhere\.yaml \(looked for "):
+    with pytest.raises(UserError, match=r"no such recipe: .*nowhere\.yaml \(looked for .*\)$"):
         read_config(tmp_path / "nowhere.yaml", {})
     with pytest.raises(UserError, match="expected a YAML file, found a folder"):
         read_config(tmp_path, {})
     (tmp_path / "latin.yaml").write_bytes(b"encoder: caf\xe9\n")
     with pytest.raises(UserError, match=r"latin\.yaml: not UTF-8 at byte 12"):
         read_config(tmp_path / "latin.yaml", {})
+    with pytest.raises(UserError, match=r"no such recipe: .*\); did you mean .*latin\.yaml\?$"):
+        read_config(tmp_path / "latn.yaml", {})
 
 
 # Types and ranges

@@ -246,6 +246,7 @@ def test_a_refused_round_is_not_shipped(
     assert refused["chosen"] == {
         "round": 0, "why": "supervised fine-tuning; round 1 was refused: harm is more likely than gain",
         "temperature": refused["rounds"][0]["temperature"],
+        "calibrated_on": "out-of-fold predictions of the labeled rows",
     }  # fmt: skip
     assert [record["stopped_because"] for record in refused["rounds"]] == [None, "harm is more likely than gain"]
     trained = load_file(tmp_path / "out" / "all_labels" / "round_0" / "model" / "model.safetensors")
@@ -313,6 +314,7 @@ def test_a_last_student_that_nothing_is_sure_enough_for_has_labels_alone(
     monkeypatch.setattr("sstext.model_selection.OutOfFold.temperature", lambda self: 15.0)
     found = train(quick(tmp_path / "out", rounds=1, min_confidence=0.4))
     assert found["chosen"]["why"].endswith("no text was sure enough for the last student, which has labels alone")
+    assert found["chosen"]["calibrated_on"] == "out-of-fold predictions of the labeled rows"
     assert not (tmp_path / "out" / "all_labels" / "round_1" / "model").exists()
     assert found["test"]["self_trained"] == found["test"]["supervised"]
 

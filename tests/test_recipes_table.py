@@ -46,6 +46,7 @@ def test_a_line_per_recipe_over_its_seeds(tmp_path: Path) -> None:
     cell = "50.0 ± 0.0 → **75.0** ± 7.1"
     assert said[2] == f"| ag_news | 0, 1 | {cell} | {cell} | {cell} | 2.5 min | 1,234 MiB |"
     assert "| imdb | not measured yet | | | | | |" in said
+    assert "| multi_gpu | wants several GPUs | | | | | |" in said
     assert sum(line.startswith("- Measured on cpu (x86_64, 2 threads, fp32), commit ") for line in said) == 2
     assert said[-1].endswith("commit def; torch 2: ag_news (seed 1)")
 
