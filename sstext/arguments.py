@@ -10,9 +10,13 @@ from sstext.inference import resolve_device, resolve_precision
 from sstext.objective.admission import Admission
 from sstext.objective.methods import BETWEEN_ROUNDS, admission_of, build
 from sstext.objective.targets import Hard, Soft
+from sstext.objective.weights import Everyone
 from sstext.options import default_of, options
 from sstext.tracking import in_one_run
 from sstext.training_arguments import SemiSupervisedTrainingArguments
+
+#: Optimizer steps of a round, at most, where nobody says how many.
+MOST_STEPS = 2_000
 
 #: Options that are handed on under their own name.
 SAME_NAME = (
@@ -56,9 +60,29 @@ def round_steps(config: RunConfig, index: int, *, labeled: int, admitted: int) -
         return config.steps or min(500, max(least, 20 * labeled // config.batch_size))
     if index < admission.label_rounds:
         return config.round_steps or min(500, max(least, 30 * labeled // config.round_batch_size))
-    kept_per_step = max(1.0, config.round_batch_size * (1 - config.gold_share))
     passes = 1.5 if config.method == "auto" else 3
-    return config.round_steps or min(2_000, max(least, int(passes * admitted / kept_per_step)))
+    return config.round_steps or min(MOST_STEPS, max(least, int(passes * admitted / kept_per_step(config))))
+
+
+def kept_per_step(config: RunConfig) -> float:
+    """Pseudo-labeled rows of a step."""
+    return max(1.0, config.round_batch_size * (1 - config.gold_share))
+
+
+def texts_wanted(config: RunConfig) -> int | None:
+    """How many texts of the corpus the rounds of a run can read; None: all of it is looked at.
+
+    Where every text joins, a round reads what its steps have room for, drawn at random: a corpus of that many, drawn at random
+    itself, is the same. Where rows are chosen by what was predicted, the best ones may be anywhere.
+
+    >>> texts_wanted(RunConfig()), texts_wanted(RunConfig(method="self-training"))
+    (48000, None)
+    """
+    admission = round_admission(config)
+    everyone = admission.quotas == "none" and isinstance(admission.weight, Everyone) and not config.min_confidence
+    if not everyone or any(reads_corpus(config, index) for index in range(admission.label_rounds + 1)):
+        return None
+    return int((config.round_steps or MOST_STEPS) * kept_per_step(config))
 
 
 def is_first(config: RunConfig, index: int) -> bool:

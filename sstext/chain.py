@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification
 from sstext.arguments import round_admission, round_arguments, round_steps
 from sstext.calibration import CalibratedScores, fit_temperature
 from sstext.config import RunConfig
-from sstext.data.batching import Relabeled
+from sstext.data.batching import Relabeled, random_rows
 from sstext.data.preparing import Texts, Tokens
 from sstext.fitting import trained
 from sstext.inference import (
@@ -30,7 +30,7 @@ from sstext.probe import with_probe
 from sstext.progress import Reporter
 from sstext.pseudo_labels import PSEUDO_LABELS, read_pseudo_labels, write_pseudo_labels
 from sstext.run_directory import RunDirectory, write_array_whole, write_folder_whole, write_whole
-from sstext.scoring import random_rows, score_passes_to_disk, score_to_disk
+from sstext.scoring import score_passes_to_disk, score_to_disk
 from sstext.selection import Scores, Selection, estimated_prior, select
 from sstext.student import new_student
 from sstext.training_arguments import SemiSupervisedTrainingArguments

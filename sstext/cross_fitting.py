@@ -16,10 +16,10 @@ import numpy as np
 
 from sstext.calibration import matching_temperature, softmax
 from sstext.chain import Chain
+from sstext.data.batching import random_rows
 from sstext.inference import from_main_process, is_main_process, score, wait_for_everyone
 from sstext.model_selection import Evidence, OutOfFold, stratified_folds
 from sstext.run_directory import RunDirectory
-from sstext.scoring import random_rows
 from sstext.selection import balanced, resolve_prior, slices
 
 #: Rows of the corpus by which a collapse is seen.

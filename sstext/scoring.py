@@ -10,7 +10,6 @@ import torch
 from accelerate import PartialState
 from torch import nn
 
-from sstext.data.batching import KeyedPermutation
 from sstext.inference import from_main_process, is_main_process, score, wait_for_everyone
 from sstext.progress import Tick
 from sstext.run_directory import write_array_whole
@@ -179,15 +178,3 @@ def seeded(device: torch.device, *seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))
         yield
-
-
-def random_rows(count: int, size: int, seed: int) -> np.ndarray:
-    """`size` of `count` rows, ascending, each set of them alike; nothing of size `count` is made.
-
-    >>> random_rows(3, 3, seed=0)
-    array([0, 1, 2])
-    """
-    if size == count:
-        return np.arange(count)
-    place = KeyedPermutation(count, seed)
-    return np.sort(np.fromiter((place(number) for number in range(size)), dtype=np.int64, count=size))

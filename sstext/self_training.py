@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from transformers import AutoConfig
 
-from sstext.arguments import reads_corpus, round_admission
+from sstext.arguments import reads_corpus, round_admission, texts_wanted
 from sstext.calibration import softmax
 from sstext.chain import Chain, Fit
 from sstext.checks import check
@@ -286,7 +286,7 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
         if first:
             directory.claim(config.to_yaml(), fingerprints(named))
         notes = reporter if first else SILENT
-        texts = read_texts(config, named, directory.data / "unlabeled.arrow", notes)
+        texts = read_texts(config, named, directory.data / "unlabeled.arrow", notes, texts_wanted(config))
         tokens = tokenize_texts(texts, tokenizer, limit, config, directory.data, notes)
         if config.max_length is not None:
             tokenizer.model_max_length = tokens.max_length  # predictions then read as far as the user asked for

@@ -14,7 +14,7 @@ from sstext import scoring
 from sstext.calibration import softmax
 from sstext.data.tokens import TextEncoder, tokenize
 from sstext.inference import score
-from sstext.scoring import random_rows, score_passes_to_disk, score_to_disk, seeded, summarize_passes
+from sstext.scoring import score_passes_to_disk, score_to_disk, seeded, summarize_passes
 from sstext.student import new_student
 
 TEXTS = [
@@ -213,13 +213,3 @@ def test_a_seed_begins_anew_and_leaves_no_trace() -> None:
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
     assert torch.equal(torch.rand(2), expected)
-
-
-def test_a_random_part_of_the_rows() -> None:
-    """Distinct, ascending, the same for a seed, every row as often as any other; guards the first rows of a sorted file."""
-    chosen = [random_rows(40, 10, seed) for seed in range(400)]
-    assert all((np.diff(rows) > 0).all() and len(rows) == 10 for rows in chosen)
-    np.testing.assert_array_equal(chosen[3], random_rows(40, 10, 3))
-    counts = np.bincount(np.concatenate(chosen), minlength=40)  # 100 each, σ = 8.7
-    assert (np.abs(counts - 100) < 40).all()
-    assert len(random_rows(10**12, 5, 0)) == 5  # nothing of that size is made

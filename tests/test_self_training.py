@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
+from notes import Notes
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
@@ -347,3 +348,24 @@ def test_a_bad_start_in_an_empty_folder_leaves_it_empty(quick: Quick, tmp_path: 
     with pytest.raises(UserError, match="unknown label"):
         list(self_train(quick(tmp_path / "out", test=str(tmp_path / "test.csv"))))
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_corpus_that_no_training_can_read_is_cut_at_random(quick: Quick, task: Any, tmp_path: Path) -> None:
+    """Where every text joins, 6 steps of 4 have room for 24: the rest is neither tokenized nor scored, and answers stay with
+    their texts. Guards hours of scoring of which nothing is used, an audit of other rows, and a report of other texts."""
+    options = {"method": "auto", "folds": 0, "rounds": 1, "gold_share": 0.5, "round_batch_size": 8, "keep": [1.0]}
+    config, notes = quick(tmp_path / "out", **options, pseudo_labels="soft"), Notes()
+    final = list(self_train(config, reporter=notes))[-1]
+    assert any(note.startswith("unlabeled: 24 of them, drawn at random") for note in notes.said)
+    kept, answers = pseudo_labels(tmp_path / "out", 2), column(task.answers, "label")
+    assert (final.admitted, final.coverage, len(set(kept["row"]))) == (24, 1.0, 24)
+    assert len(np.load(tmp_path / "out" / "round_1" / "scores.npy")) == 24 < len(answers)
+    assert max(kept["row"]) >= 24, "the first rows, not a random part"
+    right = [label == answers[row] for row, label in zip(kept["row"], kept["label"], strict=True)]
+    assert final.audit_precision == pytest.approx(np.mean(right))
+    texts = [json.loads(line)["text"] for line in task.unlabeled.read_text().splitlines()]
+    corpus = Dataset.from_file(str(tmp_path / "out" / "data" / "unlabeled.arrow"))
+    assert [corpus[place]["text"] for place in kept["position"]] == [texts[row] for row in kept["row"]]
+    assert list(self_train(config))[-1] == final  # a finished run reads the part again
+    chosen_among_all = list(self_train(quick(tmp_path / "other", rounds=1, round_batch_size=8, gold_share=0.5)))[-1]
+    assert chosen_among_all.coverage == pytest.approx(0.3, abs=0.05)

@@ -219,6 +219,26 @@ def load_unlabeled(
     )
 
 
+def random_part(corpus: Unlabeled, size: int, *, seed: int, arrow_file: Path) -> Unlabeled:
+    """`size` texts of a corpus, drawn at random, in its Arrow file in the place of the whole."""
+    import datasets
+
+    from sstext.data.batching import random_rows  # it imports torch
+
+    whole = len(corpus.texts)
+    part = corpus.texts.select(random_rows(whole, size, seed)).with_format("arrow")
+    partial = arrow_file.with_name(f".{arrow_file.name}.{os.getpid()}.partial")
+    try:
+        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, corpus.texts.data.schema) as writer:
+            for table in part.iter(10_000):
+                writer.write_table(table)
+        os.replace(partial, arrow_file)
+    finally:
+        partial.unlink(missing_ok=True)
+    note = f"unlabeled: {size:,} of them, drawn at random: the steps of a round have room for no more (--round-steps)"
+    return Unlabeled(datasets.Dataset.from_file(str(arrow_file)), corpus.total, [*corpus.notes, note])
+
+
 def _corpus_rows(rows: Rows, column: str, views: Sequence[str], table: Table, first: int) -> dict[str, list]:
     """The rows with a text, as columns of the corpus; `first` is the place of the batch among all rows."""
     texts = [text_of(value, table.where(rows, i)) for i, value in enumerate(rows.columns[column])]

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from datasets import Dataset
 
 from sstext.config import RunConfig
-from sstext.data.loading import Labeled, Unlabeled, fingerprint, load_audit, load_labeled, load_unlabeled
+from sstext.data.loading import Labeled, Unlabeled, fingerprint, load_audit, load_labeled, load_unlabeled, random_part
 from sstext.data.sampling import Sample, draw, measured_rows
 from sstext.data.tokens import TextEncoder, choose_max_length, tokenize
 from sstext.errors import UserError
@@ -66,12 +66,15 @@ def fingerprints(named: dict[str, Any]) -> dict[str, str]:
     return {name: fingerprint(source, SPLITS[name]) for name, source in named.items()}
 
 
-def read_texts(config: RunConfig, named: dict[str, Any], arrow_file: Path, reporter: Reporter) -> Texts:
+def read_texts(
+    config: RunConfig, named: dict[str, Any], arrow_file: Path, reporter: Reporter, at_most: int | None = None
+) -> Texts:
     """Read all data; notes go to `reporter`.
 
     Args:
         named: see `sources`.
         arrow_file: where the unlabeled corpus goes (kept there for a run that is continued).
+        at_most: texts of the corpus that are kept, drawn at random (see `sstext.arguments.texts_wanted`); None: all.
 
     Raises:
         UserError: a source is missing, empty or wrong (file and row are named).
@@ -96,7 +99,7 @@ def read_texts(config: RunConfig, named: dict[str, Any], arrow_file: Path, repor
     labeled = read("labeled")
     dev, test = (read(name, labeled.classes) if name in named else None for name in ("dev", "test"))
     if sample is not None:
-        return _sampled(sample, config, labeled, dev, test, arrow_file, reporter)
+        return _sampled(sample, config, labeled, dev, test, arrow_file, reporter, at_most)
 
     unlabeled, audit = None, None
     if "audit" in named and "unlabeled" not in named:
@@ -104,7 +107,7 @@ def read_texts(config: RunConfig, named: dict[str, Any], arrow_file: Path, repor
     if config.views and "unlabeled" not in named:
         reporter.note("views: not read, there are no unlabeled texts whose paraphrases they could be")
     if "unlabeled" in named:
-        unlabeled = _read_corpus(config, named["unlabeled"], arrow_file, reporter)
+        unlabeled = _read_corpus(config, named["unlabeled"], arrow_file, reporter, at_most)
         if "audit" in named:
             rows = unlabeled.texts.data.column("row").to_numpy()
             audit = load_audit(
@@ -131,7 +134,7 @@ def _sample_of(config: RunConfig, named: dict[str, Any]) -> Sample | None:
 
 def _sampled(
     sample: Sample, config: RunConfig, labeled: Labeled, dev: Labeled | None, test: Labeled | None, arrow_file: Path,
-    reporter: Reporter,
+    reporter: Reporter, at_most: int | None,
 ) -> Texts:  # fmt: skip
     """The data of a run on a part of the labeled rows, which hides the labels of all others."""
     labels = np.asarray(labeled.texts["label"][:])
@@ -149,11 +152,14 @@ def _sampled(
         f"{len(corpus):,} whose labels are hidden (for the audit alone)"
         + (f"; {len(measured.texts):,} test rows" if measured is not None else "")
     )
-    unlabeled = _read_corpus(config, corpus, arrow_file, SILENT)
-    return Texts(few, labeled.classes, unlabeled, dev, measured, audit=labels[drawn.unlabeled])
+    unlabeled = _read_corpus(config, corpus, arrow_file, SILENT, at_most)
+    audit = labels[drawn.unlabeled][unlabeled.texts.data.column("row").to_numpy()]
+    return Texts(few, labeled.classes, unlabeled, dev, measured, audit)
 
 
-def _read_corpus(config: RunConfig, source: Any, arrow_file: Path, reporter: Reporter) -> Unlabeled:
+def _read_corpus(
+    config: RunConfig, source: Any, arrow_file: Path, reporter: Reporter, at_most: int | None
+) -> Unlabeled:
     """The corpus from its Arrow file where an earlier call (or another process) has written it, else from the source."""
     counted = arrow_file.with_suffix(".json")
     if counted.exists():
@@ -163,6 +169,8 @@ def _read_corpus(config: RunConfig, source: Any, arrow_file: Path, reporter: Rep
             source, arrow_file=arrow_file, text_column=config.text_column, views=config.views, encoding=config.encoding,
             tick=tick,
         )  # fmt: skip
+    if at_most is not None and len(unlabeled.texts) > at_most:
+        unlabeled = random_part(unlabeled, at_most, seed=config.seed, arrow_file=arrow_file)
     for note in unlabeled.notes:
         reporter.note(note)
     write_whole(counted, json.dumps({"total": unlabeled.total, "notes": unlabeled.notes}))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from sstext.data.batching import ClassRuns, KeyedPermutation, Relabeled, RowStream, TrainingRows
+from sstext.data.batching import ClassRuns, KeyedPermutation, Relabeled, RowStream, TrainingRows, random_rows
 
 CLS, SEP = 2, 3
 
@@ -329,3 +329,13 @@ def test_a_batch_holds_several_rows_of_its_classes() -> None:
         classes = [len({items[i]["labels"] for i in range(start, start + 8)}) for start in range(0, 48, 8)]
         assert max(classes) <= most
         assert runs == 4 or min(classes) > 2
+
+
+def test_a_random_part_of_the_rows() -> None:
+    """Distinct, ascending, the same for a seed, every row as often as any other; guards the first rows of a sorted file."""
+    chosen = [random_rows(40, 10, seed) for seed in range(400)]
+    assert all((np.diff(rows) > 0).all() and len(rows) == 10 for rows in chosen)
+    np.testing.assert_array_equal(chosen[3], random_rows(40, 10, 3))
+    counts = np.bincount(np.concatenate(chosen), minlength=40)  # 100 each, σ = 8.7
+    assert (np.abs(counts - 100) < 40).all()
+    assert len(random_rows(10**12, 5, 0)) == 5  # nothing of that size is made

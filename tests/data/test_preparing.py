@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from datasets import Dataset
+from notes import Notes
 from transformers import AutoTokenizer
 
 from sstext.config import RunConfig
@@ -16,17 +17,6 @@ from sstext.data.preparing import fingerprints, read_texts, sources, tokenize_te
 from sstext.data.tokens import VIEW_INPUTS
 from sstext.errors import UserError
 from sstext.progress import Reporter
-
-
-class Notes(Reporter):
-    """Keeps the sentences instead of printing them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.said.append(message)
 
 
 @pytest.fixture
