@@ -17,6 +17,8 @@ from sstext.training_arguments import SemiSupervisedTrainingArguments
 
 #: Optimizer steps of a round, at most, where nobody says how many.
 MOST_STEPS = 2_000
+#: Texts of a corpus that are looked at in any case.
+LEAST_TEXTS = 4_096
 
 #: Options that are handed on under their own name.
 SAME_NAME = (
@@ -49,6 +51,7 @@ def round_steps(config: RunConfig, index: int, *, labeled: int, admitted: int) -
     """Optimizer steps of a round: 20 passes over the labeled rows, or 3 over the admitted ones, within bounds.
 
     `auto` makes more trainings, and each of them half as long at least; its start takes 30 passes, its rounds 1.5.
+    `round_steps` may make the start shorter, but not longer: a hundred labels are soon known by heart.
 
     >>> config = RunConfig(method="supervised")
     >>> round_steps(config, 0, labeled=64, admitted=0), round_steps(config, 1, labeled=64, admitted=10_000)
@@ -59,7 +62,8 @@ def round_steps(config: RunConfig, index: int, *, labeled: int, admitted: int) -
     if is_first(config, index):
         return config.steps or min(500, max(least, 20 * labeled // config.batch_size))
     if index < admission.label_rounds:
-        return config.round_steps or min(500, max(least, 30 * labeled // config.round_batch_size))
+        usual = min(500, max(least, 30 * labeled // config.round_batch_size))
+        return min(usual, config.round_steps or usual)
     passes = 1.5 if config.method == "auto" else 3
     return config.round_steps or min(MOST_STEPS, max(least, int(passes * admitted / kept_per_step(config))))
 
@@ -72,8 +76,9 @@ def kept_per_step(config: RunConfig) -> float:
 def texts_wanted(config: RunConfig) -> int | None:
     """How many texts of the corpus the rounds of a run can read; None: all of it is looked at.
 
-    Where every text joins, a round reads what its steps have room for, drawn at random: a corpus of that many, drawn at random
-    itself, is the same. Where rows are chosen by what was predicted, the best ones may be anywhere.
+    Where every text joins, a round reads what its steps have room for, drawn at random; a corpus of as many as all rounds have
+    room for, drawn at random itself, teaches as much, and the rest need not be scored. `LEAST_TEXTS` tell the class shares and
+    a collapse well enough. Where rows are chosen by what was predicted, the best ones may be anywhere.
 
     >>> texts_wanted(RunConfig()), texts_wanted(RunConfig(method="self-training"))
     (48000, None)
@@ -82,7 +87,8 @@ def texts_wanted(config: RunConfig) -> int | None:
     everyone = admission.quotas == "none" and isinstance(admission.weight, Everyone) and not config.min_confidence
     if not everyone or any(reads_corpus(config, index) for index in range(admission.label_rounds + 1)):
         return None
-    return int((config.round_steps or MOST_STEPS) * kept_per_step(config))
+    room = (config.round_steps or MOST_STEPS) * kept_per_step(config)
+    return max(LEAST_TEXTS, int(max(1, config.rounds) * room))
 
 
 def is_first(config: RunConfig, index: int) -> bool:

@@ -15,7 +15,7 @@ from sstext.config import RunConfig, read_config
 from sstext.errors import UserError
 from sstext.flags import add_flag, add_same_flags
 from sstext.options import options
-from sstext.progress import Reporter
+from sstext.progress import Reporter, calm_libraries
 
 GROUPS = (
     "DataOptions",
@@ -190,7 +190,7 @@ def run_train(parsed: argparse.Namespace) -> None:
     from sstext import planning, run, tables
 
     reporter = Reporter(config.quiet or not _is_first_process())
-    _calm_libraries()
+    calm_libraries()
     if config.dry_run:
         tables.show_plan(planning.plan(config, reporter=reporter))
         return
@@ -277,7 +277,7 @@ def run_methods(parsed: argparse.Namespace) -> None:
 
 
 def _classifier(parsed: argparse.Namespace) -> Any:
-    _calm_libraries()
+    calm_libraries()
     from sstext.inference import Classifier
 
     return Classifier.from_pretrained(
@@ -287,18 +287,6 @@ def _classifier(parsed: argparse.Namespace) -> Any:
         precision=parsed.precision,
         max_length=parsed.max_length,
     )
-
-
-def _calm_libraries() -> None:
-    """Our own notes and progress lines replace those of the libraries (here, and not on import: they are the program's)."""
-    import datasets
-    import huggingface_hub
-    import transformers
-
-    huggingface_hub.utils.logging.set_verbosity_error()  # its retries; what fails in the end is said once
-    datasets.disable_progress_bars()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
 
 
 def _is_first_process() -> bool:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from sstext.errors import UserError, nearest
+from sstext.errors import UserError
 from sstext.options import checked, option, options
 
 
@@ -63,7 +63,9 @@ class TrainingOptions:
         None, "optimizer steps of round 0 (default: 20 passes over the labels, within 120 … 500)"
     )
     round_steps: int | None = option(
-        None, "optimizer steps of a further round (default: 3 passes over the kept rows, within 120 … 2,000)"
+        None,
+        "optimizer steps of a further round (default: 3 passes over the kept rows, within 120 … 2,000; with auto, 1.5, and as "
+        "much of a larger corpus is read as they have room for)",
     )
     batch_size: int = option(16, "labeled rows per step of round 0, over all devices")
     round_batch_size: int = option(32, "labeled and kept rows per step of a further round, over all devices")
@@ -169,6 +171,11 @@ class RunOptions:
         [],
         "loggers that see the run as it goes, for example tensorboard wandb mlflow (whatever Accelerate or Trainer knows)",
     )
+    workers: int | None = option(
+        None,
+        "chains that train side by side, each in a process of its own (default: one per GPU; on a CPU 1: where it has many "
+        "cores, more are faster)",
+    )
     report: bool = option(True, "make report.html at the end, one page to look at")
     dry_run: bool = option(False, "print the plan (rows, steps, estimated time) and stop")
     quiet: bool = option(False, "print the result alone")
@@ -191,7 +198,7 @@ RANGES: dict[str, tuple[float, float]] = {
         (0, math.inf),
     ),
     **dict.fromkeys(("batch_size", "round_batch_size", "save_steps", "patience", "class_runs"), (1, math.inf)),
-    **dict.fromkeys(("steps", "round_steps", "eval_steps"), (1, math.inf)),
+    **dict.fromkeys(("steps", "round_steps", "eval_steps", "workers"), (1, math.inf)),
     "seed": (0, 2**32 - 1),
     "max_length": (4, math.inf),
     "unlabeled_batch_ratio": (1e-6, math.inf),
@@ -203,7 +210,7 @@ class RunConfig(RunOptions, SelfTrainingOptions, SemiSupervisedOptions, Training
     """Everything that `sstext train` can be told: flat, so that a YAML key, a flag and a field are one name."""
 
     #: Fields that may differ when a run is continued: they change what is shown, not what is computed.
-    UNRECORDED: ClassVar[tuple[str, ...]] = ("output", "report_to", "report", "dry_run", "quiet")
+    UNRECORDED: ClassVar[tuple[str, ...]] = ("output", "report_to", "workers", "report", "dry_run", "quiet")
 
     method: str = option("auto", options(SemiSupervisedOptions)["method"].metadata["help"])
 
@@ -257,8 +264,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        beside = sorted(str(file) for file in path.parent.glob("*.y*ml"))
-        hint = f"; {nearest(str(path), beside)}" if beside else ""
+        beside = {file.stem: file for file in path.parent.glob("[!.]*.y*ml")}
+        close = difflib.get_close_matches(path.stem, beside, n=1)
+        hint = f"; did you mean {beside[close[0]]}?" if close else ""
         raise UserError(f"no such recipe: {path} (looked for {path.absolute()}){hint}") from None
     except IsADirectoryError:
         raise UserError(f"{path}: expected a YAML file, found a folder") from None

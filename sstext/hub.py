@@ -24,6 +24,8 @@ HUB_METRICS: Mapping[str, tuple[str, dict[str, Any]]] = {
 #: metric → {"score": float, "confidence_interval": (low, high) or None}
 Metrics = Mapping[str, Mapping[str, Any]]
 
+#: Among the counts of rows: unlabeled texts that nobody reads, because no training has room for them.
+LEFT_OUT = "unlabeled_left_out"
 #: Coverage from which on every unlabeled row counts as kept.
 WHOLE = 0.9995
 
@@ -90,7 +92,7 @@ def model_card(
         eval_results=_index((results or {}).get(of_this_model or "", {}), test_data, measured_on),
     )
     sections = [
-        _summary(classes, base_model, chosen, rounds if self_trained else None),
+        _summary(classes, base_model, chosen, rounds if self_trained else None, part=LEFT_OUT in rows),
         _how_to_use(max_length),
         _classes(classes),
         _training(rows, rounds, method, citation),
@@ -178,20 +180,25 @@ def _classes(classes: Sequence[str]) -> str:
 
 
 def _summary(
-    classes: Sequence[str], base_model: str | None, chosen: str | None, rounds: Sequence[Mapping[str, Any]] | None
+    classes: Sequence[str],
+    base_model: str | None,
+    chosen: str | None,
+    rounds: Sequence[Mapping[str, Any]] | None,
+    part: bool,
 ) -> str:
     origin = f"[{base_model}](https://huggingface.co/{base_model})" if base_model else "a local encoder"
     which = f"\n\nChosen: {_line(chosen).rstrip('.')}." if chosen else ""
     return f"""# Text classifier with {len(classes)} classes
 
 Made with `sstext` from {origin}:
-{_learned_from(rounds)}{which}"""
+{_learned_from(rounds, part)}{which}"""
 
 
-def _learned_from(rounds: Sequence[Mapping[str, Any]] | None) -> str:
+def _learned_from(rounds: Sequence[Mapping[str, Any]] | None, part: bool) -> str:
     """What a model learned from, in a sentence; None: from labels alone.
 
-    Whether its rounds kept some of the unlabeled rows or all is seen in their coverage.
+    Whether its rounds kept some of the unlabeled rows or all is seen in their coverage, a share of the part that was read
+    where `part` says so.
     """
     if rounds is None:
         return "fine-tuned on labeled texts."
@@ -203,8 +210,9 @@ def _learned_from(rounds: Sequence[Mapping[str, Any]] | None) -> str:
         )
     if coverages and min(coverages) >= WHOLE:
         return (
-            "fine-tuned on labeled texts, then, round by round, also on all unlabeled texts, with what the models before\n"
-            "predicted for them, sure or not."
+            "fine-tuned on labeled texts, then, round by round, also on all unlabeled texts"
+            + (" of a random part of the corpus" if part else "")
+            + ", with what the models before\npredicted for them, sure or not."
         )
     return "fine-tuned on labeled texts with the help of unlabeled ones."
 
@@ -241,7 +249,7 @@ classifier.predict(["a text", "another text"])
 def _training(
     rows: Mapping[str, int], rounds: Sequence[Mapping[str, Any]], method: str | None, citation: str | None
 ) -> str:
-    counts = ", ".join(f"{count:,} {_line(name)}" for name, count in rows.items()) or _NONE
+    counts = ", ".join(f"{count:,} {_line(name.replace('_', ' '))}" for name, count in rows.items()) or _NONE
     section = f"## Training\n\nRows: {counts}. The texts themselves are not part of this folder."
     if method:
         section += f"\n\nMethod: `{_line(method)}`."

@@ -1,6 +1,7 @@
 """What a run is going to do and how long it takes: measured on a few batches, cut to a budget, and recorded."""
 
 import json
+import math
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
+from sstext.arguments import round_objective
 from sstext.chain import Chain
 from sstext.config import RunConfig, seconds_of
 from sstext.cross_fitting import cross_fitted
@@ -29,6 +31,7 @@ from sstext.objective.methods import build
 from sstext.progress import SILENT, Reporter, duration
 from sstext.run_directory import RunDirectory, write_whole
 from sstext.self_training import Run, folds_of, open_chain
+from sstext.side_by_side import workers_for
 
 #: Recorded in the folder of a run with a budget: a continued run goes by it, however fast the machine is by then.
 PLAN = "plan.json"
@@ -210,7 +213,12 @@ class Pace:
         def rows(count: int) -> Any:
             return source.select(range(min(count, len(source))))
 
-        def step(count: int, paired: bool) -> float:
+        def step(count: int, index: int) -> float:
+            """Seconds of a step of a round, with so many rows."""
+            asked = round_objective(config, index)
+            objective = build(asked["method"], asked["method_args"], asked["regularizers"])
+            paired = index > 0 or not objective.plain or config.logit_adjustment > 0
+            grouped = paired and objective.takes_groups
             features = [
                 {"input_ids": ids} for ids in rows(max(1, count // PartialState().num_processes))["input_ids"][:]
             ]
@@ -219,7 +227,7 @@ class Pace:
             for _ in range(2):
                 began = _now(model.device)
                 with autocast(model.device, precision):
-                    logits = logits_in_length_groups(model, inputs, model) if paired else model(**inputs).logits
+                    logits = logits_in_length_groups(model, inputs, model) if grouped else model(**inputs).logits
                     loss = logits.float().logsumexp(-1).mean()
                 loss.backward()
                 optimizer.step()
@@ -228,7 +236,7 @@ class Pace:
         # Unlabeled rows of a step pass the teacher (forward alone, a third of the work) and the student.
         plain = build(config.method, config.method_args, config.regularizers).supervised
         more = 1.0 if plain else 1 + 4 / 3 * config.unlabeled_batch_ratio
-        first, further = more * step(config.batch_size, paired=not plain), step(config.round_batch_size, paired=True)
+        first, further = more * step(config.batch_size, 0), step(config.round_batch_size, chain.admission.label_rounds)
         sample = rows(256)
         score(model, sample, chain.tokenizer, precision=precision)
         began = time.monotonic()
@@ -242,7 +250,9 @@ class Pace:
             steps: of a chain by round.
             folds: chains beside the last student; 0: one chain.
         """
-        chains, last = max(1, folds), steps[: chain.admission.label_rounds + 1] if folds else []
+        # GPUs share the chains; processes on one CPU share its cores, and take about as long as one after the other.
+        at_a_time = workers_for(chain.config) if resolve_device(chain.config.device).type == "cuda" else 1
+        chains, last = math.ceil(max(1, folds) / at_a_time), steps[: chain.admission.label_rounds + 1] if folds else []
         training = self.first * (chains * steps[0] + sum(last[:1]))
         training += self.further * (chains * sum(steps[1:]) + sum(last[1:]))
         corpus = len(chain.tokens.corpus) if chain.tokens.corpus is not None else 0

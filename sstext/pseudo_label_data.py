@@ -1,6 +1,7 @@
 """The pseudo-labels that a model learned from as a data set for the Hub: parquet, and a card that says what they are."""
 
 import io
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -44,13 +45,15 @@ def pseudo_label_files(folder: Path, *, model: str) -> dict[str, bytes]:
     with pa.memory_map(str(corpus)) as source:
         corpus_texts = pa.ipc.open_stream(source).read_all()["text"]
         texts, total = corpus_texts.take(found["position"]), len(corpus_texts)
+    counts = corpus.with_suffix(".json")
+    left = json.loads(counts.read_text(encoding="utf-8")).get("left", 0) if counts.is_file() else 0
     columns = {"text": texts, "label": found["label"].cast(pa.string())}
     rows = pa.table(columns | {name: found[name] for name in ("confidence", "weight", "round")})
     parquet = io.BytesIO()
     pq.write_table(rows, parquet, compression="zstd")
     return {
         ROWS: parquet.getvalue(),
-        CARD: card(rows, model, total=total, soft="target" in found.column_names).encode(),
+        CARD: card(rows, model, total=total, left=left, soft="target" in found.column_names).encode(),
     }
 
 
@@ -83,13 +86,14 @@ def _first_of_each(positions: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
     return firsts["position"], firsts["index_min"]
 
 
-def card(rows: pa.Table, model: str, *, total: int, soft: bool) -> str:
+def card(rows: pa.Table, model: str, *, total: int, soft: bool, left: int = 0) -> str:
     """The README.md of the data set: counts and shares, no text.
 
     Args:
         rows: of the data set.
         model: `user/name` of the model that learned from them.
-        total: texts in the corpus.
+        total: texts in the corpus, or in the part of it that was drawn at random.
+        left: texts of the corpus that were not drawn.
         soft: whether it learned from the probabilities of all classes.
     """
     counts = sorted(rows["label"].value_counts().to_pylist(), key=lambda entry: entry["values"])
@@ -104,6 +108,8 @@ def card(rows: pa.Table, model: str, *, total: int, soft: bool) -> str:
             f"{total - len(rows):,} of the corpus's {total:,} texts were not learned from, as a rule those of which that\n"
             "model was less sure, and are missing: neither the shares of the classes nor the kinds of texts are the corpus's."
         )
+    if left:
+        whole = f"The corpus is a random part of a larger one, whose other {left:,} texts were not read.\n{whole}"
     data = DatasetCardData(task_categories=["text-classification"], tags=["sstext", "pseudo-labels"])
     return str(
         DatasetCard(

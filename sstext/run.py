@@ -121,6 +121,7 @@ def shipped_results(run: Run, rounds: list[Round]) -> dict[str, Any]:
     # A last student that got no text after all is the student of an earlier round.
     of_round = rounds[shipped_round if shipped_round < chain.admission.label_rounds else chosen]
     curve = expected_precision(run, of_round)
+    wanted = temperature
     if is_main_process():
         model, temperature = shipped(chain, shipped_round, temperature, curve)
         write_folder_whole(directory.model, lambda path: chain.save(model, path))
@@ -135,6 +136,7 @@ def shipped_results(run: Run, rounds: list[Round]) -> dict[str, Any]:
             "why": why,
             "temperature": temperature,
             "calibrated_on": calibrated_on(asdict(of_round)),
+            "folded": temperature == wanted,
         },
         "method": method_of(config),
         "classes": chain.texts.classes,
@@ -179,7 +181,6 @@ def choose(rounds: Sequence[Round], losses: Sequence[np.ndarray] = ()) -> tuple[
 
 def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) -> str:
     """The model card of a run."""
-    chosen = results["rounds"][results["chosen"]["round"]]
     # Rows of a sample are not the split; of what was trained on, nobody knows here whether its name may go public.
     measured_on = None if config.sample else hub_split(directory.read_data().get("fingerprints", {}).get("test"))
     return model_card(
@@ -200,7 +201,7 @@ def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) ->
         calibration=calibration_sentence(
             results["chosen"]["temperature"],
             fitted_on=results["chosen"]["calibrated_on"],
-            folded=results["chosen"]["temperature"] != 1 or chosen["temperature"] == 1,
+            folded=results["chosen"]["folded"],
             before=results["uncalibrated"].get("expected_calibration_error"),
             after=(results["test"].get("self_trained") or {}).get("metrics", {}).get("expected_calibration_error"),
         ),

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from transformers import AutoConfig
 
+from sstext import side_by_side
 from sstext.arguments import reads_corpus, round_admission, texts_wanted
 from sstext.calibration import softmax
 from sstext.chain import Chain, Fit
@@ -50,7 +51,7 @@ class Round:
     Attributes:
         index: 0 is supervised fine-tuning.
         admitted: pseudo-labeled rows that its student was trained on, one that joined several times as often as it did.
-        coverage: share of the corpus that joined.
+        coverage: share of the corpus that joined (of the part of it that was drawn, where it is too large).
         per_class: their number by class.
         audit_precision: share of them whose pseudo-label is right, where true labels were given for audit.
         temperature: fitted on the development rows; 1 without any.
@@ -147,7 +148,7 @@ def run_rounds(run: Run) -> Iterator[Round]:
     for index in range(len(done), chains[0].last_round + 1):
         began = time.monotonic()
         admitted = [chain.admitted(index) for chain in chains]
-        fits = [chain.fit(index, rows) for chain, rows in zip(chains, admitted, strict=True)]
+        fits = side_by_side.fits(chains, index, admitted)
 
         agreement = agreement_with_previous(chains, index) if index < chains[0].last_round or run.cross_fitted else None
         compared = compared_with_supervised(run, index, agreement) if run.cross_fitted else {}

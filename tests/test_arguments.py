@@ -12,6 +12,7 @@ from sstext.arguments import (
     round_admission,
     round_arguments,
     round_steps,
+    texts_wanted,
 )
 from sstext.config import RunConfig
 from sstext.objective.admission import most_confident
@@ -34,6 +35,33 @@ def arguments(index: int = 0, *, has_development_rows: bool = False, **options: 
 def test_steps_of_auto(index: int, labeled: int, admitted: int, expected: int) -> None:
     """30 · 200 / 32 = 187 on labels alone, 1.5 · 4,000 / 24 = 250 on pseudo-labels; trainings are half as long at least."""
     assert round_steps(RunConfig(method="auto"), index, labeled=labeled, admitted=admitted) == expected
+
+
+def test_round_steps_never_make_the_start_longer() -> None:
+    """Guards ten thousand steps on forty labels, where somebody wants to read more of the corpus."""
+    for asked, expected in ((10, 10), (10_000, 60)):
+        assert round_steps(RunConfig(method="auto", round_steps=asked), 1, labeled=40, admitted=0) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, 48_000),  # 2,000 steps of 24
+        ({"rounds": 3}, 144_000),
+        ({"round_steps": 10_000}, 240_000),
+        ({"round_steps": 5}, 4_096),  # class shares want more than 120 texts
+        ({"method": "supervised", "pseudo_labels": "soft", "keep": [1.0], "rounds": 1}, 48_000),
+        ({"min_confidence": 0.5}, None),
+        ({"keep": [0.5]}, None),
+        ({"method": "self-training"}, None),
+        ({"method": "noisy-student"}, None),
+        ({"method": "softmatch", "pseudo_labels": "soft", "keep": [1.0]}, None),
+        ({"regularizers": {"entropy": 0.1}}, None),
+    ],
+)
+def test_how_much_of_a_corpus_is_looked_at(options: dict[str, Any], expected: int | None) -> None:
+    """All of it where rows are chosen, or read inside the steps; else what the steps of all rounds have room for."""
+    assert texts_wanted(RunConfig(**options)) == expected
 
 
 @pytest.mark.parametrize(

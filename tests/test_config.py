@@ -199,11 +199,11 @@ def test_the_resolved_run_reads_back_the_same(tmp_path: Path) -> None:
 
 def test_what_changes_the_display_alone_is_not_recorded(tmp_path: Path) -> None:
     """`--quiet` must not make a continued run another run; everything else is written."""
-    config = RunConfig(output="here", report_to=["tensorboard"], report=False, quiet=True, dry_run=True)
+    config = RunConfig(output="here", report_to=["tensorboard"], report=False, quiet=True, workers=2, dry_run=True)
     again = read_config(recipe(tmp_path, config.to_yaml()), {})
     assert again == RunConfig()
     written = {line.split(":")[0] for line in config.to_yaml().splitlines() if re.match(r"\w+:", line)}
-    assert written == set(SPECS) - {"output", "report_to", "report", "quiet", "dry_run"}
+    assert written == set(SPECS) - {"output", "report_to", "workers", "report", "quiet", "dry_run"}
 
 
 # Help

@@ -247,6 +247,7 @@ def test_a_refused_round_is_not_shipped(
         "round": 0, "why": "supervised fine-tuning; round 1 was refused: harm is more likely than gain",
         "temperature": refused["rounds"][0]["temperature"],
         "calibrated_on": "out-of-fold predictions of the labeled rows",
+        "folded": True,
     }  # fmt: skip
     assert [record["stopped_because"] for record in refused["rounds"]] == [None, "harm is more likely than gain"]
     trained = load_file(tmp_path / "out" / "all_labels" / "round_0" / "model" / "model.safetensors")

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from sstext.config import RunConfig
-from sstext.hub import bare_card, calibration_sentence, hub_name, model_card
+from sstext.hub import LEFT_OUT, bare_card, calibration_sentence, hub_name, model_card
 from sstext.run import card as card_of_run
 from sstext.run_directory import RunDirectory
 
@@ -120,6 +120,13 @@ def test_what_was_learned_from_is_said_as_it_was(coverages: list[float], expecte
     rounds += [{"index": 1 + i, "admitted": 9, "coverage": share} for i, share in enumerate(coverages)]
     assert expected in card(rounds=rounds)
     assert "fine-tuned on labeled texts.\n" in card(rounds=rounds, self_trained=False)
+
+
+def test_a_part_of_the_corpus_is_said_to_be_one() -> None:
+    """Guards "all unlabeled texts" where a random part of them was read."""
+    said = card(rounds=[{"index": 1, "admitted": 9, "coverage": 1.0}], rows={"labeled": 9, LEFT_OUT: 1_000})
+    assert "also on all unlabeled texts of a random part of the corpus, with what the models before\n" in said
+    assert "Rows: 9 labeled, 1,000 unlabeled left out." in section(said, "Training")
 
 
 def test_the_method_is_named_with_its_paper():

@@ -90,6 +90,14 @@ def test_the_card_says_whose_labels_these_are_and_shows_no_text(run: Path) -> No
         assert f"| {name} | {sum(row['label'] == name for row in rows)} |" in text
 
 
+def test_the_card_says_that_the_corpus_is_a_part(run: Path) -> None:
+    """Guards "no text is missing" where a random part of a corpus was read."""
+    counts = run / "data" / "unlabeled.json"
+    counts.write_text(json.dumps(json.loads(counts.read_text()) | {"left": 5_000}))
+    said = pseudo_label_files(run, model="ada/tickets")["README.md"].decode()
+    assert "The corpus is a random part of a larger one, whose other 5,000 texts were not read.\n" in said
+
+
 def test_the_card_says_what_is_missing(run: Path) -> None:
     """Guards against a whole corpus that claims gaps, gaps that are not told, and one class instead of what was learned."""
     file = run / "round_1" / "pseudo_labels.parquet"

@@ -21,7 +21,7 @@ from sstext import fitting, self_training
 from sstext.config import RunConfig
 from sstext.errors import UserError
 from sstext.progress import Reporter
-from sstext.self_training import Round, self_train
+from sstext.self_training import Round, open_run, self_train
 from sstext.student import new_student
 from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments
 
@@ -350,13 +350,16 @@ def test_a_bad_start_in_an_empty_folder_leaves_it_empty(quick: Quick, tmp_path: 
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_corpus_that_no_training_can_read_is_cut_at_random(quick: Quick, task: Any, tmp_path: Path) -> None:
+def test_a_corpus_that_no_training_can_read_is_cut_at_random(
+    quick: Quick, task: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where every text joins, 6 steps of 4 have room for 24: the rest is neither tokenized nor scored, and answers stay with
     their texts. Guards hours of scoring of which nothing is used, an audit of other rows, and a report of other texts."""
+    monkeypatch.setattr("sstext.arguments.LEAST_TEXTS", 1)
     options = {"method": "auto", "folds": 0, "rounds": 1, "gold_share": 0.5, "round_batch_size": 8, "keep": [1.0]}
     config, notes = quick(tmp_path / "out", **options, pseudo_labels="soft"), Notes()
     final = list(self_train(config, reporter=notes))[-1]
-    assert any(note.startswith("unlabeled: 24 of them, drawn at random") for note in notes.said)
+    assert any(note.startswith("unlabeled: 24 of these texts, drawn at random") for note in notes.said)
     kept, answers = pseudo_labels(tmp_path / "out", 2), column(task.answers, "label")
     assert (final.admitted, final.coverage, len(set(kept["row"]))) == (24, 1.0, 24)
     assert len(np.load(tmp_path / "out" / "round_1" / "scores.npy")) == 24 < len(answers)
@@ -367,5 +370,7 @@ def test_a_corpus_that_no_training_can_read_is_cut_at_random(quick: Quick, task:
     corpus = Dataset.from_file(str(tmp_path / "out" / "data" / "unlabeled.arrow"))
     assert [corpus[place]["text"] for place in kept["position"]] == [texts[row] for row in kept["row"]]
     assert list(self_train(config))[-1] == final  # a finished run reads the part again
+    run = open_run(config)
+    assert run.whole.texts.counts() == {"labeled": 12, "unlabeled": 24, "unlabeled_left_out": len(answers) - 24}
     chosen_among_all = list(self_train(quick(tmp_path / "other", rounds=1, round_batch_size=8, gold_share=0.5)))[-1]
     assert chosen_among_all.coverage == pytest.approx(0.3, abs=0.05)

@@ -44,6 +44,7 @@ class Unlabeled:
     texts: "datasets.Dataset"  #: columns text, row (0-based place among all rows of the source), perhaps `VIEW_TEXTS`
     total: int  #: rows of the source, those without text included
     notes: list[str]
+    left: int = 0  #: texts of the source that were left out, at random
 
 
 def class_names(values: Iterable[object]) -> list[str]:
@@ -164,6 +165,8 @@ def load_unlabeled(
     views: Sequence[str] = (),
     encoding: str = "utf-8",
     split: str = "train",
+    at_most: int | None = None,
+    seed: int = 0,
     tick: Tick | None = None,
 ) -> Unlabeled:
     """Stream the texts of a source into an Arrow file and map it; rows without text are skipped, labels are not read.
@@ -172,12 +175,15 @@ def load_unlabeled(
         source: as in `load_labeled`; txt files too.
         arrow_file: where the texts go; written whole or not at all.
         views: columns with paraphrases of the text.
+        at_most: texts that are kept, drawn at random by `seed`; None: all.
         tick: told the number of rows done, batch by batch.
 
     Raises:
         UserError: an unreadable source, one without any text, or without one of the `views` or any text in them.
     """
     import datasets
+
+    from sstext.data.batching import random_rows  # it imports torch
 
     table = open_table(source, encoding, split)
     schema = pa.schema([("text", pa.string()), ("row", pa.int64())])
@@ -205,6 +211,9 @@ def load_unlabeled(
         check_views(views, list(found), table.name)
         if views and not paraphrased:
             raise UserError(f"{table.name}: expected paraphrases in {listed(list(views))}, found only empty ones")
+        left = kept - min(kept, at_most if at_most is not None else kept)
+        if left:
+            _keep_part(partial, random_rows(kept, kept - left, seed))
         os.replace(partial, arrow_file)
     finally:
         partial.unlink(missing_ok=True)
@@ -214,29 +223,31 @@ def load_unlabeled(
         notes.append(f"unlabeled: column {labels!r} is not read")
     if views:
         notes.append(f"unlabeled: {paraphrased:,} of {kept:,} texts have a paraphrase in {listed(list(views))}")
-    return Unlabeled(
-        datasets.Dataset.from_file(str(arrow_file)), total, notes + _skipped_note("unlabeled", total - kept)
-    )
+    notes += _skipped_note("unlabeled", total - kept)
+    if left:
+        notes.append(
+            f"unlabeled: {kept - left:,} of these texts, drawn at random: the rounds' steps have room for no more"
+        )
+    return Unlabeled(datasets.Dataset.from_file(str(arrow_file)), total, notes, left)
 
 
-def random_part(corpus: Unlabeled, size: int, *, seed: int, arrow_file: Path) -> Unlabeled:
-    """`size` texts of a corpus, drawn at random, in its Arrow file in the place of the whole."""
-    import datasets
-
-    from sstext.data.batching import random_rows  # it imports torch
-
-    whole = len(corpus.texts)
-    part = corpus.texts.select(random_rows(whole, size, seed)).with_format("arrow")
-    partial = arrow_file.with_name(f".{arrow_file.name}.{os.getpid()}.partial")
+def _keep_part(file: Path, rows: np.ndarray) -> None:
+    """Rewrite an Arrow file with some of its rows, which ascend; batch by batch, so that no size matters."""
+    part, first = file.with_name(f"{file.name}.part"), 0
     try:
-        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, corpus.texts.data.schema) as writer:
-            for table in part.iter(10_000):
-                writer.write_table(table)
-        os.replace(partial, arrow_file)
+        with (
+            pa.memory_map(str(file)) as source,
+            pa.ipc.open_stream(source) as batches,
+            pa.OSFile(str(part), "wb") as sink,
+            pa.ipc.new_stream(sink, batches.schema) as writer,
+        ):
+            for batch in batches:
+                begin, end = np.searchsorted(rows, (first, first + len(batch)))
+                writer.write_batch(batch.take(pa.array(rows[begin:end] - first)))
+                first += len(batch)
+        os.replace(part, file)
     finally:
-        partial.unlink(missing_ok=True)
-    note = f"unlabeled: {size:,} of them, drawn at random: the steps of a round have room for no more (--round-steps)"
-    return Unlabeled(datasets.Dataset.from_file(str(arrow_file)), corpus.total, [*corpus.notes, note])
+        part.unlink(missing_ok=True)
 
 
 def _corpus_rows(rows: Rows, column: str, views: Sequence[str], table: Table, first: int) -> dict[str, list]:

@@ -10,10 +10,11 @@ import pyarrow.compute as pc
 from datasets import Dataset
 
 from sstext.config import RunConfig
-from sstext.data.loading import Labeled, Unlabeled, fingerprint, load_audit, load_labeled, load_unlabeled, random_part
+from sstext.data.loading import Labeled, Unlabeled, fingerprint, load_audit, load_labeled, load_unlabeled
 from sstext.data.sampling import Sample, draw, measured_rows
 from sstext.data.tokens import TextEncoder, choose_max_length, tokenize
 from sstext.errors import UserError
+from sstext.hub import LEFT_OUT
 from sstext.progress import SILENT, Reporter
 from sstext.run_directory import write_whole
 
@@ -35,7 +36,8 @@ class Texts:
     def counts(self) -> dict[str, int]:
         """Number of rows by kind."""
         held = {"labeled": self.labeled, "unlabeled": self.unlabeled, "dev": self.dev, "test": self.test}
-        return {name: len(read.texts) for name, read in held.items() if read is not None}
+        counted = {name: len(read.texts) for name, read in held.items() if read is not None}
+        return counted | ({LEFT_OUT: self.unlabeled.left} if self.unlabeled is not None and self.unlabeled.left else {})
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,8 @@ def _sampled(
         + (f"; {len(measured.texts):,} test rows" if measured is not None else "")
     )
     unlabeled = _read_corpus(config, corpus, arrow_file, SILENT, at_most)
+    if unlabeled.left:
+        reporter.note(unlabeled.notes[-1])
     audit = labels[drawn.unlabeled][unlabeled.texts.data.column("row").to_numpy()]
     return Texts(few, labeled.classes, unlabeled, dev, measured, audit)
 
@@ -167,13 +171,11 @@ def _read_corpus(
     with reporter.phase("reading the corpus", None, "text") as tick:
         unlabeled = load_unlabeled(
             source, arrow_file=arrow_file, text_column=config.text_column, views=config.views, encoding=config.encoding,
-            tick=tick,
+            at_most=at_most, seed=config.seed, tick=tick,
         )  # fmt: skip
-    if at_most is not None and len(unlabeled.texts) > at_most:
-        unlabeled = random_part(unlabeled, at_most, seed=config.seed, arrow_file=arrow_file)
     for note in unlabeled.notes:
         reporter.note(note)
-    write_whole(counted, json.dumps({"total": unlabeled.total, "notes": unlabeled.notes}))
+    write_whole(counted, json.dumps({"total": unlabeled.total, "notes": unlabeled.notes, "left": unlabeled.left}))
     return unlabeled
 
 

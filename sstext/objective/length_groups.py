@@ -1,8 +1,10 @@
 """One batch in several passes, short rows apart from long ones: on a CPU, padding takes as long as text.
 
 A batch of 32 short texts is half padding (questions: 13 tokens on average, 27 in the longest of 32). In groups of similar
-length, each padded to its own longest row, a step of the packaged encoder takes 1.3 to 1.5 times less. What every row gives is
-the same, but for the dropout that it draws. An accelerator would rather have one large pass, and gets one.
+length, each padded to its own longest row, the packaged encoder makes 1.4 to 1.7 times as many steps a second
+(recipes/benchmark/LOG.md). What every row gives is the same, but for the dropout that it draws, and where an encoder mixes
+padding in. An accelerator would rather have one large pass, and gets one; so do several processes, which must agree on the
+number of passes, and compiled models, which would be compiled anew for every length.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-#: What one more pass costs, in tokens of text: 30 ms of small kernels beside .7 ms a token, measured on MiniLM.
+#: What one more pass costs, in tokens of text: 30 ms of small kernels beside .7 ms a token, measured on MiniLM with one
+#: thread in float32. More threads make the tokens faster, and hardly the small kernels.
 PASS_COST = 48
 
 Read = Callable[[Any, Mapping[str, Any]], tuple[Tensor, ...]]
@@ -28,13 +31,13 @@ def in_length_groups(call: Callable[..., Any], inputs: Mapping[str, Any], read: 
         read: what `call` returned, and the inputs that it had → tensors with a row for each of theirs.
         model: whose token embeddings are looked up once for all passes.
     """
-    groups = _groups(inputs)
+    groups = _groups(inputs, model)
     if len(groups) == 1:
         return list(read(call(**inputs), inputs))
     said = []
     with _looked_up_once(model, inputs["input_ids"]) as next_rows:
         for rows in groups:
-            length = int(inputs["attention_mask"][rows].sum(1).max())
+            length = max(1, int(inputs["attention_mask"][rows].sum(1).max()))
             own = {name: value[rows, :length] if isinstance(value, Tensor) else value for name, value in inputs.items()}
             next_rows(rows)
             said.append(read(call(**own), own))
@@ -47,19 +50,23 @@ def logits_in_length_groups(call: Callable[..., Any], inputs: Mapping[str, Any],
     return in_length_groups(call, inputs, lambda said, own: (said.logits,), model)[0]
 
 
-def _groups(inputs: Mapping[str, Any]) -> list[Tensor]:
-    mask = inputs.get("attention_mask")
-    everyone = [torch.arange(len(inputs["input_ids"]))]
-    if mask is None or mask.device.type != "cpu" or mask.dim() != 2:
+def _groups(inputs: Mapping[str, Any], model: nn.Module) -> list[Tensor]:
+    mask, ids = inputs.get("attention_mask"), inputs["input_ids"]
+    everyone = [torch.arange(len(ids))]
+    one_shape = all(value.shape == ids.shape for value in inputs.values() if isinstance(value, Tensor))
+    if mask is None or mask.device.type != "cpu" or mask.dim() != 2 or not one_shape:
+        return everyone
+    if hasattr(model, "_orig_mod") or (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return everyone
     lengths = mask.sum(1)
     filled_from_the_left = torch.arange(mask.shape[1]) < lengths[:, None]
     if not torch.equal(mask.bool(), filled_from_the_left):
         return everyone  # padded on the left: positions would change
-    return [torch.from_numpy(rows) for rows in length_groups(lengths.numpy())]
+    cost = PASS_COST * torch.get_num_threads()
+    return [torch.from_numpy(rows) for rows in length_groups(lengths.numpy(), cost)]
 
 
-def length_groups(lengths: np.ndarray, cost: float = PASS_COST) -> list[np.ndarray]:
+def length_groups(lengths: np.ndarray, cost: float) -> list[np.ndarray]:
     """Rows in groups of similar length, so that Σ (rows × longest + cost) over the groups is smallest.
 
     Args:
@@ -88,11 +95,11 @@ def _looked_up_once(model: nn.Module, input_ids: Tensor) -> Iterator[Callable[[T
     """Let every pass inside find the token embeddings of its rows, which it announces, in one lookup of all rows.
 
     The gradient of a lookup is as large as the vocabulary's embeddings, however few tokens there are: one per step is
-    enough. Without a gradient, and where a model looks up something else than its input, its own lookup stands.
+    enough. Without a gradient, and where a model looks up something else than its input, or not in a plain table, its own
+    lookup stands.
     """
-    find: Any = getattr(model, "get_input_embeddings", None)
-    layer = find() if find is not None else None
-    if layer is None or not torch.is_grad_enabled() or not any(p.requires_grad for p in layer.parameters()):
+    layer = _table_of(model)
+    if layer is None or not torch.is_grad_enabled() or not layer.weight.requires_grad:
         yield lambda rows: None
         return
     table = layer(input_ids)  # (N, T, D)
@@ -113,3 +120,12 @@ def _looked_up_once(model: nn.Module, input_ids: Tensor) -> Iterator[Callable[[T
         yield announce
     finally:
         handle.remove()
+
+
+def _table_of(model: nn.Module) -> nn.Embedding | None:
+    """The model's token embeddings, where they are a plain table."""
+    try:
+        layer = model.get_input_embeddings()  # type: ignore[operator]
+    except (AttributeError, NotImplementedError):  # no model of transformers; hashed characters
+        return None
+    return layer if isinstance(layer, nn.Embedding) else None

@@ -150,6 +150,11 @@ class Objective(nn.Module):
         return self.blocks == [LABELED] and self.label_weight is None and not len(self.regularizers)
 
     @property
+    def takes_groups(self) -> bool:
+        """Whether its rows may pass in groups of similar length (`sstext.objective.length_groups`) and not as a whole."""
+        return MASKED not in self.blocks and not (UNLABELED in self.blocks and self.view.shifts)
+
+    @property
     def wants_strong(self) -> bool:
         """Whether the batches must hold a changed copy of every unlabeled row."""
         return self.view.strong and UNLABELED in self.blocks

@@ -36,6 +36,7 @@ class View(Part):
     """Picks or makes what the student sees; `strong` asks the batches for a changed copy of every unlabeled row."""
 
     strong = False
+    shifts = False  #: whether it adds something to the embeddings
 
     def prepare(self, student: nn.Module, unlabeled: Mapping[str, Any]) -> Seen:
         """What the student will see of the unlabeled rows."""
@@ -74,6 +75,8 @@ class EmbeddingNoise(View):
         super().__init__()
         self.scale = in_range("scale", scale, 0)
 
+    shifts = True
+
     @torch.no_grad()
     def prepare(self, student: nn.Module, unlabeled: Mapping[str, Any]) -> Seen:
         inputs = unlabeled["weak"]
@@ -102,6 +105,8 @@ class Adversarial(View):
     def __init__(self, epsilon: float = 0.02, xi: float = 0.001) -> None:
         super().__init__()
         self.epsilon, self.xi = in_range("epsilon", epsilon, 0), in_range("xi", xi, 1e-6)
+
+    shifts = True
 
     def prepare(self, student: nn.Module, unlabeled: Mapping[str, Any]) -> Seen:
         inputs = unlabeled["weak"]

@@ -1,5 +1,6 @@
 """From the user's files to a run's rows: each read once, tokenized once, and every complaint before training."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -239,6 +240,21 @@ def test_a_sample_hides_the_labels_of_the_corpus(
         assert [texts.classes[i] for i in part.texts["label"]] == [truth[text] for text in part.texts["text"]]
     assert np.bincount(texts.labeled.texts["label"][:]).tolist() == [2, 2, 2]
     assert "label" not in texts.unlabeled.texts.column_names
+
+
+def test_a_sample_can_be_too_large_for_the_steps(task: Any, tmp_path: Path) -> None:
+    """Guards labels beside other texts, and a part that nobody hears of."""
+    config, notes = RunConfig(labeled=str(task.test), sample=SAMPLE), Notes()
+    texts = read_texts(config, sources(config), tmp_path / "unlabeled.arrow", notes, at_most=10)
+    assert texts.counts()["unlabeled"] == 10
+    assert texts.counts()["unlabeled_left_out"] == 5
+    assert notes.said[-1].startswith("unlabeled: 10 of these texts, drawn at random")
+    with task.test.open(newline="") as file:
+        truth = {row["text"]: row["label"] for row in csv.DictReader(file)}
+    assert texts.audit is not None
+    assert texts.unlabeled is not None
+    found = [texts.classes[number] for number in texts.audit]
+    assert found == [truth[text] for text in texts.unlabeled.texts["text"]]
 
 
 def test_a_sample_follows_the_seed_and_a_test_file_does_not(task: Any, tmp_path: Path) -> None:

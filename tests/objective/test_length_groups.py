@@ -2,6 +2,7 @@
 
 from itertools import combinations, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sstext.objective import length_groups as module
 from sstext.objective.joint_pass import joint_pass
 from sstext.objective.length_groups import in_length_groups, length_groups, logits_in_length_groups
 from sstext.objective.regularizers import LABELED, UNLABELED
@@ -63,7 +65,7 @@ def test_values_and_gradients_are_those_of_one_pass(student: Any, monkeypatch: p
     found = []
     student.double()
     for cost in (1e9, 1.0):
-        monkeypatch.setattr(length_groups, "__defaults__", (cost,))
+        monkeypatch.setattr(module, "PASS_COST", cost)
         student.zero_grad()
         outputs = joint_pass(student, student, blocks, pooled=True)
         values = [*outputs.logits.values(), *outputs.features.values()]
@@ -79,25 +81,61 @@ def test_values_and_gradients_are_those_of_one_pass(student: Any, monkeypatch: p
 
 def test_one_lookup_of_embeddings_gets_the_gradient(student: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A gradient as large as the vocabulary, once a step and not once a pass: what large vocabularies would pay for."""
-    monkeypatch.setattr(length_groups, "__defaults__", (1.0,))
-    layer = student.get_input_embeddings()
-    backward = []
-    layer.weight.register_hook(lambda gradient: backward.append("accumulated"))
-    looked_up: list[Tensor] = []
-    handle = layer.register_forward_hook(lambda module, args, output: looked_up.append(output))
-    shapes = calls(student)
+    monkeypatch.setattr(module, "PASS_COST", 1.0)
+    layer, shapes, lookups, reached = student.get_input_embeddings(), calls(student), [], []
+
+    def remember(embedding: Any, asked: Any, output: Tensor) -> None:
+        number = len(lookups)
+        lookups.append(output.shape)
+        output.register_hook(lambda gradient: reached.append(number))
+
+    handle = layer.register_forward_hook(remember)
     logits = logits_in_length_groups(student, batch(LENGTHS), student)
     handle.remove()
     logits.sum().backward()
-    of_graph = [output for output in looked_up if output.grad_fn is not None]
     assert len(shapes) > 2
-    assert len(of_graph) == 1 + len(shapes)  # the table of all rows, and a lookup per pass that nothing reads
-    assert backward == ["accumulated"]
-    assert not layer._forward_hooks  # and nothing stays behind
+    assert len(lookups) == 1 + len(shapes)
+    assert reached == [0], "the lookup of all rows, and none of a pass"
+    assert lookups[0][:2] == (6, 40)
+    assert not layer._forward_hooks  # nothing stays behind
 
 
-@pytest.mark.parametrize("why", ["padded on the left", "no mask", "equal lengths"])
-def test_what_gains_nothing_or_would_change_is_one_pass(student: Any, why: str) -> None:
+class Hashed(torch.nn.Module):
+    """Has no table of embeddings, as an encoder of characters."""
+
+    def __init__(self, found: Any) -> None:
+        super().__init__()
+        self.found, self.weight = found, torch.nn.Parameter(torch.ones(1))
+
+    def get_input_embeddings(self) -> Any:
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
+        sums = (input_ids * attention_mask).sum(1, keepdim=True)
+        return SimpleNamespace(logits=self.weight * sums, shape=input_ids.shape)
+
+
+@pytest.mark.parametrize(
+    "found", [NotImplementedError("hashed"), torch.nn.Parameter(torch.ones(3, 4)), torch.nn.Identity()]
+)
+def test_encoders_without_a_plain_table_pass_in_groups_all_the_same(
+    found: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CANINE hashes characters, Perceiver has a parameter, I-BERT's layer gives two tensors: guards round 1 of all three."""
+    monkeypatch.setattr(module, "PASS_COST", 1.0)
+    inputs = {name: value for name, value in batch(LENGTHS).items() if name != "token_type_ids"}
+    logits = logits_in_length_groups(Hashed(found), inputs, Hashed(found))
+    assert logits[:, 0].tolist() == inputs["input_ids"].sum(1).tolist()
+
+
+@pytest.mark.parametrize(
+    "why", ["padded on the left", "no mask", "equal lengths", "another shape", "compiled", "several processes"]
+)
+def test_what_gains_nothing_or_would_change_is_one_pass(
+    student: Any, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Guards against positions that move (padding on the left), and passes for nothing."""
     inputs = (
         batch(LENGTHS, "left")
@@ -106,15 +144,44 @@ def test_what_gains_nothing_or_would_change_is_one_pass(student: Any, why: str) 
     )
     if why == "no mask":
         inputs.pop("attention_mask")
+    monkeypatch.setattr(module, "PASS_COST", 1.0)
+    if why == "another shape":
+        inputs["position_ids"] = torch.arange(40)[None]
+    if why == "compiled":
+        student._orig_mod = None
+    if why == "several processes":
+        monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
     shapes = calls(student)
     logits = logits_in_length_groups(student, inputs, student)
     assert shapes == [(6, 40)]
     assert torch.equal(logits, student(**inputs).logits)
 
 
+def test_rows_of_nothing_but_padding(student: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against a pass over no token at all."""
+    monkeypatch.setattr(module, "PASS_COST", 1.0)
+    inputs = batch(LENGTHS)
+    inputs["attention_mask"][0] = inputs["attention_mask"][4] = 0
+    shapes = calls(student)
+    assert logits_in_length_groups(student, inputs, student).shape == (6, 3)
+    assert (2, 1) in shapes
+
+
+def test_more_threads_make_fewer_passes(student: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one more pass costs does not shrink with the threads, what a token costs does."""
+    counts = []
+    for threads in (1, 1000):
+        monkeypatch.setattr("torch.get_num_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(module, "PASS_COST", 1.0)
+        shapes = calls(student)
+        logits_in_length_groups(student, batch(LENGTHS), student)
+        counts.append(len(shapes))
+    assert counts[0] > counts[1] == 1
+
+
 def test_frozen_embeddings_and_no_gradient_work_alike(student: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against a lookup that is kept for a gradient that nobody asks for."""
-    monkeypatch.setattr(length_groups, "__defaults__", (1.0,))
+    monkeypatch.setattr(module, "PASS_COST", 1.0)
     expected = student(**batch(LENGTHS)).logits.detach()
     with torch.no_grad():
         torch.testing.assert_close(logits_in_length_groups(student, batch(LENGTHS), student), expected)
@@ -124,7 +191,7 @@ def test_frozen_embeddings_and_no_gradient_work_alike(student: Any, monkeypatch:
 
 def test_a_model_that_looks_up_something_else_keeps_its_own(student: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against embeddings of other tokens than the model asked for."""
-    monkeypatch.setattr(length_groups, "__defaults__", (1.0,))
+    monkeypatch.setattr(module, "PASS_COST", 1.0)
     inputs = batch(LENGTHS)
 
     def next_token(input_ids: Tensor, **rest: Any) -> Any:

@@ -1,0 +1,262 @@
+"""The chains' trainings of a round side by side, each in a process of its own: on a GPU of its own, or on a part of the cores.
+
+Chains never mix, so that they need not wait for each other. What a process finds out lies in the chain's folder, as always:
+afterwards the round loop finds trainings and scores that are done, and whatever is missing it does itself. A worker is
+`python -m sstext.side_by_side`, not a fork: it works from scripts and notebooks, and a fork could not use a GPU.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, Pipe, wait
+from typing import Any
+
+import torch
+from accelerate import PartialState
+
+from sstext.chain import Chain, Fit
+from sstext.config import RunConfig
+from sstext.errors import UserError
+from sstext.inference import resolve_device
+from sstext.progress import Reporter, Tick, calm_libraries
+from sstext.selection import Selection
+
+#: The kinds of messages that a worker sends.
+NOTE, BEGIN, TICK, END, FIGURES, DONE, FAILED, STOPPED = range(8)
+
+
+def workers_for(config: RunConfig) -> int:
+    """How many chains train at a time: `workers`, or one per GPU; 1 where a launcher has made several processes already."""
+    if PartialState().num_processes > 1:
+        return 1
+    if config.workers is not None:
+        return config.workers
+    return max(1, torch.cuda.device_count()) if _any_gpu(config) else 1
+
+
+def _any_gpu(config: RunConfig) -> bool:
+    """Whether it trains on a GPU, and does not mind on which."""
+    return resolve_device(config.device).type == "cuda" and ":" not in config.device
+
+
+def fits(chains: Sequence[Chain], index: int, admitted: Sequence[Selection | None]) -> list[Fit]:
+    """Train the students of a round, one per chain, as many at a time as `workers_for` says.
+
+    Args:
+        admitted: what each chain trains on beside its labels.
+
+    Raises:
+        KeyboardInterrupt: it was stopped by a signal; every training has written a checkpoint.
+        UserError: a worker met one, or ended without a word.
+    """
+    todo = [
+        _Job(chain, index, rows)
+        for chain, rows in zip(chains, admitted, strict=True)
+        if not (chain.directory.round(index) / "fit.json").exists()
+    ]
+    workers = min(workers_for(chains[0].config), len(todo))
+    said: dict[int, list[tuple[Mapping[str, Any], int]]] = {}
+    if workers > 1:
+        said = _in_processes(todo, workers)
+    found = []
+    for chain, rows in zip(chains, admitted, strict=True):
+        for values, step in said.get(chain.number, ()):  # chain by chain: a logger's steps only grow
+            chain.reporter.figures(values, step)
+        found.append(chain.fit(index, rows))
+    return found
+
+
+# In the run's own process
+
+
+@dataclass
+class _Job:
+    """A training: all that a worker is told, and what it has said so far."""
+
+    chain: Chain
+    index: int
+    rows: Selection | None
+    process: Any = None
+    slot: int = 0
+    figures: list[tuple[Mapping[str, Any], int]] = field(default_factory=list)
+    lines: ExitStack = field(default_factory=ExitStack)
+    tick: Tick | None = None
+    ended: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.chain.phase(self.index, "training")
+
+
+def _in_processes(todo: Sequence[_Job], workers: int) -> dict[int, list[tuple[Mapping[str, Any], int]]]:
+    """Do the jobs, `workers` at a time; the figures of each chain."""
+    waiting, running, free = list(todo), dict[Connection, _Job](), list(range(workers))
+    trouble: list[BaseException] = []
+    with _signals_handed_on(running) as stopped:
+        while True:
+            while waiting and free and not trouble and not stopped:
+                job = waiting.pop(0)
+                running[_started(job, free.pop(0), workers)] = job
+            if not running:
+                break
+            ready: Any = wait(list(running))
+            for pipe in ready:
+                job, failed = running[pipe], None
+                try:
+                    failed = _heard(job, *pipe.recv())
+                except (EOFError, ConnectionResetError):
+                    failed = _ended(job)
+                    free.append(job.slot)
+                    del running[pipe]
+                if failed is not None and not stopped:
+                    trouble.append(failed)
+                    if len(trouble) == 1:
+                        _stop(running)
+    if stopped:
+        raise KeyboardInterrupt
+    if trouble:
+        raise trouble[0]
+    return {job.chain.number: job.figures for job in todo}
+
+
+def _started(job: _Job, slot: int, workers: int) -> Connection:
+    """Start a worker and tell it its job."""
+    ours, theirs = Pipe()
+    config = replace(job.chain.config, workers=1)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    if _any_gpu(job.chain.config):
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        gpus = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
+    job.slot = slot
+    job.process = subprocess.Popen(
+        [sys.executable, "-m", "sstext.side_by_side", str(theirs.fileno())],
+        env=environment,
+        pass_fds=[theirs.fileno()],
+        start_new_session=True,  # Ctrl-C reaches the run alone, which hands it on once
+    )
+    theirs.close()
+    chain = replace(job.chain, config=config, reporter=Reporter(quiet=True))
+    ours.send((chain, job.index, job.rows, max(1, torch.get_num_threads() // workers)))
+    return ours
+
+
+def _heard(job: _Job, kind: int, *content: Any) -> BaseException | None:
+    """Act on a message; what a worker failed with, if it says so."""
+    reporter = job.chain.reporter
+    if kind == NOTE:
+        reporter.note(*content)
+    elif kind == BEGIN:
+        job.tick = job.lines.enter_context(reporter.phase(*content))
+    elif kind == TICK and job.tick is not None:
+        job.tick(*content)
+    elif kind == END:
+        job.lines.close()
+    elif kind == FIGURES:
+        job.figures.append((content[0], content[1]))
+    elif kind in (DONE, STOPPED, FAILED):
+        job.lines.close()
+        job.ended = True
+        if kind == FAILED:
+            return content[0]
+    return None
+
+
+def _ended(job: _Job) -> BaseException | None:
+    """A worker is gone; what is wrong, where it has not said that it is done."""
+    code = job.process.wait()
+    if job.ended:
+        return None
+    job.lines.close()
+    return UserError(
+        f"{job.name}: its process ended with the code {code}, perhaps for want of memory; the same command goes on, with "
+        "fewer --workers or smaller batches"
+    )
+
+
+@contextmanager
+def _signals_handed_on(running: Mapping[Connection, _Job]) -> Iterator[list[int]]:
+    """Hand Ctrl-C and SIGTERM on to the workers, which write checkpoints; the signals that came."""
+    came: list[int] = []
+
+    def hand_on(number: int, frame: Any) -> None:
+        came.append(number)
+        _stop(running, number)
+
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                handlers[number] = signal.signal(number, hand_on)
+    try:
+        yield came
+    except BaseException:
+        _stop(running)
+        raise
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _stop(running: Mapping[Connection, _Job], number: int = signal.SIGINT) -> None:
+    for job in running.values():
+        if not job.ended:
+            with suppress(ProcessLookupError):
+                job.process.send_signal(number)
+
+
+# In a worker
+
+
+class _Sent(Reporter):
+    """A reporter whose words go to the run's own process."""
+
+    def __init__(self, pipe: Connection) -> None:
+        super().__init__(quiet=True)
+        self._pipe = pipe
+
+    def note(self, message: str) -> None:
+        self._pipe.send((NOTE, message))
+
+    @contextmanager
+    def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> Iterator[Tick]:
+        self._pipe.send((BEGIN, name, total, unit, done))
+        try:
+            yield lambda n=1: self._pipe.send((TICK, n))
+        finally:
+            self._pipe.send((END,))
+
+    def figures(self, values: Mapping[str, Any], step: int = 0) -> None:
+        self._pipe.send((FIGURES, dict(values), step))
+
+
+def work(pipe: Connection) -> None:
+    """Do the job that the pipe tells: train a chain's student of a round, and score what the round loop will ask for."""
+    calm_libraries()
+    chain, index, rows, threads = pipe.recv()
+    torch.set_num_threads(threads)
+    chain = replace(chain, reporter=_Sent(pipe))
+    try:
+        chain.fit(index, rows)
+        if chain.held_out is not None:
+            chain.score_held_out(index)
+        if chain.tokens.corpus is not None and index >= chain.admission.label_rounds - 1:
+            chain.score(index)
+    except KeyboardInterrupt:
+        pipe.send((STOPPED,))
+    except UserError as error:
+        pipe.send((FAILED, error))
+    except Exception:
+        pipe.send((FAILED, RuntimeError(f"{chain.phase(index, 'training')}:\n{traceback.format_exc()}")))
+    else:
+        pipe.send((DONE,))
+
+
+if __name__ == "__main__":
+    work(Connection(int(sys.argv[1])))
