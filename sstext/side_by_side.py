@@ -198,6 +198,11 @@ def _signals_handed_on(running: Mapping[Connection, _Job]) -> Iterator[list[int]
         yield came
     except BaseException:
         _stop(running)
+        for pipe, job in running.items():
+            with suppress(EOFError, OSError):
+                while True:  # it writes its checkpoint, and wants to be heard till then
+                    pipe.recv()
+            job.process.wait()
         raise
     finally:
         for number, handler in handlers.items():
@@ -215,25 +220,34 @@ def _stop(running: Mapping[Connection, _Job], number: int = signal.SIGINT) -> No
 
 
 class _Sent(Reporter):
-    """A reporter whose words go to the run's own process."""
+    """A reporter whose words go to the run's own process; where that is gone, the work stops as after Ctrl-C."""
 
     def __init__(self, pipe: Connection) -> None:
         super().__init__(quiet=True)
-        self._pipe = pipe
+        self._pipe, self._heard = pipe, True
+
+    def send(self, *message: Any) -> None:
+        """Say something, unless nobody listens any more."""
+        try:
+            if self._heard:
+                self._pipe.send(message)
+        except OSError:
+            self._heard = False
+            signal.raise_signal(signal.SIGINT)
 
     def note(self, message: str) -> None:
-        self._pipe.send((NOTE, message))
+        self.send(NOTE, message)
 
     @contextmanager
     def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> Iterator[Tick]:
-        self._pipe.send((BEGIN, name, total, unit, done))
+        self.send(BEGIN, name, total, unit, done)
         try:
-            yield lambda n=1: self._pipe.send((TICK, n))
+            yield lambda n=1: self.send(TICK, n)
         finally:
-            self._pipe.send((END,))
+            self.send(END)
 
     def figures(self, values: Mapping[str, Any], step: int = 0) -> None:
-        self._pipe.send((FIGURES, dict(values), step))
+        self.send(FIGURES, dict(values), step)
 
 
 def work(pipe: Connection) -> None:
@@ -241,7 +255,8 @@ def work(pipe: Connection) -> None:
     calm_libraries()
     chain, index, rows, threads = pipe.recv()
     torch.set_num_threads(threads)
-    chain = replace(chain, reporter=_Sent(pipe))
+    reporter = _Sent(pipe)
+    chain = replace(chain, reporter=reporter)
     try:
         chain.fit(index, rows)
         if chain.held_out is not None:
@@ -249,13 +264,13 @@ def work(pipe: Connection) -> None:
         if chain.tokens.corpus is not None and index >= chain.admission.label_rounds - 1:
             chain.score(index)
     except KeyboardInterrupt:
-        pipe.send((STOPPED,))
+        reporter.send(STOPPED)
     except UserError as error:
-        pipe.send((FAILED, error))
+        reporter.send(FAILED, error)
     except Exception:
-        pipe.send((FAILED, RuntimeError(f"{chain.phase(index, 'training')}:\n{traceback.format_exc()}")))
+        reporter.send(FAILED, RuntimeError(f"{chain.phase(index, 'training')}:\n{traceback.format_exc()}"))
     else:
-        pipe.send((DONE,))
+        reporter.send(DONE)
 
 
 if __name__ == "__main__":
