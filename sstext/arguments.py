@@ -9,6 +9,7 @@ from sstext.errors import UserError
 from sstext.inference import resolve_device, resolve_precision
 from sstext.objective.admission import Admission
 from sstext.objective.methods import BETWEEN_ROUNDS, admission_of, build
+from sstext.objective.objective import Objective
 from sstext.objective.targets import Hard, Soft
 from sstext.objective.weights import Everyone
 from sstext.options import default_of, options
@@ -169,14 +170,19 @@ def round_objective(config: RunConfig, index: int) -> dict[str, Any]:
     }
 
 
+def built_objective(config: RunConfig, index: int) -> Objective:
+    """The objective of a round's trainer."""
+    asked = round_objective(config, index)
+    return build(asked["method"], asked["method_args"], asked["regularizers"])
+
+
 def reads_corpus(config: RunConfig, index: int) -> bool:
     """Whether the student of a round learns from unlabeled text inside its steps.
 
     >>> reads_corpus(RunConfig(method="fixmatch"), 0), reads_corpus(RunConfig(method="auto"), 2)
     (True, False)
     """
-    asked = round_objective(config, index)
-    return not build(asked["method"], asked["method_args"], asked["regularizers"]).supervised
+    return not built_objective(config, index).supervised
 
 
 def round_admission(config: RunConfig) -> Admission:

@@ -92,7 +92,7 @@ def model_card(
         eval_results=_index((results or {}).get(of_this_model or "", {}), test_data, measured_on),
     )
     sections = [
-        _summary(classes, base_model, chosen, rounds if self_trained else None, part=LEFT_OUT in rows),
+        _summary(classes, base_model, chosen, _learned_from(rounds if self_trained else None, part=LEFT_OUT in rows)),
         _how_to_use(max_length),
         _classes(classes),
         _training(rows, rounds, method, citation),
@@ -179,19 +179,13 @@ def _classes(classes: Sequence[str]) -> str:
     return "## Classes\n\n" + ", ".join(f"`{_line(name)}`" for name in classes)
 
 
-def _summary(
-    classes: Sequence[str],
-    base_model: str | None,
-    chosen: str | None,
-    rounds: Sequence[Mapping[str, Any]] | None,
-    part: bool,
-) -> str:
+def _summary(classes: Sequence[str], base_model: str | None, chosen: str | None, learned_from: str) -> str:
     origin = f"[{base_model}](https://huggingface.co/{base_model})" if base_model else "a local encoder"
     which = f"\n\nChosen: {_line(chosen).rstrip('.')}." if chosen else ""
     return f"""# Text classifier with {len(classes)} classes
 
 Made with `sstext` from {origin}:
-{_learned_from(rounds, part)}{which}"""
+{learned_from}{which}"""
 
 
 def _learned_from(rounds: Sequence[Mapping[str, Any]] | None, part: bool) -> str:

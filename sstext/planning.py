@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
-from sstext.arguments import round_objective
+from sstext.arguments import built_objective
 from sstext.chain import Chain
 from sstext.config import RunConfig, seconds_of
 from sstext.cross_fitting import cross_fitted
@@ -215,8 +215,7 @@ class Pace:
 
         def step(count: int, index: int) -> float:
             """Seconds of a step of a round, with so many rows."""
-            asked = round_objective(config, index)
-            objective = build(asked["method"], asked["method_args"], asked["regularizers"])
+            objective = built_objective(config, index)
             paired = index > 0 or not objective.plain or config.logit_adjustment > 0
             grouped = paired and objective.takes_groups
             features = [

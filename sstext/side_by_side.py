@@ -143,7 +143,8 @@ def _started(job: _Job, slot: int, workers: int) -> Connection:
     )
     theirs.close()
     chain = replace(job.chain, config=config, reporter=Reporter(quiet=True))
-    ours.send((chain, job.index, job.rows, max(1, torch.get_num_threads() // workers)))
+    with suppress(OSError):  # it is gone already, and `_ended` says so
+        ours.send((chain, job.index, job.rows, max(1, torch.get_num_threads() // workers)))
     return ours
 
 

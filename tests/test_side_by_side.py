@@ -24,7 +24,7 @@ SAME = ("model.safetensors", "pseudo_labels.parquet", "scores.npy", "held_out.np
 
 
 class Told(Reporter):
-    """Keeps the names of phases and figures, and may do something at one of the figures or phases."""
+    """Keeps the names of phases, and of figures with their steps."""
 
     def __init__(self) -> None:
         super().__init__(quiet=True)
@@ -114,6 +114,15 @@ def test_a_worker_that_dies_is_named_and_the_others_are_kept(
     assert contents(tmp_path / "out") == expected
 
 
+def test_a_worker_that_is_gone_before_it_has_its_job_is_named(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where Python cannot start. Guards a broken pipe as the message."""
+    monkeypatch.setattr(side_by_side.sys, "executable", "/bin/false")
+    with pytest.raises(UserError, match=r"chain [12], round 0: training: its process ended with the code 1, perhaps"):
+        train(quick(tmp_path / "out", workers=2))
+
+
 def test_what_a_worker_raises_arrives(quick: Quick, tmp_path: Path) -> None:
     """Guards a failure that is shown as a dead process. The round's folder is a file: no training can begin in it."""
     config = quick(tmp_path / "out", workers=3)
@@ -142,7 +151,16 @@ def test_how_many_at_a_time(quick: Quick, tmp_path: Path, monkeypatch: pytest.Mo
     assert workers_for(quick(tmp_path, workers=4)) == 1
 
 
-def test_killed_while_it_waits(quick: Quick, tmp_path: Path) -> None:
-    """What is raised in the run's own process while workers run (a notebook's stop) stops them, too."""
+def test_killed_while_it_waits(quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is raised in the run's own process while workers run (a notebook's stop) stops them, too. Guards orphans."""
+    jobs, started = [], side_by_side._started
+
+    def remembered(job: Any, slot: int, workers: int) -> Any:
+        jobs.append(job)
+        return started(job, slot, workers)
+
+    monkeypatch.setattr(side_by_side, "_started", remembered)
     with pytest.raises(KeyboardInterrupt):
         train(quick(tmp_path / "out", workers=3), reporter=AtTick("chain 2, round 0: training", 1, killed))
+    assert len(jobs) == 3
+    assert all(job.process.poll() is not None for job in jobs)
