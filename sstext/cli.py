@@ -15,7 +15,7 @@ from sstext.config import RunConfig, read_config
 from sstext.errors import UserError
 from sstext.flags import add_flag, add_same_flags
 from sstext.options import options
-from sstext.progress import Reporter, calm_libraries
+from sstext.progress import Reporter
 
 GROUPS = (
     "DataOptions",
@@ -188,6 +188,7 @@ def run_train(parsed: argparse.Namespace) -> None:
     if config.device.startswith("cuda:"):  # before torch looks: the run then sees this GPU alone
         os.environ["CUDA_VISIBLE_DEVICES"], config.device = config.device.removeprefix("cuda:"), "cuda"
     from sstext import planning, run, tables
+    from sstext.inference import calm_libraries
 
     reporter = Reporter(config.quiet or not _is_first_process())
     calm_libraries()
@@ -277,8 +278,9 @@ def run_methods(parsed: argparse.Namespace) -> None:
 
 
 def _classifier(parsed: argparse.Namespace) -> Any:
+    from sstext.inference import Classifier, calm_libraries
+
     calm_libraries()
-    from sstext.inference import Classifier
 
     return Classifier.from_pretrained(
         parsed.model,

@@ -338,3 +338,15 @@ class Classifier:
         """Probabilities batch by batch, for more texts than memory holds."""
         for batch in texts:
             yield self.predict_proba(batch, tick)
+
+
+def calm_libraries() -> None:
+    """Our own notes and progress lines replace those of the libraries (here, and not on import: they are the program's)."""
+    import datasets
+    import huggingface_hub
+    import transformers
+
+    huggingface_hub.utils.logging.set_verbosity_error()  # its retries; what fails in the end is said once
+    datasets.disable_progress_bars()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()

@@ -23,8 +23,8 @@ from accelerate import PartialState
 from sstext.chain import Chain, Fit
 from sstext.config import RunConfig
 from sstext.errors import UserError
-from sstext.inference import resolve_device
-from sstext.progress import Reporter, Tick, calm_libraries
+from sstext.inference import calm_libraries, resolve_device
+from sstext.progress import Reporter, Tick
 from sstext.selection import Selection
 
 #: The kinds of messages that a worker sends.
