@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from sstext.errors import UserError
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
-#: What log T is believed to be before any row is seen: its mean, exp'ed, and standard deviation. A classifier that has been
-#: fine-tuned on few labels is too sure of itself, see recipes/benchmark/LOG.md.
+#: What log T is believed to be before any row is seen, where nothing else tells: its mean, exp'ed, and standard deviation. A
+#: classifier that has been fine-tuned on few labels is too sure of itself, see recipes/benchmark/LOG.md.
 USUAL_TEMPERATURE, TEMPERATURE_SPREAD = 2.0, 0.5
 
 
-def fit_temperature(logits: Tensor | ArrayLike, labels: Tensor | ArrayLike, *, shrink: bool = False) -> float:
+def fit_temperature(logits: Tensor | ArrayLike, labels: Tensor | ArrayLike, *, believed: float | None = None) -> float:
     """Find the temperature that makes held-out labels most likely.
 
     T = argmin_T −Σ_i log softmax(z_i / T)[y_i], within [0.05, 20]. The loss is convex in 1/T; the root of its slope,
@@ -26,13 +26,13 @@ def fit_temperature(logits: Tensor | ArrayLike, labels: Tensor | ArrayLike, *, s
     sharper is always better: the lower bound; where the labels contradict the logits, the upper one; where the logits of
     each row are all equal, no temperature matters: 1.
 
-    With `shrink`, T is the most probable one where log T ~ N(log T₀, σ²) is believed beforehand: what a few rows cannot say is
-    taken from other data sets, and rows that are all right do not make the model infinitely sure.
+    With `believed`, T is the most probable one where log T ~ N(log T₀, σ²) is believed beforehand: what a few rows cannot say
+    is taken from elsewhere, and rows that are all right do not make the model infinitely sure.
 
     Args:
         logits: (N, C) z, of rows that the model was not trained on.
         labels: (N,) classes y.
-        shrink: see above; T₀ and σ are `USUAL_TEMPERATURE` and `TEMPERATURE_SPREAD`.
+        believed: T₀, see above; σ is `TEMPERATURE_SPREAD`.
 
     Raises:
         UserError: no rows, shapes that do not fit, a logit that is not finite, or a label outside 0 … C − 1.
@@ -53,10 +53,10 @@ def fit_temperature(logits: Tensor | ArrayLike, labels: Tensor | ArrayLike, *, s
 
     def pull(inverse_temperature: float) -> float:
         """The slope with the belief's own: d/d(1/T) of (log T − log T₀)²/2σ², divided by N as the likelihood is."""
-        away = math.log(inverse_temperature * USUAL_TEMPERATURE) / (TEMPERATURE_SPREAD**2 * inverse_temperature)
+        away = math.log(inverse_temperature * (believed or 1.0)) / (TEMPERATURE_SPREAD**2 * inverse_temperature)
         return slope(inverse_temperature) + away / len(y)
 
-    return _temperature_where(pull if shrink else slope)
+    return _temperature_where(slope if believed is None else pull)
 
 
 def matching_temperature(logits: ArrayLike, probabilities: ArrayLike) -> float:

@@ -35,10 +35,20 @@ from sstext.selection import Scores, Selection, estimated_prior, select
 from sstext.student import new_student
 from sstext.training_arguments import SemiSupervisedTrainingArguments
 
+#: Rows of the corpus on which a head is made as sure as the probe beside it.
+PROBED_ROWS = 256
+
 
 @dataclass(frozen=True)
 class Fit:
-    """What one training brought: optimizer steps, and figures on the development rows (empty without any)."""
+    """What one training brought.
+
+    Attributes:
+        steps: optimizer steps.
+        temperature: fitted on the development rows; without any, that at which the student agrees best with a probe, where the
+            method has one (`sstext.probe`), else 1.
+        metrics: figures on the development rows, empty without any.
+    """
 
     steps: int
     temperature: float
@@ -84,13 +94,16 @@ class Chain:
             KeyboardInterrupt: the training was stopped by a signal, after writing a checkpoint.
         """
         folder = self.directory.round(index)
-        fitted = folder / "fit.json"
-        if not fitted.exists():
+        if not (folder / "fit.json").exists():
             self._train(index, admitted, folder)
             wait_for_everyone()
-        fit = Fit(**json.loads(fitted.read_text(encoding="utf-8")))
+        fit = self.fitted(index)
         self.reporter.trained(fit.steps)
         return fit
+
+    def fitted(self, index: int) -> Fit:
+        """What the training of a finished round brought."""
+        return Fit(**json.loads((self.directory.round(index) / "fit.json").read_text(encoding="utf-8")))
 
     def _train(self, index: int, admitted: Selection | None, folder: Path) -> None:
         checkpoints = folder / "checkpoints"
@@ -111,7 +124,7 @@ class Chain:
             write_whole(folder / "log.jsonl", "\n".join(history) + "\n")
         trainer.accelerator.free_memory()  # its state is one for the whole process: the next round needs the memory
         wait_for_everyone()
-        temperature, metrics = self._on_development_rows(index)
+        temperature, metrics = self._calibrated(index)
         if is_main_process():
             fit = {"steps": trainer.state.global_step, "temperature": temperature, "metrics": metrics}
             write_whole(folder / "fit.json", json.dumps(fit))
@@ -174,10 +187,10 @@ class Chain:
         model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
         return model.to(resolve_device(self.config.device))
 
-    def _on_development_rows(self, index: int) -> tuple[float, dict[str, float]]:
-        """Temperature and figures of a round's student, in float32 as it is shipped."""
+    def _calibrated(self, index: int) -> tuple[float, dict[str, float]]:
+        """Temperature and figures of a round's student, see `Fit`, in float32 as it is shipped."""
         if self.tokens.dev is None:
-            return 1.0, {}
+            return self._with_probe(self.load(index)).temperature if self.has_probe else 1.0, {}
         logits = self.score_development_rows(index)
         labels = np.asarray(self.tokens.dev["labels"][:])
         if (logits.argmax(-1) == labels).all():
@@ -207,7 +220,7 @@ class Chain:
         with self.reporter.phase(self.phase(index, "scoring"), len(self.tokens.corpus), "text") as tick:
             model = self.load(index)
             if self.labels_with_probe(index):
-                model = with_probe(model, self.tokens.labeled, self.tokenizer, precision=precision)
+                model = self._with_probe(model, precision)
             return score_to_disk(model, self.tokens.corpus, self.tokenizer, folder, precision=precision, tick=tick)
 
     def sample_scores(self, index: int, rows: np.ndarray) -> np.ndarray:
@@ -226,9 +239,19 @@ class Chain:
             wait_for_everyone()
         return np.load(file, allow_pickle=False)
 
+    @property
+    def has_probe(self) -> bool:
+        """Whether a probe says how sure a student may be, for which it takes a corpus."""
+        return self.admission.probe and self.tokens.corpus is not None
+
     def labels_with_probe(self, index: int) -> bool:
         """Whether the scores of a round are those of head and probe, which are tempered already."""
         return self.admission.probe and index == self.admission.label_rounds - 1
+
+    def _with_probe(self, model: Any, precision: str = "fp32") -> Any:
+        corpus = self.tokens.corpus
+        some = corpus.select(random_rows(len(corpus), min(len(corpus), PROBED_ROWS), self.config.seed))
+        return with_probe(model, self.tokens.labeled, some, self.tokenizer, precision=precision)
 
     def score_held_out(self, index: int) -> np.ndarray:
         """Logits of the held-out rows by the student of a round, in float32 as it would be shipped, (n, C).
@@ -241,9 +264,7 @@ class Chain:
         file = self.directory.round(index) / name
         if not from_main_process(file.exists()):
             model = self.load(index)
-            logits = score(
-                with_probe(model, self.tokens.labeled, self.tokenizer) if probe else model, rows, self.tokenizer
-            )
+            logits = score(self._with_probe(model) if probe else model, rows, self.tokenizer)
             if is_main_process():
                 write_array_whole(file, logits)
             wait_for_everyone()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sstext.calibration import matching_temperature, softmax
+from sstext.calibration import USUAL_TEMPERATURE, matching_temperature, softmax
 from sstext.chain import Chain
 from sstext.data.batching import random_rows
 from sstext.inference import from_main_process, is_main_process, score, wait_for_everyone
@@ -78,7 +78,15 @@ def out_of_fold(chains: Sequence[Chain], index: int, probe: bool = False) -> Out
     logits = [chain.score_held_out_with_probe(index) if probe else chain.score_held_out(index) for chain in chains]
     labels = [np.asarray(chain.held_out["labels"][:]) for chain in chains]
     folds = [np.full(len(rows), chain.number) for rows, chain in zip(labels, chains, strict=True)]
-    return OutOfFold(np.concatenate(logits), np.concatenate(labels), np.concatenate(folds))
+    believed = 1.0 if probe else _believed_temperature(chains, index)
+    return OutOfFold(np.concatenate(logits), np.concatenate(labels), np.concatenate(folds), believed)
+
+
+def _believed_temperature(chains: Sequence[Chain], index: int) -> float:
+    """What a probe says of the chains' students of a round, their geometric mean, or without one the usual temperature."""
+    if not chains[0].has_probe:
+        return USUAL_TEMPERATURE
+    return float(np.exp(np.mean([np.log(chain.fitted(index).temperature) for chain in chains])))
 
 
 def evidence(chains: Sequence[Chain], index: int, agreement: float | None) -> Evidence:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sstext.calibration import fit_temperature, softmax
+from sstext.calibration import USUAL_TEMPERATURE, fit_temperature, softmax
 from sstext.errors import UserError
 from sstext.evaluation import count_classes, negative_log_likelihood
 
@@ -78,22 +78,24 @@ class OutOfFold:
         logits: (B, C), each row by the chain that was trained without its fold.
         labels: (B,).
         folds: (B,) fold of every row.
+        believed: temperature of the students as far as is known without these rows.
     """
 
     logits: np.ndarray
     labels: np.ndarray
     folds: np.ndarray
+    believed: float = USUAL_TEMPERATURE
 
     def temperature(self) -> float:
         """The temperature that all rows together ask for."""
-        return fit_temperature(self.logits, self.labels, shrink=True)
+        return fit_temperature(self.logits, self.labels, believed=self.believed)
 
     def probabilities(self) -> np.ndarray:
         """Calibrated probabilities (B, C), each fold by the temperature that the others ask for."""
         calibrated = np.empty(self.logits.shape)
         for fold in np.unique(self.folds):
             own = self.folds == fold
-            temperature = fit_temperature(self.logits[~own], self.labels[~own], shrink=True)
+            temperature = fit_temperature(self.logits[~own], self.labels[~own], believed=self.believed)
             calibrated[own] = softmax(self.logits[own].astype(np.float64), temperature)
         return calibrated
 

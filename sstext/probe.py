@@ -14,13 +14,14 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sstext.calibration import USUAL_TEMPERATURE
+from sstext.calibration import matching_temperature, softmax
 from sstext.heads import last_hidden_states
 from sstext.inference import score
 from sstext.objective.regularizers import mean_pooled
 
-#: Inverse strength of the probe's penalty: between 1 and 100 it made no difference.
-PENALTY = 10.0
+#: Inverse strength of the probe's penalty, per class: the more classes, the more a label has to stand out among. What is right
+#: hardly depends on it, how sure the probe is does (recipes/benchmark/LOG.md).
+PENALTY = 1.5
 
 
 class Embedder(nn.Module):
@@ -41,16 +42,15 @@ class Embedder(nn.Module):
 class WithProbe(nn.Module):
     """What a classifier's head and a probe say together: ½ log softmax(head ÷ T) + ½ log softmax(W z + b), (N, C).
 
-    T is the usual temperature of a head that few labels have trained; the probe's penalty keeps it modest.
-
     Args:
         classifier: a sequence classifier with C classes.
         weight, bias: W (C, D) and b (C,) of the probe.
+        temperature: T of the head.
     """
 
-    def __init__(self, classifier: Any, weight: Tensor, bias: Tensor) -> None:
+    def __init__(self, classifier: Any, weight: Tensor, bias: Tensor, temperature: float = 1.0) -> None:
         super().__init__()
-        self.embedder, self.config = Embedder(classifier), classifier.config
+        self.embedder, self.config, self.temperature = Embedder(classifier), classifier.config, temperature
         self.weight: Tensor
         self.bias: Tensor
         self.register_buffer("weight", weight)
@@ -59,23 +59,37 @@ class WithProbe(nn.Module):
 
     def forward(self, **inputs: Any) -> Any:
         embedded = self.embedder(**inputs)
-        head = F.log_softmax(embedded.said.logits.float() / USUAL_TEMPERATURE, -1)
-        probe = F.log_softmax(F.linear(embedded.logits, self.weight, self.bias), -1)
+        head = F.log_softmax(embedded.said.logits.float() / self.temperature, -1)
+        probe = F.log_softmax(self.probe(embedded.logits), -1)
         return SimpleNamespace(logits=(head + probe) / 2)
 
+    def probe(self, embedded: Tensor) -> Tensor:
+        """Logits of the probe alone, (N, C), for embeddings z (N, D)."""
+        return F.linear(embedded, self.weight, self.bias)
 
-def with_probe(classifier: Any, labeled: Any, tokenizer: Any, *, precision: str = "fp32") -> WithProbe:
-    """Fit a probe on labeled rows and put it beside a classifier's head.
+
+def with_probe(classifier: Any, labeled: Any, unlabeled: Any, tokenizer: Any, *, precision: str = "fp32") -> WithProbe:
+    """Fit a probe on labeled rows and put it beside a classifier's head, which is made as sure as the probe.
+
+    The head's temperature is that at which it agrees best with the probe on unlabeled rows. A head alone does not know how sure
+    it may be: after a few steps it is flat, after many on the same few labels it is certain, while the penalty keeps the probe
+    modest (measured in recipes/benchmark/LOG.md).
 
     Args:
         classifier: a sequence classifier, on its device.
         labeled: B tokenized rows with `labels`; every class has one.
+        unlabeled: some tokenized rows of the corpus.
         tokenizer, precision: see `sstext.inference.score`.
     """
     device, labels = next(classifier.parameters()).device, np.asarray(labeled["labels"][:])
     embedded = score(Embedder(classifier), labeled, tokenizer, precision=precision)
-    fitted = LogisticRegression(C=PENALTY, max_iter=1_000).fit(embedded, labels)
+    fitted = LogisticRegression(C=PENALTY * classifier.config.num_labels, max_iter=1_000).fit(embedded, labels)
     weight, bias = fitted.coef_, fitted.intercept_
     if len(weight) == 1:  # two classes: the second one's log-odds
         weight, bias = np.concatenate([np.zeros_like(weight), weight]), np.concatenate([[0.0], bias])
-    return WithProbe(classifier, *(torch.tensor(part, dtype=torch.float32, device=device) for part in (weight, bias)))
+    weight, bias = (torch.tensor(part, dtype=torch.float32, device=device) for part in (weight, bias))
+    both = WithProbe(classifier, weight, bias)
+    embedded = score(both.embedder, unlabeled, tokenizer, precision=precision)
+    probe = softmax(both.probe(torch.as_tensor(embedded, device=device)).double().cpu().numpy())
+    both.temperature = matching_temperature(score(classifier, unlabeled, tokenizer, precision=precision), probe)
+    return both

@@ -209,11 +209,13 @@ def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) ->
 
 
 def calibrated_on(record: dict[str, Any]) -> str | None:
-    """What the temperature of a round was fitted on; None where nothing was there for it."""
+    """What the temperature of a round was fitted on; None where nothing was there for it (it is 1 then)."""
     if record["out_of_fold"]:
         labels = "out-of-fold predictions of the labeled rows"
         return f"labels of the corpus that {labels} had calibrated" if record["admitted"] else labels
-    return "the development rows" if record["metrics"] else None
+    if record["metrics"]:
+        return "the development rows"
+    return None if record["temperature"] == 1 else "what a regression on its embeddings says of the corpus"
 
 
 def method_of(config: RunConfig) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 # Read once, when transformers and torch are first imported; subprocesses inherit them.
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
@@ -152,6 +153,28 @@ def _write_csv(path: Path, rows: list[tuple[str, ...]]) -> None:
     header = ("text", "label") if len(rows[0]) == 2 else ("label",)
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
+
+
+@pytest.fixture(scope="session")
+def tiny_files(tiny_task: Callable[[Path], TinyTask], tmp_path_factory: pytest.TempPathFactory) -> TinyTask:
+    """The tiny task, written once; read only."""
+    return tiny_task(tmp_path_factory.mktemp("task"))
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_files: TinyTask, tiny_encoder: Path) -> Callable[..., Any]:
+    """`tiny_run(output, **changes)`: options of a run of a second or two on the tiny task."""
+    from sstext.config import RunConfig
+
+    def configure(output: Path, **changes: Any) -> RunConfig:
+        task = tiny_files
+        options = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "test": str(task.test),
+                   "encoder": str(tiny_encoder), "output": str(output), "method": "supervised", "rounds": 1, "steps": 8,
+                   "round_steps": 6, "save_steps": 2, "learning_rate": 5e-3, "round_learning_rate": 5e-3,
+                   "precision": "fp32", "device": "cpu", "stop_agreement": 1.01}  # fmt: skip
+        return RunConfig(**options | changes)
+
+    return configure
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,8 @@ from sstext.calibration import softmax
 from sstext.config import RunConfig
 from sstext.cross_fitting import averaged, cross_fitted, out_of_fold
 from sstext.errors import UserError
-from sstext.inference import Classifier, score
+from sstext.inference import Classifier
 from sstext.model_selection import Gain, Verdict
-from sstext.probe import with_probe
 from sstext.progress import Reporter
 from sstext.run import train
 from sstext.self_training import Round, open_chain, open_run, self_train
@@ -32,23 +32,14 @@ SUPERVISED = Verdict(None, None)
 
 
 @pytest.fixture(scope="module")
-def task(tiny_task: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return tiny_task(tmp_path_factory.mktemp("task"))
+def task(tiny_files: Any) -> Any:
+    return tiny_files
 
 
 @pytest.fixture(scope="module")
-def quick(task: Any, tiny_encoder: Path) -> Quick:
+def quick(tiny_run: Quick) -> Quick:
     """`quick(output, **changes)`: options of a run with two folds and two short rounds."""
-
-    def configure(output: Path, **changes: Any) -> RunConfig:
-        options = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "test": str(task.test), "folds": 2,
-                   "encoder": str(tiny_encoder), "output": str(output), "steps": 8, "round_steps": 6, "rounds": 2,
-                   "learning_rate": 5e-3, "round_learning_rate": 5e-3, "keep": [0.3, 0.5, 0.7], "precision": "fp32",
-                   "device": "cpu", "save_steps": 2, "stop_agreement": 1.01, "prior": "uniform",
-                   "method": "supervised"}  # fmt: skip
-        return RunConfig(**options | changes)
-
-    return configure
+    return partial(tiny_run, folds=2, rounds=2, keep=[0.3, 0.5, 0.7], prior="uniform")
 
 
 @pytest.fixture(scope="module")
@@ -213,29 +204,6 @@ def test_a_teacher_with_all_labels_counts_as_much_as_all_chains(tmp_path: Path) 
     np.testing.assert_allclose(np.exp(tempered), [[0.3 + 1 / 34, 0.2 + 8 / 17]], rtol=1e-6)
 
 
-def test_a_probe_is_judged_by_labels_that_it_was_not_fitted_on(
-    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """auto's last student: labels of head and probe get the temperature that out-of-fold rows ask for. Against head and probe
-    made here; guards one fitted on the rows that it is asked about."""
-    monkeypatch.setattr(run_module, "choose", lambda *_: (2, "it was told to"))
-    train(quick(tmp_path / "out", method="auto", rounds=1, steps=12, round_steps=12))
-    run = open_run(quick(tmp_path / "out", method="auto", rounds=1, steps=12, round_steps=12))
-    both = out_of_fold(run.chains, 1, probe=True)
-    for chain in run.chains:
-        own = with_probe(chain.load(1), chain.tokens.labeled, chain.tokenizer)
-        expected = score(own, chain.held_out, chain.tokenizer)
-        np.testing.assert_allclose(both.logits[both.folds == chain.number], expected, atol=1e-6)
-    whole = softmax(run.whole.score(1).astype(np.float64), both.temperature())
-    chains = np.mean(
-        [softmax(one.score(2).astype(np.float64), out_of_fold(run.chains, 2).temperature()) for one in run.chains],
-        axis=0,
-    )
-    np.testing.assert_allclose(
-        np.exp(np.load(tmp_path / "out" / "all_labels" / "averaged.npy")), (whole + chains) / 2, atol=1e-5
-    )
-
-
 def test_a_refused_round_is_not_shipped(
     quick: Quick, out: Path, results: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
@@ -267,19 +235,6 @@ def test_a_last_student_without_texts_has_the_temperature_of_its_own_round(
     assert found["chosen"]["why"].endswith("no text was sure enough for the last student, which has labels alone")
     assert found["chosen"]["temperature"] == found["rounds"][0]["temperature"] != found["rounds"][1]["temperature"]
     assert found["test"]["self_trained"] == found["test"]["supervised"]
-
-
-def test_a_start_that_is_refused_may_still_teach_and_one_that_collapsed_may_not(
-    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """auto's round 1 sees labels alone: a little worse than plain fine-tuning, its head and probe still label the corpus."""
-    for collapsed, rounds in ((False, 3), (True, 2)):
-        refusal = Verdict(Gain(-0.1, 0.1, -0.05), "worse", collapsed)
-        monkeypatch.setattr(self_training, "judge", lambda *_, refusal=refusal: [SUPERVISED, refusal])
-        found = train(quick(tmp_path / str(collapsed), method="auto", rounds=1))
-        assert len(found["rounds"]) == rounds
-        assert found["rounds"][-1]["stopped_because"] == "worse"
-        assert found["chosen"]["round"] == 0
 
 
 def test_labels_alone_are_calibrated_too(quick: Quick, tmp_path: Path) -> None:
@@ -339,19 +294,6 @@ def test_a_method_inside_a_step_is_compared_with_plain_fine_tuning(quick: Quick,
         load_file(tmp_path / name / "chain_1/round_0/model/model.safetensors") for name in ("fixmatch", "supervised")
     )
     assert all((one[name] == two[name]).all() for name in one)
-
-
-def test_auto_labels_with_head_and_probe_where_labels_alone_were_seen(quick: Quick, tmp_path: Path) -> None:
-    """Guards the teacher of the first pseudo-labels, and against a probe that stays beside a head that has learned."""
-    run = open_run(quick(tmp_path / "out", method="auto", rounds=1))
-    chain = run.chains[0]
-    assert [chain.labels_with_probe(index) for index in range(3)] == [False, True, False]
-    for index in (0, 1):
-        chain.fit(index, None)
-    model = with_probe(chain.load(1), chain.tokens.labeled, chain.tokenizer)
-    expected = score(model, chain.tokens.corpus, chain.tokenizer)
-    np.testing.assert_allclose(chain.score(1), expected, atol=1e-5)
-    assert np.abs(chain.score(1) - score(chain.load(1), chain.tokens.corpus, chain.tokenizer)).max() > 0.01
 
 
 def test_the_expected_precision_is_that_of_the_chains_on_the_corpus(quick: Quick, out: Path, results: Any) -> None:

@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from sstext.calibration import softmax
-from sstext.config import RunConfig
 from sstext.evaluation import bootstrap, expected_calibration_error
 from sstext.outcome import peak_memory, write_predictions
 from sstext.progress import Reporter
@@ -22,26 +21,10 @@ Results = tuple[Path, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def quick(
-    tiny_task: Callable, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., RunConfig]:
-    task = tiny_task(tmp_path_factory.mktemp("task"))
-
-    def configure(output: Path, **changes: Any) -> RunConfig:
-        options = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "test": str(task.test),
-                   "encoder": str(tiny_encoder), "output": str(output), "steps": 8, "round_steps": 8, "rounds": 1,
-                   "learning_rate": 5e-3, "precision": "fp32", "device": "cpu", "method": "supervised",
-                   "stop_agreement": 1.01}  # fmt: skip
-        return RunConfig(**options | changes)
-
-    return configure
-
-
-@pytest.fixture(scope="module")
-def folded(quick: Callable, tmp_path_factory: pytest.TempPathFactory) -> Results:
+def folded(tiny_run: Callable, tmp_path_factory: pytest.TempPathFactory) -> Results:
     """A run of two chains: its folder, and its results."""
     out = tmp_path_factory.mktemp("folded") / "out"
-    return out, train(quick(out, folds=2))
+    return out, train(tiny_run(out, folds=2))
 
 
 def column(table: Any, name: str) -> np.ndarray:
@@ -95,9 +78,9 @@ def test_held_out_rows_are_those_of_the_chains(folded: Results) -> None:
     assert right == pytest.approx(results["rounds"][0]["out_of_fold"]["accuracy"])
 
 
-def test_development_rows_are_kept_too(quick: Callable, tmp_path: Path) -> None:
-    test = quick(tmp_path / "out").test
-    train(quick(tmp_path / "out", dev=test, test=None, rounds=0))
+def test_development_rows_are_kept_too(tiny_run: Callable, tmp_path: Path) -> None:
+    test = tiny_run(tmp_path / "out").test
+    train(tiny_run(tmp_path / "out", dev=test, test=None, rounds=0))
     table = pq.read_table(tmp_path / "out" / "predictions" / "dev.parquet")
     assert table.column_names == ["text", "label", "round_0"]
     assert len(table) == 30
@@ -124,9 +107,11 @@ def test_an_interrupted_run_adds_up_its_phases(tmp_path: Path) -> None:
     assert directory.times() == {"seconds": 5.0, "phases": phases}
 
 
-def test_time_before_an_interruption_counts(quick: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_before_an_interruption_counts(
+    tiny_run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Guards hours that a run took before Ctrl-C: in the middle of a round, nothing of it is recorded yet."""
-    config = quick(tmp_path / "out", folds=2)
+    config = tiny_run(tmp_path / "out", folds=2)
     with monkeypatch.context() as patch:
         patch.setattr("sstext.self_training.compared_with_supervised", lambda *_: exec("raise KeyboardInterrupt"))
         with pytest.raises(KeyboardInterrupt):
@@ -140,13 +125,13 @@ def test_time_before_an_interruption_counts(quick: Callable, tmp_path: Path, mon
 
 
 def test_the_same_command_makes_a_report_that_is_missing(
-    quick: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guards a run that was killed while its figures were drawn: it is finished, and would stay without a page."""
-    train(quick(tmp_path / "out", rounds=0, report=False))
+    train(tiny_run(tmp_path / "out", rounds=0, report=False))
     made = []
     monkeypatch.setattr("sstext.run.write_report", made.append)
-    train(quick(tmp_path / "out", rounds=0))
+    train(tiny_run(tmp_path / "out", rounds=0))
     assert made == [tmp_path / "out"]
 
 

@@ -1,5 +1,6 @@
 """The probe: what it says beside the head, and that it stays out of the model."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from sstext.calibration import USUAL_TEMPERATURE
+from sstext.calibration import matching_temperature
 from sstext.inference import score
 from sstext.probe import PENALTY, Embedder, with_probe
 
@@ -72,17 +73,39 @@ def test_head_and_probe_are_averaged_as_logarithms(classifier: Any, tokenizer: A
         classifier.config._name_or_path, num_labels=2
     ).eval()  # fmt: skip
     logits, embedded = by_hand(model, tokenizer)
-    said = score(with_probe(model, rows(tokenizer, labels), tokenizer), rows(tokenizer, labels), tokenizer)
-    head = F.log_softmax(torch.tensor(logits) / USUAL_TEMPERATURE, -1).numpy()
-    probe = LogisticRegression(C=PENALTY, max_iter=1_000).fit(embedded, labels).predict_log_proba(embedded)
+    some = rows(tokenizer, labels)
+    said = score(with_probe(model, some, some, tokenizer), some, tokenizer)
+    classes = len(set(labels))
+    probe = LogisticRegression(C=PENALTY * classes, max_iter=1_000).fit(embedded, labels).predict_log_proba(embedded)
+    temperature = matching_temperature(logits, np.exp(probe))
+    head = F.log_softmax(torch.tensor(logits) / temperature, -1).numpy()
     np.testing.assert_allclose(said, (head + probe) / 2, atol=1e-4)
     assert np.abs(said - head).max() > 0.01
+
+
+@pytest.mark.parametrize("sharpness", [0.1, 10.0])
+def test_a_head_becomes_as_sure_as_the_probe(classifier: Any, tokenizer: Any, sharpness: float) -> None:
+    """The same head ten times flatter or ten times surer says the same beside the probe; guards against labels that are as
+    flat, or as certain, as a head that steps on few labels have left."""
+    logits = by_hand(classifier, tokenizer)[0]
+    logits -= logits.mean(0)  # so that the labels are all three classes, and those that the head predicts
+    model, other = copy.deepcopy(classifier), copy.deepcopy(classifier)
+    with torch.no_grad():
+        model.classifier.bias -= torch.tensor(by_hand(classifier, tokenizer)[0].mean(0))
+        for own, scaled in zip(model.classifier.parameters(), other.classifier.parameters(), strict=True):
+            scaled.copy_(own * sharpness)
+    some = rows(tokenizer, logits.argmax(-1).tolist())
+    probed, sharper = (with_probe(one, some, some, tokenizer) for one in (model, other))
+    said = score(probed, some, tokenizer)
+    assert sharper.temperature == pytest.approx(sharpness * probed.temperature, rel=1e-3)
+    np.testing.assert_allclose(score(sharper, some, tokenizer), said, atol=1e-4)
 
 
 def test_the_classifier_stays_as_it_was(classifier: Any, tokenizer: Any) -> None:
     """What is saved and trained on is the classifier: it has no new weights, and says what it said."""
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
-    probed = with_probe(classifier, rows(tokenizer, [0, 0, 1, 1, 2, 2]), tokenizer)
+    some = rows(tokenizer, [0, 0, 1, 1, 2, 2])
+    probed = with_probe(classifier, some, some, tokenizer)
     assert probed.embedder.classifier is classifier
     assert not classifier.training, "scoring left dropout on"
     assert classifier.state_dict().keys() == before.keys()

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,9 @@ from sstext.tracking import LOGS, RUN_ID, TrackedReporter, tracked
 
 
 @pytest.fixture(scope="module")
-def quick(
-    tiny_task: Callable, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., RunConfig]:
-    task = tiny_task(tmp_path_factory.mktemp("task"))
-
-    def configure(output: Path, **changes: Any) -> RunConfig:
-        options = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "test": str(task.test),
-                   "encoder": str(tiny_encoder), "output": str(output), "steps": 10, "round_steps": 10, "rounds": 1,
-                   "precision": "fp32", "device": "cpu", "method": "fixmatch", "stop_agreement": 1.01,
-                   "method_args": {"threshold": 0.1}}  # fmt: skip
-        return RunConfig(**options | changes)
-
-    return configure
+def quick(tiny_run: Callable[..., RunConfig]) -> Callable[..., RunConfig]:
+    """`quick(output, **changes)`: a run whose objective has two losses."""
+    return partial(tiny_run, steps=10, round_steps=10, method="fixmatch", method_args={"threshold": 0.1})
 
 
 def read(folder: Path) -> dict[str, list[tuple[int, float]]]:

@@ -1,0 +1,115 @@
+"""auto: a probe labels beside the head of a start on labels alone, and says how sure a student may be."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from sstext import run as run_module
+from sstext import self_training
+from sstext.calibration import USUAL_TEMPERATURE, softmax
+from sstext.chain import PROBED_ROWS, Chain
+from sstext.config import RunConfig
+from sstext.cross_fitting import out_of_fold
+from sstext.data.batching import random_rows
+from sstext.inference import score
+from sstext.model_selection import Gain, Verdict
+from sstext.probe import WithProbe, with_probe
+from sstext.run import train
+from sstext.self_training import open_run
+
+Quick = Callable[..., RunConfig]
+SUPERVISED = Verdict(None, None)
+
+
+@pytest.fixture(scope="module")
+def quick(tiny_run: Quick) -> Quick:
+    """`quick(output, **changes)`: options of a run of `auto` with two folds."""
+    return partial(tiny_run, method="auto", folds=2, prior="uniform")
+
+
+def beside_head(chain: Chain, index: int) -> WithProbe:
+    """Head and probe of a chain's student, made here from all that they may know: its own labels, and texts."""
+    corpus = chain.tokens.corpus
+    some = corpus.select(random_rows(len(corpus), min(len(corpus), PROBED_ROWS), chain.config.seed))
+    return with_probe(chain.load(index), chain.tokens.labeled, some, chain.tokenizer)
+
+
+def test_a_probe_is_judged_by_labels_that_it_was_not_fitted_on(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """auto's last student: labels of head and probe get the temperature that out-of-fold rows ask for. Against head and probe
+    made here; guards one fitted on the rows that it is asked about."""
+    monkeypatch.setattr(run_module, "choose", lambda *_: (2, "it was told to"))
+    train(quick(tmp_path / "out", rounds=1, steps=12, round_steps=12))
+    run = open_run(quick(tmp_path / "out", rounds=1, steps=12, round_steps=12))
+    both = out_of_fold(run.chains, 1, probe=True)
+    for chain in run.chains:
+        own = beside_head(chain, 1)
+        expected = score(own, chain.held_out, chain.tokenizer)
+        np.testing.assert_allclose(both.logits[both.folds == chain.number], expected, atol=1e-6)
+    whole = softmax(run.whole.score(1).astype(np.float64), both.temperature())
+    chains = np.mean(
+        [softmax(one.score(2).astype(np.float64), out_of_fold(run.chains, 2).temperature()) for one in run.chains],
+        axis=0,
+    )
+    np.testing.assert_allclose(
+        np.exp(np.load(tmp_path / "out" / "all_labels" / "averaged.npy")), (whole + chains) / 2, atol=1e-5
+    )
+
+
+def test_a_start_that_is_refused_may_still_teach_and_one_that_collapsed_may_not(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """auto's round 1 sees labels alone: a little worse than plain fine-tuning, its head and probe still label the corpus."""
+    for collapsed, rounds in ((False, 3), (True, 2)):
+        refusal = Verdict(Gain(-0.1, 0.1, -0.05), "worse", collapsed)
+        monkeypatch.setattr(self_training, "judge", lambda *_, refusal=refusal: [SUPERVISED, refusal])
+        found = train(quick(tmp_path / str(collapsed), rounds=1))
+        assert len(found["rounds"]) == rounds
+        assert found["rounds"][-1]["stopped_because"] == "worse"
+        assert found["chosen"]["round"] == 0
+
+
+def test_auto_labels_with_head_and_probe_where_labels_alone_were_seen(quick: Quick, tmp_path: Path) -> None:
+    """Guards the teacher of the first pseudo-labels, and against a probe that stays beside a head that has learned."""
+    run = open_run(quick(tmp_path / "out", rounds=1))
+    chain = run.chains[0]
+    assert [chain.labels_with_probe(index) for index in range(3)] == [False, True, False]
+    for index in (0, 1):
+        chain.fit(index, None)
+    model = beside_head(chain, 1)
+    expected = score(model, chain.tokens.corpus, chain.tokenizer)
+    np.testing.assert_allclose(chain.score(1), expected, atol=1e-5)
+    assert np.abs(chain.score(1) - score(chain.load(1), chain.tokens.corpus, chain.tokenizer)).max() > 0.01
+
+
+def test_without_folds_the_probe_says_how_sure_the_model_may_be(quick: Quick, tmp_path: Path) -> None:
+    """The temperature of every round, and the one in the weights that are shipped; guards against a start that is far too
+    unsure for want of anything that would say so."""
+    found = train(quick(tmp_path / "out", folds=0))
+    run = open_run(quick(tmp_path / "out", folds=0))
+    temperatures = [record["temperature"] for record in found["rounds"]]
+    assert temperatures == pytest.approx([beside_head(run.whole, index).temperature for index in range(3)], rel=1e-5)
+    assert found["chosen"]["temperature"] == temperatures[2] != 1
+    assert found["chosen"]["calibrated_on"] == "what a regression on its embeddings says of the corpus"
+    trained, model = (load_file(tmp_path / "out" / name / "model.safetensors") for name in ("round_2/model", "model"))
+    np.testing.assert_allclose(model["classifier.weight"], trained["classifier.weight"] / temperatures[2], rtol=1e-6)
+
+
+def test_folds_start_from_what_the_probe_says(quick: Quick, tmp_path: Path) -> None:
+    """Out-of-fold rows are few; what is believed before them is what each chain's probe says, and 1 of head and probe, which
+    are tempered. Without a probe it is the usual temperature."""
+    run = open_run(quick(tmp_path / "auto"))
+    for chain in run.chains:
+        chain.fit(0, None)
+    said = [beside_head(chain, 0).temperature for chain in run.chains]
+    assert out_of_fold(run.chains, 0).believed == pytest.approx((said[0] * said[1]) ** 0.5, rel=1e-5)
+    assert out_of_fold(run.chains, 0, probe=True).believed == 1
+    plain = open_run(quick(tmp_path / "plain", method="supervised"))
+    for chain in plain.chains:
+        chain.fit(0, None)
+    assert out_of_fold(plain.chains, 0).believed == USUAL_TEMPERATURE
