@@ -22,7 +22,7 @@ FOLDS = 3
 #: standard deviation, see recipes/benchmark/LOG.md.
 EXPECTED_GAIN, GAIN_SPREAD = 0.15, 0.2
 #: The same of one more round over a round before it.
-ROUND_GAIN, ROUND_SPREAD = 0.1, 0.1
+ROUND_GAIN, ROUND_SPREAD = 0.05, 0.05
 #: Standard deviation of a paired difference of log-losses that is assumed as if these many rows had shown it: twenty rows
 #: that hardly differ are no proof that no row would.
 ASSUMED_SPREAD, ASSUMED_ROWS = 0.5, 4
