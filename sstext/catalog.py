@@ -133,7 +133,7 @@ def composition_between_rounds(admission: Admission) -> str:
     """The parts of an admission, by the same axes as far as they go: teacher, target, weight, view; then which rows join."""
     teacher = "last student, dropout on" if admission.passes else "last student"
     view = "Augmented" if admission.noise else "Same"
-    order = admission.order.__name__
+    order = "largest mean margin over rounds" if admission.history else admission.order.__name__
     rows = {"prior": f"{order} by prior", "equal": f"{order}, as many of each class", "none": "all of them"}
     parts = (type(part).__name__ for part in (admission.target, admission.weight))
     return " · ".join([teacher, *parts, view, rows[admission.quotas]])

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from sstext.progress import Reporter
 from sstext.pseudo_labels import PSEUDO_LABELS, read_pseudo_labels, write_pseudo_labels
 from sstext.run_directory import RunDirectory, write_array_whole, write_folder_whole, write_whole
 from sstext.scoring import score_passes_to_disk, score_to_disk
-from sstext.selection import Scores, Selection, estimated_prior, select
+from sstext.selection import Scores, Selection, estimated_prior, margin_history, select
 from sstext.student import new_student
 from sstext.training_arguments import SemiSupervisedTrainingArguments
 
@@ -253,6 +253,10 @@ class Chain:
         some = corpus.select(random_rows(len(corpus), min(len(corpus), PROBED_ROWS), self.config.seed))
         return with_probe(model, self.tokens.labeled, some, self.tokenizer, precision=precision)
 
+    def score_temperature(self, index: int) -> float:
+        """What the chain itself knows of how sure its scores of a finished round may be."""
+        return 1.0 if self.labels_with_probe(index) else self.fitted(index).temperature
+
     def score_held_out(self, index: int) -> np.ndarray:
         """Logits of the held-out rows by the student of a round, in float32 as it would be shipped, (n, C).
 
@@ -329,6 +333,10 @@ class Chain:
         if admission.passes:
             rows, table = self.score_passes(index - 1, temperature)
             scores = Scores(CalibratedScores(table[:, :-2], 1.0, prior), rows, table[:, -2], table[:, -1])
+        if admission.history:
+            earlier = range(admission.label_rounds - 1, index - 1)
+            history = [CalibratedScores(self.score(r), self.score_temperature(r), prior) for r in earlier]
+            scores = replace(scores, margin=margin_history([*history, scores.probs]))
         admitted = select(
             scores,
             admission,

@@ -32,12 +32,14 @@ class Scores:
         rows: (N,) their positions in the corpus, ascending; None: they are the corpus.
         variance: (N,) of the predicted class's probability over dropout passes.
         disagreement: (N,) of the passes, BALD in nats.
+        margin: (N,) of the predicted class over the rounds so far, see `margin_history`.
     """
 
     probs: Probabilities
     rows: np.ndarray | None = None
     variance: np.ndarray | None = None
     disagreement: np.ndarray | None = None
+    margin: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.probs)
@@ -180,7 +182,10 @@ def select(
         part.observe(sample)
     predicted, confidence, weight = _judged(scores, admission)
     trusted = (confidence >= min_confidence) & (weight > 0)
-    priority = admission.order(confidence, scores.disagreement, np.random.default_rng(seed))
+    if scores.margin is None:
+        priority = admission.order(confidence, scores.disagreement, np.random.default_rng(seed))
+    else:
+        trusted, priority = trusted & np.isfinite(scores.margin), scores.margin
     quotas: Sequence[int | None] = [None] * len(prior)
     if admission.quotas != "none":
         quotas = class_quotas(admission.at_most(len(scores), share), admission.class_shares(prior)).tolist()
@@ -199,6 +204,32 @@ def select(
         weight=weight[rows].astype(np.float64),
         targets=None if isinstance(admission.target, Hard) else _targets(scores, rows, admission.target),
     )
+
+
+def margin_history(rounds: Sequence[Probabilities]) -> np.ndarray:
+    """How clear the label of each row has been in all rounds, (N,) float32; −∞ where it is not that of the round before.
+
+    M = mean over rounds r of q_r[y] − max over c ≠ y of q_r[c], y = argmax of the last q.
+
+    Args:
+        rounds: probabilities (N, C) of the same rows, the last student's last.
+
+    >>> margin_history([np.array([[.75, .25], [.25, .75]]), np.array([[1., 0.], [1., 0.]])])
+    array([0.75, -inf], dtype=float32)
+    """
+    margins = np.empty(len(rounds[-1]), dtype=np.float32)
+    for some in slices(len(margins)):
+        probs = [one[some] for one in rounds]
+        label = probs[-1].argmax(-1)[:, None]
+        others = [one.copy() for one in probs]
+        for one in others:
+            np.put_along_axis(one, label, -np.inf, -1)
+        clear = [
+            np.take_along_axis(one, label, -1)[:, 0] - rest.max(-1) for one, rest in zip(probs, others, strict=True)
+        ]
+        flipped = len(probs) > 1 and probs[-2].argmax(-1) != label[:, 0]
+        margins[some] = np.where(flipped, -np.inf, np.mean(clear, axis=0))
+    return margins
 
 
 def slices(rows: int) -> Iterator[slice]:

@@ -154,7 +154,7 @@ def run_rounds(run: Run) -> Iterator[Round]:
         compared = compared_with_supervised(run, index, agreement) if run.cross_fitted else {}
         if run.cross_fitted:
             compared["estimated_precision"] = estimated_precision(run.chains, index, admitted)
-        stopped_because = compared.pop("stopped_because", None) or reason_to_stop(run, index, agreement, fits)
+        stopped_because = compared.pop("stopped_because", None) or reason_to_stop(run, index, agreement)
 
         record = describe(
             run, index, admitted, fits, agreement=agreement, stopped_because=stopped_because,
@@ -169,7 +169,7 @@ def run_rounds(run: Run) -> Iterator[Round]:
             return
 
 
-def reason_to_stop(run: Run, index: int, agreement: float | None, fits: Sequence[Fit]) -> str | None:
+def reason_to_stop(run: Run, index: int, agreement: float | None) -> str | None:
     """Why there is no further round; None where there is, and then the rows that it trains on have been admitted."""
     config, whole = run.whole.config, run.whole
     if index == whole.last_round:
@@ -178,9 +178,8 @@ def reason_to_stop(run: Run, index: int, agreement: float | None, fits: Sequence
         return None  # labels alone once more
     if agreement is not None and agreement >= config.stop_agreement:
         return f"nothing changes any more: {agreement:.1%} of the corpus kept its class"
-    for chain, fit in zip(run.chains, fits, strict=True):
-        temperature = 1.0 if chain.labels_with_probe(index) else fit.temperature
-        if len(chain.admit(index + 1, chain.score(index), temperature)) == 0:
+    for chain in run.chains:
+        if len(chain.admit(index + 1, chain.score(index), chain.score_temperature(index))) == 0:
             return chain.admission.refusal(config.min_confidence)
     return None
 

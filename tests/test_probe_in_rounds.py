@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from sstext import run as run_module
 from sstext import self_training
-from sstext.calibration import USUAL_TEMPERATURE, softmax
+from sstext.calibration import USUAL_TEMPERATURE, align, softmax
 from sstext.chain import PROBED_ROWS, Chain
 from sstext.config import RunConfig
 from sstext.cross_fitting import out_of_fold
@@ -85,6 +85,32 @@ def test_auto_labels_with_head_and_probe_where_labels_alone_were_seen(quick: Qui
     expected = score(model, chain.tokens.corpus, chain.tokenizer)
     np.testing.assert_allclose(chain.score(1), expected, atol=1e-5)
     assert np.abs(chain.score(1) - score(chain.load(1), chain.tokens.corpus, chain.tokenizer)).max() > 0.01
+
+
+def test_margins_are_those_of_all_rounds_of_the_chain(quick: Quick, tmp_path: Path) -> None:
+    """margin-history, round 2: by hand from the scores on disk. The first teacher labels with its probe, and is tempered then;
+    the next one has the temperature that its probe tells. Guards a history of other temperatures, and flipped rows."""
+    config = quick(tmp_path / "out", method="margin-history", folds=0, rounds=2, keep=[0.5, 0.5])
+    train(config)
+    chain = open_run(config).whole
+    assert chain.labels_with_probe(0)
+    assert not chain.labels_with_probe(1)
+    rounds = []
+    for index, temperature in ((0, 1.0), (1, chain.fitted(1).temperature)):
+        rounds.append(align(softmax(np.load(chain.directory.round(index) / "scores.npy").astype(np.float64), temperature),
+                            chain.class_shares(chain.score(1), chain.fitted(1).temperature)))  # fmt: skip
+    admitted = chain.admitted(2)
+    assert admitted is not None
+    assert len(admitted) > 0
+    label = rounds[1].argmax(-1)
+    assert (rounds[0].argmax(-1) == label)[admitted.rows].all()
+    np.testing.assert_allclose(admitted.weight, rounds[1].max(-1)[admitted.rows], atol=1e-5)
+    clear = np.mean([np.sort(one, -1)[:, -1] - np.sort(one, -1)[:, -2] for one in rounds], axis=0)
+    steady = np.flatnonzero(rounds[0].argmax(-1) == label)
+    for number in range(3):
+        own = admitted.rows[admitted.labels == number]
+        left = np.setdiff1d(steady[label[steady] == number], own)
+        assert len(left) == 0 or clear[own].min() >= clear[left].max() - 1e-6
 
 
 def test_without_folds_the_probe_says_how_sure_the_model_may_be(quick: Quick, tmp_path: Path) -> None:

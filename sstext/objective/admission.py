@@ -69,6 +69,8 @@ class Admission:
             round 0 then is plain fine-tuning, to compare with.
         start_only: whether the method's own objective is for that round alone; rows that join are learned by cross-entropy.
         probe: whether a probe labels beside the head that labels alone have trained (`sstext.probe`).
+        history: whether all rounds so far are looked at: a row whose label is not that of the round before may not join, and
+            rows come in the order of their mean margin, not in an `order`.
         follows_options: whether --prior, --alignment and --pseudo-labels are heard.
 
     >>> Admission(weight=Threshold(.9), quotas="none").refusal()
@@ -87,6 +89,7 @@ class Admission:
     labels_first: bool = False
     start_only: bool = False
     probe: bool = False
+    history: bool = False
     follows_options: bool = False
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from sstext.objective.admission import Admission, Order, easy, hard
 from sstext.objective.objective import Objective
 from sstext.objective.regularizers import SupervisedContrast
 from sstext.objective.targets import Hard, Soft
-from sstext.objective.weights import InverseVariance, Threshold
+from sstext.objective.weights import Confidence, InverseVariance, Threshold
 
 SAMPLING: dict[str, Order] = {"easy": easy, "hard": hard}
 
@@ -52,6 +52,25 @@ def self_training(threshold: float = 0.95) -> tuple[Objective, Admission]:
     return Objective(), Admission(
         weight=Threshold(threshold), target=Hard(), quotas="none", align=False, noise=False
     )  # fmt: skip
+
+
+def margin_history() -> tuple[Objective, Admission]:
+    """Rows join whose label has not flipped, those first that were clear in every round, each as much as its label is worth.
+
+    L = mean w · H(y, p) over labeled rows (w = 1), and rows of the corpus with y = argmax q, the same as one round before, and
+    w = q[y]; q = the last student, calibrated and aligned. Of every class its quota of rows, those with the largest mean margin
+    first: M = mean over rounds r of q_r[y] − max over c ≠ y of q_r[c].
+
+    When: over several rounds (--rounds 3), where confident labels are often wrong and quotas are wanted.
+
+    Source: ours, of Pleiss et al. 2020, "Identifying Mislabeled Data using the Area Under the Margin Ranking", section 3, and
+    Sosea and Caragea 2023, "MarginMatch: Improving Semi-Supervised Learning with Pseudo-Margins", section 3 (both of logits,
+    over the steps of one training, with a threshold)
+
+    How sure q is, a regression on the student's embeddings says (`sstext.probe`), or development rows; the student of round 0
+    labels together with it.
+    """
+    return Objective(), Admission(weight=Confidence(), probe=True, history=True, follows_options=True)
 
 
 def noisy_student(threshold: float = 0.3, labels: str = "soft") -> tuple[Objective, Admission]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sstext.errors import UserError, nearest
 from sstext.objective.admission import Admission
-from sstext.objective.between_rounds import auto, noisy_student, self_training, ust
+from sstext.objective.between_rounds import auto, margin_history, noisy_student, self_training, ust
 from sstext.objective.confidence import (
     adamatch,
     dash,
@@ -54,12 +54,13 @@ METHODS: dict[str, Callable[..., Objective | tuple[Objective, Admission]]] = {
     "freematch": freematch,
     "r-drop": r_drop,
     "self-training": self_training,
+    "margin-history": margin_history,
     "noisy-student": noisy_student,
     "ust": ust,
 }
 
 #: Methods of the round loop; the others work inside a step, and `auto` does both.
-BETWEEN_ROUNDS = frozenset({"self-training", "noisy-student", "ust"})
+BETWEEN_ROUNDS = frozenset({"self-training", "margin-history", "noisy-student", "ust"})
 
 
 def build(

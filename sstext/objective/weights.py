@@ -69,6 +69,17 @@ class Threshold(Weight):
         return (signals.probs.amax(-1) >= self.threshold).to(signals.probs.dtype)
 
 
+class Confidence(Weight):
+    """A row counts as much as its label is expected to be right: w = max q, of a q that is calibrated.
+
+    >>> Confidence()(Signals(torch.tensor([[.75, .25], [.5, .5]])))
+    tensor([0.7500, 0.5000])
+    """
+
+    def forward(self, signals: Signals) -> Tensor:
+        return signals.probs.amax(-1)
+
+
 class Gaussian(Weight):
     """A row counts less the further its confidence lies below the usual one (truncated Gaussian).
 

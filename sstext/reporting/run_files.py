@@ -16,6 +16,9 @@ import yaml
 from sstext.errors import UserError, listed
 from sstext.run_directory import CONFIG, RESULTS, ROUNDS, RunDirectory
 
+#: Methods of which a probe labels beside the first teacher's head (`Admission.probe`).
+WITH_PROBE = frozenset({"auto", "margin-history"})
+
 T = TypeVar("T")
 #: What a damaged or half-deleted file raises while it is read.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, pa.ArrowException, yaml.YAMLError)
@@ -189,9 +192,10 @@ class RunFiles:
         return None if found is None else (found, self._temperature(index))
 
     def _temperature(self, index: int) -> float:
-        """The scores of the last round on labels alone are tempered already with `auto`: a probe has its say in them."""
+        """Where a probe labels, it has its say in the scores of the last round on labels alone: they are tempered already."""
         following = [record for record in self.rounds if record["index"] == index + 1]
-        with_probe = self.results.get("method", "").split()[:1] == ["auto"] and not self.rounds[index]["admitted"]
+        method = self.results.get("method", "").partition(" ")[0]
+        with_probe = method in WITH_PROBE and not self.rounds[index]["admitted"]
         return 1.0 if with_probe and following and following[0]["admitted"] else self.rounds[index]["temperature"]
 
     def _read_scores(self, path: Path) -> np.ndarray:

@@ -8,12 +8,13 @@ import pytest
 
 from sstext.errors import UserError
 from sstext.objective.admission import Admission, easy, hard, most_confident
-from sstext.objective.between_rounds import noisy_student, self_training, ust
+from sstext.objective.between_rounds import margin_history, noisy_student, self_training, ust
 from sstext.objective.methods import BETWEEN_ROUNDS, METHODS, admission_of, build
 from sstext.objective.targets import Hard, Soft
-from sstext.objective.weights import InverseVariance, Threshold
+from sstext.objective.weights import Confidence, InverseVariance, Threshold
 from sstext.scoring import summarize_passes
 from sstext.selection import Scores, Selection, select
+from sstext.selection import margin_history as margins
 
 # Class 0 is predicted five times, class 1 twice; class 2 nobody has labeled, and one row is predicted to be of it.
 CORPUS = np.array(
@@ -83,10 +84,27 @@ def test_ust_draws_as_many_of_every_class_and_weighs_them() -> None:
     assert set(quarter.weight.round(4)) == {round(0.25 * weight, 4) for weight in (np.log(100), -np.log(1e-10))}
 
 
+def test_margin_history_takes_what_was_clear_in_every_round() -> None:
+    """By hand, two rounds: row 0 is the surest now and was a coin's toss, row 1 was as sure before: (.98 + 0)/2 < (.8 + .8)/2.
+    Row 2 flipped, though it is sure now. Weights are confidences; guards the order by the last round alone."""
+    before = np.array([[0.5, 0.5], [0.9, 0.1], [0.1, 0.9], [0.2, 0.8]])
+    now = np.array([[0.99, 0.01], [0.9, 0.1], [0.95, 0.05], [0.3, 0.7]])
+    history = margins([before, now])
+    np.testing.assert_allclose(history, [0.49, 0.8, -np.inf, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(margins([now]), [0.98, 0.8, 0.9, 0.4], rtol=1e-6)  # the first round has no history
+    scores, (_, admission) = Scores(now, margin=history), margin_history()
+    kept = select(scores, admission, share=0.5, prior=np.array([0.5, 0.5]))
+    assert kept.rows.tolist() == [1, 3]
+    np.testing.assert_allclose(kept.weight, [0.9, 0.7], rtol=1e-6)
+    everyone = select(scores, admission, share=1.0, prior=np.array([0.5, 0.5]))
+    assert everyone.rows.tolist() == [0, 1, 3]
+
+
 @pytest.mark.parametrize(
     ("composed", "axes"),
     [
         (self_training, (Threshold, Hard, most_confident, "none", False, False, 0, None, False)),
+        (margin_history, (Confidence, Hard, most_confident, "prior", False, True, 0, None, True)),
         (noisy_student, (Threshold, Soft, most_confident, "equal", True, False, 0, None, True)),
         (ust, (InverseVariance, Hard, easy, "equal", True, False, 30, 16_384, False)),
     ],

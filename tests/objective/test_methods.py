@@ -19,7 +19,15 @@ from sstext.objective.regularizers import Entropy, Fairness, RDrop, StrongLabels
 from sstext.objective.targets import Align, AlignToLabeled, Hard, Sharpen, Soft
 from sstext.objective.teachers import EMA, History, Self
 from sstext.objective.views import Adversarial, Augmented, EmbeddingNoise, Same
-from sstext.objective.weights import Everyone, Gaussian, InverseVariance, Known, Threshold, TrainingSignalAnnealing
+from sstext.objective.weights import (
+    Confidence,
+    Everyone,
+    Gaussian,
+    InverseVariance,
+    Known,
+    Threshold,
+    TrainingSignalAnnealing,
+)
 
 EVERY = pytest.mark.parametrize(("name", "method"), METHODS.items(), ids=list(METHODS))
 
@@ -42,6 +50,7 @@ AXES: dict[str, tuple[Any, ...]] = {
 #: Method of the round loop → weight, target and order of its admission; quotas, refill, align, passes, noise.
 ADMISSIONS: dict[str, tuple[Any, ...]] = {
     "self-training": (Threshold, Hard, most_confident, "none", False, False, 0, False),
+    "margin-history": (Confidence, Hard, most_confident, "prior", False, True, 0, True),
     "noisy-student": (Threshold, Soft, most_confident, "equal", True, False, 0, True),
     "ust": (InverseVariance, Hard, easy, "equal", True, False, 30, False),
 }
@@ -63,6 +72,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "freematch": {"momentum": 0.999, "fairness": 0.01, "strength": 1.0, "ramp": 0.0},
     "r-drop": {"alpha": 1.0, "unlabeled": True},
     "self-training": {"threshold": 0.95},
+    "margin-history": {},
     "noisy-student": {"threshold": 0.3, "labels": "soft"},
     "ust": {"passes": 30, "sampling": "easy", "alpha": 1.0},
 }

@@ -7,7 +7,8 @@ import pytest
 from made_up_run import ATTACK, TEMPERATURE, make_run
 
 from sstext.errors import UserError
-from sstext.reporting.run_files import open_run_files
+from sstext.objective.methods import METHODS, admission_of
+from sstext.reporting.run_files import WITH_PROBE, open_run_files
 
 
 @pytest.mark.parametrize(
@@ -121,3 +122,9 @@ def test_trainings_lead_to_the_shipped_student(tmp_path: Path) -> None:
     (folder / "all_labels" / "round_0").mkdir()
     names = [title for title, _ in open_run_files(folder).trainings()]
     assert names == ["Round 0, all labels", "Round 1, chain 1", "Round 2, chain 1", "Last student, all labels"]
+
+
+def test_the_report_knows_which_methods_have_a_probe() -> None:
+    """It is written without torch, and cannot ask the methods: guards scores that are tempered a second time."""
+    admissions = {name: admission_of(name) for name in METHODS}
+    assert {name for name, found in admissions.items() if found is not None and found.probe} == WITH_PROBE
