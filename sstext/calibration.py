@@ -51,12 +51,16 @@ def fit_temperature(logits: Tensor | ArrayLike, labels: Tensor | ArrayLike, *, b
         expected = ((z * inverse_temperature).softmax(-1) * z).sum(-1)
         return float((expected - z.gather(-1, y[:, None])[:, 0]).mean())
 
+    if believed is None:
+        return _temperature_where(slope)
+    usual = believed
+
     def pull(inverse_temperature: float) -> float:
         """The slope with the belief's own: d/d(1/T) of (log T − log T₀)²/2σ², divided by N as the likelihood is."""
-        away = math.log(inverse_temperature * (believed or 1.0)) / (TEMPERATURE_SPREAD**2 * inverse_temperature)
+        away = math.log(inverse_temperature * usual) / (TEMPERATURE_SPREAD**2 * inverse_temperature)
         return slope(inverse_temperature) + away / len(y)
 
-    return _temperature_where(slope if believed is None else pull)
+    return _temperature_where(pull)
 
 
 def matching_temperature(logits: ArrayLike, probabilities: ArrayLike) -> float:

@@ -14,16 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from sstext.calibration import USUAL_TEMPERATURE, matching_temperature, softmax
+from sstext.calibration import USUAL_TEMPERATURE, CalibratedScores, matching_temperature, softmax
 from sstext.chain import Chain
 from sstext.data.batching import random_rows
 from sstext.inference import from_main_process, is_main_process, score, wait_for_everyone
 from sstext.model_selection import Evidence, OutOfFold, stratified_folds
 from sstext.run_directory import RunDirectory
-from sstext.selection import balanced, resolve_prior, slices
+from sstext.selection import Mean, balanced, resolve_prior, slices
 
 #: Rows of the corpus by which a collapse is seen.
 EVIDENCE_ROWS = 512
+#: Temperatures between which a probe is believed.
+BELIEVABLE = 0.25, 5.0
 #: Folder of the chain that has all labels, beside those of the others.
 ALL_LABELS = "all_labels"
 
@@ -83,10 +85,14 @@ def out_of_fold(chains: Sequence[Chain], index: int, probe: bool = False) -> Out
 
 
 def _believed_temperature(chains: Sequence[Chain], index: int) -> float:
-    """What a probe says of the chains' students of a round, their geometric mean, or without one the usual temperature."""
+    """What a probe says of the chains' students of a round, their geometric mean, or without one the usual temperature.
+
+    Within reason: a head that contradicts its probe asks for the highest temperature there is, and would drown the labels.
+    """
     if not chains[0].has_probe:
         return USUAL_TEMPERATURE
-    return float(np.exp(np.mean([np.log(chain.fitted(index).temperature) for chain in chains])))
+    said = np.log([chain.fitted(index).temperature for chain in chains])
+    return float(np.exp(np.mean(said)).clip(*BELIEVABLE))
 
 
 def evidence(chains: Sequence[Chain], index: int, agreement: float | None) -> Evidence:
@@ -140,6 +146,15 @@ def averaged(
     return np.load(file, mmap_mode="r", allow_pickle=False)
 
 
+def _history(chains: Sequence[Chain], chosen: int) -> list[Mean]:
+    """What the chains together said of the corpus in the rounds before the chosen one."""
+    prior = chains[0].prior if chains[0].admission.align else None
+    return [
+        Mean([CalibratedScores(chain.score(index), chain.score_temperature(index), prior) for chain in chains])
+        for index in range(chains[0].admission.label_rounds - 1, chosen)
+    ]
+
+
 def last_student(last: Chain, chains: Sequence[Chain], chosen: int, temperatures: Sequence[float]) -> tuple[int, float]:
     """Train the student that is shipped: on all labels, and on the averaged labels of the chains of the chosen round.
 
@@ -165,7 +180,8 @@ def last_student(last: Chain, chains: Sequence[Chain], chosen: int, temperatures
         of_beside = out_of_fold(chains, label_rounds - 1, probe=True).temperature()
     file = last.directory.path / "averaged.npy"
     labels = averaged(chains, chosen, temperatures[chosen], file, beside, of_beside)
-    if len(last.admit(label_rounds, labels, 1.0, share=last.keep(chosen + 1))) == 0:
+    history = _history(chains, chosen) if last.admission.history else None
+    if len(last.admit(label_rounds, labels, 1.0, share=last.keep(chosen + 1), history=history)) == 0:
         last.reporter.note(f"the last student has labels alone: {last.admission.refusal(last.config.min_confidence)}")
         return label_rounds - 1, temperatures[label_rounds - 1]
     last.fit(label_rounds, last.admitted(label_rounds))

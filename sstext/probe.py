@@ -23,20 +23,25 @@ from sstext.objective.regularizers import mean_pooled
 #: hardly depends on it, how sure the probe is does (recipes/benchmark/LOG.md).
 PENALTY = 1.5
 
+#: Logit of a class that the probe has seen no label of.
+UNLIKELY = -1e4
+
 
 class Embedder(nn.Module):
-    """Mean-pooled last hidden states of a classifier, at length 1, in the place of its logits: (N, D)."""
+    """A classifier's logits and, beside them, its mean-pooled last hidden states at length 1: (N, C + D)."""
 
     def __init__(self, classifier: Any) -> None:
         super().__init__()
         self.classifier = classifier
-        self.config = SimpleNamespace(num_labels=classifier.config.hidden_size)  # what `score` allocates
+        self.config = SimpleNamespace(  # what `score` allocates
+            num_labels=classifier.config.num_labels + classifier.config.hidden_size
+        )
         self.train(classifier.training)  # `score` leaves the mode of the whole as it found it
 
     def forward(self, **inputs: Any) -> Any:
         said = self.classifier(**inputs, output_hidden_states=True)
         pooled = mean_pooled(last_hidden_states(said, self.classifier), inputs["attention_mask"])
-        return SimpleNamespace(logits=F.normalize(pooled.float(), dim=-1), said=said)
+        return SimpleNamespace(logits=torch.cat([said.logits.float(), F.normalize(pooled.float(), dim=-1)], -1))
 
 
 class WithProbe(nn.Module):
@@ -58,14 +63,9 @@ class WithProbe(nn.Module):
         self.train(classifier.training)
 
     def forward(self, **inputs: Any) -> Any:
-        embedded = self.embedder(**inputs)
-        head = F.log_softmax(embedded.said.logits.float() / self.temperature, -1)
-        probe = F.log_softmax(self.probe(embedded.logits), -1)
-        return SimpleNamespace(logits=(head + probe) / 2)
-
-    def probe(self, embedded: Tensor) -> Tensor:
-        """Logits of the probe alone, (N, C), for embeddings z (N, D)."""
-        return F.linear(embedded, self.weight, self.bias)
+        head, embedded = self.embedder(**inputs).logits.tensor_split([self.config.num_labels], -1)
+        probe = F.log_softmax(F.linear(embedded, self.weight, self.bias), -1)
+        return SimpleNamespace(logits=(F.log_softmax(head / self.temperature, -1) + probe) / 2)
 
 
 def with_probe(classifier: Any, labeled: Any, unlabeled: Any, tokenizer: Any, *, precision: str = "fp32") -> WithProbe:
@@ -76,20 +76,23 @@ def with_probe(classifier: Any, labeled: Any, unlabeled: Any, tokenizer: Any, *,
     modest (measured in recipes/benchmark/LOG.md).
 
     Args:
-        classifier: a sequence classifier, on its device.
-        labeled: B tokenized rows with `labels`; every class has one.
+        classifier: a sequence classifier with C classes, on its device.
+        labeled: B tokenized rows with `labels`, of two classes or more. A class without any gets no probability.
         unlabeled: some tokenized rows of the corpus.
         tokenizer, precision: see `sstext.inference.score`.
     """
-    device, labels = next(classifier.parameters()).device, np.asarray(labeled["labels"][:])
-    embedded = score(Embedder(classifier), labeled, tokenizer, precision=precision)
-    fitted = LogisticRegression(C=PENALTY * classifier.config.num_labels, max_iter=1_000).fit(embedded, labels)
+    device, classes = next(classifier.parameters()).device, classifier.config.num_labels
+    embedder, labels = Embedder(classifier), np.asarray(labeled["labels"][:])
+    embedded = score(embedder, labeled, tokenizer, precision=precision)[:, classes:]
+    fitted = LogisticRegression(C=PENALTY * classes, max_iter=1_000).fit(embedded, labels)
     weight, bias = fitted.coef_, fitted.intercept_
     if len(weight) == 1:  # two classes: the second one's log-odds
         weight, bias = np.concatenate([np.zeros_like(weight), weight]), np.concatenate([[0.0], bias])
+    of_classes = np.zeros((classes, embedded.shape[1])), np.full(classes, UNLIKELY)
+    for of_class, known in zip(of_classes, (weight, bias), strict=True):
+        of_class[fitted.classes_] = known
+    weight, bias = of_classes
+    head, embedded = np.split(score(embedder, unlabeled, tokenizer, precision=precision), [classes], -1)
+    temperature = matching_temperature(head, softmax(embedded.astype(np.float64) @ weight.T + bias))
     weight, bias = (torch.tensor(part, dtype=torch.float32, device=device) for part in (weight, bias))
-    both = WithProbe(classifier, weight, bias)
-    embedded = score(both.embedder, unlabeled, tokenizer, precision=precision)
-    probe = softmax(both.probe(torch.as_tensor(embedded, device=device)).double().cpu().numpy())
-    both.temperature = matching_temperature(score(classifier, unlabeled, tokenizer, precision=precision), probe)
-    return both
+    return WithProbe(classifier, weight, bias, temperature)

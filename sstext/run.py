@@ -215,7 +215,11 @@ def calibrated_on(record: dict[str, Any]) -> str | None:
         return f"labels of the corpus that {labels} had calibrated" if record["admitted"] else labels
     if record["metrics"]:
         return "the development rows"
-    return None if record["temperature"] == 1 else "what a regression on its embeddings says of the corpus"
+    return (
+        None
+        if record["temperature"] == 1
+        else "what a regression on its embeddings says of the corpus (no labeled row has checked it)"
+    )
 
 
 def method_of(config: RunConfig) -> str:

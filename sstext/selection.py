@@ -219,17 +219,33 @@ def margin_history(rounds: Sequence[Probabilities]) -> np.ndarray:
     """
     margins = np.empty(len(rounds[-1]), dtype=np.float32)
     for some in slices(len(margins)):
-        probs = [one[some] for one in rounds]
-        label = probs[-1].argmax(-1)[:, None]
-        others = [one.copy() for one in probs]
-        for one in others:
-            np.put_along_axis(one, label, -np.inf, -1)
-        clear = [
-            np.take_along_axis(one, label, -1)[:, 0] - rest.max(-1) for one, rest in zip(probs, others, strict=True)
-        ]
-        flipped = len(probs) > 1 and probs[-2].argmax(-1) != label[:, 0]
-        margins[some] = np.where(flipped, -np.inf, np.mean(clear, axis=0))
+        label = rounds[-1][some].argmax(-1)
+        clear, flipped = np.zeros(len(label)), np.zeros(len(label), dtype=bool)
+        for number, probabilities in enumerate(rounds):
+            probs = np.array(probabilities[some])  # a copy: the label's column is overwritten
+            flipped |= (number == len(rounds) - 2) & (probs.argmax(-1) != label)
+            clear += np.take_along_axis(probs, label[:, None], -1)[:, 0]
+            np.put_along_axis(probs, label[:, None], -np.inf, -1)
+            clear -= probs.max(-1)
+        margins[some] = np.where(flipped, -np.inf, clear / len(rounds))
     return margins
+
+
+class Mean:
+    """The mean of several students' probabilities (N, C) of the same rows, read in slices as each of them is.
+
+    >>> Mean([np.array([[1., 0.]]), np.array([[.5, .5]])])[:1]
+    array([[0.75, 0.25]])
+    """
+
+    def __init__(self, students: Sequence[Probabilities]) -> None:
+        self.students = students
+
+    def __len__(self) -> int:
+        return len(self.students[0])
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return np.asarray(np.mean([student[rows] for student in self.students], axis=0))
 
 
 def slices(rows: int) -> Iterator[slice]:

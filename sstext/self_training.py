@@ -20,7 +20,7 @@ from transformers import AutoConfig
 from sstext import side_by_side
 from sstext.arguments import reads_corpus, round_admission, texts_wanted
 from sstext.calibration import softmax
-from sstext.chain import Chain, Fit
+from sstext.chain import Chain
 from sstext.checks import check
 from sstext.config import RunConfig
 from sstext.cross_fitting import cross_fitted, evidence, out_of_fold, with_all_labels
@@ -41,6 +41,7 @@ from sstext.progress import SILENT, Reporter
 from sstext.run_directory import RunDirectory
 from sstext.selection import Selection, balanced, resolve_prior
 from sstext.student import encoder_path
+from sstext.students import Fit
 from sstext.tracking import figures_of_round, tracked
 
 
@@ -54,7 +55,7 @@ class Round:
         coverage: share of the corpus that joined (of the part of it that was drawn, where it is too large).
         per_class: their number by class.
         audit_precision: share of them whose pseudo-label is right, where true labels were given for audit.
-        temperature: what calibrates its student, by out-of-fold or development rows, else as in `sstext.chain.Fit`.
+        temperature: what calibrates its student, by out-of-fold or development rows, else as in `sstext.students.Fit`.
         agreement: share of the corpus with the same predicted class as one round before.
         metrics: accuracy and macro-F1 on the development rows.
         steps: optimizer steps, of all chains together.

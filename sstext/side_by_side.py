@@ -20,12 +20,13 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
-from sstext.chain import Chain, Fit
+from sstext.chain import Chain
 from sstext.config import RunConfig
 from sstext.errors import UserError
 from sstext.inference import calm_libraries, resolve_device
 from sstext.progress import Reporter, Tick
 from sstext.selection import Selection
+from sstext.students import Fit
 
 #: The kinds of messages that a worker sends.
 NOTE, BEGIN, TICK, END, FIGURES, DONE, FAILED, STOPPED = range(8)

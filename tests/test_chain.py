@@ -180,7 +180,7 @@ def test_dropout_passes_are_of_the_student_before(opened: Callable[..., Chain], 
     cold = opened(keep=[1.0], steps=2, method="ust", method_args={"passes": 4, "subset": 5}, dropout=0.3)
     cold.fit(0, None)
     assert not np.allclose(cold.score_passes(0, 1.0)[1], table)  # the temperature counts
-    other, _ = cold.score_passes(0, 1.0)[0], monkeypatch.setattr("sstext.chain.score_passes_to_disk", None)
+    other, _ = cold.score_passes(0, 1.0)[0], monkeypatch.setattr("sstext.students.score_passes_to_disk", None)
     np.testing.assert_array_equal(other, rows)  # the same seed, the same part
     cold.score_passes(0, 1.0)
 

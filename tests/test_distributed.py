@@ -48,13 +48,15 @@ def train(processes: int, output: Path, task: object, encoder: Path, *more: str)
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("method", ["supervised", "softmatch", "ust", "noisy-student", "self-training"])
+@pytest.mark.parametrize(
+    "method", ["supervised", "softmatch", "ust", "noisy-student", "self-training", "margin-history"]
+)
 def test_two_processes_train_select_and_score_as_one(
     tiny_encoder: Path, tiny_task: Callable, tmp_path: Path, method: str
 ) -> None:
     """Guards against batches that are not shared out, statistics of one process only, and shuffled scores."""
     task = tiny_task(tmp_path)
-    arguments = {"supervised": (), "softmatch": ("momentum=0.5",), "ust": ("passes=2",)}.get(
+    arguments = {"supervised": (), "margin-history": (), "softmatch": ("momentum=0.5",), "ust": ("passes=2",)}.get(
         method, ("threshold=0.36",)
     )
     more = ("--method", method, *(("--method-args", *arguments) if arguments else ()))

@@ -105,6 +105,20 @@ def test_a_fold_is_calibrated_by_the_others() -> None:
     assert softmax(logits, rows.temperature())[folds == 0, 1].max() < 0.95
 
 
+def test_few_rows_are_read_in_the_light_of_what_was_believed() -> None:
+    """Two classes, z = (z, 0), of n rows a share r right: the most probable u = 1/T has n (r − σ(zu)) z = ln(u T₀)/(σ² u).
+    Guards a belief that is passed by, and one that outweighs many rows (3 ÷ ln(.75/.25) = 2.731)."""
+    logits, labels = np.tile([[3.0, 0.0]], (4, 1)), np.array([0, 0, 0, 1])
+    for believed in (0.5, 2.0, 8.0):
+        found = OutOfFold(logits, labels, labels, believed).temperature()
+        u = 1 / found
+        data = 4 * (0.75 - 1 / (1 + np.exp(-3 * u))) * 3
+        assert data == pytest.approx(np.log(u * believed) / (0.5**2 * u), abs=1e-6)
+        assert min(believed, 2.731) <= found <= max(believed, 2.731)
+        many = OutOfFold(np.tile(logits, (5_000, 1)), np.tile(labels, 5_000), np.tile(labels, 5_000), believed)
+        assert many.temperature() == pytest.approx(2.731, abs=0.01)
+
+
 def test_losses_are_those_of_the_calibrated_probabilities() -> None:
     rows = out_of_fold()
     mean = negative_log_likelihood(rows.probabilities(), rows.labels)

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from sstext.calibration import matching_temperature
+from sstext.calibration import matching_temperature, softmax
 from sstext.inference import score
 from sstext.probe import PENALTY, Embedder, with_probe
 
@@ -60,9 +60,9 @@ def by_hand(classifier: Any, tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_an_embedding_is_the_mean_of_its_own_tokens(classifier: Any, tokenizer: Any) -> None:
-    """Guards against padding in the mean, and against a row that is not at length 1."""
+    """Guards against padding in the mean, against a row that is not at length 1, and logits of another text beside it."""
     found = score(Embedder(classifier), rows(tokenizer, [0] * 6), tokenizer)
-    np.testing.assert_allclose(found, by_hand(classifier, tokenizer)[1], atol=1e-6)
+    np.testing.assert_allclose(found, np.concatenate(by_hand(classifier, tokenizer), axis=-1), atol=1e-6)
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 1, 1, 2, 2], [0, 0, 0, 1, 1, 1]])
@@ -81,6 +81,21 @@ def test_head_and_probe_are_averaged_as_logarithms(classifier: Any, tokenizer: A
     head = F.log_softmax(torch.tensor(logits) / temperature, -1).numpy()
     np.testing.assert_allclose(said, (head + probe) / 2, atol=1e-4)
     assert np.abs(said - head).max() > 0.01
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 0, 2, 2, 2], [1, 1, 1, 2, 2, 2]])
+def test_a_class_without_a_label_gets_no_probability(classifier: Any, tokenizer: Any, labels: list[int]) -> None:
+    """Names of classes may be given of which no row is; guards against a crash, and weights that stand at another class."""
+    some = rows(tokenizer, labels)
+    probed = with_probe(classifier, some, some, tokenizer)
+    said = score(probed, some, tokenizer).astype(np.float64)
+    one, other = sorted(set(labels))
+    (missing,) = {0, 1, 2} - {one, other}
+    assert softmax(said)[:, missing].max() < 1e-9
+    logits, embedded = by_hand(classifier, tokenizer)
+    odds = LogisticRegression(C=3 * PENALTY, max_iter=1_000).fit(embedded, labels).decision_function(embedded)
+    expected = ((logits[:, other] - logits[:, one]) / probed.temperature + odds) / 2
+    np.testing.assert_allclose(said[:, other] - said[:, one], expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("sharpness", [0.1, 10.0])

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ from safetensors.numpy import load_file
 
 from sstext import run as run_module
 from sstext import self_training
-from sstext.calibration import USUAL_TEMPERATURE, align, softmax
-from sstext.chain import PROBED_ROWS, Chain
+from sstext.calibration import USUAL_TEMPERATURE, align, fit_temperature, softmax
+from sstext.chain import Chain
 from sstext.config import RunConfig
 from sstext.cross_fitting import out_of_fold
 from sstext.data.batching import random_rows
@@ -20,6 +21,7 @@ from sstext.model_selection import Gain, Verdict
 from sstext.probe import WithProbe, with_probe
 from sstext.run import train
 from sstext.self_training import open_run
+from sstext.students import PROBED_ROWS
 
 Quick = Callable[..., RunConfig]
 SUPERVISED = Verdict(None, None)
@@ -90,7 +92,7 @@ def test_auto_labels_with_head_and_probe_where_labels_alone_were_seen(quick: Qui
 def test_margins_are_those_of_all_rounds_of_the_chain(quick: Quick, tmp_path: Path) -> None:
     """margin-history, round 2: by hand from the scores on disk. The first teacher labels with its probe, and is tempered then;
     the next one has the temperature that its probe tells. Guards a history of other temperatures, and flipped rows."""
-    config = quick(tmp_path / "out", method="margin-history", folds=0, rounds=2, keep=[0.5, 0.5])
+    config = quick(tmp_path / "out", method="margin-history", folds=0, rounds=2, keep=[0.5, 1.0])
     train(config)
     chain = open_run(config).whole
     assert chain.labels_with_probe(0)
@@ -107,10 +109,48 @@ def test_margins_are_those_of_all_rounds_of_the_chain(quick: Quick, tmp_path: Pa
     np.testing.assert_allclose(admitted.weight, rounds[1].max(-1)[admitted.rows], atol=1e-5)
     clear = np.mean([np.sort(one, -1)[:, -1] - np.sort(one, -1)[:, -2] for one in rounds], axis=0)
     steady = np.flatnonzero(rounds[0].argmax(-1) == label)
+    assert 0 < len(steady) < len(label), "no label has flipped: nothing is guarded"
     for number in range(3):
         own = admitted.rows[admitted.labels == number]
         left = np.setdiff1d(steady[label[steady] == number], own)
         assert len(left) == 0 or clear[own].min() >= clear[left].max() - 1e-6
+
+
+def test_margins_of_the_last_student_are_those_of_all_chains(quick: Quick, tmp_path: Path, monkeypatch: Any) -> None:
+    """With folds, the model that is shipped: guards a method that forgets its history there, that of labels in the mean
+    of the chains."""
+    monkeypatch.setattr(run_module, "choose", lambda *_: (1, "it was told to"))
+    config = quick(tmp_path / "out", method="margin-history", rounds=1, keep=[0.5, 1.0])
+    train(config)
+    run = open_run(config)
+    first = np.mean([align(softmax(chain.score(0).astype(np.float64)), chain.prior) for chain in run.chains], axis=0)
+    averaged = np.load(tmp_path / "out" / "all_labels" / "averaged.npy")
+    label = align(np.exp(averaged.astype(np.float64)), run.whole.class_shares(averaged, 1.0)).argmax(-1)
+    admitted = run.whole.admitted(1)
+    assert admitted is not None
+    steady = np.flatnonzero(first.argmax(-1) == label)
+    assert 0 < len(admitted) <= len(steady) < len(label)
+    assert set(admitted.rows) <= set(steady)
+
+
+@pytest.mark.parametrize("given", ["nothing", "development rows"])
+def test_a_probe_needs_a_corpus_and_gives_way_to_development_rows(
+    quick: Quick, tiny_files: Any, tmp_path: Path, given: str
+) -> None:
+    """Guards `auto` on labels alone, where there is nothing to agree on, and a belief in the place of what was measured."""
+    if given == "nothing":
+        found = train(quick(tmp_path / "out", folds=0, rounds=0, unlabeled=None))
+        assert {record["temperature"] for record in found["rounds"]} == {1.0}
+        assert found["chosen"]["calibrated_on"] is None
+        return
+    config = quick(tmp_path / "out", folds=None, dev=str(tiny_files.dev))
+    found = train(config)
+    assert found["chosen"]["calibrated_on"] == "the development rows"
+    run = open_run(config)
+    labels = np.asarray(run.whole.tokens.dev["labels"][:])
+    logits = run.whole.score_development_rows(0)
+    right = (logits.argmax(-1) == labels).all()
+    assert found["rounds"][0]["temperature"] == (1.0 if right else pytest.approx(fit_temperature(logits, labels)))
 
 
 def test_without_folds_the_probe_says_how_sure_the_model_may_be(quick: Quick, tmp_path: Path) -> None:
@@ -121,7 +161,9 @@ def test_without_folds_the_probe_says_how_sure_the_model_may_be(quick: Quick, tm
     temperatures = [record["temperature"] for record in found["rounds"]]
     assert temperatures == pytest.approx([beside_head(run.whole, index).temperature for index in range(3)], rel=1e-5)
     assert found["chosen"]["temperature"] == temperatures[2] != 1
-    assert found["chosen"]["calibrated_on"] == "what a regression on its embeddings says of the corpus"
+    assert found["chosen"]["calibrated_on"] == (
+        "what a regression on its embeddings says of the corpus (no labeled row has checked it)"
+    )
     trained, model = (load_file(tmp_path / "out" / name / "model.safetensors") for name in ("round_2/model", "model"))
     np.testing.assert_allclose(model["classifier.weight"], trained["classifier.weight"] / temperatures[2], rtol=1e-6)
 

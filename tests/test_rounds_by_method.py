@@ -78,6 +78,7 @@ def test_weights_of_ust_are_finite(dropout: float, quick: Quick, tmp_path: Path)
         ("ust", {"passes": 3, "subset": 50}, "round 1: training", 3),
         ("noisy-student", {}, "round 1: scoring", 1),
         ("self-training", {"threshold": 0.4}, "round 2: training", 3),
+        ("margin-history", {}, "round 1: scoring", 1),
     ],
 )
 def test_an_interrupted_method_of_the_round_loop_ends_in_the_same_bits(

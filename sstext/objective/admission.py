@@ -126,6 +126,9 @@ class Admission:
     def refusal(self, min_confidence: float = 0.0) -> str:
         """Why no row was admitted."""
         needed = max(min_confidence, self.weight.threshold if isinstance(self.weight, Threshold) else 0.0)
+        if self.history:
+            sure = f", with a confidence of {needed} or more" if needed else ""
+            return f"no text has the label that it had in the round before{sure}"
         if needed:
             return f"no text is predicted with a confidence of {needed} or more"
         return f"no text is given a weight ({type(self.weight).__name__})"

@@ -61,7 +61,7 @@ def margin_history() -> tuple[Objective, Admission]:
     w = q[y]; q = the last student, calibrated and aligned. Of every class its quota of rows, those with the largest mean margin
     first: M = mean over rounds r of q_r[y] − max over c ≠ y of q_r[c].
 
-    When: over several rounds (--rounds 3), where confident labels are often wrong and quotas are wanted.
+    When: over several rounds (--rounds 3), with quotas; labels are right a little more often than by confidence (LOG.md).
 
     Source: ours, of Pleiss et al. 2020, "Identifying Mislabeled Data using the Area Under the Margin Ranking", section 3, and
     Sosea and Caragea 2023, "MarginMatch: Improving Semi-Supervised Learning with Pseudo-Margins", section 3 (both of logits,

@@ -115,6 +115,8 @@ def test_the_axes_of_each_method(composed: Callable[..., tuple[Any, Admission]],
     rest = (admission.order, admission.quotas, admission.refill, admission.align)
     passes = (admission.passes, admission.subset, admission.noise)
     assert (type(admission.weight), type(admission.target), *rest, *passes) == axes
+    further = (admission.probe, admission.history, admission.follows_options)
+    assert further == (((True,) if composed is margin_history else (False,)) * 3)
     assert objective.plain  # inside a step there is nothing but the labels
 
 
