@@ -54,12 +54,15 @@ def round_steps(config: RunConfig, index: int, *, labeled: int, admitted: int) -
     `auto` makes more trainings, and each of them half as long at least; its start takes 30 passes, its rounds 1.5.
     `round_steps` may make the start shorter, but not longer: a hundred labels are soon known by heart.
 
+    Plain fine-tuning takes 60 steps at least: with 40 labels, 120 were worse (recipes/benchmark/LOG.md).
+
     >>> config = RunConfig(method="supervised")
     >>> round_steps(config, 0, labeled=64, admitted=0), round_steps(config, 1, labeled=64, admitted=10_000)
-    (120, 1250)
+    (80, 1250)
     """
     admission = round_admission(config)
-    least = 60 if config.method == "auto" else 120
+    plain = index == 0 and round_objective(config, index)["method"] == "supervised"
+    least = 60 if config.method == "auto" or plain else 120
     if is_first(config, index):
         return config.steps or min(500, max(least, 20 * labeled // config.batch_size))
     if index < admission.label_rounds:

@@ -60,7 +60,9 @@ class TrainingOptions:
     """How a model is fine-tuned, in round 0 and in every further round."""
 
     steps: int | None = option(
-        None, "optimizer steps of round 0 (default: 20 passes over the labels, within 120 … 500)"
+        None,
+        "optimizer steps of round 0 (default: 20 passes over the labels, within 60 … 500; at least 120 with a loss on "
+        "unlabeled texts)",
     )
     round_steps: int | None = option(
         None,

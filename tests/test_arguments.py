@@ -67,7 +67,7 @@ def test_how_much_of_a_corpus_is_looked_at(options: dict[str, Any], expected: in
 @pytest.mark.parametrize(
     ("index", "labeled", "admitted", "expected"),
     [
-        (0, 20, 0, 120),
+        (0, 20, 0, 60),
         (0, 200, 0, 250),
         (0, 500, 0, 500),
         (1, 64, 341, 120),
@@ -82,6 +82,22 @@ def test_steps_grow_with_the_rows_within_bounds(index: int, labeled: int, admitt
     assert round_steps(
         RunConfig(method="supervised", steps=3, round_steps=4), index, labeled=labeled, admitted=admitted
     ) == 3 + min(index, 1)
+
+
+@pytest.mark.parametrize(
+    ("method", "folds", "expected"),
+    [
+        ("supervised", 0, [60]),
+        ("auto", 3, [60, 60]),
+        ("ust", 0, [60]),
+        ("fixmatch", 0, [120]),
+        ("fixmatch", 3, [60, 120]),
+    ],
+)
+def test_plain_fine_tuning_is_short_and_the_same_by_every_method(method: str, folds: int, expected: list[int]) -> None:
+    """20 labels. Guards a baseline that another method's round 0 beats, and a loss on unlabeled text that sees next to none."""
+    config = RunConfig(method=method, folds=folds)
+    assert [round_steps(config, index, labeled=20, admitted=0) for index in range(len(expected))] == expected
 
 
 def test_rounds_have_a_rate_and_a_batch_of_their_own() -> None:

@@ -189,12 +189,12 @@ def test_dropout_passes_are_of_the_student_before(opened: Callable[..., Chain], 
 
 
 def test_default_steps_follow_the_rows(chain: Chain) -> None:
-    """Guards the stated rules: 20 passes over the labels within 120 … 500, 3 over the kept rows within 120 … 2,000."""
+    """Guards the stated rules: 20 passes over the labels within 60 … 500, 3 over the kept rows within 120 … 2,000."""
 
     def first(labeled: int) -> int:
         return replace(chain, tokens=replace(chain.tokens, labeled=range(labeled))).steps(0, 0)
 
-    assert [first(12), first(200), first(5_000)] == [120, 250, 500]
+    assert [first(12), first(200), first(5_000)] == [60, 250, 500]
     # 24 of the 32 rows of a step are kept ones: 3 · 2,400 / 24 = 300.
     assert [chain.steps(1, rows) for rows in (18, 2_400, 10**6)] == [120, 300, 2_000]
     asked = replace(chain, config=replace(chain.config, steps=7, round_steps=9))

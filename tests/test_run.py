@@ -343,5 +343,5 @@ def test_a_plan_counts_what_the_run_does_and_leaves_nothing(
     assert found.steps == [12] * 5
     assert found.seconds > 0
     defaults = replace(quick(tmp_path / "out"), output=None, steps=None, round_steps=None)
-    assert plan(defaults).steps == [120, 120, 120]
+    assert plan(defaults).steps == [60, 120, 120]
     assert list(tmp_path.iterdir()) == []
