@@ -28,20 +28,25 @@ UNLIKELY = -1e4
 
 
 class Embedder(nn.Module):
-    """A classifier's logits and, beside them, its mean-pooled last hidden states at length 1: (N, C + D)."""
+    """Mean-pooled last hidden states of an encoder or classifier, at length 1, in the place of its logits: (N, D).
 
-    def __init__(self, classifier: Any) -> None:
+    Args:
+        model: with a head or without.
+        with_logits: a classifier's C logits stand before them: (N, C + D), from one pass.
+    """
+
+    def __init__(self, model: Any, *, with_logits: bool = False) -> None:
         super().__init__()
-        self.classifier = classifier
-        self.config = SimpleNamespace(  # what `score` allocates
-            num_labels=classifier.config.num_labels + classifier.config.hidden_size
-        )
-        self.train(classifier.training)  # `score` leaves the mode of the whole as it found it
+        self.model, self.with_logits = model, with_logits
+        columns = model.config.hidden_size + (model.config.num_labels if with_logits else 0)
+        self.config = SimpleNamespace(num_labels=columns)  # what `score` allocates
+        self.train(model.training)  # `score` leaves the mode of the whole as it found it
 
     def forward(self, **inputs: Any) -> Any:
-        said = self.classifier(**inputs, output_hidden_states=True)
-        pooled = mean_pooled(last_hidden_states(said, self.classifier), inputs["attention_mask"])
-        return SimpleNamespace(logits=torch.cat([said.logits.float(), F.normalize(pooled.float(), dim=-1)], -1))
+        said = self.model(**inputs, output_hidden_states=True)
+        pooled = mean_pooled(last_hidden_states(said, self.model), inputs["attention_mask"])
+        parts = [said.logits.float()] if self.with_logits else []
+        return SimpleNamespace(logits=torch.cat([*parts, F.normalize(pooled.float(), dim=-1)], -1))
 
 
 class WithProbe(nn.Module):
@@ -55,7 +60,8 @@ class WithProbe(nn.Module):
 
     def __init__(self, classifier: Any, weight: Tensor, bias: Tensor, temperature: float = 1.0) -> None:
         super().__init__()
-        self.embedder, self.config, self.temperature = Embedder(classifier), classifier.config, temperature
+        self.embedder = Embedder(classifier, with_logits=True)
+        self.config, self.temperature = classifier.config, temperature
         self.weight: Tensor
         self.bias: Tensor
         self.register_buffer("weight", weight)
@@ -82,7 +88,7 @@ def with_probe(classifier: Any, labeled: Any, unlabeled: Any, tokenizer: Any, *,
         tokenizer, precision: see `sstext.inference.score`.
     """
     device, classes = next(classifier.parameters()).device, classifier.config.num_labels
-    embedder, labels = Embedder(classifier), np.asarray(labeled["labels"][:])
+    embedder, labels = Embedder(classifier, with_logits=True), np.asarray(labeled["labels"][:])
     embedded = score(embedder, labeled, tokenizer, precision=precision)[:, classes:]
     fitted = LogisticRegression(C=PENALTY * classes, max_iter=1_000).fit(embedded, labels)
     weight, bias = fitted.coef_, fitted.intercept_

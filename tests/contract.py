@@ -37,6 +37,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "freematch": {"momentum": 0.5, "fairness": 0.1},
     "r-drop": {},
     "self-training": {"threshold": 0.4},
+    "margin-history": {},
     "noisy-student": {"threshold": 0.4},
     "ust": {},
 }

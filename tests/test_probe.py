@@ -61,8 +61,12 @@ def by_hand(classifier: Any, tokenizer: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def test_an_embedding_is_the_mean_of_its_own_tokens(classifier: Any, tokenizer: Any) -> None:
     """Guards against padding in the mean, against a row that is not at length 1, and logits of another text beside it."""
-    found = score(Embedder(classifier), rows(tokenizer, [0] * 6), tokenizer)
-    np.testing.assert_allclose(found, np.concatenate(by_hand(classifier, tokenizer), axis=-1), atol=1e-6)
+    logits, embedded = by_hand(classifier, tokenizer)
+    some = rows(tokenizer, [0] * 6)
+    np.testing.assert_allclose(score(Embedder(classifier), some, tokenizer), embedded, atol=1e-6)
+    np.testing.assert_allclose(score(Embedder(classifier.bert), some, tokenizer), embedded, atol=1e-6)  # without a head
+    both = score(Embedder(classifier, with_logits=True), some, tokenizer)
+    np.testing.assert_allclose(both, np.concatenate([logits, embedded], axis=-1), atol=1e-6)
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 1, 1, 2, 2], [0, 0, 0, 1, 1, 1]])
@@ -121,10 +125,8 @@ def test_the_classifier_stays_as_it_was(classifier: Any, tokenizer: Any) -> None
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
     some = rows(tokenizer, [0, 0, 1, 1, 2, 2])
     probed = with_probe(classifier, some, some, tokenizer)
-    assert probed.embedder.classifier is classifier
+    assert probed.embedder.model is classifier
     assert not classifier.training, "scoring left dropout on"
     assert classifier.state_dict().keys() == before.keys()
     assert all(torch.equal(value, before[name]) for name, value in classifier.state_dict().items())
-    assert list(dict(probed.named_parameters())) == [
-        f"embedder.classifier.{n}" for n, _ in classifier.named_parameters()
-    ]
+    assert list(dict(probed.named_parameters())) == [f"embedder.model.{n}" for n, _ in classifier.named_parameters()]

@@ -126,6 +126,8 @@ def test_weights_between_rounds(name: str) -> None:
     if name == "ust":
         assert (weight >= 0).all()
         assert (weight > 1).any()
+    elif name == "margin-history":
+        assert torch.equal(weight, signals.probs.amax(-1))
     else:
         assert weight.tolist() == [1, 1, 0, 0, 1, 0]
 
