@@ -13,11 +13,8 @@ from sstext.arguments import round_arguments, round_steps
 from sstext.calibration import CalibratedScores, fit_temperature
 from sstext.data.batching import Relabeled
 from sstext.fitting import trained
-from sstext.inference import (
-    is_main_process,
-    wait_for_everyone,
-)
 from sstext.model_selection import development_metrics
+from sstext.processes import is_main_process, wait_for_everyone
 from sstext.pseudo_labels import PSEUDO_LABELS, read_pseudo_labels, write_pseudo_labels
 from sstext.run_directory import write_folder_whole, write_whole
 from sstext.selection import Probabilities, Scores, Selection, estimated_prior, margin_history, select

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather
+from accelerate.utils import gather
 from huggingface_hub.errors import HTTPError
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
@@ -81,35 +81,6 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     if precision == "fp32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
-
-
-@contextlib.contextmanager
-def main_process_first(device: torch.device) -> Iterator[bool]:
-    """Run the block on the first process of each machine, then on the others; yields whether this is the first.
-
-    Args:
-        device: what will be computed on: it decides how the processes talk to each other.
-    """
-    state = PartialState(cpu=device.type == "cpu")
-    with state.local_main_process_first():
-        yield state.is_main_process
-
-
-def is_main_process() -> bool:
-    """Whether this process writes the files."""
-    return PartialState().is_main_process
-
-
-def from_main_process(value: Any) -> Any:
-    """What the first process has in the place of `value`: a look at the disk decides for all, or they would part ways."""
-    found = [value]
-    broadcast_object_list(found)
-    return found[0]
-
-
-def wait_for_everyone() -> None:
-    """Wait until all processes are here."""
-    PartialState().wait_for_everyone()
 
 
 def plan_batches(lengths: Sequence[int] | np.ndarray, tokens_per_batch: int) -> list[np.ndarray]:

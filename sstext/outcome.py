@@ -15,7 +15,8 @@ from sstext.chain import Chain
 from sstext.cross_fitting import out_of_fold, rows_of_folds
 from sstext.errors import UserError
 from sstext.evaluation import evaluate_predictions, expected_calibration_error
-from sstext.inference import Classifier, is_main_process
+from sstext.inference import Classifier
+from sstext.processes import is_main_process
 from sstext.run_directory import write_table_whole
 from sstext.selection import slices
 from sstext.self_training import Round, Run

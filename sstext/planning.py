@@ -17,17 +17,10 @@ from sstext.chain import Chain
 from sstext.config import RunConfig, seconds_of
 from sstext.cross_fitting import cross_fitted
 from sstext.data.preparing import fingerprints, sources
-from sstext.inference import (
-    autocast,
-    from_main_process,
-    is_main_process,
-    resolve_device,
-    resolve_precision,
-    score,
-    wait_for_everyone,
-)
+from sstext.inference import autocast, resolve_device, resolve_precision, score
 from sstext.objective.length_groups import logits_in_length_groups
 from sstext.objective.methods import build
+from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.progress import SILENT, Reporter, duration
 from sstext.run_directory import RunDirectory, write_whole
 from sstext.self_training import Run, folds_of, open_chain

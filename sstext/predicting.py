@@ -11,7 +11,8 @@ from sstext.data.formats import RowWriter, format_of, read_rows
 from sstext.data.loading import load_labeled
 from sstext.errors import UserError, listed
 from sstext.evaluation import evaluate_predictions
-from sstext.inference import Classifier, is_main_process
+from sstext.inference import Classifier
+from sstext.processes import is_main_process
 from sstext.progress import SILENT, Reporter
 
 #: Rows that are read, scored and written together: enough to sort by length, few enough for any memory.

@@ -19,16 +19,11 @@ from sstext.cross_fitting import last_student, out_of_fold
 from sstext.data.sources import hub_split
 from sstext.data.tokens import length_limit
 from sstext.hub import calibration_sentence, model_card
-from sstext.inference import (
-    from_main_process,
-    is_main_process,
-    resolve_device,
-    resolve_precision,
-    wait_for_everyone,
-)
+from sstext.inference import resolve_device, resolve_precision
 from sstext.model_selection import Gain, Verdict, best_round
 from sstext.outcome import expected_precision, measure, peak_memory, shipped, write_held_out
 from sstext.planning import PLAN, in_budget, price
+from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.progress import SILENT, Reporter
 from sstext.reporting import REPORT, write_report
 from sstext.run_directory import RunDirectory, write_folder_whole, write_whole

@@ -10,7 +10,8 @@ import torch
 from accelerate import PartialState
 from torch import nn
 
-from sstext.inference import from_main_process, is_main_process, score, wait_for_everyone
+from sstext.inference import score
+from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.progress import Tick
 from sstext.run_directory import write_array_whole
 

@@ -27,16 +27,10 @@ from sstext.cross_fitting import cross_fitted, evidence, out_of_fold, with_all_l
 from sstext.data.preparing import fingerprints, read_texts, sources, tokenize_texts
 from sstext.data.tokens import length_limit
 from sstext.errors import UserError
-from sstext.inference import (
-    explained,
-    is_main_process,
-    load_tokenizer,
-    main_process_first,
-    resolve_device,
-    wait_for_everyone,
-)
+from sstext.inference import explained, load_tokenizer, resolve_device
 from sstext.model_selection import FOLDS, Verdict, judge
 from sstext.objective.methods import BETWEEN_ROUNDS, build
+from sstext.processes import is_main_process, main_process_first, wait_for_everyone
 from sstext.progress import SILENT, Reporter
 from sstext.run_directory import RunDirectory
 from sstext.selection import Selection, balanced, resolve_prior

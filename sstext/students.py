@@ -12,16 +12,10 @@ from sstext.arguments import round_admission
 from sstext.config import RunConfig
 from sstext.data.batching import random_rows
 from sstext.data.preparing import Texts, Tokens
-from sstext.inference import (
-    from_main_process,
-    is_main_process,
-    resolve_device,
-    resolve_precision,
-    score,
-    wait_for_everyone,
-)
+from sstext.inference import resolve_device, resolve_precision, score
 from sstext.objective.admission import Admission
 from sstext.probe import with_probe
+from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.progress import Reporter
 from sstext.run_directory import RunDirectory, write_array_whole
 from sstext.scoring import score_passes_to_disk, score_to_disk

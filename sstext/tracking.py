@@ -18,7 +18,7 @@ from transformers.integrations import INTEGRATION_TO_CALLBACK
 
 from sstext.config import RunConfig
 from sstext.errors import UserError, listed
-from sstext.inference import is_main_process
+from sstext.processes import is_main_process
 from sstext.progress import Reporter, Tick
 from sstext.run_directory import write_whole
 
