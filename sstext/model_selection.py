@@ -16,11 +16,13 @@ from sstext.calibration import USUAL_TEMPERATURE, fit_temperature, softmax
 from sstext.errors import UserError
 from sstext.evaluation import count_classes, negative_log_likelihood
 
-#: Chains where nobody says how many: each has two thirds of the labels.
+#: Chains where nobody says how many, by measurement (recipes/README.md): two know less well how sure to be, five cost more.
 FOLDS = 3
-#: What a round is expected to gain over supervised fine-tuning before anything is seen, in nats of log-loss per row: mean and
-#: standard deviation, see recipes/benchmark/LOG.md.
+#: What a round of `auto` is expected to gain over supervised fine-tuning before anything is seen, in nats of log-loss per row:
+#: mean and standard deviation, see recipes/benchmark/LOG.md.
 EXPECTED_GAIN, GAIN_SPREAD = 0.15, 0.2
+#: The mean for any other method: some gain, some harm, and none has shown in these nats that it gains on the whole.
+UNPROVEN_GAIN = 0.0
 #: The same of one more round over a round before it.
 ROUND_GAIN, ROUND_SPREAD = 0.05, 0.05
 #: Standard deviation of a paired difference of log-losses that is assumed as if these many rows had shown it: twenty rows
@@ -142,7 +144,7 @@ def expected_gain(
     Args:
         before: (B,) losses of round 0, or of another round.
         later: (B,) losses of the same rows in the later round.
-        mean, spread: μ and τ (default: `EXPECTED_GAIN` and `GAIN_SPREAD`, those of a round over round 0).
+        mean, spread: μ and τ (default: `EXPECTED_GAIN` and `GAIN_SPREAD`, those of `auto` over round 0).
 
     Source: the posterior mean of a normal mean with known variance, for example Gelman et al., "Bayesian Data Analysis",
     eq. 2.11.
@@ -169,12 +171,14 @@ class Evidence:
         class_shares: (C,) of the classes that its students predict for the corpus.
         agreement: share of the corpus that keeps its class from the round before; None in round 0.
         chain_agreement: share of the corpus of which two chains say the same, mean over pairs.
+        believed_gain: over supervised fine-tuning, as far as is known without the labeled rows.
     """
 
     out_of_fold: OutOfFold
     class_shares: np.ndarray
     agreement: float | None
     chain_agreement: float
+    believed_gain: float = EXPECTED_GAIN
 
 
 @dataclass(frozen=True)
@@ -198,7 +202,7 @@ def judge(rounds: Sequence[Evidence], prior: np.ndarray) -> list[Verdict]:
     first, verdicts = rounds[0], [Verdict(None, None)]
     losses = first.out_of_fold.losses()
     for later in rounds[1:]:
-        gain = expected_gain(losses, later.out_of_fold.losses())
+        gain = expected_gain(losses, later.out_of_fold.losses(), later.believed_gain)
         refused = collapse(later, first, prior)
         collapsed = refused is not None
         if refused is None and gain.expected < 0:
@@ -262,7 +266,7 @@ def best_round(verdicts: Sequence[Verdict], losses: Sequence[np.ndarray]) -> tup
     if gain is not None:
         said = [
             f"its out-of-fold log-loss is {_compared(gain)} than supervised; a gain of {gain.expected:.3f} is expected, with "
-            "what rounds are known to bring"
+            "what is known beforehand"
         ]
     said += [f"round {index} is {words}" for index, words in steps.items()]
     said += [f"round {index} was refused: {v.refused}" for index, v in enumerate(verdicts) if v.refused is not None]

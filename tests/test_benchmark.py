@@ -4,6 +4,7 @@ import doctest
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sstext import RunConfig
 from sstext.errors import UserError
+from sstext.objective.methods import build
 
 BENCHMARK = Path(__file__).parent.parent / "recipes" / "benchmark"
 sys.path.append(str(BENCHMARK))  # scripts, not a package
 cells, figures, lines, run, table = (import_module(name) for name in ("cells", "figures", "lines", "run", "table"))
 
-TINY = cells.Profile("tiny", {"toy": (2,)}, pool=20, test=15, seeds=(0,), steps=10)
+TINY = cells.Profile("tiny", {"toy": (2,)}, pool=20, test=15, seeds=(0,), steps=10, methods=cells.COMPETITORS)
 WORDS = {"refund": "money return charged twice invoice", "delivery": "parcel courier late tracking shipped"}
 
 
@@ -114,6 +117,15 @@ def test_every_method_is_run_as_what_it_is() -> None:
     assert cells.options_of(cells.ALL_LABELS, 60) == {"method": "supervised", "rounds": 0}
 
 
+@pytest.mark.parametrize("name", cells.ABLATIONS)
+def test_an_ablation_is_auto_but_for_what_it_names(name: str) -> None:
+    """Options that nobody knows, or that change nothing, would make a line of `auto` itself."""
+    usual, changed = (asdict(RunConfig(**cells.options_of(method, 60))) for method in ("auto", name))
+    different = {option for option in usual if usual[option] != changed[option]}
+    assert different == set(cells.ABLATIONS[name])
+    build(changed["method"], changed["method_args"], changed["regularizers"])
+
+
 @pytest.mark.parametrize("name", cells.PROFILES)
 def test_the_cells_of_a_profile_differ(name: str) -> None:
     """Two cells with one key would be measured once."""
@@ -122,7 +134,8 @@ def test_the_cells_of_a_profile_differ(name: str) -> None:
     places = len(profile.seeds) * sum(map(len, profile.sets.values()))
     assert len({cell.key for cell in planned}) == len(planned) == places * len(profile.methods)
     assert {cell.key for cell in planned}.isdisjoint(cell.key for cell in cells.plan(profile, encoder="other"))
-    assert {cell.key for cell in planned}.isdisjoint(cell.key for cell in cells.plan(profile, on="validation"))
+    other = {"test": "validation", "validation": "test"}[profile.on]
+    assert {cell.key for cell in planned}.isdisjoint(cell.key for cell in cells.plan(profile, on=other))
 
 
 def test_a_part_of_a_profile() -> None:

@@ -23,6 +23,7 @@ def result(method: str, accuracy: float | None, place: tuple[str, int] = ("ag_ne
         return row | {"error": "ValueError: why", "seconds": 1.0}
     machine = {"device": "cpu", "name": "x86_64", "threads": 1, "precision": "fp32"}
     measured = {"accuracy": accuracy, "seconds": 10.0, "kept_share": None, "rounds": [{"coverage": 0.0}]}
+    measured |= {"nll": 1.5, "calibration_error_excess": 0.02}
     return row | measured | {"machine": machine, "versions": {"torch": "2"}, "profile": "glance"} | more
 
 
@@ -80,12 +81,14 @@ def test_the_report_hides_nothing() -> None:
     stranger["settings"] = stranger["settings"] | {"pool": 5}
     said = table.report(cells.PROFILES["glance"], results | {lines.key_of(stranger): stranger})
     rows = [line for line in said.splitlines() if line.startswith("| ")]
-    assert rows[0] == "| method | ag_news | support_tickets | difference | harm | gap closed | kept | seconds | cells |"
+    figures = "difference | harm | gap closed | kept | log-loss | calibration | seconds | cells"
+    assert rows[0] == f"| method | ag_news | support_tickets | {figures} |"
     assert rows[1].startswith(
-        f"| {cells.ALL_LABELS} | 75.0% | 55.0% | +10.0 [+10.0, +10.0] | 0% | 100% |  | 10 | 4 of 4 |"
+        f"| {cells.ALL_LABELS} | 75.0% | 55.0% | +10.0 [+10.0, +10.0] | 0% | 100% |  | 1.50 | 0.020 | 10 | 4 of 4 |"
     )
-    assert rows[2] == "| supervised | 65.0% | 45.0% |  |  | 0% |  | 10 | 4 of 4 |"
-    assert rows[3] == "| fixmatch | 65.5% | 47.0% | -0.7 [-3.0, +2.0] | 33% | -7% | 25% | 10 | 3 of 4, 1 failed |"
+    assert rows[2] == "| supervised | 65.0% | 45.0% |  |  | 0% |  | 1.50 | 0.020 | 10 | 4 of 4 |"
+    low = "-0.7 [-3.0, +2.0] | 33% | -7% | 25% | 1.50 | 0.020 | 10 | 3 of 4, 1 failed |"
+    assert rows[3] == f"| fixmatch | 65.5% | 47.0% | {low}"
     assert len(rows) == 4
     assert "- support_tickets, n = 10, seed 1, fixmatch: ValueError: why" in said
     assert f"Not run yet, {4 * (len(cells.PROFILES['glance'].methods) - 3)} cells: " in said
@@ -143,3 +146,67 @@ def test_auto_is_held_against_the_best_peer_on_its_own_cells() -> None:
     assert "a +1.0 [-4.0, +6.0]" in said
     assert "b +20.0 [+20.0, +20.0]" in said
     assert table.against_peers(planned, {}) == []
+
+
+def quick_results(ahead: float, gap: float, calibration: float) -> dict[str, dict[str, Any]]:
+    """Profile quick by hand: supervised .50, the others .55, `auto` so far ahead of them, all labels `gap` above supervised."""
+    rows = []
+    for cell in cells.plan(cells.PROFILES["quick"]):
+        accuracy = {"supervised": 0.5, "auto": 0.55 + ahead, cells.ALL_LABELS: 0.5 + gap}.get(cell.method, 0.55)
+        row = result("supervised", accuracy) | {"profile": "quick", "method": cell.method, "settings": cell.settings}
+        rows.append(row | {"set": cell.set, "seed": cell.seed, "calibration_error_excess": calibration})
+    return {lines.key_of(row): row for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("ahead", "gap", "calibration", "met"),
+    [
+        (0.04, 0.18, 0.03, [True, True, True, True, True]),
+        (0.02, 0.15, 0.03, [False, True, True, False, True]),  # .07 of .15 closed
+        (-0.01, 0.05, 0.031, [False, False, True, True, False]),
+        (-0.07, 0.2, 0.0, [False, False, False, False, True]),  # two points below supervised, everywhere
+    ],
+)
+def test_targets_are_said_to_be_met_only_where_they_are(
+    ahead: float, gap: float, calibration: float, met: list[bool]
+) -> None:
+    planned = cells.plan(cells.PROFILES["quick"])
+    said = table.targets(planned, quick_results(ahead, gap, calibration))[2:-1]
+    assert [line.endswith("| met |") for line in said] == met
+    assert all(line.endswith(("| met |", "| **missed** |")) for line in said)
+
+
+def test_a_target_is_met_only_where_the_interval_says_so() -> None:
+    """39 points ahead in one cell of twelve, level in all others: the mean is 3.25, and resamples without that cell are 0."""
+    planned, results = cells.plan(cells.PROFILES["quick"]), quick_results(0.0, 0.4, 0.0)
+    for row in results.values():
+        if row["method"] == "auto":
+            row["accuracy"] += 0.39 if (row["set"], row["seed"]) == ("sst2", 0) else 0.0
+    said = table.targets(planned, results)[2]
+    assert "+3.2 [+0.0, +9.7] over" in said
+    assert said.endswith("| **missed** |"), "one cell in twelve is no proof"
+
+
+def test_targets_wait_for_all_cells() -> None:
+    """Half a table would be cherry-picked."""
+    planned, results = cells.plan(cells.PROFILES["quick"]), quick_results(0.04, 0.18, 0.0)
+    results.popitem()
+    del results[next(key for key, row in results.items() if row["method"] == "auto")]
+    assert table.targets(planned, results) == []
+
+
+def test_the_figure_shows_every_method_once_and_says_which_is_best() -> None:
+    found = table.drawing(cells.PROFILES["glance"], glance_results())
+    assert found is not None
+    assert found.alone.count(">fixmatch<") == found.alone.count(f">{cells.ALL_LABELS}<") == 1
+    assert ">supervised<" not in found.alone, "it differs from itself by nothing"
+    assert found.description.endswith(f"best on average: {cells.ALL_LABELS}")
+    only = {key: row for key, row in glance_results().items() if row["method"] == "supervised"}
+    assert table.drawing(cells.PROFILES["glance"], only) is None
+
+
+@pytest.mark.parametrize("name", ["glance", "quick", "full"])
+def test_the_page_shows_the_files(name: str) -> None:
+    """A table that was typed, or left behind by newer lines, would say what nobody measured."""
+    results = lines.read_lines(Path(table.__file__).parent / "results" / f"{name}.jsonl")
+    assert table.report(cells.PROFILES[name], results) in table.README.read_text(encoding="utf-8")

@@ -27,8 +27,22 @@ ROUNDS = 3
 SUPERVISED = "supervised"
 DEFAULT_ROUNDS = "sstext rounds (default)"
 ALL_LABELS = "all pool labels"
-#: All that can be measured: the methods, other people's, and two marks to see them by.
-COMPETITORS = (*METHODS, DEFAULT_ROUNDS, *PEERS, ALL_LABELS)
+#: `auto` with one thing changed: what its ingredients are worth (`ablations.py`).
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "auto, no folds": {"folds": 0},
+    "auto, 2 folds": {"folds": 2},
+    "auto, 5 folds": {"folds": 5},
+    "auto, contrast 1": {"method_args": {"contrast": 1}},
+    "auto, hard labels": {"pseudo_labels": "hard"},
+    "auto, best half": {"keep": [0.5]},
+    "auto, unaligned": {"alignment": False},
+    "auto, unmasked": {"token_mask": 0.0},
+    "auto, R-Drop": {"regularizers": {"r-drop": 1.0}},
+    "auto, from pretrained": {"start": "pretrained"},
+    "auto, two rounds": {"rounds": 2},
+}
+#: All that can be measured: the methods, other people's, two marks to see them by, and parts of `auto`.
+COMPETITORS = (*METHODS, DEFAULT_ROUNDS, *PEERS, ALL_LABELS, *ABLATIONS)
 #: What `auto` is compared with in the profiles quick and full; the methods have the profile glance.
 AGAINST_PEERS = ("auto", SUPERVISED, "self-training", *PEERS, ALL_LABELS)
 
@@ -43,6 +57,7 @@ class Profile:
         test: rows that are measured on, at most.
         steps: optimizer steps of a phase; None: sstext's default.
         methods: what is run where nobody says.
+        on: rows that are measured on where nobody says: test, or validation, by which settings are chosen.
     """
 
     name: str
@@ -51,7 +66,8 @@ class Profile:
     test: int
     seeds: tuple[int, ...]
     steps: int | None
-    methods: tuple[str, ...] = COMPETITORS
+    methods: tuple[str, ...]
+    on: str = "test"
 
 
 _QUICK_SETS = ("ag_news", "sst2", "trec6", SAMPLE)
@@ -63,10 +79,13 @@ PROFILES = {
                 methods=(*METHODS, DEFAULT_ROUNDS, ALL_LABELS)),
         Profile("quick", dict.fromkeys(_QUICK_SETS, (10,)), pool=2_000, test=1_000, seeds=(0, 1, 2), steps=None,
                 methods=AGAINST_PEERS),
+        Profile("ablation", dict.fromkeys(_QUICK_SETS, (10,)), pool=2_000, test=1_000, seeds=(0, 1, 2), steps=None,
+                methods=("auto", *ABLATIONS), on="validation"),
         Profile(
             "full",
             dict.fromkeys(_FULL_SETS, (5, 10, 50)) | {"banking77": (3, 5, 10)},
-            pool=4_000, test=2_000, seeds=(0, 1, 2, 3, 4), steps=None, methods=COMPETITORS,
+            pool=4_000, test=2_000, seeds=(0, 1, 2, 3, 4), steps=None,
+            methods=(*METHODS, DEFAULT_ROUNDS, *PEERS, ALL_LABELS),
         ),
     )
 }  # fmt: skip
@@ -108,7 +127,7 @@ def plan(
     profile: Profile,
     *,
     encoder: str = "demo",
-    on: str = "test",
+    on: str | None = None,
     methods: Sequence[str] | None = None,
     sets: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
@@ -127,7 +146,7 @@ def plan(
         Cell(
             set=name, n=n, seed=seed, method=method,
             settings={
-                "pool": profile.pool, "test": profile.test, "on": on,
+                "pool": profile.pool, "test": profile.test, "on": on or profile.on,
                 "run": {"encoder": encoder, "max_length": MAX_LENGTH.get(name, DEFAULT_LENGTH)}
                 | options_of(method, profile.steps),
             },
@@ -150,8 +169,8 @@ def options_of(method: str, steps: int | None) -> dict[str, Any]:
         return {}
     if method == ALL_LABELS:
         return {"method": SUPERVISED, "rounds": 0}
-    if method == "auto":
-        return {"method": method, "steps": steps, "round_steps": steps}
+    if method == "auto" or method in ABLATIONS:
+        return {"method": "auto", "steps": steps, "round_steps": steps} | ABLATIONS.get(method, {})
     if method == DEFAULT_ROUNDS or method in BETWEEN_ROUNDS:
         name = SUPERVISED if method == DEFAULT_ROUNDS else method
         return {"method": name, "rounds": ROUNDS, "steps": steps, "round_steps": steps}

@@ -75,8 +75,8 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--methods", nargs="+", metavar="METHOD", help="default: those of the profile")
     options.add_argument("--sets", nargs="+", metavar="SET", help="default: all of the profile")
     options.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: all of the profile")
-    options.add_argument("--on", choices=("test", "validation"), default="test", help="rows to measure on; choose "
-                         "settings on validation rows, and give them an --output of their own")  # fmt: skip
+    options.add_argument("--on", choices=("test", "validation"), help="rows to measure on (default: validation for "
+                         "ablation, else test); choose settings on validation rows, in an --output of its own")  # fmt: skip
     options.add_argument("--encoder", default="demo", help="folder or Hub name (default: demo)")
     options.add_argument("--data", type=Path, default=Path(data) if data else None, help="default: SSTEXT_BENCH_DATA")
     options.add_argument("--output", type=Path, help="default: recipes/benchmark/results/PROFILE.jsonl")

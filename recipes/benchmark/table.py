@@ -17,6 +17,7 @@ from cells import ALL_LABELS, PROFILES, SUPERVISED, Cell, Profile, plan
 from lines import read_lines
 from markers import write_between_markers
 from peers import PEERS
+from plot import Drawing, differences_drawing
 
 from sstext.errors import UserError
 
@@ -24,6 +25,9 @@ README = Path(__file__).parents[1] / "README.md"
 #: A cell does harm where its accuracy is further than this below plain supervised fine-tuning.
 HARM = 0.01
 RESAMPLES = 9_999
+#: What `auto` must come to: points above the best peer, and the least that the interval of any set may reach up to; share of
+#: cells with harm; gap closed; calibration error beyond a perfect model's.
+TARGETS = {"ahead": 0.03, "by set": -0.005, "harm": 0.02, "gap": 0.5, "calibration": 0.03}
 
 #: Where something is measured: set, labeled rows per class, seed.
 Place = tuple[str, int, int]
@@ -39,6 +43,8 @@ class Summary:
         harm: share of these places that are more than a point below supervised.
         gap_closed: Σ(method − supervised) / Σ(all pool labels − supervised).
         kept: mean share of unlabeled rows that counted at the end.
+        log_loss: mean negative log-likelihood of the true class, nats.
+        calibration: mean of the expected calibration error, less what a perfect model would show on as many rows.
         done, failed, planned: numbers of cells.
     """
 
@@ -48,6 +54,8 @@ class Summary:
     harm: float | None
     gap_closed: float | None
     kept: float | None
+    log_loss: float | None
+    calibration: float | None
     seconds: float | None
     done: int
     failed: int
@@ -69,14 +77,20 @@ def summarize(method: str, cells: Sequence[Cell], results: Mapping[str, dict[str
         by_set.setdefault((name, n), []).append(accuracy)
     gains = np.array([of[method][place] - of[SUPERVISED][place] for place in of[method] if place in of[SUPERVISED]])
     kept = [share for share in map(_kept, done) if share is not None]
+    mean = {
+        name: _mean([row[name] for row in done if name in row])
+        for name in ("nll", "calibration_error_excess", "seconds")
+    }
     return Summary(
         method=method,
         accuracy={place: statistics.mean(values) for place, values in by_set.items()},
         difference=None if method == SUPERVISED or not len(gains) else mean_with_interval(gains),
         harm=None if method == SUPERVISED or not len(gains) else float(np.mean(gains < -HARM - 1e-9)),
         gap_closed=_gap_closed(of[method], of[SUPERVISED], of[ALL_LABELS]),
-        kept=statistics.mean(kept) if kept else None,
-        seconds=statistics.mean(row["seconds"] for row in done) if done else None,
+        kept=_mean(kept),
+        log_loss=mean["nll"],
+        calibration=mean["calibration_error_excess"],
+        seconds=mean["seconds"],
         done=len(done),
         failed=sum("error" in results.get(cell.key, {}) for cell in own),
         planned=len(own),
@@ -92,6 +106,10 @@ def mean_with_interval(gains: np.ndarray, *, seed: int = 0) -> tuple[float, floa
     drawn = np.random.default_rng(seed).integers(len(gains), size=(RESAMPLES, len(gains)))
     low, high = np.quantile(gains[drawn].mean(1), [0.025, 0.975])
     return float(gains.mean()), float(low), float(high)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return statistics.mean(values) if values else None
 
 
 def _accuracies(method: str, cells: Sequence[Cell], results: Mapping[str, dict[str, Any]]) -> dict[Place, float]:
@@ -131,29 +149,90 @@ def report(profile: Profile, results: Mapping[str, dict[str, Any]]) -> str:
     known.sort(key=lambda summary: (not summary.done, -summary.difference[0] if summary.difference else 0.0))
     counted = [results[cell.key] for cell in cells if cell.key in results]
     lines = [_protocol(profile, encoder, on), "", *_table(known, cells), "", *against_peers(cells, results)]
+    lines += targets(cells, results)
     lines += _failures(cells, results) + _missing(summaries)
     if strangers := len(results) - len(counted):
         lines += [f"Left out: {strangers} results with other settings than the profile's.", ""]
     return "\n".join([*lines, _source(counted)])
 
 
-def against_peers(cells: Sequence[Cell], results: Mapping[str, dict[str, Any]], method: str = "auto") -> list[str]:
-    """A method against the best of its peers on the cells that both have, over all of them and set by set.
-
-    The best peer is the one with the highest mean accuracy; nothing is said where a peer has other cells than the method.
-    """
+def over_best_peer(
+    cells: Sequence[Cell], results: Mapping[str, dict[str, Any]], method: str = "auto"
+) -> tuple[str, dict[Place, float]] | None:
+    """The peer with the highest mean accuracy, and what a method differs from it by; None where a peer lacks its cells."""
     own = _accuracies(method, cells, results)
     peers = {name: _accuracies(name, cells, results) for name in PEERS}
     whole = {name: found for name, found in peers.items() if own and own.keys() <= found.keys()}
     if not whole:
-        return []
+        return None
     best = max(whole, key=lambda name: statistics.mean(whole[name][place] for place in own))
-    gains = {place: accuracy - whole[best][place] for place, accuracy in own.items()}
-    by_set: dict[str, list[float]] = {}
-    for (name, _, _), gain in gains.items():
-        by_set.setdefault(name, []).append(gain)
-    said = [f"{name} {_interval(found)}" for name, found in {"all": list(gains.values()), **by_set}.items()]
-    return [f"*{method}* − *{best}*, the best peer on these {len(own)} cells, points: {'; '.join(said)}.", ""]
+    return best, {place: accuracy - whole[best][place] for place, accuracy in own.items()}
+
+
+def _by_set(values: Mapping[Place, float]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for (name, _, _), value in values.items():
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def against_peers(cells: Sequence[Cell], results: Mapping[str, dict[str, Any]], method: str = "auto") -> list[str]:
+    """A method against the best of its peers on the cells that both have, over all of them and set by set."""
+    found = over_best_peer(cells, results, method)
+    if found is None:
+        return []
+    best, gains = found
+    said = [f"{name} {_interval(some)}" for name, some in {"all": list(gains.values()), **_by_set(gains)}.items()]
+    return [f"*{method}* − *{best}*, the best peer on these {len(gains)} cells, points: {'; '.join(said)}.", ""]
+
+
+def targets(cells: Sequence[Cell], results: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Whether `auto` meets what the benchmark was built to show; nothing where some of its cells or a peer's are missing."""
+    own, found = summarize("auto", cells, results), over_best_peer(cells, results)
+    if own.done < own.planned or found is None or own.harm is None or own.gap_closed is None or own.calibration is None:
+        return []
+    best, gains = found
+    ahead = mean_with_interval(np.array(list(gains.values())))
+    tops = {name: mean_with_interval(np.array(some))[2] for name, some in _by_set(gains).items()}
+    lines = [
+        (
+            f"{100 * TARGETS['ahead']:.0f} points above the best peer, interval above 0",
+            f"{_interval(list(gains.values()))} over {best}",
+            ahead[0] >= TARGETS["ahead"] and ahead[1] > 0,
+        ),
+        (
+            f"on no set an interval that ends below {100 * TARGETS['by set']:.1f} points",
+            "ends at " + ", ".join(f"{100 * top:+.1f} ({name})" for name, top in tops.items()),
+            min(tops.values()) >= TARGETS["by set"],
+        ),
+        (f"harm in at most {TARGETS['harm']:.0%} of the cells", f"{own.harm:.0%}", own.harm <= TARGETS["harm"]),
+        (f"gap closed: {TARGETS['gap']:.0%} or more", f"{own.gap_closed:.0%}", own.gap_closed >= TARGETS["gap"]),
+        (
+            f"calibration error beyond a perfect model's at most {TARGETS['calibration']}",
+            f"{own.calibration:.3f}",
+            own.calibration <= TARGETS["calibration"],
+        ),
+    ]
+    shown = [f"| {target} | {measured} | {'met' if met else '**missed**'} |" for target, measured, met in lines]
+    return ["| target for `auto` | measured | |", "|---|---|---|", *shown, ""]
+
+
+def drawing(profile: Profile, results: Mapping[str, dict[str, Any]]) -> Drawing | None:
+    """What every method differs from supervised by, as a figure; None where no cell has both."""
+    kinds = {(row["settings"]["run"]["encoder"], row["settings"]["on"]) for row in results.values()}
+    ((encoder, on),) = kinds
+    cells = plan(profile, encoder=encoder, on=on)
+    low = _accuracies(SUPERVISED, cells, results)
+    means: dict[str, tuple[float, dict[tuple[str, int], list[float]]]] = {}
+    for method in dict.fromkeys(cell.method for cell in cells if cell.method != SUPERVISED):
+        gains: dict[tuple[str, int], list[float]] = {}
+        for (name, n, seed), accuracy in _accuracies(method, cells, results).items():
+            if (name, n, seed) in low:
+                gains.setdefault((name, n), []).append(accuracy - low[name, n, seed])
+        if gains:
+            means[method] = statistics.mean(gain for some in gains.values() for gain in some), gains
+    ordered = sorted(means, key=lambda method: -means[method][0])
+    return differences_drawing(profile.name, {name: means[name][1] for name in ordered}, harm=HARM) if ordered else None
 
 
 def _interval(gains: Sequence[float]) -> str:
@@ -173,16 +252,19 @@ def _protocol(profile: Profile, encoder: str, on: str) -> str:
         "*Difference*: accuracy − supervised, points, mean over the cells (set, n, seed) that have both, with a 95 % "
         "bootstrap interval over them. *Harm*: share of these cells more than a point below supervised. *Gap closed*: "
         f"Σ(method − supervised)/Σ({ALL_LABELS} − supervised). *Kept*: share of unlabeled rows that counted, in the last "
-        "steps or in the last round. *Seconds*: training, by cell."
+        "steps or in the last round. *Log-loss*: nats. *Calibration*: expected calibration error (15 bins of equal mass) less "
+        "what a perfect model would show, mean over the cells. *Seconds*: training, by cell."
     )
     heading = f"### Every method against supervised: the profile *{profile.name}*"
     return "\n\n".join([heading, *(textwrap.fill(said, 120, break_on_hyphens=False) for said in (given, columns))])
 
 
 def _table(summaries: Sequence[Summary], cells: Sequence[Cell]) -> list[str]:
-    columns = list(dict.fromkeys((cell.set, cell.n) for cell in cells))
-    names = [name if len({n for other, n in columns if other == name}) == 1 else f"{name}, {n}" for name, n in columns]
-    head = ["method", *names, "difference", "harm", "gap closed", "kept", "seconds", "cells"]
+    measured = {column for summary in summaries for column in summary.accuracy}
+    planned = dict.fromkeys((cell.set, cell.n) for cell in cells)
+    columns = [column for column in planned if column in measured]
+    names = [name if len({n for other, n in planned if other == name}) == 1 else f"{name}, {n}" for name, n in columns]
+    head = ["method", *names, "difference", "harm", "gap closed", "kept", "log-loss", "calibration", "seconds", "cells"]
     lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
     for summary in summaries:
         difference = ""
@@ -192,7 +274,7 @@ def _table(summaries: Sequence[Summary], cells: Sequence[Cell]) -> list[str]:
         lines.append(
             f"| {summary.method} | {' | '.join(_percent(summary.accuracy.get(column), 1) for column in columns)} "
             f"| {difference} | {_percent(summary.harm)} | {_percent(summary.gap_closed)} | {_percent(summary.kept)} "
-            f"| {'' if summary.seconds is None else f'{summary.seconds:.0f}'} "
+            f"| {_number(summary.log_loss, 2)} | {_number(summary.calibration, 3)} | {_number(summary.seconds, 0)} "
             f"| {summary.done} of {summary.planned}{failed} |"
         )
     return lines
@@ -200,6 +282,10 @@ def _table(summaries: Sequence[Summary], cells: Sequence[Cell]) -> list[str]:
 
 def _percent(share: float | None, digits: int = 0) -> str:
     return "" if share is None else f"{share:.{digits}%}"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _failures(cells: Sequence[Cell], results: Mapping[str, dict[str, Any]]) -> list[str]:
@@ -212,6 +298,8 @@ def _missing(summaries: Sequence[Summary]) -> list[str]:
     if not any(missing.values()):
         return []
     said = ", ".join(f"{method} {count}" for method, count in missing.items() if count)
+    if sum(missing.values()) > 10 * sum(summary.done for summary in summaries):
+        said = "most of the profile"
     return [f"Not run yet, {sum(missing.values())} cells: {said}.", ""]
 
 
@@ -235,9 +323,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         names = sorted({row["profile"] for row in results.values()})
         if len(names) != 1:
             raise UserError(f"{asked.results}: expected results of one profile, found {names or 'none'}")
-        content = report(PROFILES[names[0]], results)
+        profile = PROFILES[names[0]]
+        content, figure = report(profile, results), drawing(profile, results)
         if asked.write:
-            write_between_markers(README, names[0], content)
+            if figure is not None:
+                (asked.results.parent / f"{profile.name}.svg").write_text(figure.alone, encoding="utf-8")
+                content += f"\n\n![{figure.description}](benchmark/results/{profile.name}.svg)"
+            write_between_markers(README, profile.name, content)
         else:
             print(content)
     except UserError as error:

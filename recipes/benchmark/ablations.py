@@ -1,0 +1,140 @@
+"""What each ingredient of `auto` is worth, on validation rows: results/ablation.jsonl → tables of paired differences.
+
+python recipes/benchmark/ablations.py [--write]
+
+Lines of `run.py --profile ablation` are held against its `auto`. Lines with `against` come from code that was thrown away
+(LOG.md says what it did); they are held against the line of that name.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cells import ABLATIONS, PROFILES
+from lines import read_lines
+from markers import write_between_markers
+from table import README
+
+from sstext.errors import UserError
+
+RESULTS = Path(__file__).parent / "results" / "ablation.jsonl"
+SETS = tuple(PROFILES["ablation"].sets)
+
+#: Set and seed.
+Place = tuple[str, int]
+Rows = Mapping[Place, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of paired differences over places and its standard error; None where there are fewer than two.
+
+    >>> Difference.of([1.0, 3.0])
+    Difference(mean=2.0, error=1.0)
+    """
+
+    mean: float
+    error: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Difference | None":
+        """None without a value."""
+        if not values:
+            return None
+        error = float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
+        return cls(float(np.mean(values)), error)
+
+    def said(self, digits: int, unit: float = 1.0) -> str:
+        """`+1.0 ± 0.5`.
+
+        >>> Difference(.01, .005).said(1, unit=100)
+        '+1.0 ± 0.5'
+        """
+        error = "" if self.error is None else f" ± {unit * self.error:.{digits}f}"
+        return f"{unit * self.mean:+.{digits}f}{error}"
+
+
+def grouped(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, dict[Place, Mapping[str, Any]]]]:
+    """What is compared with → method → place → result.
+
+    Raises:
+        UserError: rows other than validation rows, by which alone `auto` may be chosen.
+    """
+    groups: dict[str, dict[str, dict[Place, Mapping[str, Any]]]] = {}
+    for row in results.values():
+        if row["settings"]["on"] != "validation":
+            raise UserError(f"expected results on validation rows, found {row['settings']['on']}: {row['method']}")
+        if "error" not in row:
+            methods = groups.setdefault(row.get("against", "auto"), {})
+            methods.setdefault(row["method"], {})[row["set"], row["seed"]] = row
+    return groups
+
+
+def paired(rows: Rows, reference: Rows, figure: str) -> dict[Place, float]:
+    """Place → figure − that of the reference, where both are known."""
+    return {
+        place: row[figure] - reference[place][figure]
+        for place, row in rows.items()
+        if place in reference and row.get(figure) is not None and reference[place].get(figure) is not None
+    }
+
+
+def ablation_table(against: str, methods: Mapping[str, Rows]) -> str:
+    """A Markdown table: the reference's accuracy, then what every other method differs from it by, best first.
+
+    Raises:
+        UserError: no result of the reference.
+    """
+    if against not in methods:
+        raise UserError(f"expected results of {against!r}, found {sorted(methods)}")
+    reference = methods[against]
+    lines = [
+        f"| {' | '.join([against, *SETS, 'accuracy', 'log-loss', 'cells'])} |",
+        "|---|" + "---:|" * (len(SETS) + 3),
+        f"| | {' | '.join(_mean(reference, name) for name in SETS)} | | | {len(reference)} |",
+    ]
+    for _, line in sorted(_line(name, rows, reference) for name, rows in methods.items() if name != against):
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _mean(rows: Rows, name: str) -> str:
+    found = [row["accuracy"] for (of, _), row in rows.items() if of == name]
+    return f"{np.mean(found):.1%}" if found else ""
+
+
+def _line(method: str, rows: Rows, reference: Rows) -> tuple[float, str]:
+    gains, losses = paired(rows, reference, "accuracy"), paired(rows, reference, "nll")
+    by_set = [Difference.of([gain for (of, _), gain in gains.items() if of == name]) for name in SETS]
+    whole, log_loss = Difference.of(list(gains.values())), Difference.of(list(losses.values()))
+    shown = ["" if one is None else f"{100 * one.mean:+.1f}" for one in by_set]
+    shown += ["" if whole is None else whole.said(1, 100), "" if log_loss is None else log_loss.said(3)]
+    said = method.removeprefix("auto, ") if method in ABLATIONS else method
+    return -whole.mean if whole else np.inf, f"| {said} | {' | '.join(shown)} | {len(gains)} |"
+
+
+def report(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """All tables, the package's own first."""
+    groups = grouped(results)
+    return "\n\n".join(ablation_table(name, groups[name]) for name in sorted(groups, key=lambda name: name != "auto"))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the tables, or write them into recipes/README.md; 2 for input that can be mended."""
+    try:
+        said = report(read_lines(RESULTS))
+        if "--write" in arguments:
+            write_between_markers(README, "ablation", said)
+        else:
+            print(said)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
