@@ -18,7 +18,7 @@ from sstext.calibration import USUAL_TEMPERATURE, CalibratedScores, matching_tem
 from sstext.chain import Chain
 from sstext.data.batching import random_rows
 from sstext.inference import score
-from sstext.model_selection import EXPECTED_GAIN, UNPROVEN_GAIN, Evidence, OutOfFold, stratified_folds
+from sstext.model_selection import Evidence, OutOfFold, stratified_folds
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.run_directory import RunDirectory
 from sstext.selection import Mean, balanced, resolve_prior, slices
@@ -105,15 +105,14 @@ def evidence(chains: Sequence[Chain], index: int, agreement: float | None) -> Ev
     Class shares and agreement are those of `EVIDENCE_ROWS` rows.
     """
     classes = len(chains[0].texts.classes)
-    believed = EXPECTED_GAIN if chains[0].config.method == "auto" else UNPROVEN_GAIN
     if chains[0].tokens.corpus is None:
-        return Evidence(out_of_fold(chains, index), np.full(classes, 1 / classes), None, 1.0, believed)
+        return Evidence(out_of_fold(chains, index), np.full(classes, 1 / classes), None, 1.0)
     corpus = len(chains[0].tokens.corpus)
     rows = random_rows(corpus, min(corpus, EVIDENCE_ROWS), chains[0].config.seed)
     said = [chain.sample_scores(index, rows).argmax(-1) for chain in chains]
     counts = np.bincount(np.concatenate(said), minlength=classes)
     agreed = [float(np.mean(one == other)) for one, other in combinations(said, 2)]
-    return Evidence(out_of_fold(chains, index), counts / counts.sum(), agreement, float(np.mean(agreed)), believed)
+    return Evidence(out_of_fold(chains, index), counts / counts.sum(), agreement, float(np.mean(agreed)))
 
 
 def averaged(

@@ -16,15 +16,11 @@ from sstext.calibration import USUAL_TEMPERATURE, fit_temperature, softmax
 from sstext.errors import UserError
 from sstext.evaluation import count_classes, negative_log_likelihood
 
-#: Chains where nobody says how many, by measurement (recipes/README.md): two know less well how sure to be, five cost more.
+#: Chains where nobody says how many: two, three and five came to the same (recipes/README.md); five cost more, and of two each
+#: has but half of the labels.
 FOLDS = 3
-#: What a round of `auto` is expected to gain over supervised fine-tuning before anything is seen, in nats of log-loss per row:
-#: mean and standard deviation, see recipes/benchmark/LOG.md.
-EXPECTED_GAIN, GAIN_SPREAD = 0.15, 0.2
-#: The mean for any other method: some gain, some harm, and none has shown in these nats that it gains on the whole.
-UNPROVEN_GAIN = 0.0
-#: The same of one more round over a round before it.
-ROUND_GAIN, ROUND_SPREAD = 0.05, 0.05
+#: Standard deviations of what a round gains over supervised fine-tuning, and over a round before it, see `Belief`.
+GAIN_SPREAD, ROUND_SPREAD = 0.2, 0.05
 #: Standard deviation of a paired difference of log-losses that is assumed as if these many rows had shown it: twenty rows
 #: that hardly differ are no proof that no row would.
 ASSUMED_SPREAD, ASSUMED_ROWS = 0.5, 4
@@ -117,6 +113,34 @@ class OutOfFold:
 
 
 @dataclass(frozen=True)
+class Belief:
+    """What a round is expected to bring before anything is seen, in nats of log-loss per row.
+
+    Attributes:
+        over_supervised: mean gain over supervised fine-tuning.
+        over_round: mean gain of one more round over the one before.
+    """
+
+    over_supervised: float
+    over_round: float
+
+
+#: What rounds of `auto` have brought (recipes/benchmark/LOG.md).
+PROVEN = Belief(over_supervised=0.15, over_round=0.05)
+#: Of any other method: some gain, some harm, and none has shown in these nats that it gains on the whole.
+UNPROVEN = Belief(over_supervised=0.0, over_round=0.0)
+
+
+def belief_in(method: str) -> Belief:
+    """What is known of a method beforehand.
+
+    >>> belief_in("auto").over_supervised, belief_in("mean-teacher").over_supervised
+    (0.15, 0.0)
+    """
+    return PROVEN if method == "auto" else UNPROVEN
+
+
+@dataclass(frozen=True)
 class Gain:
     """What a round gains over supervised fine-tuning, in nats of log-loss per row; above 0 it is better.
 
@@ -131,9 +155,7 @@ class Gain:
     expected: float
 
 
-def expected_gain(
-    before: np.ndarray, later: np.ndarray, mean: float | None = None, spread: float | None = None
-) -> Gain:
+def expected_gain(before: np.ndarray, later: np.ndarray, mean: float, spread: float = GAIN_SPREAD) -> Gain:
     """Weigh the paired losses of B rows against what rounds are expected to bring.
 
     d = before − later, with mean d̄ and variance s² (that of `ASSUMED_ROWS` rows more, spread by `ASSUMED_SPREAD`, counts
@@ -144,15 +166,14 @@ def expected_gain(
     Args:
         before: (B,) losses of round 0, or of another round.
         later: (B,) losses of the same rows in the later round.
-        mean, spread: μ and τ (default: `EXPECTED_GAIN` and `GAIN_SPREAD`, those of `auto` over round 0).
+        mean, spread: μ and τ.
 
     Source: the posterior mean of a normal mean with known variance, for example Gelman et al., "Bayesian Data Analysis",
     eq. 2.11.
 
-    >>> round(expected_gain(np.array([1.0] * 100_000), np.array([0.9] * 100_000)).expected, 3)
+    >>> round(expected_gain(np.array([1.0] * 100_000), np.array([0.9] * 100_000), mean=0.15).expected, 3)
     0.1
     """
-    mean, spread = EXPECTED_GAIN if mean is None else mean, GAIN_SPREAD if spread is None else spread
     difference = np.asarray(before, dtype=np.float64) - later
     rows = len(difference)
     squares = float(((difference - difference.mean()) ** 2).sum())
@@ -171,14 +192,12 @@ class Evidence:
         class_shares: (C,) of the classes that its students predict for the corpus.
         agreement: share of the corpus that keeps its class from the round before; None in round 0.
         chain_agreement: share of the corpus of which two chains say the same, mean over pairs.
-        believed_gain: over supervised fine-tuning, as far as is known without the labeled rows.
     """
 
     out_of_fold: OutOfFold
     class_shares: np.ndarray
     agreement: float | None
     chain_agreement: float
-    believed_gain: float = EXPECTED_GAIN
 
 
 @dataclass(frozen=True)
@@ -190,7 +209,7 @@ class Verdict:
     collapsed: bool = False
 
 
-def judge(rounds: Sequence[Evidence], prior: np.ndarray) -> list[Verdict]:
+def judge(rounds: Sequence[Evidence], prior: np.ndarray, belief: Belief) -> list[Verdict]:
     """Compare every round with supervised fine-tuning, which is round 0 and never refused.
 
     A round is refused where harm is more likely than gain (`expected_gain` below 0), or where it has collapsed.
@@ -198,11 +217,12 @@ def judge(rounds: Sequence[Evidence], prior: np.ndarray) -> list[Verdict]:
     Args:
         rounds: evidence by round.
         prior: (C,) class shares of the corpus.
+        belief: in the method.
     """
     first, verdicts = rounds[0], [Verdict(None, None)]
     losses = first.out_of_fold.losses()
     for later in rounds[1:]:
-        gain = expected_gain(losses, later.out_of_fold.losses(), later.believed_gain)
+        gain = expected_gain(losses, later.out_of_fold.losses(), belief.over_supervised)
         refused = collapse(later, first, prior)
         collapsed = refused is not None
         if refused is None and gain.expected < 0:
@@ -236,17 +256,18 @@ def _classes_in_use(shares: np.ndarray) -> float:
     return float(np.exp(-np.sum(shares * np.log(shares, out=np.zeros_like(shares), where=shares > 0))) - 1)
 
 
-def best_round(verdicts: Sequence[Verdict], losses: Sequence[np.ndarray]) -> tuple[int, str]:
+def best_round(verdicts: Sequence[Verdict], losses: Sequence[np.ndarray], belief: Belief) -> tuple[int, str]:
     """The round whose student is shipped, and why, in a sentence.
 
     Rounds are gone through in their order: one that is not refused takes the place of the best one so far where it is expected
-    to gain over it. That is what its verdict says where the best one is round 0, else `expected_gain` with `ROUND_GAIN`.
+    to gain over it. That is what its verdict says where the best one is round 0, else `expected_gain` of one more round.
 
     Args:
         verdicts: by round.
         losses: by round, (B,) each, see `OutOfFold.losses`.
+        belief: in the method.
 
-    >>> best_round([Verdict(None, None), Verdict(Gain(-.5, .1, -.3), "it harms")], [np.zeros(4), np.ones(4)])
+    >>> best_round([Verdict(None, None), Verdict(Gain(-.5, .1, -.3), "it harms")], [np.zeros(4), np.ones(4)], PROVEN)
     (0, 'supervised fine-tuning; round 1 was refused: it harms')
     """
     best, steps = 0, dict[int, str]()
@@ -256,9 +277,11 @@ def best_round(verdicts: Sequence[Verdict], losses: Sequence[np.ndarray]) -> tup
         if best == 0:
             best, steps = index, {}
             continue
-        step = expected_gain(losses[best], losses[index], ROUND_GAIN, ROUND_SPREAD)
+        step = expected_gain(losses[best], losses[index], belief.over_round, ROUND_SPREAD)
         taken = step.expected > 0
-        steps[index] = f"{_compared(step)} than round {best}, where one more is known to bring {ROUND_GAIN:.2f}"
+        steps[index] = (
+            f"{_compared(step)} than round {best}, where one more is expected to bring {belief.over_round:.2f}"
+        )
         if taken:
             best, steps = index, {index: steps[index]}
     said = ["supervised fine-tuning"]

@@ -20,7 +20,7 @@ from sstext.data.sources import hub_split
 from sstext.data.tokens import length_limit
 from sstext.hub import calibration_sentence, model_card
 from sstext.inference import resolve_device, resolve_precision
-from sstext.model_selection import Gain, Verdict, best_round
+from sstext.model_selection import UNPROVEN, Belief, Gain, Verdict, belief_in, best_round
 from sstext.outcome import expected_precision, measure, peak_memory, shipped, write_held_out
 from sstext.planning import PLAN, in_budget, price
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
@@ -107,7 +107,7 @@ def shipped_results(run: Run, rounds: list[Round]) -> dict[str, Any]:
     """Choose the model, write it to `model/`, and measure it: most of `results.json`."""
     chain, config, directory = run.whole, run.whole.config, run.directory
     losses = [out_of_fold(run.chains, record.index).losses() for record in rounds] if run.cross_fitted else []
-    chosen, why = choose(rounds, losses)
+    chosen, why = choose(rounds, losses, belief_in(config.method))
     shipped_round, temperature = chosen, rounds[chosen].temperature
     if run.cross_fitted:
         shipped_round, temperature = last_student(chain, run.chains, chosen, [r.temperature for r in rounds])
@@ -156,7 +156,7 @@ def left_out(directory: RunDirectory) -> list[str]:
     return json.loads(file.read_text(encoding="utf-8"))["left_out"] if file.exists() else []
 
 
-def choose(rounds: Sequence[Round], losses: Sequence[np.ndarray] = ()) -> tuple[int, str]:
+def choose(rounds: Sequence[Round], losses: Sequence[np.ndarray] = (), belief: Belief = UNPROVEN) -> tuple[int, str]:
     """The round whose student is shipped, and why, in a sentence.
 
     With development rows it is the round with the best macro-F1 on them, the earlier one where two are equal; with folds, as
@@ -164,7 +164,7 @@ def choose(rounds: Sequence[Round], losses: Sequence[np.ndarray] = ()) -> tuple[
     """
     if rounds[-1].out_of_fold:
         verdicts = [Verdict(Gain(**r.gain) if r.gain is not None else None, r.refused) for r in rounds]
-        return best_round(verdicts, losses)
+        return best_round(verdicts, losses, belief)
     if not rounds[-1].metrics:
         return rounds[-1].index, "the last one; without development rows or folds, nothing was compared"
     best = max(rounds, key=lambda record: (record.metrics["macro_f1"], -record.index))

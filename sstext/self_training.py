@@ -28,7 +28,7 @@ from sstext.data.preparing import fingerprints, read_texts, sources, tokenize_te
 from sstext.data.tokens import length_limit
 from sstext.errors import UserError
 from sstext.inference import explained, load_tokenizer, resolve_device
-from sstext.model_selection import FOLDS, Verdict, judge
+from sstext.model_selection import FOLDS, Verdict, belief_in, judge
 from sstext.objective.methods import BETWEEN_ROUNDS, build
 from sstext.processes import is_main_process, main_process_first, wait_for_everyone
 from sstext.progress import SILENT, Reporter
@@ -209,7 +209,9 @@ def compared_with_supervised(run: Run, index: int, agreement: float | None) -> d
     """What labeled rows say of a round that its students never saw: fields of its record, and whether it ends the run."""
     first = evidence(run.chains, 0, None)
     found = evidence(run.chains, index, agreement) if index else first
-    verdict = judge([first, found], run.whole.prior)[1] if index else Verdict(None, None)
+    verdict = Verdict(None, None)
+    if index:
+        verdict = judge([first, found], run.whole.prior, belief_in(run.whole.config.method))[1]
     shares = zip(run.whole.texts.classes, found.class_shares.tolist(), strict=True)
     # A start on labels alone that is a little worse may still teach: its probe labels, too, and the corpus is to come.
     ends = verdict.collapsed or index >= run.whole.admission.label_rounds

@@ -22,7 +22,7 @@ from sstext.config import RunConfig
 from sstext.cross_fitting import averaged, cross_fitted, out_of_fold
 from sstext.errors import UserError
 from sstext.inference import Classifier
-from sstext.model_selection import Gain, Verdict
+from sstext.model_selection import PROVEN, UNPROVEN, Belief, Gain, Verdict
 from sstext.progress import Reporter
 from sstext.run import train
 from sstext.self_training import Round, open_chain, open_run, self_train
@@ -51,10 +51,14 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def results(quick: Quick, out: Path) -> dict[str, Any]:
     """What a run came to in which no round is refused and the last one is chosen; its folder is `out`. Read only."""
     gains = iter([0.1, 0.2])
+
+    def judged(rounds: Any, prior: Any, belief: Belief) -> list[Verdict]:
+        assert belief == UNPROVEN, "the method is not auto: it has to earn its rounds"
+        return [SUPERVISED, Verdict(Gain(0.3, 0.1, next(gains)), None)]
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            self_training, "judge", lambda rounds, prior: [SUPERVISED, Verdict(Gain(0.3, 0.1, next(gains)), None)]
-        )
+        patch.setattr(self_training, "judge", judged)
+        patch.setattr(run_module, "belief_in", lambda method: PROVEN)  # so that the second round is chosen, too
         return train(quick(out))
 
 
@@ -209,7 +213,7 @@ def test_a_refused_round_is_not_shipped(
 ) -> None:
     """Round 1 is refused: no further one is trained, and supervised fine-tuning on all labels is shipped, calibrated."""
     refusal = Verdict(Gain(-0.5, 0.1, -0.3), "harm is more likely than gain")
-    monkeypatch.setattr(self_training, "judge", lambda rounds, prior: [SUPERVISED, refusal])
+    monkeypatch.setattr(self_training, "judge", lambda *_: [SUPERVISED, refusal])
     refused = train(quick(tmp_path / "out"))
     assert refused["chosen"] == {
         "round": 0, "why": "supervised fine-tuning; round 1 was refused: harm is more likely than gain",
@@ -251,7 +255,7 @@ def test_an_interrupted_run_ends_in_the_same_bits(
     quick: Quick, out: Path, results: Any, tmp_path: Path, monkeypatch: Any, phase: str, tick: int
 ) -> None:
     gain = Verdict(Gain(0.3, 0.1, 0.2), None)
-    monkeypatch.setattr(self_training, "judge", lambda rounds, prior: [SUPERVISED, gain])
+    monkeypatch.setattr(self_training, "judge", lambda *_: [SUPERVISED, gain])
     config = quick(tmp_path / "out", rounds=1)
     with pytest.raises(KeyboardInterrupt):
         train(config, reporter=AtTick(phase, tick, killed))
@@ -266,7 +270,7 @@ def test_a_last_student_that_nothing_is_sure_enough_for_has_labels_alone(
 ) -> None:
     """Chains admit by their own confidence, the last student by that of their mean, which is less sure: guards against a
     crash after everything has been paid."""
-    monkeypatch.setattr(self_training, "judge", lambda rounds, prior: [SUPERVISED, Verdict(Gain(0.3, 0.1, 0.2), None)])
+    monkeypatch.setattr(self_training, "judge", lambda *_: [SUPERVISED, Verdict(Gain(0.3, 0.1, 0.2), None)])
     monkeypatch.setattr("sstext.model_selection.OutOfFold.temperature", lambda self: 15.0)
     found = train(quick(tmp_path / "out", rounds=1, min_confidence=0.4))
     assert found["chosen"]["why"].endswith("no text was sure enough for the last student, which has labels alone")

@@ -1,25 +1,24 @@
 """Do no harm: how labeled rows are shared out, how the few of them are weighed, and what is refused."""
 
-from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
 import pytest
 
-from sstext import model_selection
 from sstext.calibration import softmax
 from sstext.errors import UserError
 from sstext.evaluation import negative_log_likelihood
 from sstext.model_selection import (
-    EXPECTED_GAIN,
     GAIN_SPREAD,
-    ROUND_GAIN,
+    PROVEN,
     ROUND_SPREAD,
-    UNPROVEN_GAIN,
+    UNPROVEN,
+    Belief,
     Evidence,
     Gain,
     OutOfFold,
     Verdict,
+    belief_in,
     best_round,
     collapse,
     expected_gain,
@@ -132,12 +131,10 @@ def test_losses_are_those_of_the_calibrated_probabilities() -> None:
 # The rule
 
 
-def test_the_expected_gain_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_expected_gain_by_hand() -> None:
     """d = (.4, 0, .4, 0): d̄ = .2, Σ(d − d̄)² = .16; with 4 assumed rows of spread .5: s² = (.16 + 4 · .25)/(3 + 4) = .165714;
     evidence 4/s² = 24.1379, belief 1/.15² = 44.4444 of .05: (.2 · 24.1379 + .05 · 44.4444)/68.5824 = .102793."""
-    monkeypatch.setattr(model_selection, "EXPECTED_GAIN", 0.05)
-    monkeypatch.setattr(model_selection, "GAIN_SPREAD", 0.15)
-    gain = expected_gain(np.array([1.0, 1.0, 1.0, 1.0]), np.array([0.6, 1.0, 0.6, 1.0]))
+    gain = expected_gain(np.array([1.0, 1.0, 1.0, 1.0]), np.array([0.6, 1.0, 0.6, 1.0]), 0.05, 0.15)
     assert gain.observed == pytest.approx(0.2)
     assert gain.standard_error == pytest.approx((0.165714 / 4) ** 0.5, rel=1e-5)
     assert gain.expected == pytest.approx(0.102793, abs=1e-6)
@@ -148,7 +145,7 @@ def test_many_rows_overrule_what_was_expected_and_few_do_not() -> None:
     rng = np.random.default_rng(0)
     for rows, believed in ((4, False), (4_000, True)):
         spread = rng.normal(scale=0.5, size=rows)
-        gain = expected_gain(np.ones(rows), 1.05 + spread - spread.mean())
+        gain = expected_gain(np.ones(rows), 1.05 + spread - spread.mean(), PROVEN.over_supervised)
         assert gain.observed == pytest.approx(-0.05)
         assert (gain.expected < 0) == believed
     assert gain.expected == pytest.approx(-0.05, abs=0.01)
@@ -156,9 +153,9 @@ def test_many_rows_overrule_what_was_expected_and_few_do_not() -> None:
 
 def test_rows_that_all_say_the_same_are_no_proof() -> None:
     """Guards against a standard error of 0 where a few differences happen to be alike."""
-    gain = expected_gain(np.full(6, 1.0), np.full(6, 1.01))
+    gain = expected_gain(np.full(6, 1.0), np.full(6, 1.01), 0.15)
     assert gain.standard_error > 0.05
-    assert 0 < gain.expected < EXPECTED_GAIN
+    assert 0 < gain.expected < 0.15
 
 
 @pytest.mark.parametrize("rows", [20, 40, 200])
@@ -166,11 +163,11 @@ def test_the_power_of_the_rule(rows: int) -> None:
     """How often a round is refused that truly gains so many nats, where the differences of rows spread by .8.
 
     Refused is d̄ < −μ s²/(B τ²), and d̄ ~ N(gain, s²/B); in recipes/README.md stands what this comes to."""
-    rng, spread = np.random.default_rng(rows), 0.8
-    least = -EXPECTED_GAIN * spread**2 / (rows * GAIN_SPREAD**2)
+    rng, spread, mean = np.random.default_rng(rows), 0.8, PROVEN.over_supervised
+    least = -mean * spread**2 / (rows * GAIN_SPREAD**2)
     for gain in (-0.5, -0.2, -0.1, 0.0, 0.1):
         draws = rng.normal(gain, spread, size=(1_000, rows))
-        refused = np.mean([expected_gain(np.zeros(rows), -one).expected < 0 for one in draws])
+        refused = np.mean([expected_gain(np.zeros(rows), -one, mean).expected < 0 for one in draws])
         assert refused == pytest.approx(NormalDist().cdf((least - gain) * rows**0.5 / spread), abs=0.05), gain
 
 
@@ -187,21 +184,21 @@ def test_a_collapse_is_refused_whatever_the_labels_say(later: Evidence, reason: 
 
 def test_a_round_that_harms_is_refused_and_one_that_gains_is_not() -> None:
     rounds = [evidence(out_of_fold(right=right)) for right in (0.7, 0.35, 0.9)]
-    verdicts = judge(rounds, UNIFORM)
+    verdicts = judge(rounds, UNIFORM, PROVEN)
     assert verdicts[0] == Verdict(None, None)
     assert verdicts[1].refused is not None
     assert "harm is more likely than gain" in verdicts[1].refused
     assert verdicts[2].refused is None
     losses = [one.out_of_fold.losses() for one in rounds]
-    assert best_round(verdicts, losses)[0] == 2
-    assert "round 1 was refused" in best_round(verdicts, losses)[1]
+    assert best_round(verdicts, losses, PROVEN)[0] == 2
+    assert "round 1 was refused" in best_round(verdicts, losses, PROVEN)[1]
 
 
-@pytest.mark.parametrize(("believed", "refused"), [(EXPECTED_GAIN, False), (UNPROVEN_GAIN, True)])
-def test_what_has_not_earned_a_belief_is_refused_by_less(believed: float, refused: bool) -> None:
+@pytest.mark.parametrize(("method", "refused"), [("auto", False), ("mean-teacher", True), ("self-training", True)])
+def test_what_has_not_earned_a_belief_is_refused_by_less(method: str, refused: bool) -> None:
     """A round that eight rows find a little worse: `auto` is known to gain, and few rows err; of other methods nobody knows."""
-    rounds = [evidence(out_of_fold(8, seed=1)), replace(evidence(out_of_fold(8)), believed_gain=believed)]
-    verdict = judge(rounds, UNIFORM)[1]
+    rounds = [evidence(out_of_fold(8, seed=1)), evidence(out_of_fold(8))]
+    verdict = judge(rounds, UNIFORM, belief_in(method))[1]
     assert verdict.gain is not None
     assert -0.2 < verdict.gain.observed < -0.1, "the example"
     assert (verdict.refused is not None) == refused
@@ -221,23 +218,26 @@ def test_one_more_round_is_taken_unless_the_labels_speak_against_it(apart: float
     noise = np.tile([0.3, -0.3], 20)
     losses = [np.full(40, 1.5), np.full(40, 1.0), 1.0 - apart + noise]
     gained = Verdict(Gain(0.5, 0.1, 0.4), None)
-    best, why = best_round([Verdict(None, None), gained, gained], losses)
+    best, why = best_round([Verdict(None, None), gained, gained], losses, PROVEN)
     assert best == chosen
+    assert best_round([Verdict(None, None), gained, gained], losses, UNPROVEN)[0] == (2 if apart > 0 else 1), (
+        "to be earned"
+    )
     assert f"round 2 is {abs(apart):.3f} ± 0.052 {'better' if apart >= 0 else 'worse'} than round 1" in why
 
 
 def test_refused_rounds_are_never_chosen() -> None:
     losses = [np.full(40, 2.0), np.ones(40), np.zeros(40)]
     gained, collapsed = Verdict(Gain(1.0, 0.1, 0.9), None), Verdict(Gain(2.0, 0.1, 1.9), "it collapsed")
-    assert best_round([Verdict(None, None), gained, collapsed], losses)[0] == 1
-    assert best_round([Verdict(None, None), collapsed], losses) == (
+    assert best_round([Verdict(None, None), gained, collapsed], losses, PROVEN)[0] == 1
+    assert best_round([Verdict(None, None), collapsed], losses, PROVEN) == (
         0, "supervised fine-tuning; round 1 was refused: it collapsed",
     )  # fmt: skip
-    assert best_round([Verdict(None, None), collapsed, gained], losses)[0] == 2
-    assert best_round([Verdict(None, None)], losses) == (0, "supervised fine-tuning")
+    assert best_round([Verdict(None, None), collapsed, gained], losses, PROVEN)[0] == 2
+    assert best_round([Verdict(None, None)], losses, PROVEN) == (0, "supervised fine-tuning")
 
 
 def test_what_is_expected_is_a_gain() -> None:
     """Constants that were measured: a change of them changes what all runs choose."""
-    assert (EXPECTED_GAIN, UNPROVEN_GAIN, GAIN_SPREAD) == (0.15, 0, 0.2)
-    assert (ROUND_GAIN, ROUND_SPREAD) == (0.05, 0.05)
+    assert (Belief(0.15, 0.05), Belief(0, 0)) == (PROVEN, UNPROVEN)
+    assert (GAIN_SPREAD, ROUND_SPREAD) == (0.2, 0.05)

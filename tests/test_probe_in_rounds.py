@@ -17,7 +17,7 @@ from sstext.config import RunConfig
 from sstext.cross_fitting import out_of_fold
 from sstext.data.batching import random_rows
 from sstext.inference import score
-from sstext.model_selection import Gain, Verdict
+from sstext.model_selection import PROVEN, Belief, Gain, Verdict
 from sstext.probe import WithProbe, with_probe
 from sstext.run import train
 from sstext.self_training import open_run
@@ -69,8 +69,17 @@ def test_a_start_that_is_refused_may_still_teach_and_one_that_collapsed_may_not(
     """auto's round 1 sees labels alone: a little worse than plain fine-tuning, its head and probe still label the corpus."""
     for collapsed, rounds in ((False, 3), (True, 2)):
         refusal = Verdict(Gain(-0.1, 0.1, -0.05), "worse", collapsed)
-        monkeypatch.setattr(self_training, "judge", lambda *_, refusal=refusal: [SUPERVISED, refusal])
+        beliefs: list[Belief] = []
+
+        def judged(
+            rounds: Any, prior: Any, belief: Belief, refusal: Verdict = refusal, beliefs: list[Belief] = beliefs
+        ) -> list[Verdict]:
+            beliefs.append(belief)
+            return [SUPERVISED, refusal]
+
+        monkeypatch.setattr(self_training, "judge", judged)
         found = train(quick(tmp_path / str(collapsed), rounds=1))
+        assert set(beliefs) == {PROVEN}, "what rounds of auto bring has been measured"
         assert len(found["rounds"]) == rounds
         assert found["rounds"][-1]["stopped_because"] == "worse"
         assert found["chosen"]["round"] == 0

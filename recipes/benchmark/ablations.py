@@ -92,9 +92,9 @@ def ablation_table(against: str, methods: Mapping[str, Rows]) -> str:
         raise UserError(f"expected results of {against!r}, found {sorted(methods)}")
     reference = methods[against]
     lines = [
-        f"| {' | '.join([against, *SETS, 'accuracy', 'log-loss', 'cells'])} |",
-        "|---|" + "---:|" * (len(SETS) + 3),
-        f"| | {' | '.join(_mean(reference, name) for name in SETS)} | | | {len(reference)} |",
+        f"| {' | '.join([against, *SETS, 'accuracy', 'log-loss', 'calibration', 'cells'])} |",
+        "|---|" + "---:|" * (len(SETS) + 4),
+        f"| | {' | '.join(_mean(reference, name) for name in SETS)} | | | | {len(reference)} |",
     ]
     for _, line in sorted(_line(name, rows, reference) for name, rows in methods.items() if name != against):
         lines.append(line)
@@ -107,11 +107,12 @@ def _mean(rows: Rows, name: str) -> str:
 
 
 def _line(method: str, rows: Rows, reference: Rows) -> tuple[float, str]:
-    gains, losses = paired(rows, reference, "accuracy"), paired(rows, reference, "nll")
+    gains, losses, errors = (paired(rows, reference, name) for name in ("accuracy", "nll", "calibration_error_excess"))
     by_set = [Difference.of([gain for (of, _), gain in gains.items() if of == name]) for name in SETS]
-    whole, log_loss = Difference.of(list(gains.values())), Difference.of(list(losses.values()))
+    whole, log_loss, calibration = (Difference.of(list(found.values())) for found in (gains, losses, errors))
     shown = ["" if one is None else f"{100 * one.mean:+.1f}" for one in by_set]
-    shown += ["" if whole is None else whole.said(1, 100), "" if log_loss is None else log_loss.said(3)]
+    shown += ["" if whole is None else whole.said(1, 100)]
+    shown += ["" if one is None else one.said(3) for one in (log_loss, calibration)]
     said = method.removeprefix("auto, ") if method in ABLATIONS else method
     return -whole.mean if whole else np.inf, f"| {said} | {' | '.join(shown)} | {len(gains)} |"
 

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from table import README, write_between_markers
+from markers import write_between_markers
+from table import README
 
-from sstext.model_selection import EXPECTED_GAIN, GAIN_SPREAD, ROUND_GAIN, ROUND_SPREAD, UNPROVEN_GAIN, expected_gain
+from sstext.model_selection import GAIN_SPREAD, PROVEN, ROUND_SPREAD, UNPROVEN, expected_gain
 
 ROWS, GAINS, DRAWS = (20, 40, 60, 200), (-0.5, -0.2, -0.1, 0.0, 0.1, 0.2), 4_000
 
@@ -29,9 +30,9 @@ class Rule:
 
 
 RULES = (
-    Rule("plain fine-tuning", EXPECTED_GAIN, GAIN_SPREAD, 0.8),
-    Rule("plain fine-tuning, methods other than `auto`", UNPROVEN_GAIN, GAIN_SPREAD, 0.8),
-    Rule("the best round before", ROUND_GAIN, ROUND_SPREAD, 0.6),
+    Rule("plain fine-tuning", PROVEN.over_supervised, GAIN_SPREAD, 0.8),
+    Rule("plain fine-tuning, methods other than `auto`", UNPROVEN.over_supervised, GAIN_SPREAD, 0.8),
+    Rule("the best round before", PROVEN.over_round, ROUND_SPREAD, 0.6),
 )
 
 
