@@ -18,7 +18,13 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 USUAL_TEMPERATURE, TEMPERATURE_SPREAD = 2.0, 0.5
 
 
-def fit_temperature(logits: Tensor | ArrayLike, labels: Tensor | ArrayLike, *, believed: float | None = None) -> float:
+def fit_temperature(
+    logits: Tensor | ArrayLike,
+    labels: Tensor | ArrayLike,
+    *,
+    believed: float | None = None,
+    weights: ArrayLike | None = None,
+) -> float:
     """Find the temperature that makes held-out labels most likely.
 
     T = argmin_T −Σ_i log softmax(z_i / T)[y_i], within [0.05, 20]. The loss is convex in 1/T; the root of its slope,
@@ -33,6 +39,7 @@ def fit_temperature(logits: Tensor | ArrayLike, labels: Tensor | ArrayLike, *, b
         logits: (N, C) z, of rows that the model was not trained on.
         labels: (N,) classes y.
         believed: T₀, see above; σ is `TEMPERATURE_SPREAD`.
+        weights: (N,) how often each row counts (default: once each).
 
     Raises:
         UserError: no rows, shapes that do not fit, a logit that is not finite, or a label outside 0 … C − 1.
@@ -45,11 +52,12 @@ def fit_temperature(logits: Tensor | ArrayLike, labels: Tensor | ArrayLike, *, b
     """
     z, y = _checked_logits(logits, labels)
     z = z - z.amax(-1, keepdim=True)  # equal logits become 0, so that their slope is exactly 0
+    counted = torch.ones(len(y), dtype=z.dtype) if weights is None else _on_cpu(weights, torch.float64)
 
     def slope(inverse_temperature: float) -> float:
         """Derivative of the mean negative log-likelihood by 1/T: never falls."""
         expected = ((z * inverse_temperature).softmax(-1) * z).sum(-1)
-        return float((expected - z.gather(-1, y[:, None])[:, 0]).mean())
+        return float((counted * (expected - z.gather(-1, y[:, None])[:, 0])).mean())
 
     if believed is None:
         return _temperature_where(slope)

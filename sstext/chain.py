@@ -11,16 +11,27 @@ import numpy as np
 
 from sstext.arguments import round_arguments, round_steps
 from sstext.calibration import CalibratedScores, fit_temperature
-from sstext.data.batching import Relabeled
+from sstext.data.batching import Relabeled, random_rows
 from sstext.fitting import trained
 from sstext.model_selection import development_metrics
 from sstext.processes import is_main_process, wait_for_everyone
 from sstext.pseudo_labels import PSEUDO_LABELS, read_pseudo_labels, write_pseudo_labels
 from sstext.run_directory import write_folder_whole, write_whole
-from sstext.selection import Probabilities, Scores, Selection, estimated_prior, margin_history, select
+from sstext.selection import (
+    Probabilities,
+    Scores,
+    Selection,
+    estimated_prior,
+    half_way_prior,
+    margin_history,
+    select,
+)
 from sstext.student import new_student
 from sstext.students import Fit, Students
 from sstext.training_arguments import SemiSupervisedTrainingArguments
+
+#: Rows of the corpus that tell its class shares.
+PRIOR_ROWS = 10_000
 
 
 class Chain(Students):
@@ -188,11 +199,21 @@ class Chain(Students):
         return admitted
 
     def class_shares(self, logits: np.ndarray, temperature: float) -> np.ndarray:
-        """The class shares that quotas and alignment follow, (C,): `prior`, or where nobody knows them, half way to what the
-        last student predicts for the corpus."""
+        """The class shares that quotas and alignment follow, (C,): `prior`, or where nobody knows them, what students predict.
+
+        Where a probe labels first, its answers tell once and for all: they are calibrated, and of balanced labels alone; later
+        students learn from labels that the shares are in already. Else half way to what the last student predicts.
+
+        Args:
+            logits, temperature: (N, C) of the last student.
+        """
         if not self.estimates_prior:
             return self.prior
-        return estimated_prior(self.prior, CalibratedScores(logits, temperature).mean())
+        if not self.admission.probe:
+            return half_way_prior(self.prior, CalibratedScores(logits, temperature).mean())
+        first = self.score(self.admission.label_rounds - 1)
+        some = random_rows(len(first), min(len(first), PRIOR_ROWS), self.config.seed)
+        return estimated_prior(self.prior, CalibratedScores(first, 1.0)[some])
 
     def admitted(self, index: int) -> Selection | None:
         """The rows that round `index` trains on, as they were written; None in a round that sees labels alone."""

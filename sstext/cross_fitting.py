@@ -72,17 +72,45 @@ def with_all_labels(whole: Chain) -> Chain:
     return replace(whole, directory=RunDirectory(whole.directory.path / ALL_LABELS))
 
 
-def out_of_fold(chains: Sequence[Chain], index: int, probe: bool = False) -> OutOfFold:
+def out_of_fold(
+    chains: Sequence[Chain], index: int, probe: bool = False, class_weights: np.ndarray | None = None
+) -> OutOfFold:
     """What the students of a round say of the rows that their chains do not have.
 
     Args:
         probe: head and probe together instead of the head alone.
+        class_weights: see `OutOfFold`, for example of `corpus_weights`.
     """
     logits = [chain.score_held_out_with_probe(index) if probe else chain.score_held_out(index) for chain in chains]
     labels = [np.asarray(chain.held_out["labels"][:]) for chain in chains]
     folds = [np.full(len(rows), chain.number) for rows, chain in zip(labels, chains, strict=True)]
     believed = 1.0 if probe else _believed_temperature(chains, index)
-    return OutOfFold(np.concatenate(logits), np.concatenate(labels), np.concatenate(folds), believed)
+    return OutOfFold(np.concatenate(logits), np.concatenate(labels), np.concatenate(folds), believed, class_weights)
+
+
+def corpus_weights(chains: Sequence[Chain], finished: int) -> np.ndarray | None:
+    """How often a labeled row of each class counts, (C,), so that the labels stand for the corpus; None: once each.
+
+    w = share in the corpus / share of the labels. A round that is right for a skewed corpus looks wrong on balanced labels.
+
+    Args:
+        finished: the last round that all chains have made; before a round labels the corpus, nobody knows its shares.
+    """
+    first = chains[0]
+    if first.tokens.corpus is None or not first.admission.align:
+        return None
+    if first.estimates_prior:
+        teacher = first.admission.label_rounds - 1
+        if finished < teacher or not first.admission.probe:
+            return None
+        shares = np.mean([chain.class_shares(chain.score(teacher), 1.0) for chain in chains], axis=0)
+    elif first.config.prior in ("auto", "labeled"):
+        return None  # the labels stand for the corpus already
+    else:
+        shares = first.prior
+    labels = np.concatenate([np.asarray(chain.held_out["labels"][:]) for chain in chains])
+    given = np.bincount(labels, minlength=len(shares)) / len(labels)
+    return np.divide(shares, given, out=np.ones_like(shares), where=given > 0)
 
 
 def _believed_temperature(chains: Sequence[Chain], index: int) -> float:
@@ -96,23 +124,27 @@ def _believed_temperature(chains: Sequence[Chain], index: int) -> float:
     return float(np.exp(np.mean(said)).clip(*BELIEVABLE))
 
 
-def evidence(chains: Sequence[Chain], index: int, agreement: float | None) -> Evidence:
+def evidence(
+    chains: Sequence[Chain], index: int, agreement: float | None, class_weights: np.ndarray | None = None
+) -> Evidence:
     """All that a round is compared by.
 
     Args:
         agreement: share of the corpus that kept its class since the round before.
+        class_weights: see `corpus_weights`.
 
     Class shares and agreement are those of `EVIDENCE_ROWS` rows.
     """
     classes = len(chains[0].texts.classes)
     if chains[0].tokens.corpus is None:
         return Evidence(out_of_fold(chains, index), np.full(classes, 1 / classes), None, 1.0)
+    held_out = out_of_fold(chains, index, class_weights=class_weights)
     corpus = len(chains[0].tokens.corpus)
     rows = random_rows(corpus, min(corpus, EVIDENCE_ROWS), chains[0].config.seed)
     said = [chain.sample_scores(index, rows).argmax(-1) for chain in chains]
     counts = np.bincount(np.concatenate(said), minlength=classes)
     agreed = [float(np.mean(one == other)) for one, other in combinations(said, 2)]
-    return Evidence(out_of_fold(chains, index), counts / counts.sum(), agreement, float(np.mean(agreed)))
+    return Evidence(held_out, counts / counts.sum(), agreement, float(np.mean(agreed)))
 
 
 def averaged(
@@ -160,7 +192,8 @@ def last_student(last: Chain, chains: Sequence[Chain], chosen: int, temperatures
     """Train the student that is shipped: on all labels, and on the averaged labels of the chains of the chosen round.
 
     Where a probe labels (`Chain.labels_with_probe`), it does so here too, fitted on all labels. The student's temperature is
-    that at which it agrees best with its labels: out-of-fold rows have calibrated them, and the teachers' own is not its own.
+    that at which it agrees best with its labels, as they are aligned: out-of-fold rows have calibrated them, and the teachers'
+    own is not its own.
 
     Args:
         last: see `with_all_labels`.
@@ -188,4 +221,5 @@ def last_student(last: Chain, chains: Sequence[Chain], chosen: int, temperatures
     last.fit(label_rounds, last.admitted(label_rounds))
     rows = random_rows(len(labels), min(len(labels), EVIDENCE_ROWS), last.config.seed)
     said = score(last.load(label_rounds), last.tokens.corpus.select(rows), last.tokenizer)
-    return label_rounds, matching_temperature(said, np.exp(labels[rows]))
+    prior = last.class_shares(labels, 1.0) if last.admission.align else None
+    return label_rounds, matching_temperature(said, CalibratedScores(labels, 1.0, prior)[rows])

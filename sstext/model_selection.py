@@ -77,36 +77,46 @@ class OutOfFold:
         labels: (B,).
         folds: (B,) fold of every row.
         believed: temperature of the students as far as is known without these rows.
+        class_weights: (C,) how often a row of each class counts, so that the labels stand for the corpus where its shares are
+            others; None: once each.
     """
 
     logits: np.ndarray
     labels: np.ndarray
     folds: np.ndarray
     believed: float = USUAL_TEMPERATURE
+    class_weights: np.ndarray | None = None
+
+    def weights(self) -> np.ndarray:
+        """How often each row counts, (B,), once on average."""
+        weights = np.ones(len(self.labels)) if self.class_weights is None else self.class_weights[self.labels]
+        return weights / weights.mean()
 
     def temperature(self) -> float:
         """The temperature that all rows together ask for."""
-        return fit_temperature(self.logits, self.labels, believed=self.believed)
+        return fit_temperature(self.logits, self.labels, believed=self.believed, weights=self.weights())
 
     def probabilities(self) -> np.ndarray:
         """Calibrated probabilities (B, C), each fold by the temperature that the others ask for."""
-        calibrated = np.empty(self.logits.shape)
+        calibrated, weights = np.empty(self.logits.shape), self.weights()
         for fold in np.unique(self.folds):
             own = self.folds == fold
-            temperature = fit_temperature(self.logits[~own], self.labels[~own], believed=self.believed)
+            temperature = fit_temperature(
+                self.logits[~own], self.labels[~own], believed=self.believed, weights=weights[~own]
+            )
             calibrated[own] = softmax(self.logits[own].astype(np.float64), temperature)
         return calibrated
 
     def losses(self) -> np.ndarray:
-        """−log p of the label, (B,) in nats, calibrated as in `probabilities`."""
+        """−log p of the label times the row's weight, (B,) in nats, calibrated as in `probabilities`."""
         likely = self.probabilities()[np.arange(len(self.labels)), self.labels]
-        return -np.log(likely.clip(1e-6))
+        return -np.log(likely.clip(1e-6)) * self.weights()
 
     def metrics(self) -> dict[str, float]:
-        """Figures for the record of a round."""
+        """Figures for the record of a round, of the labels as they are."""
         counts = count_classes(self.probabilities(), self.labels)
         return {
-            "log_loss": float(self.losses().mean()),
+            "log_loss": float((self.losses() / self.weights()).mean()),
             "accuracy": float(counts.accuracy),
             "macro_f1": float(counts.macro_f1),
         }

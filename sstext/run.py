@@ -15,7 +15,7 @@ from transformers import AutoConfig
 
 from sstext.catalog import entry
 from sstext.config import RunConfig
-from sstext.cross_fitting import last_student, out_of_fold
+from sstext.cross_fitting import corpus_weights, last_student, out_of_fold
 from sstext.data.sources import hub_split
 from sstext.data.tokens import length_limit
 from sstext.hub import calibration_sentence, model_card
@@ -106,7 +106,10 @@ def self_trained(run: Run) -> list[Round]:
 def shipped_results(run: Run, rounds: list[Round]) -> dict[str, Any]:
     """Choose the model, write it to `model/`, and measure it: most of `results.json`."""
     chain, config, directory = run.whole, run.whole.config, run.directory
-    losses = [out_of_fold(run.chains, record.index).losses() for record in rounds] if run.cross_fitted else []
+    losses = []
+    if run.cross_fitted:
+        weights = corpus_weights(run.chains, rounds[-1].index)
+        losses = [out_of_fold(run.chains, record.index, class_weights=weights).losses() for record in rounds]
     chosen, why = choose(rounds, losses, belief_in(config.method))
     shipped_round, temperature = chosen, rounds[chosen].temperature
     if run.cross_fitted:

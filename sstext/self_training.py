@@ -23,7 +23,7 @@ from sstext.calibration import softmax
 from sstext.chain import Chain
 from sstext.checks import check
 from sstext.config import RunConfig
-from sstext.cross_fitting import cross_fitted, evidence, out_of_fold, with_all_labels
+from sstext.cross_fitting import corpus_weights, cross_fitted, evidence, out_of_fold, with_all_labels
 from sstext.data.preparing import fingerprints, read_texts, sources, tokenize_texts
 from sstext.data.tokens import length_limit
 from sstext.errors import UserError
@@ -57,7 +57,8 @@ class Round:
         stopped_because: why there is no further round; None where there is.
         estimated_precision: share of them that is expected to be right, by calibrated confidence (with folds).
         out_of_fold: log-loss (nats), accuracy and macro-F1 of labeled rows by students that never saw them (with folds).
-        gain: in out-of-fold log-loss over supervised: observed, its standard error, and expected with what is known beforehand.
+        gain: in out-of-fold log-loss over supervised, rows weighed so that they stand for the corpus: observed, its standard
+            error, and expected with what is known beforehand.
         refused: why it may not be chosen; None where it may.
         class_shares: of the classes predicted for the corpus (with folds).
         chain_agreement: share of the corpus of which two chains say the same (with folds).
@@ -207,8 +208,9 @@ def estimated_precision(chains: Sequence[Chain], index: int, admitted: Sequence[
 
 def compared_with_supervised(run: Run, index: int, agreement: float | None) -> dict[str, Any]:
     """What labeled rows say of a round that its students never saw: fields of its record, and whether it ends the run."""
-    first = evidence(run.chains, 0, None)
-    found = evidence(run.chains, index, agreement) if index else first
+    weights = corpus_weights(run.chains, index)
+    first = evidence(run.chains, 0, None, weights)
+    found = evidence(run.chains, index, agreement, weights) if index else first
     verdict = Verdict(None, None)
     if index:
         verdict = judge([first, found], run.whole.prior, belief_in(run.whole.config.method))[1]

@@ -98,6 +98,19 @@ def test_temperature_scales_with_the_logits_and_ignores_the_rest():
     assert fit_temperature(logits.repeat(2, 1), labels.repeat(2)) == pytest.approx(temperature)
 
 
+def test_weights_are_how_often_a_row_counts():
+    """Twice is there twice, never is not there; with a belief, too, which weighs as much as the rows are many."""
+    logits, labels = noisy_logits()
+    some, all_of_them = torch.arange(200) < 80, torch.ones(200)
+    twice = fit_temperature(torch.cat([logits, logits[some]]), torch.cat([labels, labels[some]]))
+    assert fit_temperature(logits, labels, weights=all_of_them + some) == pytest.approx(twice)
+    assert fit_temperature(logits, labels, weights=some.float()) == pytest.approx(
+        fit_temperature(logits[some], labels[some])
+    )
+    believed = fit_temperature(logits, labels, believed=5.0)
+    assert fit_temperature(logits, labels, believed=5.0, weights=all_of_them.numpy()) == believed
+
+
 def test_tensors_and_read_only_arrays_give_the_same(recwarn: pytest.WarningsRecorder):
     """Scores come from a memory-mapped file, in float32: torch must not warn that it could write to it."""
     logits, labels = noisy_logits()

@@ -1,5 +1,6 @@
 """Do no harm: how labeled rows are shared out, how the few of them are weighed, and what is refused."""
 
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
@@ -126,6 +127,29 @@ def test_losses_are_those_of_the_calibrated_probabilities() -> None:
     assert rows.losses().mean() == pytest.approx(float(mean), abs=1e-9)
     assert rows.metrics()["log_loss"] == pytest.approx(float(mean), abs=1e-9)
     assert rows.metrics()["accuracy"] == pytest.approx(np.mean(rows.logits.argmax(1) == rows.labels))
+
+
+def test_rows_that_stand_for_a_skewed_corpus_count_as_often() -> None:
+    """Balanced labels, a corpus of which four in five are of the first class: by hand, losses times .8/.25 and .0667/.25."""
+    rows = replace(out_of_fold(), class_weights=np.array([3.2, 0.8 / 3, 0.8 / 3, 0.8 / 3]))
+    weights = np.where(rows.labels == 0, 3.2, 0.8 / 3)
+    np.testing.assert_allclose(rows.weights(), weights, atol=1e-9)
+    likely = rows.probabilities()[np.arange(60), rows.labels]
+    np.testing.assert_allclose(rows.losses(), -np.log(likely) * weights)
+    assert rows.metrics()["log_loss"] == pytest.approx(-np.log(likely).mean()), "the record has the labels as they are"
+    plain = out_of_fold()
+    np.testing.assert_array_equal(replace(plain, class_weights=np.full(4, 7.0)).losses(), plain.losses())
+
+
+def test_a_student_that_is_right_for_a_skewed_corpus_is_not_refused_for_balanced_labels() -> None:
+    """It leans to the class that four in five texts are of: of balanced labels more are wrong than before, of the corpus fewer."""
+    before, leaning = out_of_fold(right=0.7), out_of_fold(right=0.7)
+    leaning.logits[:, 0] += 1.5
+    skewed = np.array([3.2, 0.8 / 3, 0.8 / 3, 0.8 / 3])
+    for class_weights, refused in ((None, True), (skewed, False)):
+        rounds = [evidence(replace(rows, class_weights=class_weights)) for rows in (before, leaning)]
+        verdict = judge(rounds, UNIFORM, UNPROVEN)[1]
+        assert (verdict.refused is not None) == refused
 
 
 # The rule

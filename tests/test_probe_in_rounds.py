@@ -14,12 +14,13 @@ from sstext import self_training
 from sstext.calibration import USUAL_TEMPERATURE, align, fit_temperature, softmax
 from sstext.chain import Chain
 from sstext.config import RunConfig
-from sstext.cross_fitting import out_of_fold
+from sstext.cross_fitting import corpus_weights, out_of_fold
 from sstext.data.batching import random_rows
 from sstext.inference import score
 from sstext.model_selection import PROVEN, Belief, Gain, Verdict
 from sstext.probe import WithProbe, with_probe
 from sstext.run import train
+from sstext.selection import estimated_prior
 from sstext.self_training import open_run
 from sstext.students import PROBED_ROWS
 
@@ -96,6 +97,41 @@ def test_auto_labels_with_head_and_probe_where_labels_alone_were_seen(quick: Qui
     expected = score(model, chain.tokens.corpus, chain.tokenizer)
     np.testing.assert_allclose(chain.score(1), expected, atol=1e-5)
     assert np.abs(chain.score(1) - score(chain.load(1), chain.tokens.corpus, chain.tokenizer)).max() > 0.01
+
+
+def test_the_first_teacher_tells_the_class_shares_once_and_for_all(quick: Quick, tmp_path: Path) -> None:
+    """Later students have learned from labels that the shares are in already: an EM on their answers would count them twice."""
+    chain = open_run(quick(tmp_path / "out", rounds=1, prior="auto", folds=0)).whole
+    for index in (0, 1):
+        chain.fit(index, None)
+    expected = estimated_prior(chain.prior, softmax(chain.score(1).astype(np.float64)))
+    assert np.abs(expected - chain.prior).max() > 0.01, "canary: predictions are not balanced"
+    for later in (chain.score(1), np.roll(chain.score(1), 1, axis=1)):
+        np.testing.assert_allclose(chain.class_shares(later, 3.0), expected, atol=1e-9)
+    fixed = open_run(quick(tmp_path / "fixed", prior="uniform", folds=0)).whole
+    np.testing.assert_array_equal(fixed.class_shares(chain.score(1), 1.0), fixed.prior)
+
+
+def test_held_out_rows_stand_for_the_corpus_as_soon_as_its_shares_are_known(quick: Quick, tmp_path: Path) -> None:
+    """Shares of the chains' first teachers ÷ shares of the labels; before there is a teacher, every row counts once."""
+    chains = open_run(quick(tmp_path / "out", rounds=1, prior="auto")).chains
+    for chain in chains:
+        chain.fit(0, None)
+    assert corpus_weights(chains, 0) is None
+    for chain in chains:
+        chain.fit(1, None)
+    found = corpus_weights(chains, 1)
+    shares = np.mean([chain.class_shares(chain.score(1), 1.0) for chain in chains], axis=0)
+    np.testing.assert_allclose(found, shares * 3, atol=1e-9, err_msg="four labels of each of three classes")
+    told = {"account": 0.5, "delivery": 0.3, "refund": 0.2}
+    np.testing.assert_allclose(
+        corpus_weights(open_run(quick(tmp_path / "told", prior=told)).chains, 0), np.array([1.5, 0.9, 0.6])
+    )
+    for prior in ("labeled", "uniform"):
+        weights = corpus_weights(open_run(quick(tmp_path / prior, prior=prior)).chains, 0)
+        assert weights is None or np.allclose(weights, 1)
+    unaligned = open_run(quick(tmp_path / "unaligned", prior=told, alignment=False)).chains
+    assert corpus_weights(unaligned, 0) is None
 
 
 def test_margins_are_those_of_all_rounds_of_the_chain(quick: Quick, tmp_path: Path) -> None:

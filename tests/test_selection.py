@@ -12,7 +12,7 @@ from sstext.errors import UserError
 from sstext.objective.admission import Admission, easy, hard, most_confident
 from sstext.objective.targets import Align, Hard, Sharpen, Soft
 from sstext.objective.weights import Everyone, Gaussian, InverseVariance, Threshold
-from sstext.selection import Scores, Selection, class_quotas, resolve_prior, select
+from sstext.selection import Scores, Selection, class_quotas, estimated_prior, half_way_prior, resolve_prior, select
 
 UNIFORM = np.array([0.5, 0.5])
 SOFT = Admission(target=Soft())
@@ -342,3 +342,51 @@ def test_parts_are_told_what_the_scoring_found() -> None:
     assert isinstance(Admission().weight, Everyone)
     assert isinstance(Admission().target, Hard)
     assert Admission().order is most_confident
+
+
+# The prior of a corpus that nobody knows
+
+
+def test_the_estimated_prior_by_hand() -> None:
+    """Certain predictions, 9 of 10 for one class: EM's shares are (.9 + .2 · .5)/1.2 = .8333; they explain
+    g = .9 log(.8333/.5) + .1 log(.1667/.5) = .34989, w = g/(g + .02) = .94593; half way is .7: .7 + w · .1333 = .82612."""
+    certain = np.eye(2)[[0] * 9 + [1]]
+    np.testing.assert_allclose(estimated_prior(np.array([0.5, 0.5]), certain), [0.82612, 0.17388], atol=1e-5)
+
+
+def test_a_balanced_corpus_has_the_prior_of_balanced_labels() -> None:
+    """Nothing is explained by other shares, whatever the predictions' confidence."""
+    for sure in (0.4, 0.7, 0.99):
+        probs = np.full((30, 3), (1 - sure) / 2)
+        probs[np.arange(30), np.arange(30) % 3] = sure
+        np.testing.assert_allclose(estimated_prior(np.full(3, 1 / 3), probs), np.full(3, 1 / 3), atol=1e-9)
+
+
+def test_predictions_that_mean_little_do_not_run_away() -> None:
+    """The EM of the paper finds a single class here: predictions that lean to one by a tenth, all alike, are half way .525."""
+    leaning = np.tile([0.55, 0.45], (400, 1))
+    first = estimated_prior(np.array([0.5, 0.5]), leaning)[0]
+    assert 0.525 <= first < 0.65
+
+
+@pytest.mark.parametrize("skew", [0.5, 0.7, 0.9])
+def test_a_skewed_corpus_is_found_out(skew: float) -> None:
+    """Calibrated predictions of balanced labels, 80 % right, of a corpus with other shares: nearer to the truth than half way
+    wherever there is something to find."""
+    rng = np.random.default_rng(0)
+    truth = rng.random(4_000) >= skew  # class 1
+    said = np.where(rng.random(4_000) < 0.8, truth, ~truth).astype(int)
+    probs = np.where(np.eye(2)[said] > 0, 0.8, 0.2)
+    uniform = np.array([0.5, 0.5])
+    off = abs(estimated_prior(uniform, probs)[0] - skew)
+    half_way = abs(half_way_prior(uniform, probs.mean(0))[0] - skew)
+    assert off < 0.02 if skew == 0.5 else off < 0.75 * half_way
+
+
+def test_a_class_that_is_ruled_out_stays_out_and_the_order_of_classes_does_not_matter() -> None:
+    probs = np.random.default_rng(1).dirichlet([2.0, 1.0, 0.5], size=50)
+    prior = np.array([0.5, 0.0, 0.5])
+    found = estimated_prior(prior, probs)
+    assert found[1] == 0
+    assert found.sum() == pytest.approx(1)
+    np.testing.assert_allclose(estimated_prior(prior[::-1], probs[:, ::-1]), found[::-1], atol=1e-9)

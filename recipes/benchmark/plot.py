@@ -44,5 +44,7 @@ def differences_drawing(name: str, methods: Mapping[str, Differences], *, harm: 
         axes.grid(False, axis="y")
         axes.figure.legend(loc="outside upper left", ncols=4, handlelength=1, columnspacing=1.2, fontsize=8.5)
         order = ", ".join(methods)
-        description = f"Accuracy minus that of plain fine-tuning by cell, profile {name}; methods by their means: {order}"
+        description = (
+            f"Accuracy minus that of plain fine-tuning by cell, profile {name}; methods by their means: {order}"
+        )
         return drawn(figure, name, description)
