@@ -142,7 +142,7 @@ def test_rows_that_stand_for_a_skewed_corpus_count_as_often() -> None:
 
 
 def test_a_student_that_is_right_for_a_skewed_corpus_is_not_refused_for_balanced_labels() -> None:
-    """It leans to the class that four in five texts are of: of balanced labels more are wrong than before, of the corpus fewer."""
+    """It leans to the class of four in five texts: of balanced labels more are wrong than before, of the corpus fewer."""
     before, leaning = out_of_fold(right=0.7), out_of_fold(right=0.7)
     leaning.logits[:, 0] += 1.5
     skewed = np.array([3.2, 0.8 / 3, 0.8 / 3, 0.8 / 3])
