@@ -141,7 +141,7 @@ class SelfTrainingOptions:
     prior: Any = option(
         "auto",
         "class shares of the quotas (methods of the round loop have their own): uniform, labeled, CLASS=SHARE …, "
-        "or auto (labeled shares; where the labels are balanced, half way from uniform to what is predicted)",
+        "or auto (labeled shares; where the labels are balanced, from uniform towards what is predicted)",
     )
     min_confidence: float = option(0.0, "probability below which a row is never kept")
     alignment: bool = option(True, "align the mean of the corpus predictions to the prior before selecting")
