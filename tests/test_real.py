@@ -48,8 +48,8 @@ def test_self_training_learns_ag_news(bench_data, demo_encoder, tmp_path) -> Non
 @pytest.mark.parametrize("name", ["sms_spam", "trec6"])
 def test_balanced_labels_are_no_evidence_of_the_prior(name: str, bench_data: Path, demo_encoder: Path) -> None:
     """13 % of the messages are spam, one kind of question in a hundred is about an abbreviation; 10 labels of each class know
-    nothing of it. What is predicted, with doubt, is nearer to the truth than uniform quotas; than half way where there is much to
-    find (messages), and hardly farther where the embeddings know little (questions)."""
+    nothing of it. What is predicted, with doubt, is nearer to the truth than uniform quotas; than half way where there is
+    much to find (messages), and hardly farther where the embeddings know little (questions)."""
     rows = pd.read_parquet(bench_data / name / "train.parquet")
     rows = rows.iloc[np.random.default_rng(0).permutation(len(rows))].reset_index(drop=True)
     labeled = rows.groupby("label").head(10)
