@@ -27,8 +27,8 @@ def fit_temperature(
 ) -> float:
     """Find the temperature that makes held-out labels most likely.
 
-    T = argmin_T −Σ_i log softmax(z_i / T)[y_i], within [0.05, 20]. The loss is convex in 1/T; the root of its slope,
-    Σ_i (E[z_i] − z_i[y_i]) with the expectation over softmax(z_i / T), is found by bisection. Where every row is right,
+    T = argmin_T −Σ_i w_i log softmax(z_i / T)[y_i], within [0.05, 20]. The loss is convex in 1/T; the root of its slope,
+    Σ_i w_i (E[z_i] − z_i[y_i]) with the expectation over softmax(z_i / T), is found by bisection. Where every row is right,
     sharper is always better: the lower bound; where the labels contradict the logits, the upper one; where the logits of
     each row are all equal, no temperature matters: 1.
 
@@ -39,7 +39,7 @@ def fit_temperature(
         logits: (N, C) z, of rows that the model was not trained on.
         labels: (N,) classes y.
         believed: T₀, see above; σ is `TEMPERATURE_SPREAD`.
-        weights: (N,) how often each row counts (default: once each).
+        weights: (N,) w, how often each row counts (default: once each).
 
     Raises:
         UserError: no rows, shapes that do not fit, a logit that is not finite, or a label outside 0 … C − 1.
@@ -53,6 +53,8 @@ def fit_temperature(
     z, y = _checked_logits(logits, labels)
     z = z - z.amax(-1, keepdim=True)  # equal logits become 0, so that their slope is exactly 0
     counted = torch.ones(len(y), dtype=z.dtype) if weights is None else _on_cpu(weights, torch.float64)
+    if counted.shape != y.shape:
+        raise UserError(f"expected a weight for each of {len(y)} rows, found the shape {tuple(counted.shape)}")
 
     def slope(inverse_temperature: float) -> float:
         """Derivative of the mean negative log-likelihood by 1/T: never falls."""

@@ -107,7 +107,7 @@ def corpus_weights(chains: Sequence[Chain], finished: int) -> np.ndarray | None:
     elif first.config.prior in ("auto", "labeled"):
         return None  # the labels stand for the corpus already
     else:
-        shares = first.prior
+        shares = np.mean([chain.prior for chain in chains], axis=0)
     labels = np.concatenate([np.asarray(chain.held_out["labels"][:]) for chain in chains])
     given = np.bincount(labels, minlength=len(shares)) / len(labels)
     return np.divide(shares, given, out=np.ones_like(shares), where=given > 0)
@@ -179,9 +179,8 @@ def averaged(
     return np.load(file, mmap_mode="r", allow_pickle=False)
 
 
-def _history(chains: Sequence[Chain], chosen: int) -> list[Mean]:
-    """What the chains together said of the corpus in the rounds before the chosen one."""
-    prior = chains[0].prior if chains[0].admission.align else None
+def _history(chains: Sequence[Chain], chosen: int, prior: np.ndarray | None) -> list[Mean]:
+    """What the chains together said of the corpus in the rounds before the chosen one, aligned to class shares (None: not)."""
     return [
         Mean([CalibratedScores(chain.score(index), chain.score_temperature(index), prior) for chain in chains])
         for index in range(chains[0].admission.label_rounds - 1, chosen)
@@ -211,15 +210,16 @@ def last_student(last: Chain, chains: Sequence[Chain], chosen: int, temperatures
     beside, of_beside = None, 1.0
     if last.labels_with_probe(label_rounds - 1):
         beside = last.score(label_rounds - 1)
+        # Of labels as they are: head and probe know balanced ones alone, and are aligned afterwards.
         of_beside = out_of_fold(chains, label_rounds - 1, probe=True).temperature()
     file = last.directory.path / "averaged.npy"
     labels = averaged(chains, chosen, temperatures[chosen], file, beside, of_beside)
-    history = _history(chains, chosen) if last.admission.history else None
+    prior = last.class_shares(labels, 1.0) if last.admission.align else None
+    history = _history(chains, chosen, prior) if last.admission.history else None
     if len(last.admit(label_rounds, labels, 1.0, share=last.keep(chosen + 1), history=history)) == 0:
         last.reporter.note(f"the last student has labels alone: {last.admission.refusal(last.config.min_confidence)}")
         return label_rounds - 1, temperatures[label_rounds - 1]
     last.fit(label_rounds, last.admitted(label_rounds))
     rows = random_rows(len(labels), min(len(labels), EVIDENCE_ROWS), last.config.seed)
     said = score(last.load(label_rounds), last.tokens.corpus.select(rows), last.tokenizer)
-    prior = last.class_shares(labels, 1.0) if last.admission.align else None
     return label_rounds, matching_temperature(said, CalibratedScores(labels, 1.0, prior)[rows])

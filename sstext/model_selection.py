@@ -21,6 +21,8 @@ from sstext.evaluation import count_classes, negative_log_likelihood
 FOLDS = 3
 #: Standard deviations of what a round gains over supervised fine-tuning, and over a round before it, see `Belief`.
 GAIN_SPREAD, ROUND_SPREAD = 0.2, 0.05
+#: What is said of labels that count as often as the corpus has their class.
+WEIGHED = ", weighed to the class shares of the corpus,"
 #: Standard deviation of a paired difference of log-losses that is assumed as if these many rows had shown it: twenty rows
 #: that hardly differ are no proof that no row would.
 ASSUMED_SPREAD, ASSUMED_ROWS = 0.5, 4
@@ -78,7 +80,7 @@ class OutOfFold:
         folds: (B,) fold of every row.
         believed: temperature of the students as far as is known without these rows.
         class_weights: (C,) how often a row of each class counts, so that the labels stand for the corpus where its shares are
-            others; None: once each.
+            others; None: once each. Where the shares are estimated, nothing here sees what the estimate gets wrong.
     """
 
     logits: np.ndarray
@@ -108,15 +110,15 @@ class OutOfFold:
         return calibrated
 
     def losses(self) -> np.ndarray:
-        """−log p of the label times the row's weight, (B,) in nats, calibrated as in `probabilities`."""
+        """−log p of the label, (B,) in nats, calibrated as in `probabilities`."""
         likely = self.probabilities()[np.arange(len(self.labels)), self.labels]
-        return -np.log(likely.clip(1e-6)) * self.weights()
+        return -np.log(likely.clip(1e-6))
 
     def metrics(self) -> dict[str, float]:
-        """Figures for the record of a round, of the labels as they are."""
+        """Figures for the record of a round, of the labels as they are, each row once."""
         counts = count_classes(self.probabilities(), self.labels)
         return {
-            "log_loss": float((self.losses() / self.weights()).mean()),
+            "log_loss": float(self.losses().mean()),
             "accuracy": float(counts.accuracy),
             "macro_f1": float(counts.macro_f1),
         }
@@ -165,11 +167,18 @@ class Gain:
     expected: float
 
 
-def expected_gain(before: np.ndarray, later: np.ndarray, mean: float, spread: float = GAIN_SPREAD) -> Gain:
+def expected_gain(
+    before: np.ndarray,
+    later: np.ndarray,
+    mean: float,
+    spread: float = GAIN_SPREAD,
+    weights: np.ndarray | None = None,
+) -> Gain:
     """Weigh the paired losses of B rows against what rounds are expected to bring.
 
-    d = before − later, with mean d̄ and variance s² (that of `ASSUMED_ROWS` rows more, spread by `ASSUMED_SPREAD`, counts
-    in). The gain γ ~ N(μ, τ²) beforehand and d̄ ~ N(γ, s²/B); so E[γ] = (d̄ B/s² + μ/τ²) / (B/s² + 1/τ²).
+    d = before − later, with mean d̄ = mean w d and variance s² = mean w² (d − d̄)² (that of `ASSUMED_ROWS` rows more, spread by
+    `ASSUMED_SPREAD`, counts in). The gain γ ~ N(μ, τ²) beforehand and d̄ ~ N(γ, s²/B); so
+    E[γ] = (d̄ B/s² + μ/τ²) / (B/s² + 1/τ²).
 
     *Relations*: with no rows it is μ, with many it is d̄.
 
@@ -177,6 +186,7 @@ def expected_gain(before: np.ndarray, later: np.ndarray, mean: float, spread: fl
         before: (B,) losses of round 0, or of another round.
         later: (B,) losses of the same rows in the later round.
         mean, spread: μ and τ.
+        weights: (B,) w, how often each row counts, once on average (default: once each).
 
     Source: the posterior mean of a normal mean with known variance, for example Gelman et al., "Bayesian Data Analysis",
     eq. 2.11.
@@ -186,10 +196,12 @@ def expected_gain(before: np.ndarray, later: np.ndarray, mean: float, spread: fl
     """
     difference = np.asarray(before, dtype=np.float64) - later
     rows = len(difference)
-    squares = float(((difference - difference.mean()) ** 2).sum())
-    variance = (squares + ASSUMED_ROWS * ASSUMED_SPREAD**2) / (rows - 1 + ASSUMED_ROWS)
+    counted = np.ones(rows) if weights is None else np.asarray(weights, dtype=np.float64)
+    observed = float((counted * difference).mean())
+    squares = float((counted**2 * (difference - observed) ** 2).sum())
+    assumed = ASSUMED_ROWS * ASSUMED_SPREAD**2 * float((counted**2).mean())
+    variance = (squares + assumed) / (rows - 1 + ASSUMED_ROWS)
     evidence, belief = rows / variance, 1 / spread**2
-    observed = float(difference.mean())
     return Gain(observed, (variance / rows) ** 0.5, (observed * evidence + mean * belief) / (evidence + belief))
 
 
@@ -232,11 +244,13 @@ def judge(rounds: Sequence[Evidence], prior: np.ndarray, belief: Belief) -> list
     first, verdicts = rounds[0], [Verdict(None, None)]
     losses = first.out_of_fold.losses()
     for later in rounds[1:]:
-        gain = expected_gain(losses, later.out_of_fold.losses(), belief.over_supervised)
+        weights = later.out_of_fold.weights()
+        gain = expected_gain(losses, later.out_of_fold.losses(), belief.over_supervised, weights=weights)
         refused = collapse(later, first, prior)
         collapsed = refused is not None
         if refused is None and gain.expected < 0:
-            apart = f"out-of-fold log-loss is {-gain.observed:.3f} ± {gain.standard_error:.3f} worse than supervised"
+            weighed = "" if later.out_of_fold.class_weights is None else WEIGHED
+            apart = f"out-of-fold log-loss{weighed} is {-gain.observed:.3f} ± {gain.standard_error:.3f} worse than supervised"
             refused = f"harm is more likely than gain: {apart}"
         verdicts.append(Verdict(gain, refused, collapsed))
     return verdicts
@@ -266,7 +280,9 @@ def _classes_in_use(shares: np.ndarray) -> float:
     return float(np.exp(-np.sum(shares * np.log(shares, out=np.zeros_like(shares), where=shares > 0))) - 1)
 
 
-def best_round(verdicts: Sequence[Verdict], losses: Sequence[np.ndarray], belief: Belief) -> tuple[int, str]:
+def best_round(
+    verdicts: Sequence[Verdict], losses: Sequence[np.ndarray], belief: Belief, weights: np.ndarray | None = None
+) -> tuple[int, str]:
     """The round whose student is shipped, and why, in a sentence.
 
     Rounds are gone through in their order: one that is not refused takes the place of the best one so far where it is expected
@@ -276,6 +292,7 @@ def best_round(verdicts: Sequence[Verdict], losses: Sequence[np.ndarray], belief
         verdicts: by round.
         losses: by round, (B,) each, see `OutOfFold.losses`.
         belief: in the method.
+        weights: (B,) how often each row counts, see `OutOfFold.weights`; None: once each.
 
     >>> best_round([Verdict(None, None), Verdict(Gain(-.5, .1, -.3), "it harms")], [np.zeros(4), np.ones(4)], PROVEN)
     (0, 'supervised fine-tuning; round 1 was refused: it harms')
@@ -287,7 +304,7 @@ def best_round(verdicts: Sequence[Verdict], losses: Sequence[np.ndarray], belief
         if best == 0:
             best, steps = index, {}
             continue
-        step = expected_gain(losses[best], losses[index], belief.over_round, ROUND_SPREAD)
+        step = expected_gain(losses[best], losses[index], belief.over_round, ROUND_SPREAD, weights)
         taken = step.expected > 0
         steps[index] = (
             f"{_compared(step)} than round {best}, where one more is expected to bring {belief.over_round:.2f}"
@@ -297,9 +314,10 @@ def best_round(verdicts: Sequence[Verdict], losses: Sequence[np.ndarray], belief
     said = ["supervised fine-tuning"]
     gain = verdicts[best].gain
     if gain is not None:
+        weighed = "" if weights is None else WEIGHED
         said = [
-            f"its out-of-fold log-loss is {_compared(gain)} than supervised; a gain of {gain.expected:.3f} is expected, with "
-            "what is known beforehand"
+            f"its out-of-fold log-loss{weighed} is {_compared(gain)} than supervised; a gain of {gain.expected:.3f} is "
+            "expected, with what is known beforehand"
         ]
     said += [f"round {index} is {words}" for index, words in steps.items()]
     said += [f"round {index} was refused: {v.refused}" for index, v in enumerate(verdicts) if v.refused is not None]

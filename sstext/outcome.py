@@ -12,7 +12,7 @@ import torch
 
 from sstext.calibration import fold_temperature, precision_curve, softmax
 from sstext.chain import Chain
-from sstext.cross_fitting import out_of_fold, rows_of_folds
+from sstext.cross_fitting import corpus_weights, out_of_fold, rows_of_folds
 from sstext.errors import UserError
 from sstext.evaluation import evaluate_predictions, expected_calibration_error
 from sstext.inference import Classifier
@@ -60,7 +60,8 @@ def expected_precision(run: Run, chosen: Round) -> list[list[float]]:
     if run.whole.tokens.corpus is not None and not run.whole.labels_with_probe(chosen.index):
         confidence = [highest(chain.score(chosen.index), chosen.temperature) for chain in run.chains]
         return precision_curve(np.concatenate(confidence))
-    return precision_curve(out_of_fold(run.chains, chosen.index).probabilities().max(-1))
+    weights = corpus_weights(run.chains, chosen.index)
+    return precision_curve(out_of_fold(run.chains, chosen.index, class_weights=weights).probabilities().max(-1))
 
 
 def highest(logits: np.ndarray, temperature: float) -> np.ndarray:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import AutoConfig
 
@@ -20,7 +19,7 @@ from sstext.data.sources import hub_split
 from sstext.data.tokens import length_limit
 from sstext.hub import calibration_sentence, model_card
 from sstext.inference import resolve_device, resolve_precision
-from sstext.model_selection import UNPROVEN, Belief, Gain, Verdict, belief_in, best_round
+from sstext.model_selection import UNPROVEN, Belief, Gain, OutOfFold, Verdict, belief_in, best_round
 from sstext.outcome import expected_precision, measure, peak_memory, shipped, write_held_out
 from sstext.planning import PLAN, in_budget, price
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
@@ -106,11 +105,11 @@ def self_trained(run: Run) -> list[Round]:
 def shipped_results(run: Run, rounds: list[Round]) -> dict[str, Any]:
     """Choose the model, write it to `model/`, and measure it: most of `results.json`."""
     chain, config, directory = run.whole, run.whole.config, run.directory
-    losses = []
+    held_out = []
     if run.cross_fitted:
         weights = corpus_weights(run.chains, rounds[-1].index)
-        losses = [out_of_fold(run.chains, record.index, class_weights=weights).losses() for record in rounds]
-    chosen, why = choose(rounds, losses, belief_in(config.method))
+        held_out = [out_of_fold(run.chains, record.index, class_weights=weights) for record in rounds]
+    chosen, why = choose(rounds, held_out, belief_in(config.method))
     shipped_round, temperature = chosen, rounds[chosen].temperature
     if run.cross_fitted:
         shipped_round, temperature = last_student(chain, run.chains, chosen, [r.temperature for r in rounds])
@@ -159,7 +158,7 @@ def left_out(directory: RunDirectory) -> list[str]:
     return json.loads(file.read_text(encoding="utf-8"))["left_out"] if file.exists() else []
 
 
-def choose(rounds: Sequence[Round], losses: Sequence[np.ndarray] = (), belief: Belief = UNPROVEN) -> tuple[int, str]:
+def choose(rounds: Sequence[Round], held_out: Sequence[OutOfFold] = (), belief: Belief = UNPROVEN) -> tuple[int, str]:
     """The round whose student is shipped, and why, in a sentence.
 
     With development rows it is the round with the best macro-F1 on them, the earlier one where two are equal; with folds, as
@@ -167,7 +166,8 @@ def choose(rounds: Sequence[Round], losses: Sequence[np.ndarray] = (), belief: B
     """
     if rounds[-1].out_of_fold:
         verdicts = [Verdict(Gain(**r.gain) if r.gain is not None else None, r.refused) for r in rounds]
-        return best_round(verdicts, losses, belief)
+        weights = None if held_out[0].class_weights is None else held_out[0].weights()
+        return best_round(verdicts, [rows.losses() for rows in held_out], belief, weights)
     if not rounds[-1].metrics:
         return rounds[-1].index, "the last one; without development rows or folds, nothing was compared"
     best = max(rounds, key=lambda record: (record.metrics["macro_f1"], -record.index))

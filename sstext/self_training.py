@@ -198,7 +198,9 @@ def estimated_precision(chains: Sequence[Chain], index: int, admitted: Sequence[
     kept = [(chain, rows) for chain, rows in zip(chains, admitted, strict=True) if rows is not None and len(rows)]
     if not kept:
         return None
-    temperature = 1.0 if chains[0].labels_with_probe(teacher) else out_of_fold(chains, teacher).temperature()
+    temperature = 1.0
+    if not chains[0].labels_with_probe(teacher):
+        temperature = out_of_fold(chains, teacher, class_weights=corpus_weights(chains, teacher)).temperature()
     means = []
     for chain, rows in kept:
         probs = softmax(np.asarray(chain.score(teacher)[rows.rows], dtype=np.float64), temperature)

@@ -197,6 +197,24 @@ def test_targets_wait_for_all_cells(method: str) -> None:
     assert table.targets(planned, results) == []
 
 
+def test_targets_wait_for_all_figures() -> None:
+    """A line without its calibration error is not calibrated perfectly."""
+    planned, results = cells.plan(cells.PROFILES["quick"]), quick_results(0.04, 0.18, 0.0)
+    for row in results.values():
+        del row["calibration_error_excess"]
+    assert table.targets(planned, results) == []
+
+
+def test_a_set_with_several_numbers_of_labels_is_one_set() -> None:
+    """Guards an interval of the last number of labels alone: −10 points at 5 a class, +10 at 10, are 0."""
+    profile = cells.Profile("p", {"a": (5, 10)}, 1, 1, (0, 1), None, ("auto", "SetFit"))
+    planned = cells.plan(profile)
+    results = {
+        cell.key: {"accuracy": 0.5 + (cell.method == "auto") * (-0.1 if cell.n == 5 else 0.1)} for cell in planned
+    }
+    assert "a -0.0 [-10.0, +10.0]." in table.against_peers(planned, results)[0].replace("+0.0", "-0.0")
+
+
 def test_peers_are_compared_where_all_of_them_were_measured() -> None:
     """SetFit is far better where it was measured; a peer that has one more cell does not take its place."""
     planned, results = cells.plan(cells.PROFILES["quick"]), quick_results(0.0, 0.3, 0.0)

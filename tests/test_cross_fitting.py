@@ -17,7 +17,7 @@ from test_self_training import AtTick, killed
 
 from sstext import cross_fitting, self_training
 from sstext import run as run_module
-from sstext.calibration import softmax
+from sstext.calibration import align, softmax
 from sstext.config import RunConfig
 from sstext.cross_fitting import averaged, cross_fitted, out_of_fold
 from sstext.errors import UserError
@@ -182,10 +182,11 @@ def test_the_last_student_learns_from_all_labels_and_the_next_share(out: Path, r
 
 
 def test_the_last_students_temperature_is_that_of_its_labels(out: Path, results: Any, task: Any) -> None:
-    """Against a grid by hand. Guards the chains' temperature on a student that learned from labels that have it already."""
+    """Labels as they are learned, aligned; against a grid by hand. Guards the chains' temperature on a student that learned
+    from labels that have it already."""
     texts = [json.loads(line)["text"] for line in task.unlabeled.read_text().splitlines()]
     said = Classifier.from_pretrained(out / "all_labels" / "round_1" / "model").logits(texts).astype(np.float64)
-    labels = np.exp(np.load(out / "all_labels" / "averaged.npy"))
+    labels = align(np.exp(np.load(out / "all_labels" / "averaged.npy").astype(np.float64)), np.full(3, 1 / 3))
     grid = np.exp(np.linspace(-2, 2, 2001))
     losses = [-(labels * np.log(softmax(said, temperature))).sum(1).mean() for temperature in grid]
     assert results["chosen"]["temperature"] == pytest.approx(grid[int(np.argmin(losses))], rel=3e-3)

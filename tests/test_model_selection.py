@@ -130,15 +130,27 @@ def test_losses_are_those_of_the_calibrated_probabilities() -> None:
 
 
 def test_rows_that_stand_for_a_skewed_corpus_count_as_often() -> None:
-    """Balanced labels, a corpus of which four in five are of the first class: by hand, losses times .8/.25 and .0667/.25."""
+    """Balanced labels, a corpus of which four in five are of the first class: .8/.25 and .0667/.25 times; the loss stays."""
     rows = replace(out_of_fold(), class_weights=np.array([3.2, 0.8 / 3, 0.8 / 3, 0.8 / 3]))
     weights = np.where(rows.labels == 0, 3.2, 0.8 / 3)
     np.testing.assert_allclose(rows.weights(), weights, atol=1e-9)
     likely = rows.probabilities()[np.arange(60), rows.labels]
-    np.testing.assert_allclose(rows.losses(), -np.log(likely) * weights)
+    np.testing.assert_allclose(rows.losses(), -np.log(likely))
     assert rows.metrics()["log_loss"] == pytest.approx(-np.log(likely).mean()), "the record has the labels as they are"
     plain = out_of_fold()
     np.testing.assert_array_equal(replace(plain, class_weights=np.full(4, 7.0)).losses(), plain.losses())
+
+
+def test_a_gain_of_weighed_rows_by_hand() -> None:
+    """d = (.4, 0), w = (1.5, .5): d̄ = .3, Σ w² (d − d̄)² = 2.25 · .01 + .25 · .09 = .045; 4 assumed rows of .25 · mean w²
+    = 1.25: s² = (.045 + 1.25)/(1 + 4) = .259. Rows that all gain the same have no spread, however they count."""
+    gain = expected_gain(np.array([1.0, 1.0]), np.array([0.6, 1.0]), 0.0, weights=np.array([1.5, 0.5]))
+    assert gain.observed == pytest.approx(0.3)
+    assert gain.standard_error == pytest.approx((0.259 / 2) ** 0.5)
+    even = np.tile([3.2, 0.8 / 3, 0.8 / 3, 0.8 / 3], 250)
+    one = expected_gain(np.full(1_000, 0.3), np.zeros(1_000), 0.0, weights=even)
+    assert one.observed == pytest.approx(0.3)
+    assert one.standard_error < 0.003
 
 
 def test_a_student_that_is_right_for_a_skewed_corpus_is_not_refused_for_balanced_labels() -> None:
@@ -150,6 +162,9 @@ def test_a_student_that_is_right_for_a_skewed_corpus_is_not_refused_for_balanced
         rounds = [evidence(replace(rows, class_weights=class_weights)) for rows in (before, leaning)]
         verdict = judge(rounds, UNIFORM, UNPROVEN)[1]
         assert (verdict.refused is not None) == refused
+        why = best_round([Verdict(None, None), verdict], [one.out_of_fold.losses() for one in rounds], UNPROVEN,
+                         None if class_weights is None else rounds[1].out_of_fold.weights())[1]  # fmt: skip
+        assert ("weighed to the class shares of the corpus" in why) == (class_weights is not None)
 
 
 # The rule

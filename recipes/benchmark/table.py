@@ -181,6 +181,14 @@ def _by_set(values: Mapping[Place, float]) -> dict[tuple[str, int], list[float]]
     return found
 
 
+def _by_name(values: Mapping[Place, float]) -> dict[str, list[float]]:
+    """Set → values of all its cells."""
+    found: dict[str, list[float]] = {}
+    for (name, _, _), value in values.items():
+        found.setdefault(name, []).append(value)
+    return found
+
+
 def against_peers(cells: Sequence[Cell], results: Mapping[str, dict[str, Any]], method: str = "auto") -> list[str]:
     """A method against the best of its peers on the cells that all of them have, over all of them and set by set."""
     found = over_best_peer(cells, results, method)
@@ -189,7 +197,7 @@ def against_peers(cells: Sequence[Cell], results: Mapping[str, dict[str, Any]], 
     best, gains = found
     said = [
         f"all {_interval(list(gains.values()))}",
-        *(f"{name} {_interval(some)}" for (name, _), some in _by_set(gains).items()),
+        *(f"{name} {_interval(some)}" for name, some in _by_name(gains).items()),
     ]
     return [f"*{method}* − *{best}*, the best peer on these {len(gains)} cells, points: {'; '.join(said)}.", ""]
 
@@ -203,9 +211,11 @@ def targets(cells: Sequence[Cell], results: Mapping[str, dict[str, Any]]) -> lis
         return []
     best, gains = found
     own, naive, peer = (summarize(method, cells, results) for method in ("auto", NAIVE, best))
-    harm, gap_closed, calibration = own.harm or 0.0, own.gap_closed or 0.0, own.calibration or 0.0
+    harm, gap_closed, calibration = own.harm, own.gap_closed, own.calibration
+    if harm is None or gap_closed is None or calibration is None:
+        return []
     ahead = mean_with_interval(np.array(list(gains.values())))
-    tops = {name: mean_with_interval(np.array(some))[2] for (name, _), some in _by_set(gains).items()}
+    tops = {name: mean_with_interval(np.array(some))[2] for name, some in _by_name(gains).items()}
     lines = [
         (
             f"{100 * TARGETS['ahead']:.0f} points above the best peer, interval above 0",
