@@ -140,8 +140,8 @@ class SelfTrainingOptions:
     )
     prior: Any = option(
         "auto",
-        "class shares of the quotas (methods of the round loop have their own): uniform, labeled, CLASS=SHARE …, "
-        "or auto (labeled shares; where the labels are balanced, from uniform towards what is predicted)",
+        "class shares of the corpus, which pseudo-labels are aligned to: uniform, labeled, CLASS=SHARE …, "
+        "or auto (labeled shares; where the labels are balanced, estimated from what is predicted)",
     )
     min_confidence: float = option(0.0, "probability below which a row is never kept")
     alignment: bool = option(True, "align the mean of the corpus predictions to the prior before selecting")
@@ -157,7 +157,8 @@ class SelfTrainingOptions:
     folds: int | None = option(
         None,
         "chains, each self-trained without one fold of the labels, whose predictions on it calibrate the model and choose the "
-        "round (default: 3 with auto, where there are labels enough and no development rows; else 0, none)",
+        "round (default: 3 with auto, where 6 texts or more are not alone in their class and there are no development rows; "
+        "else 0, none)",
     )
 
 
