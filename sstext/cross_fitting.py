@@ -18,7 +18,7 @@ from sstext.calibration import USUAL_TEMPERATURE, CalibratedScores, matching_tem
 from sstext.chain import Chain
 from sstext.data.batching import random_rows
 from sstext.inference import score
-from sstext.model_selection import Evidence, OutOfFold, stratified_folds
+from sstext.model_selection import Evidence, OutOfFold, stratified_folds, too_few_classes
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.run_directory import RunDirectory
 from sstext.selection import Mean, balanced, resolve_prior, slices
@@ -145,6 +145,19 @@ def evidence(
     counts = np.bincount(np.concatenate(said), minlength=classes)
     agreed = [float(np.mean(one == other)) for one, other in combinations(said, 2)]
     return Evidence(held_out, counts / counts.sum(), agreement, float(np.mean(agreed)))
+
+
+def collapse_of_one(chain: Chain, index: int) -> str | None:
+    """Whether a single chain's student leaves most classes of the prior out, in words; None where not, or without a corpus.
+
+    Without folds or development rows, this is all that can be said of a round (on `EVIDENCE_ROWS` rows of the corpus).
+    """
+    corpus = chain.tokens.corpus
+    if corpus is None:
+        return None
+    rows = random_rows(len(corpus), min(len(corpus), EVIDENCE_ROWS), chain.config.seed)
+    said = score(chain.load(index), corpus.select(rows), chain.tokenizer).argmax(-1)
+    return too_few_classes(np.bincount(said, minlength=len(chain.texts.classes)) / len(said), chain.prior)
 
 
 def averaged(

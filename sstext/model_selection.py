@@ -265,14 +265,26 @@ def collapse(later: Evidence, first: Evidence, prior: np.ndarray) -> str | None:
         later, first: evidence of the round and of round 0.
         prior: (C,) class shares of the corpus.
     """
-    in_use, there = _classes_in_use(later.class_shares), _classes_in_use(prior)
-    if in_use < CLASSES_IN_USE * min(there, _classes_in_use(first.class_shares)):
-        return f"it predicts about {in_use + 1:.1f} classes, where {there + 1:.1f} are expected"
+    few = too_few_classes(later.class_shares, prior, first.class_shares)
+    if few is not None:
+        return few
     if later.agreement is not None and later.agreement < STABLE_SHARE * first.chain_agreement:
         return f"only {later.agreement:.0%} of the corpus kept its class from the round before"
     if later.chain_agreement < CHAIN_AGREEMENT * first.chain_agreement:
         return f"chains agree on {later.chain_agreement:.0%} of the corpus, {first.chain_agreement:.0%} in round 0"
     return None
+
+
+def too_few_classes(shares: np.ndarray, *others: np.ndarray) -> str | None:
+    """Whether predicted class shares (C,) leave most classes out that all of the others have, in words; None where they do not.
+
+    >>> too_few_classes(np.array([.99, .01]), np.array([.5, .5]))
+    'it predicts about 1.1 classes, where 2.0 are expected'
+    """
+    in_use, there = _classes_in_use(shares), [_classes_in_use(other) for other in others]
+    if in_use >= CLASSES_IN_USE * min(there):
+        return None
+    return f"it predicts about {in_use + 1:.1f} classes, where {there[0] + 1:.1f} are expected"
 
 
 def _classes_in_use(shares: np.ndarray) -> float:

@@ -14,7 +14,7 @@ from transformers import AutoConfig
 
 from sstext.catalog import entry
 from sstext.config import RunConfig
-from sstext.cross_fitting import corpus_weights, last_student, out_of_fold
+from sstext.cross_fitting import collapse_of_one, corpus_weights, last_student, out_of_fold
 from sstext.data.sources import hub_split
 from sstext.data.tokens import length_limit
 from sstext.hub import calibration_sentence, model_card
@@ -115,6 +115,8 @@ def shipped_results(run: Run, rounds: list[Round]) -> dict[str, Any]:
         shipped_round, temperature = last_student(chain, run.chains, chosen, [r.temperature for r in rounds])
     if shipped_round < chain.admission.label_rounds <= chosen:
         why += "; no text was sure enough for the last student, which has labels alone"
+    elif not run.cross_fitted and not rounds[chosen].metrics and (collapsed := collapse_of_one(chain, chosen)):
+        why += f"; beware: {collapsed}"
     # A last student that got no text after all is the student of an earlier round.
     of_round = rounds[shipped_round if shipped_round < chain.admission.label_rounds else chosen]
     curve = expected_precision(run, of_round)

@@ -311,6 +311,16 @@ def test_the_expected_precision_is_that_of_the_chains_on_the_corpus(quick: Quick
     assert [point[1] for point in curve] == sorted((point[1] for point in curve), reverse=True)
 
 
+def test_a_collapse_is_said_where_nothing_else_can_tell(quick: Quick, tmp_path: Path, monkeypatch: Any) -> None:
+    """Without folds and development rows the last round is shipped, whatever it has become: the end of the run says so."""
+    fine = train(quick(tmp_path / "fine", folds=0, rounds=1))
+    assert "beware" not in fine["chosen"]["why"]
+    one_class = np.tile([3.0, 0.0, 0.0], (60, 1))
+    monkeypatch.setattr(cross_fitting, "score", lambda *_, **__: one_class)
+    found = train(quick(tmp_path / "collapsed", folds=0, rounds=1))
+    assert found["chosen"]["why"].endswith("beware: it predicts about 1.0 classes, where 3.0 are expected")
+
+
 # What is said, and refused
 
 
