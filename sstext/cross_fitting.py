@@ -17,8 +17,9 @@ import numpy as np
 from sstext.calibration import USUAL_TEMPERATURE, CalibratedScores, matching_temperature, softmax
 from sstext.chain import Chain
 from sstext.data.batching import random_rows
+from sstext.data.sampling import stratified_folds
 from sstext.inference import score
-from sstext.model_selection import Evidence, OutOfFold, stratified_folds, too_few_classes
+from sstext.model_selection import Evidence, OutOfFold, too_few_classes
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.run_directory import RunDirectory
 from sstext.selection import Mean, balanced, resolve_prior, slices

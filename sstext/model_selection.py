@@ -1,4 +1,4 @@
-"""Do no harm: folds of the labeled rows, what out-of-fold predictions say of a round, and which round they allow.
+"""Do no harm: what out-of-fold predictions say of a round, and which round they allow (folds: `sstext.data.sampling`).
 
 Whoever has forty labels has no development set. K chains self-train, each without one fold of the labels, so that every
 labeled row is predicted by students that never saw it, directly or through a pseudo-label. These predictions are few: at 40
@@ -8,12 +8,10 @@ below weighs the evidence against what rounds are expected to bring.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from sstext.calibration import USUAL_TEMPERATURE, fit_temperature, softmax
-from sstext.errors import UserError
 from sstext.evaluation import count_classes, negative_log_likelihood
 
 #: Chains where nobody says how many: two, three and five came to the same (recipes/README.md); five cost more, and of two each
@@ -29,45 +27,6 @@ ASSUMED_SPREAD, ASSUMED_ROWS = 0.5, 4
 #: Collapse: the classes in use, of those that the prior has; the share of the corpus that keeps its class from round to round,
 #: and the agreement of the chains, both of what two chains agree on in round 0. Below them, a round is refused.
 CLASSES_IN_USE, STABLE_SHARE, CHAIN_AGREEMENT = 0.25, 0.5, 0.5
-
-
-def stratified_folds(
-    labels: np.ndarray, folds: int, seed: int, copies: Sequence[Sequence[int]] | None = None
-) -> np.ndarray:
-    """Share B labeled rows out over K folds, each class as evenly as can be; (B,) fold of every row.
-
-    Copies of a text are one row here: a chain that has one of them knows the others. What is the only text of its class is in
-    no fold (−1): a chain without it could never learn the class.
-
-    Args:
-        labels: (B,) classes.
-        folds: K, at least 2.
-        seed: of the order in which a class is shared out.
-        copies: (B,) the rows' tokens, by which copies are found; None: there are none.
-
-    Raises:
-        UserError: K is below 2, or there are fewer texts to share out than folds.
-
-    >>> np.bincount(stratified_folds(np.arange(40) % 4, folds=3, seed=0))
-    array([14, 13, 13])
-    """
-    if folds < 2:
-        raise UserError(f"folds: expected at least 2 (or 0: no cross-fitting), found {folds}")
-    texts = list(range(len(labels))) if copies is None else [tuple(tokens) for tokens in copies]
-    rng, fold_of, shared_out = np.random.default_rng((seed, folds)), dict[Any, int](), 0
-    for number in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == number))
-        own = list(dict.fromkeys(texts[row] for row in rows))
-        if len(own) > 1:
-            for text in (text for text in own if text not in fold_of):
-                fold_of[text] = shared_out % folds
-                shared_out += 1
-    if shared_out < folds:
-        raise UserError(
-            f"folds: expected at most {shared_out}, the number of labeled texts whose class has another one, found {folds}; "
-            "give more labels, --folds 0, or development rows (--dev)"
-        )
-    return np.array([fold_of.get(text, -1) for text in texts])
 
 
 @dataclass(frozen=True)

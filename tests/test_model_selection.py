@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sstext.calibration import softmax
+from sstext.data.sampling import stratified_folds
 from sstext.errors import UserError
 from sstext.evaluation import negative_log_likelihood
 from sstext.model_selection import (
@@ -24,7 +25,6 @@ from sstext.model_selection import (
     collapse,
     expected_gain,
     judge,
-    stratified_folds,
 )
 
 UNIFORM = np.full(4, 0.25)

@@ -1,4 +1,4 @@
-"""Rows that are all labeled → the case of few labels: some keep theirs, those of the others are hidden."""
+"""Which labeled rows go where: the case of few labels, where those of the others are hidden, and folds for cross-fitting."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -119,3 +119,42 @@ def measured_rows(sample: Sample, total: int) -> np.ndarray:
     if asked > total:
         raise UserError(f"sample: expected {asked:,} test rows, found {total:,} in the test data; lower test")
     return np.random.default_rng(0).permutation(total)[:asked]
+
+
+def stratified_folds(
+    labels: np.ndarray, folds: int, seed: int, copies: Sequence[Sequence[int]] | None = None
+) -> np.ndarray:
+    """Share B labeled rows out over K folds, each class as evenly as can be; (B,) fold of every row.
+
+    Copies of a text are one row here: a chain that has one of them knows the others. What is the only text of its class is in
+    no fold (−1): a chain without it could never learn the class.
+
+    Args:
+        labels: (B,) classes.
+        folds: K, at least 2.
+        seed: of the order in which a class is shared out.
+        copies: (B,) the rows' tokens, by which copies are found; None: there are none.
+
+    Raises:
+        UserError: K is below 2, or there are fewer texts to share out than folds.
+
+    >>> np.bincount(stratified_folds(np.arange(40) % 4, folds=3, seed=0))
+    array([14, 13, 13])
+    """
+    if folds < 2:
+        raise UserError(f"folds: expected at least 2 (or 0: no cross-fitting), found {folds}")
+    texts = list(range(len(labels))) if copies is None else [tuple(tokens) for tokens in copies]
+    rng, fold_of, shared_out = np.random.default_rng((seed, folds)), dict[Any, int](), 0
+    for number in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == number))
+        own = list(dict.fromkeys(texts[row] for row in rows))
+        if len(own) > 1:
+            for text in (text for text in own if text not in fold_of):
+                fold_of[text] = shared_out % folds
+                shared_out += 1
+    if shared_out < folds:
+        raise UserError(
+            f"folds: expected at most {shared_out}, the number of labeled texts whose class has another one, found {folds}; "
+            "give more labels, --folds 0, or development rows (--dev)"
+        )
+    return np.array([fold_of.get(text, -1) for text in texts])
