@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import yaml
 
 from sstext.errors import UserError
-from sstext.options import checked, option, options
+from sstext.options import checked, default_of, option, options
 
 
 @dataclass
@@ -238,6 +238,11 @@ class RunConfig(RunOptions, SelfTrainingOptions, SemiSupervisedOptions, Training
             seconds_of(self.budget)
         if self.gold_share == 0 and self.rounds:
             raise UserError("gold_share: expected more than 0, so that no batch is without gold rows, found 0")
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """The default of every option."""
+        return {name: default_of(spec) for name, spec in options(cls).items()}
 
     def to_yaml(self) -> str:
         """The resolved run, enough to repeat it (without what only changes the display)."""

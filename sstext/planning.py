@@ -53,7 +53,7 @@ def plan(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> Plan
         UserError: as `train`.
     """
     if config.output is not None:
-        RunDirectory(config.output).check(config.to_yaml(), fingerprints(sources(config, **data)))
+        RunDirectory(config.output).check(config.to_yaml(), fingerprints(sources(config, **data)), config.defaults())
     with tempfile.TemporaryDirectory(prefix="sstext-plan-") as scratch:
         chain = open_chain(replace(config, output=str(Path(scratch) / "out")), reporter, **data)
         budget = seconds_of(config.budget) if config.budget is not None else float("inf")

@@ -12,9 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from sstext.config import RunConfig
 from sstext.errors import UserError
-from sstext.options import default_of, options
 
 CONFIG, DATA, ROUNDS, RESULTS = "config.yaml", "data.json", "rounds.jsonl", "results.json"
 TIMES = "times.json"
@@ -75,18 +73,24 @@ class RunDirectory:
         self.path = Path(path)
         self.data, self.model, self.results = self.path / "data", self.path / "model", self.path / RESULTS
 
-    def claim(self, config: str, fingerprints: Mapping[str, str]) -> None:
+    def claim(self, config: str, fingerprints: Mapping[str, str], defaults: Mapping[str, Any] | None = None) -> None:
         """Take the folder for a run with these options and data, new or to be continued.
+
+        Args:
+            config: the resolved options, as YAML.
+            fingerprints: of the input files, by name.
+            defaults: of all options. An option that an earlier version did not have may be missing from the folder's record
+                if it has its default value now.
 
         Raises:
             UserError: it holds another run, or something that is no run.
         """
-        self.check(config, fingerprints)
+        self.check(config, fingerprints, defaults)
         if not (self.path / CONFIG).exists():
             write_whole(self.path / DATA, json.dumps({"fingerprints": dict(fingerprints)}, indent=2))
             write_whole(self.path / CONFIG, config)  # last: with it, the folder is taken
 
-    def check(self, config: str, fingerprints: Mapping[str, str]) -> None:
+    def check(self, config: str, fingerprints: Mapping[str, str], defaults: Mapping[str, Any] | None = None) -> None:
         """Say whether `claim` would succeed; nothing is written.
 
         Raises:
@@ -96,16 +100,16 @@ class RunDirectory:
             if place.is_file():
                 raise UserError(f"output: expected a folder, found the file {place}; choose another --output")
         if (self.path / CONFIG).exists():
-            self._check_same(config, fingerprints)
+            self._check_same(config, fingerprints, defaults or {})
             return
         left_by_a_kill = {DATA, f"{DATA}.tmp", f"{CONFIG}.tmp"}
         if self.path.is_dir() and any(file.name not in left_by_a_kill for file in self.path.iterdir()):
             raise UserError(f"output: {self.path} holds files that are not of a run; choose another --output")
 
-    def _check_same(self, config: str, fingerprints: Mapping[str, str]) -> None:
+    def _check_same(self, config: str, fingerprints: Mapping[str, str], defaults: Mapping[str, Any]) -> None:
         remedy = "choose another --output, or delete the folder"
         before = (self.path / CONFIG).read_text(encoding="utf-8")
-        now = _without_newer_defaults(config, before)
+        now = _without_newer_defaults(config, before, defaults)
         changed = [
             line for line in difflib.ndiff(before.splitlines(), now.splitlines()) if line.startswith(("- ", "+ "))
         ]
@@ -165,11 +169,9 @@ class RunDirectory:
         write_whole(self.results, json.dumps(results, indent=2, ensure_ascii=False))
 
 
-def _without_newer_defaults(config: str, before: str) -> str:
+def _without_newer_defaults(config: str, before: str, defaults: Mapping[str, Any]) -> str:
     """The options of a run without those that an earlier version, which wrote `before`, did not have and that are not used."""
     recorded = {line.partition(":")[0] for line in before.splitlines()}
-    defaults = {name: default_of(spec) for name, spec in options(RunConfig).items() if name not in recorded}
-    used = {
-        name: value for name, value in yaml.safe_load(config).items() if name not in defaults or value != defaults[name]
-    }
+    newer = {name: value for name, value in defaults.items() if name not in recorded}
+    used = {name: value for name, value in yaml.safe_load(config).items() if name not in newer or value != newer[name]}
     return yaml.safe_dump(used, sort_keys=True, allow_unicode=True)

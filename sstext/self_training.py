@@ -285,7 +285,7 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
         _nothing_left_of_a_bad_start(directory.path, first),
     ):
         if first:
-            directory.claim(config.to_yaml(), fingerprints(named))
+            directory.claim(config.to_yaml(), fingerprints(named), config.defaults())
         notes = reporter if first else SILENT
         texts = read_texts(config, named, directory.data / "unlabeled.arrow", notes, texts_wanted(config))
         tokens = tokenize_texts(texts, tokenizer, limit, config, directory.data, notes)

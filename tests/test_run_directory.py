@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sstext.config import RunConfig
 from sstext.errors import UserError
 from sstext.run_directory import RunDirectory, write_folder_whole, write_whole
 
@@ -52,12 +53,12 @@ def test_other_data_are_named(directory: RunDirectory, prints: dict[str, str], n
 
 def test_a_run_of_an_earlier_version_goes_on(directory: RunDirectory) -> None:
     """Options that came later are no change while they are at their defaults, and one where they are used."""
-    directory.claim("regularizers: {}\nrounds: 2\nseed: 0\ntoken_swap: 0.0\nviews: []\n", PRINTS)
+    directory.claim("regularizers: {}\nrounds: 2\nseed: 0\ntoken_swap: 0.0\nviews: []\n", PRINTS, RunConfig.defaults())
     assert (directory.path / "config.yaml").read_text() == CONFIG
     with pytest.raises(UserError, match=r"with other options \(- there, \+ now\): \+ token_swap: 0.2; choose"):
-        directory.claim("rounds: 2\nseed: 0\ntoken_swap: 0.2\nviews: []\n", PRINTS)
+        directory.claim("rounds: 2\nseed: 0\ntoken_swap: 0.2\nviews: []\n", PRINTS, RunConfig.defaults())
     with pytest.raises(UserError, match=r"- rounds: 2; choose"):  # recorded, and not at its default
-        directory.claim("seed: 0\n", PRINTS)
+        directory.claim("seed: 0\n", PRINTS, RunConfig.defaults())
 
 
 def test_foreign_files_are_never_mixed_with_a_run(tmp_path: Path) -> None:
