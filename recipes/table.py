@@ -21,7 +21,7 @@ sys.path.append(str(Path(__file__).parent / "benchmark"))  # scripts, not a pack
 from commit import commit
 from markers import write_between_markers
 
-from sstext.config import read_config
+from sstext.config.recipe import read_config
 from sstext.errors import UserError, listed
 from sstext.run_directory import RunDirectory, write_whole
 

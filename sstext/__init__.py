@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sstext.config import RunConfig
+    from sstext.config.run_config import RunConfig
     from sstext.errors import UserError
     from sstext.inference import Classifier
     from sstext.objective import METHODS, Objective
@@ -21,7 +21,7 @@ _HOMES = {
     "Classifier": "sstext.inference",
     "Objective": "sstext.objective",
     "Round": "sstext.self_training",
-    "RunConfig": "sstext.config",
+    "RunConfig": "sstext.config.run_config",
     "SemiSupervisedTrainer": "sstext.trainer",
     "SemiSupervisedTrainingArguments": "sstext.training_arguments",
     "UserError": "sstext.errors",

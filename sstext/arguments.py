@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sstext.config import BY_METHOD, RunConfig
+from sstext.config.options import default_of, options
+from sstext.config.run_config import BY_METHOD, RunConfig
 from sstext.errors import UserError
 from sstext.inference import resolve_device, resolve_precision
 from sstext.objective.admission import Admission
@@ -12,7 +13,6 @@ from sstext.objective.methods import BETWEEN_ROUNDS, admission_of, build
 from sstext.objective.objective import Objective
 from sstext.objective.targets import Hard, Soft
 from sstext.objective.weights import Everyone
-from sstext.options import default_of, options
 from sstext.tracking import in_one_run
 from sstext.training_arguments import SemiSupervisedTrainingArguments
 

@@ -1,6 +1,6 @@
 """The command line: `sstext train | predict | evaluate | report | push | methods`.
 
-Flags are made from the options of `sstext.config`; everything heavy is imported inside the handlers, so that `sstext --help`
+Flags are made from the options of `sstext.config.run_config`; everything heavy is imported inside the handlers, so that `sstext --help`
 answers at once.
 """
 
@@ -11,10 +11,11 @@ import sys
 from collections.abc import Sequence
 from typing import IO, Any, NoReturn
 
-from sstext.config import RunConfig, read_config
+from sstext.config.options import options
+from sstext.config.recipe import read_config
+from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.flags import add_flag, add_same_flags
-from sstext.options import options
 from sstext.progress import Reporter
 
 GROUPS = (

@@ -1,12 +1,12 @@
-"""Flags from options: what `sstext.config` knows of an option becomes an argument of a command."""
+"""Flags from options: what `sstext.config.run_config` knows of an option becomes an argument of a command."""
 
 import argparse
 import typing
 from dataclasses import Field
 from typing import Any
 
-from sstext.config import RunConfig
-from sstext.options import default_of, options, value_type
+from sstext.config.options import default_of, options, value_type
+from sstext.config.run_config import RunConfig
 
 #: What `--help` shows for a value, where its type does not say it: for the first one, for further ones.
 METAVARS: dict[str, str | tuple[str, ...]] = {

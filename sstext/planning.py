@@ -14,7 +14,7 @@ from accelerate import PartialState
 
 from sstext.arguments import built_objective
 from sstext.chain import Chain
-from sstext.config import RunConfig, seconds_of
+from sstext.config.run_config import RunConfig, seconds_of
 from sstext.cross_fitting import cross_fitted
 from sstext.data.preparing import fingerprints, sources
 from sstext.inference import autocast, resolve_device, resolve_precision, score

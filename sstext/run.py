@@ -13,7 +13,7 @@ import torch
 from transformers import AutoConfig
 
 from sstext.catalog import entry
-from sstext.config import RunConfig
+from sstext.config.run_config import RunConfig
 from sstext.cross_fitting import collapse_of_one, corpus_weights, last_student, out_of_fold
 from sstext.data.sources import hub_split
 from sstext.data.tokens import length_limit

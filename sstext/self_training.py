@@ -22,7 +22,7 @@ from sstext.arguments import reads_corpus, round_admission, texts_wanted
 from sstext.calibration import softmax
 from sstext.chain import Chain
 from sstext.checks import check
-from sstext.config import RunConfig
+from sstext.config.run_config import RunConfig
 from sstext.cross_fitting import corpus_weights, cross_fitted, evidence, out_of_fold, with_all_labels
 from sstext.data.preparing import fingerprints, read_texts, sources, tokenize_texts
 from sstext.data.tokens import length_limit

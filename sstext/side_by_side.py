@@ -21,7 +21,7 @@ import torch
 from accelerate import PartialState
 
 from sstext.chain import Chain
-from sstext.config import RunConfig
+from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.inference import calm_libraries, resolve_device
 from sstext.progress import Reporter, Tick

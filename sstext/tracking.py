@@ -16,7 +16,7 @@ from typing import Any
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_available_trackers
 from transformers.integrations import INTEGRATION_TO_CALLBACK
 
-from sstext.config import RunConfig
+from sstext.config.run_config import RunConfig
 from sstext.errors import UserError, listed
 from sstext.processes import is_main_process
 from sstext.progress import Reporter, Tick

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from transformers import TrainingArguments
 
-from sstext.config import DataOptions, SemiSupervisedOptions, TrainingOptions
+from sstext.config.options import checked, option, options
+from sstext.config.run_config import DataOptions, SemiSupervisedOptions, TrainingOptions
 from sstext.errors import UserError
-from sstext.options import checked, option, options
 from sstext.publishing import refuse_whole_checkpoints
 
 

@@ -164,7 +164,7 @@ def tiny_files(tiny_task: Callable[[Path], TinyTask], tmp_path_factory: pytest.T
 @pytest.fixture(scope="session")
 def tiny_run(tiny_files: TinyTask, tiny_encoder: Path) -> Callable[..., Any]:
     """`tiny_run(output, **changes)`: options of a run of a second or two on the tiny task."""
-    from sstext.config import RunConfig
+    from sstext.config.run_config import RunConfig
 
     def configure(output: Path, **changes: Any) -> RunConfig:
         task = tiny_files
@@ -182,7 +182,7 @@ def finished_run(
     tiny_encoder: Path, tiny_task: Callable[[Path], TinyTask], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """Folder of a run of two rounds, the second one on pseudo-labels: for tests that read what a run leaves."""
-    from sstext.config import RunConfig
+    from sstext.config.run_config import RunConfig
     from sstext.run import train
 
     folder = tmp_path_factory.mktemp("finished")

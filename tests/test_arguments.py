@@ -14,11 +14,11 @@ from sstext.arguments import (
     round_steps,
     texts_wanted,
 )
-from sstext.config import RunConfig
+from sstext.config.options import options
+from sstext.config.run_config import RunConfig
 from sstext.objective.admission import most_confident
 from sstext.objective.targets import Hard, Soft
 from sstext.objective.weights import Everyone, Threshold
-from sstext.options import options
 
 
 def arguments(index: int = 0, *, has_development_rows: bool = False, **options: Any) -> Any:

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModel
 
 from sstext.chain import Chain
-from sstext.config import RunConfig
+from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.model_selection import checkpoint_metrics, development_metrics
 from sstext.self_training import open_chain

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transformers import T5Config, T5ForSequenceClassification
 
-from sstext.config import RunConfig
+from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.self_training import open_chain
 

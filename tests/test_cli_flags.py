@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from sstext.cli import main, parser
-from sstext.config import RunConfig, read_config
-from sstext.options import options
+from sstext.config.options import options
+from sstext.config.recipe import read_config
+from sstext.config.run_config import RunConfig
 
 
 def test_every_option_is_a_flag() -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 import sstext
-from sstext.config import BY_METHOD, RunConfig, read_config
+from sstext.config.options import default_of, options
+from sstext.config.recipe import read_config
+from sstext.config.run_config import BY_METHOD, RunConfig
 from sstext.errors import UserError
-from sstext.options import default_of, options
 
 SPECS = options(RunConfig)
 SOURCES = sorted(Path(sstext.__file__).parent.rglob("*.py"))
@@ -244,7 +245,7 @@ def test_help_stands_nowhere_twice() -> None:
 
 @pytest.mark.parametrize(
     "statement",
-    ["import sstext", "import sstext.config", "from sstext.cli import parser; parser().format_help()"],
+    ["import sstext", "import sstext.config.run_config", "from sstext.cli import parser; parser().format_help()"],
 )
 def test_it_needs_no_torch(statement: str) -> None:
     """`sstext --help` answers at once: guards against a heavy import at the top of a module."""

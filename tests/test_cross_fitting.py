@@ -18,7 +18,7 @@ from test_self_training import AtTick, killed
 from sstext import cross_fitting, self_training
 from sstext import run as run_module
 from sstext.calibration import align, softmax
-from sstext.config import RunConfig
+from sstext.config.run_config import RunConfig
 from sstext.cross_fitting import averaged, cross_fitted, out_of_fold
 from sstext.errors import UserError
 from sstext.inference import Classifier

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from sstext.config import RunConfig
+from sstext.config.run_config import RunConfig
 from sstext.hub import LEFT_OUT, bare_card, calibration_sentence, hub_name, model_card
 from sstext.run import card as card_of_run
 from sstext.run_directory import RunDirectory

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from sstext.config import RunConfig
-from sstext.options import checked, default_of, option, options, value_type
+from sstext.config.options import checked, default_of, option, options, value_type
+from sstext.config.run_config import RunConfig
 
 SPECS = options(RunConfig)
 

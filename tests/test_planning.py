@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sstext import planning
-from sstext.config import RunConfig
+from sstext.config.run_config import RunConfig
 from sstext.planning import Pace, cut, in_budget, planned_run, planned_steps
 from sstext.progress import Reporter
 from sstext.run import train

@@ -14,7 +14,7 @@ from sstext import run as run_module
 from sstext import self_training
 from sstext.calibration import USUAL_TEMPERATURE, align, fit_temperature, softmax
 from sstext.chain import Chain
-from sstext.config import RunConfig
+from sstext.config.run_config import RunConfig
 from sstext.cross_fitting import corpus_weights, out_of_fold
 from sstext.data.batching import random_rows
 from sstext.inference import score

@@ -17,10 +17,11 @@ import pytest
 import yaml
 
 from sstext import cli
-from sstext.config import RunConfig, read_config
+from sstext.config.options import options
+from sstext.config.recipe import read_config
+from sstext.config.run_config import RunConfig
 from sstext.data.sampling import Sample
 from sstext.data.sources import REPLACEMENTS
-from sstext.options import options
 from sstext.planning import Pace
 
 ROOT = Path(__file__).parent.parent

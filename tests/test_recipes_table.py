@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from test_recipes import ROOT, script
 
-from sstext.config import read_config
+from sstext.config.recipe import read_config
 from sstext.errors import UserError
 
 table = script("table")

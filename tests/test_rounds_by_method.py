@@ -11,7 +11,7 @@ import torch
 from test_self_training import AtTick, contents, killed, pseudo_labels
 
 from sstext.cli import main
-from sstext.config import RunConfig
+from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.progress import Reporter
 from sstext.self_training import open_chain, self_train

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from sstext.config import RunConfig
+from sstext.config.run_config import RunConfig
 from sstext.evaluation import evaluate_predictions
 from sstext.inference import Classifier, softmax
 from sstext.planning import plan

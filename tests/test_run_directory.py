@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sstext.config import RunConfig
+from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.run_directory import RunDirectory, write_folder_whole, write_whole
 

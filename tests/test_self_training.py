@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from sstext import fitting, self_training
-from sstext.config import RunConfig
+from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.progress import Reporter
 from sstext.self_training import Round, open_run, self_train

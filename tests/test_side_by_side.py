@@ -11,7 +11,7 @@ import pytest
 from test_self_training import AtTick, killed
 
 from sstext import side_by_side
-from sstext.config import RunConfig
+from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.progress import Reporter, Tick
 from sstext.run import train

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from sstext import SemiSupervisedTrainer, SemiSupervisedTrainingArguments
-from sstext.config import RunConfig
+from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.progress import SILENT, Reporter
 from sstext.run import train

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from sstext.config import RunConfig
+from sstext.config.run_config import RunConfig
 from sstext.data.loading import Labeled, Unlabeled, fingerprint, load_audit, load_labeled, load_unlabeled
 from sstext.data.sampling import Sample, draw, measured_rows
 from sstext.data.tokens import TextEncoder, choose_max_length, tokenize

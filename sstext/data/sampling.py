@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from sstext.config.options import checked, option, options
 from sstext.errors import UserError, listed
-from sstext.options import checked, option, options
 
 
 @dataclass(frozen=True)

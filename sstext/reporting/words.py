@@ -4,9 +4,9 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sstext.config import RunConfig, left_out_said
+from sstext.config.options import default_of, options
+from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
-from sstext.options import default_of, options
 from sstext.progress import duration
 from sstext.reporting.evidence import Comparison
 from sstext.reporting.run_files import RunFiles
@@ -223,3 +223,15 @@ def _share(value: float | None) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
+
+
+def left_out_said(left_out: Sequence[str], budget: str | None) -> str:
+    """What a budget left out of a run, and the remedy, in a sentence; empty where nothing was left out.
+
+    >>> left_out_said(["15% of the steps", "1 of the chains"], "9m")
+    'Left out for --budget 9m: 15% of the steps, 1 of the chains; a larger --budget, or none, brings them back.'
+    """
+    if not left_out:
+        return ""
+    given = f"--budget {budget}" if budget else "the budget"
+    return f"Left out for {given}: {', '.join(left_out)}; a larger --budget, or none, brings them back."

@@ -12,7 +12,7 @@ from datasets import Dataset
 from notes import Notes
 from transformers import AutoTokenizer
 
-from sstext.config import RunConfig
+from sstext.config.run_config import RunConfig
 from sstext.data import preparing
 from sstext.data.preparing import fingerprints, read_texts, sources, tokenize_texts
 from sstext.data.tokens import VIEW_INPUTS

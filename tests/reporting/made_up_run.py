@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sstext.calibration import softmax
-from sstext.config import RunConfig
+from sstext.config.run_config import RunConfig
 from sstext.evaluation import evaluate_predictions
 from sstext.pseudo_labels import write_pseudo_labels
 from sstext.run_directory import RunDirectory, write_array_whole, write_whole

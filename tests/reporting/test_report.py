@@ -11,7 +11,7 @@ import pytest
 from made_up_run import ATTACK, make_run
 
 from sstext import cli
-from sstext.config import RunConfig
+from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.reporting import write_report
 from sstext.reporting.svg import Drawing

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from made_up_run import class_names, make_run, round_record
 
-from sstext.config import RunConfig
+from sstext.config.run_config import RunConfig
 from sstext.reporting.evidence import Comparison
 from sstext.reporting.run_files import RunFiles
 from sstext.reporting.words import (

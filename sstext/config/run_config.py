@@ -4,18 +4,15 @@ The command line, the YAML files, the run directory's config.yaml and `SemiSuper
 the fields below: a new option is one field here and the line of code that reads it.
 """
 
-import difflib
 import math
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
 
+from sstext.config.options import checked, default_of, option, options
 from sstext.errors import UserError
-from sstext.options import checked, default_of, option, options
 
 
 @dataclass
@@ -191,6 +188,7 @@ BY_METHOD: dict[str, tuple[Any, Any]] = {
     "pseudo_labels": ("soft", "hard"),
 }
 
+
 #: Least and greatest value of the options that are numbers.
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("token_mask", "token_drop", "token_swap", "token_cutoff"), (0, 1)),
@@ -248,57 +246,6 @@ class RunConfig(RunOptions, SelfTrainingOptions, SemiSupervisedOptions, Training
         """The resolved run, enough to repeat it (without what only changes the display)."""
         kept = {name: value for name, value in asdict(self).items() if name not in self.UNRECORDED}
         return yaml.safe_dump(kept, sort_keys=True, allow_unicode=True)
-
-
-def read_config(path: str | Path | None, overrides: Mapping[str, Any]) -> RunConfig:
-    """Options from a YAML file (only what differs from the defaults), overridden by `overrides`.
-
-    Raises:
-        UserError: the file is missing or no mapping, or holds a key that is no option (the nearest names are given).
-    """
-    known = options(RunConfig)
-    values: dict[str, Any] = {}
-    if path is not None:
-        values = _read_yaml(Path(path))
-        for key in values:
-            if key not in known:
-                close = difflib.get_close_matches(str(key), known, n=3, cutoff=0.5)
-                hint = f"did you mean {', '.join(close)}?" if close else "`sstext train --help` lists the options"
-                raise UserError(f"{path}: unknown option {key!r}; {hint}")
-    return RunConfig(**{**values, **overrides})
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        beside = {file.stem: file for file in path.parent.glob("[!.]*.y*ml")}
-        close = difflib.get_close_matches(path.stem, beside, n=1)
-        hint = f"; did you mean {beside[close[0]]}?" if close else ""
-        raise UserError(f"no such recipe: {path} (looked for {path.absolute()}){hint}") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: expected a YAML file, found a folder") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}; save the recipe as UTF-8") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected `option: value` lines, found {type(content).__name__}")
-    return content
-
-
-def left_out_said(left_out: Sequence[str], budget: str | None) -> str:
-    """What a budget left out of a run, and the remedy, in a sentence; empty where nothing was left out.
-
-    >>> left_out_said(["15% of the steps", "1 of the chains"], "9m")
-    'Left out for --budget 9m: 15% of the steps, 1 of the chains; a larger --budget, or none, brings them back.'
-    """
-    if not left_out:
-        return ""
-    given = f"--budget {budget}" if budget else "the budget"
-    return f"Left out for {given}: {', '.join(left_out)}; a larger --budget, or none, brings them back."
 
 
 def seconds_of(budget: str) -> float:

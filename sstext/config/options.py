@@ -32,7 +32,7 @@ def default_of(spec: Field) -> Any:
 def checked(name: str, value: Any, spec: Field) -> Any:
     """Return `value` as the type of its option, or say what was expected.
 
-    >>> from sstext.config import RunConfig
+    >>> from sstext.config.run_config import RunConfig
     >>> checked("learning_rate", "1e-4", options(RunConfig)["learning_rate"])  # YAML reads 1e-4 as a string
     0.0001
     >>> checked("rounds", "many", options(RunConfig)["rounds"])
@@ -85,7 +85,7 @@ def _names(items: Sequence[Any]) -> list[str]:
 def value_type(spec: Field) -> tuple[Any, bool]:
     """The type of an option's value, and whether it may be None.
 
-    >>> from sstext.config import RunConfig
+    >>> from sstext.config.run_config import RunConfig
     >>> value_type(options(RunConfig)["steps"])
     (<class 'int'>, True)
     """

@@ -1,0 +1,51 @@
+"""TODO config.recipe."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sstext.config.options import options
+from sstext.config.run_config import RunConfig
+from sstext.errors import UserError
+
+
+def read_config(path: str | Path | None, overrides: Mapping[str, Any]) -> RunConfig:
+    """Options from a YAML file (only what differs from the defaults), overridden by `overrides`.
+
+    Raises:
+        UserError: the file is missing or no mapping, or holds a key that is no option (the nearest names are given).
+    """
+    known = options(RunConfig)
+    values: dict[str, Any] = {}
+    if path is not None:
+        values = _read_yaml(Path(path))
+        for key in values:
+            if key not in known:
+                close = difflib.get_close_matches(str(key), known, n=3, cutoff=0.5)
+                hint = f"did you mean {', '.join(close)}?" if close else "`sstext train --help` lists the options"
+                raise UserError(f"{path}: unknown option {key!r}; {hint}")
+    return RunConfig(**{**values, **overrides})
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        beside = {file.stem: file for file in path.parent.glob("[!.]*.y*ml")}
+        close = difflib.get_close_matches(path.stem, beside, n=1)
+        hint = f"; did you mean {beside[close[0]]}?" if close else ""
+        raise UserError(f"no such recipe: {path} (looked for {path.absolute()}){hint}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: expected a YAML file, found a folder") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}; save the recipe as UTF-8") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected `option: value` lines, found {type(content).__name__}")
+    return content
