@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, EvalPrediction, set_seed
 
 from sstext import Objective, SemiSupervisedTrainer, SemiSupervisedTrainingArguments
-from sstext.evaluation import count_classes
+from sstext.evaluation.metrics import count_classes
 from sstext.objective import targets, teachers, views
 from sstext.objective.divergences import kl
 from sstext.objective.part import Signals

@@ -14,8 +14,8 @@ import evaluate
 from datasets import load_dataset
 
 from sstext import METHODS, Classifier, RunConfig, self_train, train
-from sstext.evaluation import bootstrap
-from sstext.metrics import F1, Accuracy
+from sstext.evaluation.hf_metrics import F1, Accuracy
+from sstext.evaluation.metrics import bootstrap
 from sstext.objective import methods
 
 DATA = Path(__file__).parents[1] / "data" / "support_tickets"

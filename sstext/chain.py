@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from sstext.arguments import round_arguments, round_steps
-from sstext.calibration import CalibratedScores, fit_temperature
+from sstext.calibration import CalibratedScores
 from sstext.data.batching import Relabeled, random_rows
+from sstext.evaluation.calibration import fit_temperature
+from sstext.evaluation.metrics import development_metrics
 from sstext.fitting import trained
-from sstext.model_selection import development_metrics
 from sstext.processes import is_main_process, wait_for_everyone
 from sstext.pseudo_labels import PSEUDO_LABELS, read_pseudo_labels, write_pseudo_labels
 from sstext.run_directory import write_folder_whole, write_whole

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sstext.calibration import USUAL_TEMPERATURE, CalibratedScores, matching_temperature, softmax
+from sstext.calibration import CalibratedScores
 from sstext.chain import Chain
 from sstext.data.batching import random_rows
 from sstext.data.sampling import stratified_folds
+from sstext.evaluation.calibration import USUAL_TEMPERATURE, matching_temperature, softmax
 from sstext.inference import score
 from sstext.model_selection import Evidence, OutOfFold, too_few_classes
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone

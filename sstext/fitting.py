@@ -8,7 +8,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallbac
 from sstext.callbacks import ProgressLine, SendFigures, StopOnSignal
 from sstext.checkpoints import last_whole_checkpoint, out_of_patience
 from sstext.data.preparing import Tokens
-from sstext.model_selection import checkpoint_metrics
+from sstext.evaluation.metrics import checkpoint_metrics
 from sstext.progress import Reporter
 from sstext.trainer import SemiSupervisedTrainer
 from sstext.training_arguments import SemiSupervisedTrainingArguments

@@ -16,10 +16,10 @@ from huggingface_hub.errors import HTTPError
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from sstext.calibration import confidence_for, softmax
 from sstext.data.batching import INPUTS
 from sstext.data.tokens import TextEncoder, length_limit
 from sstext.errors import UserError, listed
+from sstext.evaluation.calibration import confidence_for, softmax
 from sstext.hub_errors import ask_once, hub_trouble
 from sstext.progress import Tick
 

@@ -11,19 +11,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sstext.calibration import USUAL_TEMPERATURE, fit_temperature, softmax
-from sstext.evaluation import count_classes, negative_log_likelihood
+from sstext.evaluation.calibration import USUAL_TEMPERATURE, fit_temperature, softmax
+from sstext.evaluation.metrics import count_classes
 
 #: Chains where nobody says how many: two, three and five came to the same (recipes/README.md); five cost more, and of two each
 #: has but half of the labels.
 FOLDS = 3
+
+
 #: Standard deviations of what a round gains over supervised fine-tuning, and over a round before it, see `Belief`.
 GAIN_SPREAD, ROUND_SPREAD = 0.2, 0.05
+
+
 #: What is said of labels that count as often as the corpus has their class.
 WEIGHED = ", weighed to the class shares of the corpus,"
+
+
 #: Standard deviation of a paired difference of log-losses that is assumed as if these many rows had shown it: twenty rows
 #: that hardly differ are no proof that no row would.
 ASSUMED_SPREAD, ASSUMED_ROWS = 0.5, 4
+
+
 #: Collapse: the classes in use, of those that the prior has; the share of the corpus that keeps its class from round to round,
 #: and the agreement of the chains, both of what two chains agree on in round 0. Below them, a round is refused.
 CLASSES_IN_USE, STABLE_SHARE, CHAIN_AGREEMENT = 0.25, 0.5, 0.5
@@ -98,6 +106,8 @@ class Belief:
 
 #: What rounds of `auto` have brought (recipes/benchmark/LOG.md).
 PROVEN = Belief(over_supervised=0.15, over_round=0.05)
+
+
 #: Of any other method: some gain, some harm, and none has shown in these nats that it gains on the whole.
 UNPROVEN = Belief(over_supervised=0.0, over_round=0.0)
 
@@ -298,20 +308,3 @@ def best_round(
 def _compared(gain: Gain) -> str:
     word = "better" if gain.observed >= 0 else "worse"
     return f"{abs(gain.observed):.3f} ± {gain.standard_error:.3f} {word}"
-
-
-def development_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """What rounds and checkpoints are compared by."""
-    counts = count_classes(np.asarray(logits).argmax(-1), labels)
-    return {"accuracy": float(counts.accuracy), "macro_f1": float(counts.macro_f1)}
-
-
-def checkpoint_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """`development_metrics`, and what the best step of a training is chosen by.
-
-    `choice` is macro-F1; among steps whose macro-F1 is the same, as happens with few rows, the one with the lower log-loss:
-    the first of them has hardly been trained.
-    """
-    metrics = development_metrics(logits, labels)
-    loss = float(negative_log_likelihood(softmax(np.asarray(logits, dtype=np.float64)), labels))
-    return metrics | {"choice": metrics["macro_f1"] - 1e-4 * min(loss, 10.0)}

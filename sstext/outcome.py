@@ -10,11 +10,12 @@ import psutil
 import pyarrow as pa
 import torch
 
-from sstext.calibration import fold_temperature, precision_curve, softmax
+from sstext.calibration import fold_temperature
 from sstext.chain import Chain
 from sstext.cross_fitting import corpus_weights, out_of_fold, rows_of_folds
 from sstext.errors import UserError
-from sstext.evaluation import evaluate_predictions, expected_calibration_error
+from sstext.evaluation.calibration import precision_curve, softmax
+from sstext.evaluation.metrics import evaluate_predictions, expected_calibration_error
 from sstext.inference import Classifier
 from sstext.processes import is_main_process
 from sstext.run_directory import write_table_whole

@@ -10,7 +10,7 @@ from sstext.data.columns import find_column
 from sstext.data.formats import RowWriter, format_of, read_rows
 from sstext.data.loading import load_labeled
 from sstext.errors import UserError, listed
-from sstext.evaluation import evaluate_predictions
+from sstext.evaluation.metrics import evaluate_predictions
 from sstext.inference import Classifier
 from sstext.processes import is_main_process
 from sstext.progress import SILENT, Reporter
@@ -122,7 +122,7 @@ def evaluate_file(
     encoding: str = "utf-8",
     reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
-    """Figures of a classifier on labeled rows, with bootstrap intervals, see `sstext.evaluation.evaluate_predictions`.
+    """Figures of a classifier on labeled rows, with bootstrap intervals, see `sstext.evaluation.metrics.evaluate_predictions`.
 
     Raises:
         UserError: the rows cannot be read, or have a label that is no class of the classifier.

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sstext.calibration import matching_temperature, softmax
+from sstext.evaluation.calibration import matching_temperature, softmax
 from sstext.heads import last_hidden_states
 from sstext.inference import score
 from sstext.objective.regularizers import mean_pooled

@@ -19,7 +19,6 @@ from transformers import AutoConfig
 
 from sstext import side_by_side
 from sstext.arguments import reads_corpus, round_admission, texts_wanted
-from sstext.calibration import softmax
 from sstext.chain import Chain
 from sstext.checks import check
 from sstext.config.run_config import RunConfig
@@ -27,6 +26,7 @@ from sstext.cross_fitting import corpus_weights, cross_fitted, evidence, out_of_
 from sstext.data.preparing import fingerprints, read_texts, sources, tokenize_texts
 from sstext.data.tokens import length_limit
 from sstext.errors import UserError
+from sstext.evaluation.calibration import softmax
 from sstext.inference import explained, load_tokenizer, resolve_device
 from sstext.model_selection import FOLDS, Verdict, belief_in, judge
 from sstext.objective.methods import BETWEEN_ROUNDS, build

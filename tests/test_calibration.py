@@ -14,15 +14,9 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from sstext.calibration import (
-    CalibratedScores,
-    align,
-    fit_temperature,
-    fold_temperature,
-    matching_temperature,
-    softmax,
-)
+from sstext.calibration import CalibratedScores, align, fold_temperature
 from sstext.errors import UserError
+from sstext.evaluation.calibration import fit_temperature, matching_temperature, softmax
 
 TINY = {
     "vocab_size": 40,

@@ -17,10 +17,11 @@ from test_self_training import AtTick, killed
 
 from sstext import cross_fitting, self_training
 from sstext import run as run_module
-from sstext.calibration import align, softmax
+from sstext.calibration import align
 from sstext.config.run_config import RunConfig
 from sstext.cross_fitting import averaged, cross_fitted, out_of_fold
 from sstext.errors import UserError
+from sstext.evaluation.calibration import softmax
 from sstext.inference import Classifier
 from sstext.model_selection import PROVEN, UNPROVEN, Belief, Gain, Verdict
 from sstext.progress import Reporter

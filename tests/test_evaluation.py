@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, log_loss, matthews_corrcoef, precision_score, recall_score
 
-from sstext import evaluation
 from sstext.errors import UserError
-from sstext.evaluation import (
+from sstext.evaluation import metrics as evaluation
+from sstext.evaluation.metrics import (
     METRICS,
     bootstrap,
     brier_score,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, matthews_corrcoef
 
-from sstext.metrics import (
+from sstext.evaluation.hf_metrics import (
     F1,
     Accuracy,
     BrierScore,

@@ -6,10 +6,10 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from sstext.calibration import softmax
 from sstext.data.sampling import stratified_folds
 from sstext.errors import UserError
-from sstext.evaluation import negative_log_likelihood
+from sstext.evaluation.calibration import softmax
+from sstext.evaluation.metrics import negative_log_likelihood
 from sstext.model_selection import (
     GAIN_SPREAD,
     PROVEN,

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from sstext.calibration import softmax
-from sstext.evaluation import bootstrap, expected_calibration_error
+from sstext.evaluation.calibration import softmax
+from sstext.evaluation.metrics import bootstrap, expected_calibration_error
 from sstext.outcome import peak_memory, write_predictions
 from sstext.progress import Reporter
 from sstext.run import train

@@ -18,7 +18,7 @@ from sstext import predicting
 from sstext.cli import main
 from sstext.data.formats import read_rows
 from sstext.errors import UserError
-from sstext.evaluation import evaluate_predictions
+from sstext.evaluation.metrics import evaluate_predictions
 from sstext.inference import Classifier
 from sstext.predicting import evaluate_file, predict_file
 from sstext.progress import Reporter

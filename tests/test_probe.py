@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from sstext.calibration import matching_temperature, softmax
+from sstext.evaluation.calibration import matching_temperature, softmax
 from sstext.inference import score
 from sstext.probe import PENALTY, Embedder, with_probe
 

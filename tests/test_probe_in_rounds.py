@@ -12,11 +12,12 @@ from safetensors.numpy import load_file
 
 from sstext import run as run_module
 from sstext import self_training
-from sstext.calibration import USUAL_TEMPERATURE, align, fit_temperature, softmax
+from sstext.calibration import align
 from sstext.chain import Chain
 from sstext.config.run_config import RunConfig
 from sstext.cross_fitting import corpus_weights, out_of_fold
 from sstext.data.batching import random_rows
+from sstext.evaluation.calibration import USUAL_TEMPERATURE, fit_temperature, softmax
 from sstext.inference import score
 from sstext.model_selection import PROVEN, Belief, Gain, Verdict, expected_gain
 from sstext.probe import WithProbe, with_probe

@@ -17,7 +17,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from sstext.config.run_config import RunConfig
-from sstext.evaluation import evaluate_predictions
+from sstext.evaluation.metrics import evaluate_predictions
 from sstext.inference import Classifier, softmax
 from sstext.planning import plan
 from sstext.progress import Reporter

@@ -11,8 +11,8 @@ from datasets import Dataset
 from transformers import AutoTokenizer
 
 from sstext import scoring
-from sstext.calibration import softmax
 from sstext.data.tokens import TextEncoder, tokenize
+from sstext.evaluation.calibration import softmax
 from sstext.inference import score
 from sstext.scoring import score_passes_to_disk, score_to_disk, seeded, summarize_passes
 from sstext.student import new_student

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from sstext.evaluation import count_classes, expected_calibration_error, negative_log_likelihood
+from sstext.evaluation.metrics import count_classes, expected_calibration_error, negative_log_likelihood
 
 DRAWS = 200
 

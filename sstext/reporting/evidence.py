@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from sstext.calibration import softmax
-from sstext.evaluation import METRICS, bootstrap
+from sstext.evaluation.calibration import softmax
+from sstext.evaluation.metrics import METRICS, bootstrap
 from sstext.reporting.run_files import RunFiles
 
 #: Enough for two digits of an interval.

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sstext.calibration import softmax
+from sstext.evaluation.calibration import softmax
 from sstext.reporting.curves import confused_pairs, confusion
 from sstext.reporting.evidence import Evidence
 from sstext.reporting.run_files import UNREADABLE, RunFiles, Teaching

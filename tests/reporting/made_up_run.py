@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sstext.calibration import softmax
 from sstext.config.run_config import RunConfig
-from sstext.evaluation import evaluate_predictions
+from sstext.evaluation.calibration import softmax
+from sstext.evaluation.metrics import evaluate_predictions
 from sstext.pseudo_labels import write_pseudo_labels
 from sstext.run_directory import RunDirectory, write_array_whole, write_whole
 from sstext.selection import Selection

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from made_up_run import ATTACK, CORPUS, TEMPERATURE, make_run
 
-from sstext.calibration import softmax
+from sstext.evaluation.calibration import softmax
 from sstext.reporting.evidence import evidence_of
 from sstext.reporting.examples import (
     MAX_CHARACTERS,

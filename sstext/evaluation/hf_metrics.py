@@ -1,4 +1,4 @@
-"""The metrics of `sstext.evaluation` as `evaluate.Metric` classes: made directly, they need no network.
+"""The metrics of `sstext.evaluation.metrics` as `evaluate.Metric` classes: made directly, they need no network.
 
 >>> Accuracy(keep_in_memory=True).compute(predictions=[0, 1], references=[0, 0])
 {'accuracy': 0.5}
@@ -10,7 +10,7 @@ import evaluate
 from datasets import Features, List, Value
 from numpy.typing import ArrayLike
 
-from sstext.evaluation import measure
+from sstext.evaluation.metrics import measure
 
 
 class _Metric(evaluate.Metric):

@@ -12,10 +12,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sstext.errors import UserError, listed
+from sstext.evaluation.calibration import softmax
 
 Floats = NDArray[np.float64]
+
+
 Weights = Floats | None
+
+
 BINS = 15
+
+
 #: Elements of one (resamples, N) array while bootstrapping; about a dozen such arrays of 8 bytes live at once.
 CHUNK_ELEMENTS = 2**19
 
@@ -150,6 +157,8 @@ def expected_calibration_error(probabilities: ArrayLike, references: ArrayLike, 
 
 #: What `bootstrap` knows.
 METRICS = ("accuracy", "macro_f1", "expected_calibration_error", "nll", "brier")
+
+
 PROBABILITY_METRICS: dict[str, Callable[[ArrayLike, ArrayLike, Weights], Floats]] = {
     "expected_calibration_error": expected_calibration_error,
     "nll": negative_log_likelihood,
@@ -297,3 +306,20 @@ def _resampled_weights(num_rows: int, resamples: int, seed: int) -> Iterator[Flo
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
     """numerator / denominator, 0 where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.zeros(np.shape(numerator)), where=denominator > 0)
+
+
+def development_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """What rounds and checkpoints are compared by."""
+    counts = count_classes(np.asarray(logits).argmax(-1), labels)
+    return {"accuracy": float(counts.accuracy), "macro_f1": float(counts.macro_f1)}
+
+
+def checkpoint_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """`development_metrics`, and what the best step of a training is chosen by.
+
+    `choice` is macro-F1; among steps whose macro-F1 is the same, as happens with few rows, the one with the lower log-loss:
+    the first of them has hardly been trained.
+    """
+    metrics = development_metrics(logits, labels)
+    loss = float(negative_log_likelihood(softmax(np.asarray(logits, dtype=np.float64)), labels))
+    return metrics | {"choice": metrics["macro_f1"] - 1e-4 * min(loss, 10.0)}

@@ -1,0 +1,178 @@
+"""Probabilities that mean what they say: a temperature, folded into the model's head, and distribution alignment."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from sstext.errors import UserError
+
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+
+
+#: What log T is believed to be before any row is seen, where nothing else tells: its mean, exp'ed, and standard deviation. A
+#: classifier that has been fine-tuned on few labels is too sure of itself, see recipes/benchmark/LOG.md.
+USUAL_TEMPERATURE, TEMPERATURE_SPREAD = 2.0, 0.5
+
+
+def fit_temperature(
+    logits: Tensor | ArrayLike,
+    labels: Tensor | ArrayLike,
+    *,
+    believed: float | None = None,
+    weights: ArrayLike | None = None,
+) -> float:
+    """Find the temperature that makes held-out labels most likely.
+
+    T = argmin_T −Σ_i w_i log softmax(z_i / T)[y_i], within [0.05, 20]. The loss is convex in 1/T; the root of its slope,
+    Σ_i w_i (E[z_i] − z_i[y_i]) with the expectation over softmax(z_i / T), is found by bisection. Where every row is right,
+    sharper is always better: the lower bound; where the labels contradict the logits, the upper one; where the logits of
+    each row are all equal, no temperature matters: 1.
+
+    With `believed`, T is the most probable one where log T ~ N(log T₀, σ²) is believed beforehand: what a few rows cannot say
+    is taken from elsewhere, and rows that are all right do not make the model infinitely sure.
+
+    Args:
+        logits: (N, C) z, of rows that the model was not trained on.
+        labels: (N,) classes y.
+        believed: T₀, see above; σ is `TEMPERATURE_SPREAD`.
+        weights: (N,) w, how often each row counts (default: once each).
+
+    Raises:
+        UserError: no rows, shapes that do not fit, a logit that is not finite, or a label outside 0 … C − 1.
+
+    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", eq. 9.
+
+    >>> z = 3 * torch.tensor([[.75, .25]]).log().expand(4, 2)  # three times too sure of what is right 3 times in 4
+    >>> round(fit_temperature(z, [0, 0, 0, 1]), 6)
+    3.0
+    """
+    z, y = _checked_logits(logits, labels)
+    z = z - z.amax(-1, keepdim=True)  # equal logits become 0, so that their slope is exactly 0
+    counted = torch.ones(len(y), dtype=z.dtype) if weights is None else _on_cpu(weights, torch.float64)
+    if counted.shape != y.shape:
+        raise UserError(f"expected a weight for each of {len(y)} rows, found the shape {tuple(counted.shape)}")
+
+    def slope(inverse_temperature: float) -> float:
+        """Derivative of the mean negative log-likelihood by 1/T: never falls."""
+        expected = ((z * inverse_temperature).softmax(-1) * z).sum(-1)
+        return float((counted * (expected - z.gather(-1, y[:, None])[:, 0])).mean())
+
+    if believed is None:
+        return _temperature_where(slope)
+    usual = believed
+
+    def pull(inverse_temperature: float) -> float:
+        """The slope with the belief's own: d/d(1/T) of (log T − log T₀)²/2σ², divided by N as the likelihood is."""
+        away = math.log(inverse_temperature * usual) / (TEMPERATURE_SPREAD**2 * inverse_temperature)
+        return slope(inverse_temperature) + away / len(y)
+
+    return _temperature_where(pull)
+
+
+def matching_temperature(logits: ArrayLike, probabilities: ArrayLike) -> float:
+    """Find the temperature at which a model agrees best with given probabilities of the same rows.
+
+    T = argmin_T −Σ_i Σ_c q_ic log softmax(z_i / T)_c within [0.05, 20], by bisection of its slope, Σ_i Σ_c (p_ic − q_ic) z_ic.
+
+    *Relations*: where each row of q is one class, it is `fit_temperature`.
+
+    Args:
+        logits: (N, C) z.
+        probabilities: (N, C) q, rows that sum to 1.
+
+    >>> round(matching_temperature([[6., 0.]], [[.731058579, .268941421]]), 6)
+    6.0
+    """
+    z, q = torch.as_tensor(np.asarray(logits, dtype=np.float64)), torch.as_tensor(np.asarray(probabilities, np.float64))
+    z = z - z.amax(-1, keepdim=True)
+    return _temperature_where(lambda inverse: float((((z * inverse).softmax(-1) - q) * z).sum(-1).mean()))
+
+
+def _temperature_where(falling: Callable[[float], float]) -> float:
+    """T where a slope by 1/T, which never falls, is 0; a bound where it is not; 1 where it is 0 everywhere."""
+    low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
+    rises, falls = falling(low) >= 0, falling(high) <= 0
+    if rises and falls:
+        return 1.0
+    if rises or falls:
+        return MAX_TEMPERATURE if rises else MIN_TEMPERATURE
+    while high / low > 1 + 1e-12:
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if falling(middle) > 0 else (middle, high)
+    return float((low * high) ** -0.5)
+
+
+def precision_curve(confidence: ArrayLike, *, points: int = 50) -> list[list[float]]:
+    """What share of the rows above a confidence is right, if confidence means what it says.
+
+    Of the rows sorted by confidence, the first n have the precision mean(confidence of them): expected, not counted, so that a
+    corpus without labels serves.
+
+    Args:
+        confidence: (N,) calibrated probability of the predicted class.
+
+    Returns:
+        [confidence of the last row, precision, share of the rows] for `points` shares of the rows, the surest rows first.
+
+    >>> precision_curve([.9, .5, .7, .5], points=2)
+    [[0.7, 0.8, 0.5], [0.5, 0.65, 1.0]]
+    """
+    best = np.sort(np.asarray(confidence, dtype=np.float64))[::-1]
+    if not len(best):
+        return []
+    precision = best.cumsum() / np.arange(1, len(best) + 1)
+    ends = np.unique(np.ceil(len(best) * np.arange(1, points + 1) / points).astype(int)) - 1
+    # Rounded down: a threshold above all confidences would let nobody pass.
+    return [
+        [math.floor(float(v) * 1e6) / 1e6 for v in (best[end], precision[end], (end + 1) / len(best))] for end in ends
+    ]
+
+
+def confidence_for(curve: Iterable[Sequence[float]], precision: float) -> float | None:
+    """The least confidence above which rows are right as often as wanted; None: none is sure enough.
+
+    >>> confidence_for([[.7, .8, .5], [.5, .65, 1.]], .75), confidence_for([[.7, .8, .5]], .9)
+    (0.7, None)
+    """
+    sure = [threshold for threshold, found, _ in curve if found >= precision]
+    return min(sure, default=None)
+
+
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """softmax(logits / T) along the last axis, (N, C).
+
+    >>> softmax(np.array([[0., 0.]]))
+    array([[0.5, 0.5]])
+    """
+    scaled = logits / temperature
+    scaled = scaled - scaled.max(-1, keepdims=True)
+    exponentials = np.exp(scaled)
+    return exponentials / exponentials.sum(-1, keepdims=True)
+
+
+def _checked_logits(logits: Tensor | ArrayLike, labels: Tensor | ArrayLike) -> tuple[Tensor, Tensor]:
+    """Logits (N, C) in float64 and labels (N,), on the CPU, checked."""
+    z, y = _on_cpu(logits, torch.float64), _on_cpu(labels, torch.int64)
+    if z.ndim != 2 or y.shape != z.shape[:1] or not z.numel():
+        raise UserError(
+            "expected logits (N, C) and labels (N,) of at least one row, "
+            f"found shapes {tuple(z.shape)} and {tuple(y.shape)}"
+        )
+    unsound = ~z.isfinite().all(-1) | (y < 0) | (y >= z.shape[1])
+    if unsound.any():
+        row = int(unsound.int().argmax())
+        raise UserError(
+            f"expected finite logits and labels 0 … {z.shape[1] - 1}, "
+            f"found logits {z[row].tolist()} and label {int(y[row])} in row {row}"
+        )
+    return z, y
+
+
+def _on_cpu(values: Tensor | ArrayLike, dtype: torch.dtype) -> Tensor:
+    if isinstance(values, Tensor):
+        return values.detach().to("cpu", dtype)
+    return torch.tensor(np.asarray(values), dtype=dtype)  # a copy: torch warns of arrays that it may not write to
