@@ -13,8 +13,8 @@ from transformers.utils.hub import PushInProgress
 
 from sstext.catalog import entry
 from sstext.data.tokens import length_limit
-from sstext.hub import model_card
-from sstext.publishing import (
+from sstext.hub.card import model_card
+from sstext.hub.publishing import (
     CARD,
     Published,
     model_files,
@@ -28,7 +28,7 @@ logger = logging.get_logger(__name__)
 
 
 class HubTrainer(Trainer):
-    """`Trainer` that pushes by an allow-list (`sstext.publishing`): weights, configuration, tokenizer and a card.
+    """`Trainer` that pushes by an allow-list (`sstext.hub.card.publishing`): weights, configuration, tokenizer and a card.
 
     `Trainer` itself uploads its whole output folder, whatever lies there, and its arguments as a pickle. Everything else is as
     there: `push_to_hub=True` makes the repository when the trainer is made, `save_model` and `push_to_hub` push, and with
@@ -79,7 +79,7 @@ class HubTrainer(Trainer):
         Args:
             commit_message, blocking, token, private: as in `Trainer`.
             revision: a branch, made where there is none (default: `args.hub_revision`).
-            **card: what of the card is to be other than found out, see `sstext.hub.model_card`, for example `license`.
+            **card: what of the card is to be other than found out, see `sstext.hub.card.model_card`, for example `license`.
 
         Returns:
             What was published, or a `Future` of it where it is not waited for; None on all processes but the first.
@@ -111,7 +111,7 @@ class HubTrainer(Trainer):
         """Write the card of the model to the output folder: classes, rows, method, the figures of the last evaluation.
 
         Args:
-            changes: see `sstext.hub.model_card`.
+            changes: see `sstext.hub.card.model_card`.
         """
         if self.is_world_process_zero():
             text = model_card(**{**self._known_of_the_model(), **changes})

@@ -20,7 +20,7 @@ from sstext.data.batching import INPUTS
 from sstext.data.tokens import TextEncoder, length_limit
 from sstext.errors import UserError, listed
 from sstext.evaluation.calibration import confidence_for, softmax
-from sstext.hub_errors import ask_once, hub_trouble
+from sstext.hub.access import ask_once, hub_trouble
 from sstext.progress import Tick
 
 #: Padded tokens per forward pass: enough to fill a device, and small enough for its memory (and a CPU's cache).

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from sstext.errors import UserError
-from sstext.hub import table
+from sstext.hub.card import table
 from sstext.run_directory import RunDirectory
 
 #: The data set's only file of rows; `load_dataset` takes the split from its name.

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sstext.errors import UserError
-from sstext.hub import bare_card
-from sstext.progress import SILENT, Reporter
-from sstext.pseudo_label_data import pseudo_label_files
-from sstext.publishing import (
+from sstext.hub.card import bare_card
+from sstext.hub.publishing import (
     CARD,
     CONFIGS,
     RESULTS,
@@ -23,6 +21,8 @@ from sstext.publishing import (
     size_of,
     with_names,
 )
+from sstext.progress import SILENT, Reporter
+from sstext.pseudo_label_data import pseudo_label_files
 from sstext.run_directory import RunDirectory
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
 
 from sstext.errors import UserError
-from sstext.hub_errors import ask_once
+from sstext.hub.access import ask_once
 from sstext.inference import explained
 
 DEMO = "demo"

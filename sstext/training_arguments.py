@@ -7,7 +7,7 @@ from transformers import TrainingArguments
 from sstext.config.options import checked, option, options
 from sstext.config.run_config import DataOptions, SemiSupervisedOptions, TrainingOptions
 from sstext.errors import UserError
-from sstext.publishing import refuse_whole_checkpoints
+from sstext.hub.publishing import refuse_whole_checkpoints
 
 
 def _same_help(group: type, name: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from sstext.config.run_config import RunConfig
-from sstext.hub import LEFT_OUT, bare_card, calibration_sentence, hub_name, model_card
+from sstext.hub.card import LEFT_OUT, bare_card, calibration_sentence, hub_name, model_card
 from sstext.run import card as card_of_run
 from sstext.run_directory import RunDirectory
 
@@ -174,7 +174,7 @@ def test_bars_in_names_do_not_open_columns():
 def test_writing_a_card_needs_no_torch():
     """Guards the torch-free start of the command line, and the layer: a card is words and numbers."""
     program = (
-        "import sys; from sstext.hub import model_card; "
+        "import sys; from sstext.hub.card import model_card; "
         "model_card(classes=['a'], encoder='demo', max_length=8, rows={}, rounds=[], results=None, chosen='round 0'); "
         "print('torch' in sys.modules, 'transformers' in sys.modules)"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sstext.errors import UserError
-from sstext.publishing import check_name, model_files, prepare_repository, public_results, with_names
+from sstext.hub.publishing import check_name, model_files, prepare_repository, public_results, with_names
 
 
 def folder_with(path: Path, *names: str, **contents: str) -> Path:
@@ -141,7 +141,7 @@ def test_names_that_the_hub_would_not_take_are_refused(name: str) -> None:
 
 def test_without_a_login_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against a stranger's request that fails with a riddle."""
-    monkeypatch.setattr("sstext.publishing.get_token", lambda: None)
+    monkeypatch.setattr("sstext.hub.card.publishing.get_token", lambda: None)
     with pytest.raises(
         UserError, match="cannot push to 'ada/tickets': nobody is logged in; log in with `hf auth login`"
     ):

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from fake_hub import TOKEN, FakeHub, fake_hub
 
+from sstext.hub.publishing import model_files
 from sstext.inference import Classifier
-from sstext.publishing import model_files
 
 TEXTS = ["refund my money", "where is the parcel that is late", "password", "hello"]
 PLAIN = """

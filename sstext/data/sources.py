@@ -12,7 +12,7 @@ import xxhash
 from sstext.data.formats import FORMATS, format_of, read_rows
 from sstext.data.parsing import Rows
 from sstext.errors import UserError, listed
-from sstext.hub_errors import ask_once, hub_trouble
+from sstext.hub.access import ask_once, hub_trouble
 
 if TYPE_CHECKING:
     import datasets  # takes half a second to import: only the functions that touch data sets do

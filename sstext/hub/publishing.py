@@ -15,42 +15,67 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
 from sstext.errors import UserError
-from sstext.hub import named
-from sstext.hub_errors import LOG_IN, PATIENCE, hub_explained
+from sstext.hub.access import LOG_IN, PATIENCE, hub_explained
+from sstext.hub.card import named
 
 #: What is uploaded under a name: a file, or its content where that differs from the file's.
 Content = Path | bytes
 
+
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
 _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors", re.ASCII)
+
+
 CONFIGS = ("config.json", "generation_config.json")
+
+
 TOKENIZERS = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
     "vocab.txt", "vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "spm.model", "sentencepiece.bpe.model",
 )  # fmt: skip
+
+
 CARD, RESULTS = "README.md", "results.json"
+
+
 #: Files of JSON that may know the machine that wrote them.
 _SETTINGS = (*CONFIGS, "tokenizer_config.json", WEIGHTS_INDEX)
+
+
 #: Where a tokenizer or a configuration was read from: true of this machine alone.
 _OF_THIS_MACHINE = frozenset(
     {"_name_or_path", "name_or_path", "is_local", "local_files_only", "cache_dir", "tokenizer_file", "vocab_file"}
 )
+
+
 _PLACES = ("_file", "_dir", "_path", "_name_or_path")
+
+
 #: An absolute path of POSIX or Windows, a home, a share of a network. A slash alone is a token of many vocabularies.
 _ABSOLUTE = re.compile(r"(file:)?/+[^/\s]|~[\w.-]*[/\\]|[A-Za-z]:[/\\]|\\\\")
+
+
 #: What a model answers, and what its tokenizer reads: kept to the letter, also where a class is called "/r/news".
 _WORDS = re.compile(r"id2label|label2id|chat_template|added_tokens_decoder|.*_tokens?")
+
+
 #: Weights and states as pickles, which a plain `Trainer` pushes: stale beside safetensors, and able to run anything.
 _PICKLES = re.compile(
     r"pytorch_model(-\d{5}-of-\d{5})?\.bin|pytorch_model\.bin\.index\.json|training_args\.bin|optimizer\.(pt|bin)|"
     r"(scheduler|scaler)\.pt|rng_state(_\d+)?\.pth",
     re.ASCII,
 )
+
+
 #: Of `results.json`, what strangers may see: numbers, names of classes and versions.
 _PUBLIC_RESULTS = (
     "chosen", "method", "classes", "rows", "max_length", "left_out", "rounds", "test", "uncalibrated", "versions", "machine",
     "seed", "seconds", "phases", "peak_memory_mib",
 )  # fmt: skip
+
+
 _PUBLIC_ROUNDS = (
     "index", "admitted", "coverage", "per_class", "audit_precision", "temperature", "agreement", "metrics", "steps", "seconds",
     "stopped_because", "estimated_precision", "out_of_fold", "gain", "refused", "class_shares", "chain_agreement",

@@ -13,23 +13,34 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 #: `demo` is a packaged copy of this encoder.
 DEMO_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+
+
 #: How a card calls the model as long as it has no name on the Hub.
 THIS_FOLDER = "<this folder>"
+
+
 #: Our metrics as the Hub calls them, and what is to be known about them.
 HUB_METRICS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "macro_f1": ("f1", {"average": "macro"}),
     "brier": ("brier_score", {}),
 }
 
+
 #: metric → {"score": float, "confidence_interval": (low, high) or None}
 Metrics = Mapping[str, Mapping[str, Any]]
 
+
 #: Among the counts of rows: unlabeled texts that nobody reads, because no training has room for them.
 LEFT_OUT = "unlabeled_left_out"
+
+
 #: Coverage from which on every unlabeled row counts as kept.
 WHOLE = 0.9995
 
+
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+
+
 _NONE = "–"
 
 

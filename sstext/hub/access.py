@@ -20,6 +20,8 @@ from huggingface_hub.errors import (
 from sstext.errors import UserError
 
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN (tokens are made at https://huggingface.co/settings/tokens)"
+
+
 #: Seconds until a network that does not answer counts as dead.
 PATIENCE = 10.0
 
