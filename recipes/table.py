@@ -23,7 +23,8 @@ from markers import write_between_markers
 
 from sstext.config.recipe import read_config
 from sstext.errors import UserError, listed
-from sstext.run_directory import RunDirectory, write_whole
+from sstext.storage.run_folder import RunDirectory
+from sstext.storage.whole import write_whole
 
 RECIPES = Path(__file__).parent
 #: What a line holds of either model.

@@ -17,7 +17,6 @@ from sstext.evaluation.metrics import development_metrics
 from sstext.fitting import trained
 from sstext.processes import is_main_process, wait_for_everyone
 from sstext.pseudo_labels import PSEUDO_LABELS, read_pseudo_labels, write_pseudo_labels
-from sstext.run_directory import write_folder_whole, write_whole
 from sstext.selection import (
     Probabilities,
     Scores,
@@ -27,6 +26,7 @@ from sstext.selection import (
     margin_history,
     select,
 )
+from sstext.storage.whole import write_folder_whole, write_whole
 from sstext.student import new_student
 from sstext.students import Fit, Students
 from sstext.training_arguments import SemiSupervisedTrainingArguments

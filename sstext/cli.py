@@ -225,7 +225,7 @@ def run_evaluate(parsed: argparse.Namespace) -> None:
 
     from sstext import tables
     from sstext.predicting import evaluate_file
-    from sstext.run_directory import write_whole
+    from sstext.storage.whole import write_whole
 
     reporter = Reporter(parsed.quiet or not _is_first_process())
     columns = {"text_column": parsed.text_column, "label_column": parsed.label_column, "encoding": parsed.encoding}

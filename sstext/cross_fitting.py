@@ -22,8 +22,8 @@ from sstext.evaluation.calibration import USUAL_TEMPERATURE, matching_temperatur
 from sstext.inference import score
 from sstext.model_selection import Evidence, OutOfFold, too_few_classes
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
-from sstext.run_directory import RunDirectory
 from sstext.selection import Mean, balanced, resolve_prior, slices
+from sstext.storage.run_folder import RunDirectory
 
 #: Rows of the corpus by which a collapse is seen.
 EVIDENCE_ROWS = 512

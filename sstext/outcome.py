@@ -18,9 +18,9 @@ from sstext.evaluation.calibration import precision_curve, softmax
 from sstext.evaluation.metrics import evaluate_predictions, expected_calibration_error
 from sstext.inference import Classifier
 from sstext.processes import is_main_process
-from sstext.run_directory import write_table_whole
 from sstext.selection import slices
 from sstext.self_training import Round, Run
+from sstext.storage.whole import write_table_whole
 
 #: Folder of the rows that were measured on, with what was predicted for them; private, as all texts are.
 PREDICTIONS = "predictions"

@@ -22,9 +22,10 @@ from sstext.objective.length_groups import logits_in_length_groups
 from sstext.objective.methods import build
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.progress import SILENT, Reporter, duration
-from sstext.run_directory import RunDirectory, write_whole
 from sstext.self_training import Run, folds_of, open_chain
 from sstext.side_by_side import workers_for
+from sstext.storage.run_folder import RunDirectory
+from sstext.storage.whole import write_whole
 
 #: Recorded in the folder of a run with a budget: a continued run goes by it, however fast the machine is by then.
 PLAN = "plan.json"

@@ -11,7 +11,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from sstext.errors import UserError
 from sstext.hub.card import table
-from sstext.run_directory import RunDirectory
+from sstext.storage.run_folder import RunDirectory
 
 #: The data set's only file of rows; `load_dataset` takes the split from its name.
 ROWS, CARD = "train.parquet", "README.md"

@@ -25,8 +25,9 @@ from sstext.planning import PLAN, in_budget, price
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.progress import SILENT, Reporter
 from sstext.reporting import REPORT, write_report
-from sstext.run_directory import RunDirectory, write_folder_whole, write_whole
 from sstext.self_training import Round, Run, open_run, run_rounds
+from sstext.storage.run_folder import RunDirectory
+from sstext.storage.whole import write_folder_whole, write_whole
 from sstext.tracking import figures_of_test, tracked
 
 VERSIONS = ("sstext", "torch", "transformers", "datasets", "accelerate", "numpy")

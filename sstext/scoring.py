@@ -1,7 +1,7 @@
 """A corpus scored to disk: once, or in several passes with dropout on, chunk by chunk, so that a killed run goes on."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,8 @@ from accelerate import PartialState
 from torch import nn
 
 from sstext.inference import score
-from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.progress import Tick
-from sstext.run_directory import write_array_whole
+from sstext.storage.chunks import computed_in_chunks
 
 #: Rows that are scored before the result is written down: what a killed run has to repeat at most.
 CHUNK_ROWS = 20_000
@@ -39,55 +38,6 @@ def score_to_disk(
 
     shape = (len(rows), int(model.config.num_labels))  # type: ignore[union-attr, arg-type]
     return computed_in_chunks(directory / "scores.npy", shape, CHUNK_ROWS, scored, done=tick)
-
-
-def computed_in_chunks(
-    whole: Path,
-    shape: tuple[int, int],
-    chunk: int,
-    compute: Callable[[int, int], np.ndarray],
-    *,
-    done: Tick | None = None,
-) -> np.ndarray:
-    """A matrix that is computed some rows at a time, each chunk written down, and read from disk once it is whole.
-
-    Args:
-        whole: the .npy file.
-        shape: of the matrix, which is float32.
-        chunk: rows that are computed together, by all processes.
-        compute: (first row, row after the last) → these rows; every process gets the same.
-        done: told the rows of the chunks that an interrupted call has left.
-    """
-    if not from_main_process(whole.exists()):
-        whole.parent.mkdir(parents=True, exist_ok=True)
-        starts = range(0, shape[0], chunk)
-        parts = [whole.with_name(f"{whole.stem}-{start:012d}.npy") for start in starts]
-        there = from_main_process([part.exists() for part in parts])
-        for start, part, computed in zip(starts, parts, there, strict=True):
-            end = min(shape[0], start + chunk)
-            if computed:
-                if done is not None:
-                    done(end - start)
-                continue
-            values = compute(start, end)
-            if is_main_process():
-                write_array_whole(part, values)
-            wait_for_everyone()
-        if is_main_process():
-            _join(parts, chunk, whole, shape)
-        wait_for_everyone()
-    return np.load(whole, mmap_mode="r", allow_pickle=False)
-
-
-def _join(parts: Sequence[Path], chunk: int, whole: Path, shape: tuple[int, int]) -> None:
-    temporary = whole.with_suffix(".tmp")
-    joined = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
-    for number, part in enumerate(parts):
-        joined[number * chunk : (number + 1) * chunk] = np.load(part, allow_pickle=False)
-    joined.flush()
-    temporary.replace(whole)
-    for part in parts:
-        part.unlink()
 
 
 def score_passes_to_disk(

@@ -32,8 +32,8 @@ from sstext.model_selection import FOLDS, Verdict, belief_in, judge
 from sstext.objective.methods import BETWEEN_ROUNDS, build
 from sstext.processes import is_main_process, main_process_first, wait_for_everyone
 from sstext.progress import SILENT, Reporter
-from sstext.run_directory import RunDirectory
 from sstext.selection import Selection, balanced, resolve_prior
+from sstext.storage.run_folder import RunDirectory
 from sstext.student import encoder_path
 from sstext.students import Fit
 from sstext.tracking import figures_of_round, tracked

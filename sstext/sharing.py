@@ -23,7 +23,7 @@ from sstext.hub.publishing import (
 )
 from sstext.progress import SILENT, Reporter
 from sstext.pseudo_label_data import pseudo_label_files
-from sstext.run_directory import RunDirectory
+from sstext.storage.run_folder import RunDirectory
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from sstext.objective.admission import Admission
 from sstext.probe import with_probe
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.progress import Reporter
-from sstext.run_directory import RunDirectory, write_array_whole
 from sstext.scoring import score_passes_to_disk, score_to_disk
+from sstext.storage.run_folder import RunDirectory
+from sstext.storage.whole import write_array_whole
 
 #: Rows of the corpus on which a head is made as sure as the probe beside it.
 PROBED_ROWS = 256

@@ -20,7 +20,7 @@ from sstext.config.run_config import RunConfig
 from sstext.errors import UserError, listed
 from sstext.processes import is_main_process
 from sstext.progress import Reporter, Tick
-from sstext.run_directory import write_whole
+from sstext.storage.whole import write_whole
 
 PROJECT = "sstext"
 #: Folder of what loggers write, in that of the run; and the file with the name by which an interrupted run is found again.

@@ -15,7 +15,7 @@ from sstext.evaluation.metrics import bootstrap, expected_calibration_error
 from sstext.outcome import peak_memory, write_predictions
 from sstext.progress import Reporter
 from sstext.run import train
-from sstext.run_directory import RunDirectory
+from sstext.storage.run_folder import RunDirectory
 
 Results = tuple[Path, dict[str, Any]]
 

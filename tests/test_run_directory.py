@@ -7,7 +7,8 @@ import pytest
 
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
-from sstext.run_directory import RunDirectory, write_folder_whole, write_whole
+from sstext.storage.run_folder import RunDirectory
+from sstext.storage.whole import write_folder_whole, write_whole
 
 CONFIG, PRINTS = "rounds: 2\nseed: 0\n", {"labeled": "file:aa", "unlabeled": "file:bb"}
 

@@ -16,7 +16,7 @@ from sstext.data.tokens import TextEncoder, choose_max_length, tokenize
 from sstext.errors import UserError
 from sstext.hub.card import LEFT_OUT
 from sstext.progress import SILENT, Reporter
-from sstext.run_directory import write_whole
+from sstext.storage.whole import write_whole
 
 #: Options that name data, in the order in which they are read → the split that is taken where a name has several.
 SPLITS = {"labeled": "train", "unlabeled": "train", "dev": "validation", "test": "test", "audit": "train"}

@@ -32,7 +32,7 @@ from sstext.reporting.words import (
     what_was_chosen,
     what_was_left_out,
 )
-from sstext.run_directory import write_folder_whole, write_whole
+from sstext.storage.whole import write_folder_whole, write_whole
 
 REPORT, FIGURES = "report.html", "report_figures"
 

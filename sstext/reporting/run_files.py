@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from sstext.errors import UserError, listed
-from sstext.run_directory import CONFIG, RESULTS, ROUNDS, RunDirectory
+from sstext.storage.run_folder import CONFIG, RESULTS, ROUNDS, RunDirectory
 
 #: Methods of which a probe labels beside the first teacher's head (`Admission.probe`).
 WITH_PROBE = frozenset({"auto", "margin-history"})

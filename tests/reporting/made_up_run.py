@@ -13,9 +13,10 @@ from sstext.config.run_config import RunConfig
 from sstext.evaluation.calibration import softmax
 from sstext.evaluation.metrics import evaluate_predictions
 from sstext.pseudo_labels import write_pseudo_labels
-from sstext.run_directory import RunDirectory, write_array_whole, write_whole
 from sstext.selection import Selection
 from sstext.self_training import Round
+from sstext.storage.run_folder import RunDirectory
+from sstext.storage.whole import write_array_whole, write_whole
 
 ATTACK = "<script>window.attacked = true</script> my card <img src=x onerror='window.attacked = true'>"
 #: Names that break careless figures and pages, before ordinary ones.
