@@ -11,7 +11,8 @@ import numpy as np
 
 from sstext.arguments import round_arguments, round_steps
 from sstext.calibration import CalibratedScores
-from sstext.data.batching import Relabeled, random_rows
+from sstext.data.batching import Relabeled
+from sstext.data.order import random_rows
 from sstext.evaluation.calibration import fit_temperature
 from sstext.evaluation.metrics import development_metrics
 from sstext.fitting import trained

@@ -3,8 +3,8 @@
 import torch
 
 from sstext.arguments import options_of_no_effect
-from sstext.augment.edits import MaskedTokens, TokenEdits
 from sstext.chain import Chain
+from sstext.data.edits import MaskedTokens, TokenEdits
 from sstext.errors import UserError
 from sstext.heads import last_hidden_states
 from sstext.objective.methods import build

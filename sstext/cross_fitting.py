@@ -16,7 +16,7 @@ import numpy as np
 
 from sstext.calibration import CalibratedScores
 from sstext.chain import Chain
-from sstext.data.batching import random_rows
+from sstext.data.order import random_rows
 from sstext.data.sampling import stratified_folds
 from sstext.evaluation.calibration import USUAL_TEMPERATURE, matching_temperature, softmax
 from sstext.inference import score

@@ -7,8 +7,9 @@ from typing import IO, Any
 import numpy as np
 
 from sstext.data.columns import find_column
-from sstext.data.formats import RowWriter, format_of, read_rows
+from sstext.data.formats import format_of, read_rows
 from sstext.data.loading import load_labeled
+from sstext.data.writers import RowWriter
 from sstext.errors import UserError, listed
 from sstext.evaluation.metrics import evaluate_predictions
 from sstext.inference import Classifier

@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification
 
 from sstext.arguments import round_admission
 from sstext.config.run_config import RunConfig
-from sstext.data.batching import random_rows
+from sstext.data.order import random_rows
 from sstext.data.preparing import Texts, Tokens
 from sstext.inference import resolve_device, resolve_precision, score
 from sstext.objective.admission import Admission

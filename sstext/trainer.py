@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, SequentialSampler
 
-from sstext.augment.edits import MaskedTokens, TokenEdits
 from sstext.callbacks import TellObjective
 from sstext.data.batching import Relabeled, TrainingRows, label_shares
 from sstext.data.collating import PairedCollator
+from sstext.data.edits import MaskedTokens, TokenEdits
 from sstext.data.tokens import VIEW_INPUTS, TextEncoder, choose_max_length, length_limit, tokenize, with_view_texts
 from sstext.errors import UserError, listed
 from sstext.head_rate import HeadRateTrainer

@@ -16,7 +16,7 @@ from sstext.calibration import align
 from sstext.chain import Chain
 from sstext.config.run_config import RunConfig
 from sstext.cross_fitting import corpus_weights, out_of_fold
-from sstext.data.batching import random_rows
+from sstext.data.order import random_rows
 from sstext.evaluation.calibration import USUAL_TEMPERATURE, fit_temperature, softmax
 from sstext.inference import score
 from sstext.model_selection import PROVEN, Belief, Gain, Verdict, expected_gain

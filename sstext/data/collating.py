@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sstext.augment.edits import IGNORED
+from sstext.data.edits import IGNORED
 
 Inputs = dict[str, torch.Tensor]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from sstext.data.columns import LABEL_NAMES, VIEW_TEXTS, check_views, find_column, paraphrases, text_of
-from sstext.data.parsing import Rows
+from sstext.data.parsers import Rows
 from sstext.data.sources import Source, Table, fingerprint, open_table, source_kind
 from sstext.errors import UserError, listed
 from sstext.progress import Tick
@@ -183,7 +183,7 @@ def load_unlabeled(
     """
     import datasets
 
-    from sstext.data.batching import random_rows  # it imports torch
+    from sstext.data.order import random_rows
 
     table = open_table(source, encoding, split)
     schema = pa.schema([("text", pa.string()), ("row", pa.int64())])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import xxhash
 
 from sstext.data.formats import FORMATS, format_of, read_rows
-from sstext.data.parsing import Rows
+from sstext.data.parsers import Rows
 from sstext.errors import UserError, listed
 from sstext.hub.access import ask_once, hub_trouble
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sstext.augment.edits import IGNORED
+from sstext.data.edits import IGNORED
 from sstext.heads import last_hidden_states
 from sstext.objective.length_groups import in_length_groups
 from sstext.objective.regularizers import LABELED, MASKED, UNLABELED_AGAIN, Outputs, mean_pooled

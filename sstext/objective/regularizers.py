@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sstext.augment.edits import IGNORED
+from sstext.data.edits import IGNORED
 from sstext.errors import UserError
 from sstext.objective.part import Part, class_shares, in_range, yes_or_no
 

@@ -51,7 +51,7 @@ class Same(View):
 
 
 class Augmented(View):
-    """The student sees a copy with token edits (`sstext.augment.edits`) or a paraphrase, drawn anew at every visit."""
+    """The student sees a copy with token edits (`sstext.data.edits`) or a paraphrase, drawn anew at every visit."""
 
     strong = True
 

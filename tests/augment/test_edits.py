@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sstext.augment.edits import TokenEdits, view_rng
+from sstext.data.edits import TokenEdits, view_rng
 from sstext.errors import UserError
 
 CLS, SEP, MASK = 2, 3, 4

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_edits import CLS, MASK, SENTENCE, SEP, SPECIAL, chinese, five_sigma, text
 
-from sstext.augment.edits import IGNORED, MaskedTokens, view_rng
+from sstext.data.edits import IGNORED, MaskedTokens, view_rng
 from sstext.errors import UserError
 
 VOCABULARY = range(100_000)

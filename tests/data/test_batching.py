@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from sstext.data.batching import ClassRuns, KeyedPermutation, Relabeled, RowStream, TrainingRows, random_rows
+from sstext.data.batching import Relabeled, TrainingRows
+from sstext.data.order import ClassRuns, KeyedPermutation, RowStream, random_rows
 
 CLS, SEP = 2, 3
 

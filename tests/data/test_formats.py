@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sstext.data.formats import FORMATS, RowWriter, format_of, read_rows
+from sstext.data.formats import FORMATS, format_of, read_rows
+from sstext.data.writers import RowWriter
 from sstext.errors import UserError
 
 AWKWARD = {

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from sstext.data.columns import VIEW_TEXTS
-from sstext.data.formats import RowWriter
 from sstext.data.loading import (
     class_names,
     fingerprint,
@@ -19,6 +18,7 @@ from sstext.data.loading import (
     load_unlabeled,
     source_kind,
 )
+from sstext.data.writers import RowWriter
 from sstext.errors import UserError
 
 SAMPLE = Path(__file__).parents[2] / "data" / "support_tickets"

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sstext.augment.edits import IGNORED
+from sstext.data.edits import IGNORED
 from sstext.objective.part import Part
 from sstext.objective.regularizers import Clustering
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sstext.augment.edits import IGNORED
+from sstext.data.edits import IGNORED
 from sstext.objective.joint_pass import joint_pass
 from sstext.objective.objective import Objective
 from sstext.objective.part import Signals

@@ -16,7 +16,7 @@ from regularizer_cases import (
 )
 from torch import Tensor, nn
 
-from sstext.augment.edits import IGNORED
+from sstext.data.edits import IGNORED
 from sstext.errors import UserError
 from sstext.objective.objective import Objective
 from sstext.objective.regularizers import (

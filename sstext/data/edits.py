@@ -16,6 +16,7 @@ from sstext.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+
 IGNORED = -100  # target of a token that is not to be predicted, as everywhere in transformers
 
 

@@ -19,11 +19,23 @@ import pyarrow.parquet as pq
 from sstext.errors import UserError, listed
 
 WINDOW = 1 << 16  # characters looked at together
+
+
 _LONGEST_CELL = 1 << 27  # characters; beyond it an opening quote was surely never closed
+
+
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")  # what errors="surrogateescape" makes of a byte that does not decode
+
+
 _NOT_BLANK = re.compile(r"\S")
+
+
 _DECODER = json.JSONDecoder()
+
+
 _REMEDY = "give the file's own encoding, for example `--encoding cp1252` or `--encoding utf-16`"
+
+
 _T = TypeVar("_T")
 
 
