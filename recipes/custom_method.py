@@ -18,12 +18,12 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Eval
 
 from sstext import Objective, SemiSupervisedTrainer, SemiSupervisedTrainingArguments
 from sstext.evaluation.metrics import count_classes
+from sstext.modeling.pretrained import encoder_path
 from sstext.objective import targets, teachers, views
 from sstext.objective.divergences import kl
 from sstext.objective.part import Signals
 from sstext.objective.ramps import linear_ramp
 from sstext.objective.weights import Weight
-from sstext.student import encoder_path
 
 DATA = Path(__file__).parents[1] / "data" / "support_tickets"
 

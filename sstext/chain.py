@@ -16,6 +16,7 @@ from sstext.data.order import random_rows
 from sstext.evaluation.calibration import fit_temperature
 from sstext.evaluation.metrics import development_metrics
 from sstext.fitting import trained
+from sstext.modeling.student import new_student
 from sstext.processes import is_main_process, wait_for_everyone
 from sstext.pseudo_labels import PSEUDO_LABELS, read_pseudo_labels, write_pseudo_labels
 from sstext.selection import (
@@ -28,7 +29,6 @@ from sstext.selection import (
     select,
 )
 from sstext.storage.whole import write_folder_whole, write_whole
-from sstext.student import new_student
 from sstext.students import Fit, Students
 from sstext.training_arguments import SemiSupervisedTrainingArguments
 

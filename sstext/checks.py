@@ -6,10 +6,10 @@ from sstext.arguments import options_of_no_effect
 from sstext.chain import Chain
 from sstext.data.edits import MaskedTokens, TokenEdits
 from sstext.errors import UserError
-from sstext.heads import last_hidden_states
+from sstext.modeling.pooling import last_hidden_states
+from sstext.modeling.student import has_dropout
 from sstext.objective.methods import build
 from sstext.objective.regularizers import LABELED_STRONG, MASKED, Regularizer
-from sstext.student import has_dropout
 
 
 def check(chain: Chain) -> None:

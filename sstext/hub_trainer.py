@@ -12,7 +12,6 @@ from transformers.utils import logging
 from transformers.utils.hub import PushInProgress
 
 from sstext.catalog import entry
-from sstext.data.tokens import length_limit
 from sstext.hub.card import model_card
 from sstext.hub.publishing import (
     CARD,
@@ -23,6 +22,7 @@ from sstext.hub.publishing import (
     refuse_whole_checkpoints,
     with_names,
 )
+from sstext.modeling.pretrained import length_limit
 
 logger = logging.get_logger(__name__)
 

@@ -5,22 +5,21 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather
-from huggingface_hub.errors import HTTPError
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from sstext.data.batching import INPUTS
-from sstext.data.tokens import TextEncoder, length_limit
+from sstext.data.tokens import TextEncoder
 from sstext.errors import UserError, listed
 from sstext.evaluation.calibration import confidence_for, softmax
-from sstext.hub.access import ask_once, hub_trouble
+from sstext.hub.access import ask_once
+from sstext.modeling.pretrained import explained, length_limit, load_tokenizer
 from sstext.progress import Tick
 
 #: Padded tokens per forward pass: enough to fill a device, and small enough for its memory (and a CPU's cache).
@@ -153,61 +152,6 @@ def _features(rows: Any, chosen: np.ndarray) -> list[dict[str, list]]:
     names = [name for name in INPUTS if name in rows.column_names]
     columns = rows.select_columns(names)[chosen.tolist()]
     return [dict(zip(names, values, strict=True)) for values in zip(*(columns[name] for name in names), strict=True)]
-
-
-def load_tokenizer(name: str, revision: str | None = None) -> Any:
-    """The tokenizer of an encoder or model.
-
-    Raises:
-        UserError: it cannot be found, or has no padding token.
-    """
-    with explained(name):
-        ask_once(name, revision)
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
-    if tokenizer.pad_token is None:
-        if tokenizer.eos_token is None:
-            raise UserError(f"encoder {name!r}: its tokenizer has no padding token; choose another encoder")
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
-@contextlib.contextmanager
-def explained(name: str) -> Iterator[None]:
-    """Turn the many ways in which a model cannot be loaded into one message with the remedy."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (HTTPError, OSError, ValueError, KeyError, ImportError, RuntimeError, UnpicklingError) as error:
-        raise UserError(f"cannot load {name!r}: {_why_not(name, error)}") from error
-
-
-def _why_not(name: str, error: Exception) -> str:
-    """Why a model cannot be loaded, and what to do."""
-    folder, reason = Path(name), " ".join(str(error).split())[:300]
-    if (folder / "model" / "config.json").exists():
-        return f"this is the folder of a run; give its model, {folder / 'model'} ({reason})"
-    trouble = None if folder.is_dir() else hub_trouble(error, name)
-    if trouble is not None:
-        return trouble
-    if "trust_remote_code" in reason:
-        return "it brings code of its own, which is never run here; choose a model that transformers knows"
-    if isinstance(error, UnpicklingError):
-        return (
-            "its weights are a pickle of more than tensors, which could run anything on the machine that opens it; ask its "
-            "authors for safetensors"
-        )
-    if "safetensors" in reason and (not folder.is_dir() or any(folder.glob("*.bin"))):
-        return (
-            "it has no weights as safetensors, and classifiers are read as nothing else: a pickle (pytorch_model.bin) can run "
-            "anything on the machine that opens it; ask its authors for safetensors, or convert it where you trust it"
-        )
-    if folder.is_dir():
-        return f"the folder must hold config.json, model.safetensors and a tokenizer, as save_pretrained writes them ({reason})"
-    return (
-        "not a folder here, and the Hub could not be asked or does not have it: check the name and the network, or download it "
-        f"elsewhere and give the folder ({reason})"
-    )
 
 
 class Classifier:

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sstext.evaluation.calibration import matching_temperature, softmax
-from sstext.heads import last_hidden_states
 from sstext.inference import score
-from sstext.objective.regularizers import mean_pooled
+from sstext.modeling.pooling import last_hidden_states, mean_pooled
 
 #: Inverse strength of the probe's penalty, per class: the more classes, the more a label has to stand out among. What is right
 #: hardly depends on it, how sure the probe is does (recipes/benchmark/LOG.md).

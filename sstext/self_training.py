@@ -24,17 +24,16 @@ from sstext.checks import check
 from sstext.config.run_config import RunConfig
 from sstext.cross_fitting import corpus_weights, cross_fitted, evidence, out_of_fold, with_all_labels
 from sstext.data.preparing import fingerprints, read_texts, sources, tokenize_texts
-from sstext.data.tokens import length_limit
 from sstext.errors import UserError
 from sstext.evaluation.calibration import softmax
-from sstext.inference import explained, load_tokenizer, resolve_device
+from sstext.inference import resolve_device
 from sstext.model_selection import FOLDS, Verdict, belief_in, judge
+from sstext.modeling.pretrained import encoder_path, explained, length_limit, load_tokenizer
 from sstext.objective.methods import BETWEEN_ROUNDS, build
 from sstext.processes import is_main_process, main_process_first, wait_for_everyone
 from sstext.progress import SILENT, Reporter
 from sstext.selection import Selection, balanced, resolve_prior
 from sstext.storage.run_folder import RunDirectory
-from sstext.student import encoder_path
 from sstext.students import Fit
 from sstext.tracking import figures_of_round, tracked
 

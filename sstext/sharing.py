@@ -104,8 +104,7 @@ def _short_card(folder: Path) -> str:
     """The card of a model that has none: its classes and its length as transformers finds them, defaults included."""
     from transformers import AutoConfig  # takes seconds to import, and a folder with a card needs none of it
 
-    from sstext.data.tokens import length_limit
-    from sstext.inference import explained, load_tokenizer
+    from sstext.modeling.pretrained import explained, length_limit, load_tokenizer
 
     with explained(str(folder)):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)

@@ -16,11 +16,12 @@ from sstext.callbacks import TellObjective
 from sstext.data.batching import Relabeled, TrainingRows, label_shares
 from sstext.data.collating import PairedCollator
 from sstext.data.edits import MaskedTokens, TokenEdits
-from sstext.data.tokens import VIEW_INPUTS, TextEncoder, choose_max_length, length_limit, tokenize, with_view_texts
+from sstext.data.tokens import VIEW_INPUTS, TextEncoder, choose_max_length, tokenize, with_view_texts
 from sstext.errors import UserError, listed
 from sstext.head_rate import HeadRateTrainer
 from sstext.heads import TokenHeadTrainer
 from sstext.hub_trainer import HubTrainer
+from sstext.modeling.pretrained import length_limit
 from sstext.objective.methods import BETWEEN_ROUNDS, build
 from sstext.objective.objective import Objective
 from sstext.objective.regularizers import LABELED_STRONG, MASKED, Regularizer

@@ -13,10 +13,10 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
 
+from sstext.modeling.pooling import mean_pooled
 from sstext.objective.methods import METHODS, build
 from sstext.objective.objective import Losses, Objective
 from sstext.objective.part import Part, Signals
-from sstext.objective.regularizers import mean_pooled
 from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments
 
 #: Method → its arguments. Averages forget fast, since the tests make a few steps only.

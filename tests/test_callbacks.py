@@ -13,8 +13,8 @@ from datasets import Dataset
 from transformers import AutoTokenizer, TrainerControl, TrainerState, TrainingArguments
 
 from sstext.callbacks import ProgressLine, StopOnSignal
+from sstext.modeling.student import new_student
 from sstext.progress import Reporter
-from sstext.student import new_student
 from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments
 
 

@@ -26,7 +26,8 @@ from transformers import (
 )
 
 from sstext.errors import UserError
-from sstext.heads import WithTokenHead, last_hidden_states
+from sstext.modeling.pooling import last_hidden_states
+from sstext.modeling.token_head import WithTokenHead
 from sstext.objective.objective import Objective
 from sstext.objective.regularizers import Reconstruction
 from sstext.objective.teachers import EMA

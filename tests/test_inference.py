@@ -12,7 +12,7 @@ from sstext import inference
 from sstext.data.tokens import TextEncoder, tokenize
 from sstext.errors import UserError
 from sstext.inference import Classifier, plan_batches, resolve_device, resolve_precision, score, softmax
-from sstext.student import new_student
+from sstext.modeling.student import new_student
 
 CLASSES = ["account", "delivery", "refund"]
 TEXTS = [

@@ -20,9 +20,9 @@ from sstext.data.formats import read_rows
 from sstext.errors import UserError
 from sstext.evaluation.metrics import evaluate_predictions
 from sstext.inference import Classifier
+from sstext.modeling.student import new_student
 from sstext.predicting import evaluate_file, predict_file
 from sstext.progress import Reporter
-from sstext.student import new_student
 
 CLASSES = ["account", "delivery", "refund"]
 #: Empty, quoted, broken over lines, number-like and long cells: what files hold.

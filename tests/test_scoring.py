@@ -14,8 +14,8 @@ from sstext import scoring
 from sstext.data.tokens import TextEncoder, tokenize
 from sstext.evaluation.calibration import softmax
 from sstext.inference import score
+from sstext.modeling.student import new_student
 from sstext.scoring import score_passes_to_disk, score_to_disk, seeded, summarize_passes
-from sstext.student import new_student
 
 TEXTS = [
     "refund my money",

@@ -20,9 +20,9 @@ from transformers import AutoTokenizer
 from sstext import fitting, self_training
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
+from sstext.modeling.student import new_student
 from sstext.progress import Reporter
 from sstext.self_training import Round, open_run, self_train
-from sstext.student import new_student
 from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments
 
 Quick = Callable[..., RunConfig]

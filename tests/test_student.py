@@ -13,7 +13,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from sstext.errors import UserError
 from sstext.inference import Classifier
-from sstext.student import encoder_path, has_dropout, new_student
+from sstext.modeling.pretrained import encoder_path
+from sstext.modeling.student import has_dropout, new_student
 from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments
 
 CLASSES = ["refund", "account", "delivery"]  # not sorted: the order is the caller's
@@ -173,7 +174,7 @@ def test_dropout_of_every_spelling_is_set_or_refused() -> None:
     """GPT-2 says pdrop, others have none: guards against `--dropout 0` that leaves the noise on without a word."""
     from transformers import BloomConfig, GPT2Config
 
-    from sstext.student import _set_dropout
+    from sstext.modeling.student import _set_dropout
 
     config = GPT2Config()
     _set_dropout(config, 0.0)

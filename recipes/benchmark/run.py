@@ -32,9 +32,9 @@ from peers import PEERS, Task
 from transformers import set_seed
 
 from sstext import Classifier, RunConfig, UserError, train
+from sstext.modeling.pretrained import encoder_path
 from sstext.outcome import peak_memory
 from sstext.run import VERSIONS, machine
-from sstext.student import encoder_path
 
 RESULTS = Path(__file__).parent / "results"
 #: What is kept of the record of a round.

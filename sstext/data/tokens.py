@@ -12,32 +12,21 @@ from sstext.errors import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
     from sstext.progress import Tick
 
+
 #: Rows per Arrow file: an interrupted tokenization goes on at the file it was writing.
 SHARD_ROWS = 200_000
-#: A tokenizer that knows no limit says a number above this one.
-UNLIMITED = 1_000_000
-#: Tokens that are read at most where neither tokenizer nor encoder has a limit (relative positions).
-NO_LIMIT_LENGTH = 4_096
-#: Architectures that count positions from pad_token_id + 1, as RoBERTa does.
-LIKE_ROBERTA = ("roberta", "camembert", "mpnet", "longformer", "data2vec-text", "xmod", "ibert", "luke", "esm")
+
+
 #: Texts that are looked at to choose a length.
 SAMPLE_ROWS = 10_000
+
+
 #: Column with the inputs of every paraphrase of a row.
 VIEW_INPUTS = "view_inputs"
-
-
-def length_limit(tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig") -> int:
-    """The most tokens that the encoder can read, special tokens included."""
-    limits = [tokenizer.model_max_length] if tokenizer.model_max_length < UNLIMITED else []
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions and positions > 0:
-        shifted = any(name in config.model_type for name in LIKE_ROBERTA)
-        limits.append(positions - ((config.pad_token_id or 0) + 1 if shifted else 0))
-    return int(min(limits, default=NO_LIMIT_LENGTH))
 
 
 def choose_max_length(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], limit: int, seed: int = 0) -> int:

@@ -1,6 +1,6 @@
 """One forward pass over all rows of a step: several devices then see one call with gradient, as in plain training.
 
-A CPU alone takes rows of similar length together, see `sstext.objective.length_groups`.
+A CPU alone takes rows of similar length together, see `sstext.modeling.length_groups`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from sstext.data.edits import IGNORED
-from sstext.heads import last_hidden_states
-from sstext.objective.length_groups import in_length_groups
-from sstext.objective.regularizers import LABELED, MASKED, UNLABELED_AGAIN, Outputs, mean_pooled
+from sstext.modeling.length_groups import in_length_groups
+from sstext.modeling.pooling import last_hidden_states, mean_pooled
+from sstext.objective.regularizers import LABELED, MASKED, UNLABELED_AGAIN, Outputs
 from sstext.objective.views import shifted_embeddings
 
 

@@ -151,7 +151,7 @@ class Objective(nn.Module):
 
     @property
     def takes_groups(self) -> bool:
-        """Whether its rows may pass in groups of similar length (`sstext.objective.length_groups`) and not as a whole."""
+        """Whether its rows may pass in groups of similar length (`sstext.modeling.length_groups`) and not as a whole."""
         return MASKED not in self.blocks and not (UNLABELED in self.blocks and self.view.shifts)
 
     @property

@@ -13,10 +13,18 @@ from sstext.objective.part import Part, class_shares, in_range, yes_or_no
 
 # Blocks: the rows of a step's joint forward pass.
 LABELED, UNLABELED = "labeled", "unlabeled"  # the labeled rows; the unlabeled rows as the view shows them
+
+
 LABELED_AGAIN, UNLABELED_AGAIN = "labeled again", "unlabeled again"  # the same rows under another dropout mask
+
+
 LABELED_STRONG, WEAK, MASKED = "labeled strong", "weak", "masked"  # changed labeled rows; plain, masked unlabeled rows
+
+
 #: Their order in the joint pass: the view comes right after the labeled rows.
 BLOCKS = (LABELED, UNLABELED, UNLABELED_AGAIN, LABELED_AGAIN, LABELED_STRONG, WEAK, MASKED)
+
+
 OF_UNLABELED_ROWS = frozenset({UNLABELED, UNLABELED_AGAIN, WEAK, MASKED})
 
 
@@ -287,12 +295,6 @@ def entropy(logits: Tensor) -> Tensor:
     """H(p) = −Σ_c p_c log p_c of p = softmax(logits), (N, C) → (N,), in float32."""
     log_p = logits.float().log_softmax(-1)
     return -(log_p.exp() * log_p).sum(-1)
-
-
-def mean_pooled(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Mean of the hidden states (N, T, D) over the tokens that `mask` (N, T) marks: padding plays no part, (N, D)."""
-    kept = mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * kept).sum(1) / kept.sum(1).clamp_min(1)
 
 
 def symmetric_kl(logits: Tensor, others: Tensor) -> Tensor:

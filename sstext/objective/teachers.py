@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sstext.objective.length_groups import logits_in_length_groups
+from sstext.modeling.length_groups import logits_in_length_groups
 from sstext.objective.part import Part, Signals, dropout_off, in_range, last_of_each, yes_or_no
 
 

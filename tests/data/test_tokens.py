@@ -10,8 +10,9 @@ from datasets import Dataset
 
 from sstext.data import tokens
 from sstext.data.columns import VIEW_TEXTS
-from sstext.data.tokens import VIEW_INPUTS, TextEncoder, choose_max_length, length_limit, tokenize, with_view_texts
+from sstext.data.tokens import VIEW_INPUTS, TextEncoder, choose_max_length, tokenize, with_view_texts
 from sstext.errors import UserError
+from sstext.modeling.pretrained import length_limit
 
 
 @pytest.fixture(scope="module")

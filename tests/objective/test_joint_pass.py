@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sstext.data.edits import IGNORED
+from sstext.modeling.pooling import mean_pooled
 from sstext.objective.joint_pass import joint_pass
 from sstext.objective.objective import Objective
 from sstext.objective.part import Signals
@@ -24,7 +25,6 @@ from sstext.objective.regularizers import (
     Entropy,
     Outputs,
     Regularizer,
-    mean_pooled,
 )
 from sstext.objective.teachers import Self
 from sstext.objective.views import Same

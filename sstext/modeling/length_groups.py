@@ -19,6 +19,7 @@ from torch import Tensor, nn
 #: thread in float32. More threads make the tokens faster, and hardly the small kernels.
 PASS_COST = 48
 
+
 Read = Callable[[Any, Mapping[str, Any]], tuple[Tensor, ...]]
 
 

