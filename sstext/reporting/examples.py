@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sstext.evaluation.calibration import softmax
+from sstext.reporting.comparison import Evidence
 from sstext.reporting.curves import confused_pairs, confusion
-from sstext.reporting.evidence import Evidence
 from sstext.reporting.run_files import UNREADABLE, RunFiles, Teaching
 
 #: Rows of the corpus that are looked at: enough for a histogram, few enough for any corpus.

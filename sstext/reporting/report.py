@@ -9,6 +9,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sstext.reporting import figures
+from sstext.reporting.comparison import Comparison, Evidence, compare, evidence_of
 from sstext.reporting.confusion_figure import confusion_matrix
 from sstext.reporting.curves import (
     confidence_counts,
@@ -17,7 +18,6 @@ from sstext.reporting.curves import (
     precision_and_coverage,
     reliability,
 )
-from sstext.reporting.evidence import Comparison, Evidence, compare, evidence_of
 from sstext.reporting.examples import example_groups, sampled_corpus
 from sstext.reporting.run_files import UNREADABLE, RunFiles, open_run_files
 from sstext.reporting.svg import Drawing, css_variables, drawn, figure_style

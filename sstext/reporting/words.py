@@ -8,7 +8,7 @@ from sstext.config.options import default_of, options
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.progress import duration
-from sstext.reporting.evidence import Comparison
+from sstext.reporting.comparison import Comparison
 from sstext.reporting.run_files import RunFiles
 
 

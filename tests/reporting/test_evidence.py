@@ -8,7 +8,7 @@ import pytest
 from made_up_run import TEMPERATURE, class_names, make_run, noisy_logits, write_predictions
 
 from sstext.evaluation.calibration import softmax
-from sstext.reporting.evidence import compare, evidence_of, paired_gain
+from sstext.reporting.comparison import compare, evidence_of, paired_gain
 from sstext.reporting.run_files import Predictions, RunFiles, open_run_files
 
 

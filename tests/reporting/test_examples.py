@@ -5,7 +5,7 @@ import pytest
 from made_up_run import ATTACK, CORPUS, TEMPERATURE, make_run
 
 from sstext.evaluation.calibration import softmax
-from sstext.reporting.evidence import evidence_of
+from sstext.reporting.comparison import evidence_of
 from sstext.reporting.examples import (
     MAX_CHARACTERS,
     SHOWN,

@@ -7,7 +7,7 @@ import pytest
 from made_up_run import class_names, make_run, round_record
 
 from sstext.config.run_config import RunConfig
-from sstext.reporting.evidence import Comparison
+from sstext.reporting.comparison import Comparison
 from sstext.reporting.run_files import RunFiles
 from sstext.reporting.words import (
     changed_settings,
