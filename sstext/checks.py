@@ -9,7 +9,8 @@ from sstext.errors import UserError
 from sstext.modeling.pooling import last_hidden_states
 from sstext.modeling.student import has_dropout
 from sstext.objective.methods import build
-from sstext.objective.regularizers import LABELED_STRONG, MASKED, Regularizer
+from sstext.objective.outputs import LABELED_STRONG, MASKED
+from sstext.objective.regularizers import Regularizer
 
 
 def check(chain: Chain) -> None:

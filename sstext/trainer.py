@@ -24,7 +24,8 @@ from sstext.hub_trainer import HubTrainer
 from sstext.modeling.pretrained import length_limit
 from sstext.objective.methods import BETWEEN_ROUNDS, build
 from sstext.objective.objective import Objective
-from sstext.objective.regularizers import LABELED_STRONG, MASKED, Regularizer
+from sstext.objective.outputs import LABELED_STRONG, MASKED
+from sstext.objective.regularizers import Regularizer
 from sstext.training_arguments import SemiSupervisedTrainingArguments
 
 STATE_FILE = "semi_supervised_state.safetensors"

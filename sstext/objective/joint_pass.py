@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sstext.data.edits import IGNORED
 from sstext.modeling.length_groups import in_length_groups
 from sstext.modeling.pooling import last_hidden_states, mean_pooled
-from sstext.objective.regularizers import LABELED, MASKED, UNLABELED_AGAIN, Outputs
+from sstext.objective.outputs import LABELED, MASKED, UNLABELED_AGAIN, Outputs
 from sstext.objective.views import shifted_embeddings
 
 

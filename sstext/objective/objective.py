@@ -12,9 +12,7 @@ from torch.nn import functional as F
 from sstext.errors import UserError
 from sstext.objective.divergences import cross_entropy
 from sstext.objective.joint_pass import joint_pass
-from sstext.objective.part import Part, Signals, in_range
-from sstext.objective.ramps import Ramp, linear_ramp
-from sstext.objective.regularizers import (
+from sstext.objective.outputs import (
     BLOCKS,
     LABELED,
     LABELED_AGAIN,
@@ -25,8 +23,10 @@ from sstext.objective.regularizers import (
     UNLABELED_AGAIN,
     WEAK,
     Outputs,
-    Regularizer,
 )
+from sstext.objective.part import Part, Signals, in_range
+from sstext.objective.ramps import Ramp, linear_ramp
+from sstext.objective.regularizers import Regularizer
 from sstext.objective.targets import Hard, Target
 from sstext.objective.teachers import Teacher
 from sstext.objective.views import Augmented, Same, View

@@ -13,8 +13,7 @@ from sstext.data.edits import IGNORED
 from sstext.modeling.pooling import mean_pooled
 from sstext.objective.joint_pass import joint_pass
 from sstext.objective.objective import Objective
-from sstext.objective.part import Signals
-from sstext.objective.regularizers import (
+from sstext.objective.outputs import (
     LABELED,
     LABELED_AGAIN,
     LABELED_STRONG,
@@ -22,10 +21,10 @@ from sstext.objective.regularizers import (
     UNLABELED,
     UNLABELED_AGAIN,
     WEAK,
-    Entropy,
     Outputs,
-    Regularizer,
 )
+from sstext.objective.part import Signals
+from sstext.objective.regularizers import Entropy, Regularizer
 from sstext.objective.teachers import Self
 from sstext.objective.views import Same
 from sstext.objective.weights import Weight

@@ -14,7 +14,7 @@ from sstext.modeling import length_groups as module
 from sstext.modeling.length_groups import in_length_groups, length_groups, logits_in_length_groups
 from sstext.modeling.student import new_student
 from sstext.objective.joint_pass import joint_pass
-from sstext.objective.regularizers import LABELED, UNLABELED
+from sstext.objective.outputs import LABELED, UNLABELED
 
 LENGTHS = [3, 12, 4, 11, 3, 40]
 

@@ -20,19 +20,21 @@ from sstext.data.edits import IGNORED
 from sstext.errors import UserError
 from sstext.modeling.pooling import mean_pooled
 from sstext.objective.objective import Objective
-from sstext.objective.regularizers import (
+from sstext.objective.outputs import (
     LABELED,
     LABELED_AGAIN,
     LABELED_STRONG,
     MASKED,
-    REGULARIZERS,
     UNLABELED,
     UNLABELED_AGAIN,
     WEAK,
+    Outputs,
+)
+from sstext.objective.regularizers import (
+    REGULARIZERS,
     Clustering,
     Entropy,
     Fairness,
-    Outputs,
     RDrop,
     Reconstruction,
     StrongLabels,

@@ -21,17 +21,11 @@ from regularizer_cases import (
 )
 from torch import Tensor
 
+from sstext.objective.outputs import LABELED, LABELED_AGAIN, LABELED_STRONG, UNLABELED, UNLABELED_AGAIN, WEAK, Outputs
 from sstext.objective.regularizers import (
     IGNORED,
-    LABELED,
-    LABELED_AGAIN,
-    LABELED_STRONG,
-    UNLABELED,
-    UNLABELED_AGAIN,
-    WEAK,
     Entropy,
     Fairness,
-    Outputs,
     RDrop,
     Reconstruction,
     Regularizer,
