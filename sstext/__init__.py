@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sstext.config.run_config import RunConfig
     from sstext.errors import UserError
-    from sstext.inference import Classifier
+    from sstext.inference.classifier import Classifier
     from sstext.objective import METHODS, Objective
     from sstext.run import train
     from sstext.self_training import Round, self_train
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "METHODS": "sstext.objective",
-    "Classifier": "sstext.inference",
+    "Classifier": "sstext.inference.scoring",
     "Objective": "sstext.objective",
     "Round": "sstext.self_training",
     "RunConfig": "sstext.config.run_config",

@@ -7,7 +7,7 @@ from typing import Any
 from sstext.config.options import default_of, options
 from sstext.config.run_config import BY_METHOD, RunConfig
 from sstext.errors import UserError
-from sstext.inference import resolve_device, resolve_precision
+from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.objective.admission import Admission
 from sstext.objective.methods import BETWEEN_ROUNDS, admission_of, build
 from sstext.objective.objective import Objective

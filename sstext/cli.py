@@ -189,7 +189,7 @@ def run_train(parsed: argparse.Namespace) -> None:
     if config.device.startswith("cuda:"):  # before torch looks: the run then sees this GPU alone
         os.environ["CUDA_VISIBLE_DEVICES"], config.device = config.device.removeprefix("cuda:"), "cuda"
     from sstext import planning, run, tables
-    from sstext.inference import calm_libraries
+    from sstext.inference.devices import calm_libraries
 
     reporter = Reporter(config.quiet or not _is_first_process())
     calm_libraries()
@@ -205,7 +205,7 @@ def run_predict(parsed: argparse.Namespace) -> None:
     """`sstext predict`."""
     if parsed.input != "-" and not os.path.exists(parsed.input):  # said at once, before a model is loaded
         raise UserError(f"no such file: {parsed.input} (looked for {os.path.abspath(parsed.input)})")
-    from sstext.predicting import predict_file
+    from sstext.inference.files import predict_file
 
     reporter = Reporter(parsed.quiet or not _is_first_process())
     classifier = _classifier(parsed)
@@ -224,7 +224,7 @@ def run_evaluate(parsed: argparse.Namespace) -> None:
     import json
 
     from sstext import tables
-    from sstext.predicting import evaluate_file
+    from sstext.inference.files import evaluate_file
     from sstext.storage.whole import write_whole
 
     reporter = Reporter(parsed.quiet or not _is_first_process())
@@ -279,7 +279,8 @@ def run_methods(parsed: argparse.Namespace) -> None:
 
 
 def _classifier(parsed: argparse.Namespace) -> Any:
-    from sstext.inference import Classifier, calm_libraries
+    from sstext.inference.classifier import Classifier
+    from sstext.inference.devices import calm_libraries
 
     calm_libraries()
 

@@ -19,7 +19,7 @@ from sstext.chain import Chain
 from sstext.data.order import random_rows
 from sstext.data.sampling import stratified_folds
 from sstext.evaluation.calibration import USUAL_TEMPERATURE, matching_temperature, softmax
-from sstext.inference import score
+from sstext.inference.scoring import score
 from sstext.model_selection import Evidence, OutOfFold, too_few_classes
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.selection import Mean, balanced, resolve_prior, slices

@@ -15,7 +15,7 @@ from sstext.cross_fitting import corpus_weights, out_of_fold, rows_of_folds
 from sstext.errors import UserError
 from sstext.evaluation.calibration import precision_curve, softmax
 from sstext.evaluation.metrics import evaluate_predictions, expected_calibration_error
-from sstext.inference import Classifier
+from sstext.inference.classifier import Classifier
 from sstext.modeling.fold_temperature import fold_temperature
 from sstext.processes import is_main_process
 from sstext.selection import slices

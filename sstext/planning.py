@@ -17,7 +17,8 @@ from sstext.chain import Chain
 from sstext.config.run_config import RunConfig, seconds_of
 from sstext.cross_fitting import cross_fitted
 from sstext.data.preparing import fingerprints, sources
-from sstext.inference import autocast, resolve_device, resolve_precision, score
+from sstext.inference.devices import autocast, resolve_device, resolve_precision
+from sstext.inference.scoring import score
 from sstext.modeling.length_groups import logits_in_length_groups
 from sstext.objective.methods import build
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone

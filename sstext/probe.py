@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sstext.evaluation.calibration import matching_temperature, softmax
-from sstext.inference import score
+from sstext.inference.scoring import score
 from sstext.modeling.pooling import last_hidden_states, mean_pooled
 
 #: Inverse strength of the probe's penalty, per class: the more classes, the more a label has to stand out among. What is right
@@ -84,7 +84,7 @@ def with_probe(classifier: Any, labeled: Any, unlabeled: Any, tokenizer: Any, *,
         classifier: a sequence classifier with C classes, on its device.
         labeled: B tokenized rows with `labels`, of two classes or more. A class without any gets no probability.
         unlabeled: some tokenized rows of the corpus.
-        tokenizer, precision: see `sstext.inference.score`.
+        tokenizer, precision: see `sstext.inference.scoring.score`.
     """
     device, classes = next(classifier.parameters()).device, classifier.config.num_labels
     embedder, labels = Embedder(classifier, with_logits=True), np.asarray(labeled["labels"][:])

@@ -26,7 +26,7 @@ from sstext.cross_fitting import corpus_weights, cross_fitted, evidence, out_of_
 from sstext.data.preparing import fingerprints, read_texts, sources, tokenize_texts
 from sstext.errors import UserError
 from sstext.evaluation.calibration import softmax
-from sstext.inference import resolve_device
+from sstext.inference.devices import resolve_device
 from sstext.model_selection import FOLDS, Verdict, belief_in, judge
 from sstext.modeling.pretrained import encoder_path, explained, length_limit, load_tokenizer
 from sstext.objective.methods import BETWEEN_ROUNDS, build

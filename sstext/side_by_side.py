@@ -23,7 +23,7 @@ from accelerate import PartialState
 from sstext.chain import Chain
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
-from sstext.inference import calm_libraries, resolve_device
+from sstext.inference.devices import calm_libraries, resolve_device
 from sstext.progress import Reporter, Tick
 from sstext.selection import Selection
 from sstext.students import Fit

@@ -12,12 +12,13 @@ from sstext.arguments import round_admission
 from sstext.config.run_config import RunConfig
 from sstext.data.order import random_rows
 from sstext.data.preparing import Texts, Tokens
-from sstext.inference import resolve_device, resolve_precision, score
+from sstext.inference.corpus_scores import score_passes_to_disk, score_to_disk
+from sstext.inference.devices import resolve_device, resolve_precision
+from sstext.inference.scoring import score
 from sstext.objective.admission import Admission
 from sstext.probe import with_probe
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.progress import Reporter
-from sstext.scoring import score_passes_to_disk, score_to_disk
 from sstext.storage.run_folder import RunDirectory
 from sstext.storage.whole import write_array_whole
 

@@ -22,7 +22,7 @@ from sstext.config.run_config import RunConfig
 from sstext.cross_fitting import averaged, cross_fitted, out_of_fold
 from sstext.errors import UserError
 from sstext.evaluation.calibration import softmax
-from sstext.inference import Classifier
+from sstext.inference.classifier import Classifier
 from sstext.model_selection import PROVEN, UNPROVEN, Belief, Gain, Verdict
 from sstext.progress import Reporter
 from sstext.run import train

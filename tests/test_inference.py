@@ -8,10 +8,13 @@ import torch
 from datasets import Dataset
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from sstext import inference
 from sstext.data.tokens import TextEncoder, tokenize
 from sstext.errors import UserError
-from sstext.inference import Classifier, plan_batches, resolve_device, resolve_precision, score, softmax
+from sstext.inference import scoring as inference
+from sstext.inference import softmax
+from sstext.inference.classifier import Classifier
+from sstext.inference.devices import resolve_device, resolve_precision
+from sstext.inference.scoring import plan_batches, score
 from sstext.modeling.student import new_student
 
 CLASSES = ["account", "delivery", "refund"]

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 from sstext.cli import main
 from sstext.data.tokens import VIEW_INPUTS
 from sstext.errors import UserError
-from sstext.inference import score
+from sstext.inference.scoring import score
 from sstext.objective.views import Adversarial, EmbeddingNoise, View
 from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments
 

@@ -14,14 +14,14 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from sstext import predicting
 from sstext.cli import main
 from sstext.data.formats import read_rows
 from sstext.errors import UserError
 from sstext.evaluation.metrics import evaluate_predictions
-from sstext.inference import Classifier
+from sstext.inference import files as predicting
+from sstext.inference.classifier import Classifier
+from sstext.inference.files import evaluate_file, predict_file
 from sstext.modeling.student import new_student
-from sstext.predicting import evaluate_file, predict_file
 from sstext.progress import Reporter
 
 CLASSES = ["account", "delivery", "refund"]

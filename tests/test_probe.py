@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from sstext.evaluation.calibration import matching_temperature, softmax
-from sstext.inference import score
+from sstext.inference.scoring import score
 from sstext.probe import PENALTY, Embedder, with_probe
 
 TEXTS = [

@@ -18,7 +18,7 @@ from sstext.config.run_config import RunConfig
 from sstext.cross_fitting import corpus_weights, out_of_fold
 from sstext.data.order import random_rows
 from sstext.evaluation.calibration import USUAL_TEMPERATURE, fit_temperature, softmax
-from sstext.inference import score
+from sstext.inference.scoring import score
 from sstext.model_selection import PROVEN, Belief, Gain, Verdict, expected_gain
 from sstext.probe import WithProbe, with_probe
 from sstext.run import train

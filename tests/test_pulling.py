@@ -11,7 +11,7 @@ import pytest
 from fake_hub import TOKEN, FakeHub, fake_hub
 
 from sstext.hub.publishing import model_files
-from sstext.inference import Classifier
+from sstext.inference.classifier import Classifier
 
 TEXTS = ["refund my money", "where is the parcel that is late", "password", "hello"]
 PLAIN = """

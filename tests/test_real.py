@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from transformers import AutoModel, AutoTokenizer
 
 from sstext import RunConfig, train
-from sstext.inference import score
+from sstext.inference.scoring import score
 from sstext.probe import PENALTY, Embedder
 from sstext.selection import estimated_prior, half_way_prior
 

@@ -85,7 +85,7 @@ def test_an_interrupted_method_of_the_round_loop_ends_in_the_same_bits(
     method: str, arguments: dict[str, Any], phase: str, tick: int, quick: Quick, tmp_path: Path, monkeypatch: Any
 ) -> None:
     """Guards dropout masks and draws against a kill: they are of the seed, the round, the chunk and the pass alone."""
-    monkeypatch.setattr("sstext.scoring.CHUNK_ROWS", 60)  # 20 texts with three passes
+    monkeypatch.setattr("sstext.inference.corpus_scores.CHUNK_ROWS", 60)  # 20 texts with three passes
     asked = {"method": method, "method_args": arguments}
     list(self_train(quick(tmp_path / "whole", **asked)))
     reporter = AtTick(phase, tick, killed)

@@ -18,7 +18,8 @@ from safetensors.numpy import load_file
 
 from sstext.config.run_config import RunConfig
 from sstext.evaluation.metrics import evaluate_predictions
-from sstext.inference import Classifier, softmax
+from sstext.inference import softmax
+from sstext.inference.classifier import Classifier
 from sstext.planning import plan
 from sstext.progress import Reporter
 from sstext.reporting import write_report

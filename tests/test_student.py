@@ -12,7 +12,7 @@ from datasets import Dataset
 from transformers import AutoModel, AutoTokenizer
 
 from sstext.errors import UserError
-from sstext.inference import Classifier
+from sstext.inference.classifier import Classifier
 from sstext.modeling.pretrained import encoder_path
 from sstext.modeling.student import has_dropout, new_student
 from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import AutoModel, AutoTokenizer
 
-from sstext.inference import resolve_device, score
+from sstext.inference.devices import resolve_device
+from sstext.inference.scoring import score
 from sstext.probe import Embedder
 
 #: Bandwidth-free neighborhoods: with scikit-learn's default kernel (rbf, γ = 20) all rows of unit length are alike.

@@ -28,7 +28,7 @@ def new_student(
     Its weights are float32, whatever the encoder was stored in: AdamW's small steps are lost in 16 bits.
 
     An encoder that has no safetensors (many older ones) is read from its pickle with `torch.load(weights_only=True)`, which
-    takes tensors alone and runs no code. Classifiers (`sstext.inference.Classifier`) are read as safetensors only.
+    takes tensors alone and runs no code. Classifiers (`sstext.inference.classifier.Classifier`) are read as safetensors only.
 
     Args:
         encoder: directory or Hub name.

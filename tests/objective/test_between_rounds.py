@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from sstext.errors import UserError
+from sstext.inference.corpus_scores import summarize_passes
 from sstext.objective.admission import Admission, easy, hard, most_confident
 from sstext.objective.between_rounds import margin_history, noisy_student, self_training, ust
 from sstext.objective.methods import BETWEEN_ROUNDS, METHODS, admission_of, build
 from sstext.objective.targets import Hard, Soft
 from sstext.objective.weights import Confidence, InverseVariance, Threshold
-from sstext.scoring import summarize_passes
 from sstext.selection import Scores, Selection, select
 from sstext.selection import margin_history as margins
 

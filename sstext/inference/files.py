@@ -12,7 +12,7 @@ from sstext.data.loading import load_labeled
 from sstext.data.writers import RowWriter
 from sstext.errors import UserError, listed
 from sstext.evaluation.metrics import evaluate_predictions
-from sstext.inference import Classifier
+from sstext.inference.classifier import Classifier
 from sstext.processes import is_main_process
 from sstext.progress import SILENT, Reporter
 

@@ -10,7 +10,7 @@ import torch
 from accelerate import PartialState
 from torch import nn
 
-from sstext.inference import score
+from sstext.inference.scoring import score
 from sstext.progress import Tick
 from sstext.storage.chunks import computed_in_chunks
 

@@ -1,0 +1,119 @@
+"""TODO inference.classifier."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from sstext.data.tokens import TextEncoder
+from sstext.errors import UserError, listed
+from sstext.evaluation.calibration import confidence_for, softmax
+from sstext.hub.access import ask_once
+from sstext.inference.devices import resolve_device, resolve_precision
+from sstext.inference.scoring import score
+from sstext.modeling.pretrained import explained, length_limit, load_tokenizer
+from sstext.progress import Tick
+
+
+class Classifier:
+    """A trained classifier: texts in, class names or probabilities out.
+
+    Predictions read a text up to the model's limit, in float32 unless asked otherwise, and are the same for a text alone and
+    in any company.
+
+    Args:
+        model: a sequence classifier.
+        tokenizer: its tokenizer.
+        device, precision: see `resolve_device` and `resolve_precision`.
+        max_length: T, tokens of a text that are read; default: as many as the model can.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        device: str = "auto",
+        precision: str = "fp32",
+        max_length: int | None = None,
+    ) -> None:
+        self.device = resolve_device(device)
+        self.precision = resolve_precision(precision, self.device)
+        self.model, self.tokenizer = model.to(self.device).eval(), tokenizer
+        limit = length_limit(tokenizer, model.config)
+        self.encoder = TextEncoder(tokenizer, min(max_length or limit, limit))
+        self.classes: list[str] = [model.config.id2label[number] for number in range(model.config.num_labels)]
+        self.truncated = 0  # texts that were longer than what is read, since loading
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None, **arguments: Any) -> "Classifier":
+        """Load a classifier from a directory or the Hub (safetensors only; `revision`: branch, tag or commit).
+
+        Raises:
+            UserError: there is none, or it is no text classifier.
+        """
+        with explained(str(name)):
+            there = ask_once(str(name), revision, cached=("model.safetensors", "model.safetensors.index.json"))
+            if there is not None and not any(file.endswith(".safetensors") for file in there):
+                # Said before transformers finds out, which has a bot of the Hub convert the weights.
+                raise OSError(f"no safetensors among {listed(there)}")
+            config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+            if not any("SequenceClassification" in kind for kind in config.architectures or []):
+                raise UserError(
+                    f"{name}: expected a trained text classifier, found {config.architectures or 'a bare config'}; "
+                    "give the `model` folder of a run (out/model)"
+                )
+            model = AutoModelForSequenceClassification.from_pretrained(
+                name, revision=revision, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+            )
+        return cls(model, load_tokenizer(str(name), revision), **arguments)
+
+    def logits(self, texts: Sequence[str], tick: Tick | None = None) -> np.ndarray:
+        """Logits, (N, C) float32."""
+        if isinstance(texts, str):
+            raise UserError("expected a list of texts, found one string; use predict([text])")
+        texts = ["" if text is None else str(text) for text in texts]
+        if not texts:
+            return np.zeros((0, len(self.classes)), dtype=np.float32)
+        columns = self.encoder(texts)
+        self.truncated += sum(columns["truncated"])
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        return score(self.model, rows, self.tokenizer, precision=self.precision, tick=tick)
+
+    def predict_proba(self, texts: Sequence[str], tick: Tick | None = None) -> np.ndarray:
+        """Probabilities of the classes (in the order of `classes`), (N, C), rows summing to 1."""
+        return softmax(self.logits(texts, tick))
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """The most probable class of every text, by name."""
+        return [self.classes[number] for number in self.logits(texts).argmax(-1)]
+
+    def threshold(self, precision: float) -> float:
+        """The confidence from which on predictions are right in a share `precision` of the cases, as training estimated it.
+
+        Raises:
+            UserError: it made no estimate, or no text is that sure.
+        """
+        if not 0 < precision <= 1:
+            raise UserError(f"target_precision: expected a share above 0 and up to 1, found {precision}")
+        curve = (getattr(self.model.config, "sstext", None) or {}).get("precision_curve")
+        if not curve:
+            raise UserError(
+                "target_precision: this model knows nothing of its precision; train it with --folds or --dev"
+            )
+        found = confidence_for(curve, precision)
+        if found is None:
+            best = max(share for _, share, _ in curve)
+            raise UserError(
+                f"target_precision: expected at most {best:.3f}, the precision that even the surest texts are estimated at, "
+                f"found {precision}"
+            )
+        return found
+
+    def stream(self, texts: Iterator[Sequence[str]], tick: Tick | None = None) -> Iterator[np.ndarray]:
+        """Probabilities batch by batch, for more texts than memory holds."""
+        for batch in texts:
+            yield self.predict_proba(batch, tick)
