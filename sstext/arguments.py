@@ -8,11 +8,11 @@ from sstext.config.options import default_of, options
 from sstext.config.run_config import BY_METHOD, RunConfig
 from sstext.errors import UserError
 from sstext.inference.devices import resolve_device, resolve_precision
-from sstext.objective.admission import Admission
 from sstext.objective.methods import BETWEEN_ROUNDS, admission_of, build
 from sstext.objective.objective import Objective
 from sstext.objective.targets import Hard, Soft
 from sstext.objective.weights import Everyone
+from sstext.pseudolabels.admission import Admission
 from sstext.tracking import in_one_run
 from sstext.training_arguments import SemiSupervisedTrainingArguments
 

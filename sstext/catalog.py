@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sstext.errors import UserError, nearest
-from sstext.objective.admission import Admission
 from sstext.objective.methods import BETWEEN_ROUNDS, METHODS, admission_of, build
 from sstext.objective.objective import Objective
 from sstext.objective.regularizers import REGULARIZERS
+from sstext.pseudolabels.admission import Admission
 
 #: Stage of what is no method of its own.
 BESIDE = "beside any method"

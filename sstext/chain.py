@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from sstext.arguments import round_arguments, round_steps
-from sstext.calibration import CalibratedScores
 from sstext.data.batching import Relabeled
 from sstext.data.order import random_rows
 from sstext.evaluation.calibration import fit_temperature
@@ -18,16 +17,10 @@ from sstext.evaluation.metrics import development_metrics
 from sstext.fitting import trained
 from sstext.modeling.student import new_student
 from sstext.processes import is_main_process, wait_for_everyone
-from sstext.pseudo_labels import PSEUDO_LABELS, read_pseudo_labels, write_pseudo_labels
-from sstext.selection import (
-    Probabilities,
-    Scores,
-    Selection,
-    estimated_prior,
-    half_way_prior,
-    margin_history,
-    select,
-)
+from sstext.pseudolabels.alignment import CalibratedScores, Probabilities
+from sstext.pseudolabels.class_shares import estimated_prior, half_way_prior
+from sstext.pseudolabels.selection import Scores, Selection, margin_history, select
+from sstext.pseudolabels.table import PSEUDO_LABELS, read_pseudo_labels, write_pseudo_labels
 from sstext.storage.whole import write_folder_whole, write_whole
 from sstext.students import Fit, Students
 from sstext.training_arguments import SemiSupervisedTrainingArguments

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from sstext.calibration import CalibratedScores
 from sstext.chain import Chain
 from sstext.data.order import random_rows
 from sstext.data.sampling import stratified_folds
@@ -22,7 +21,8 @@ from sstext.evaluation.calibration import USUAL_TEMPERATURE, matching_temperatur
 from sstext.inference.scoring import score
 from sstext.model_selection import Evidence, OutOfFold, too_few_classes
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
-from sstext.selection import Mean, balanced, resolve_prior, slices
+from sstext.pseudolabels.alignment import CalibratedScores, Mean, slices
+from sstext.pseudolabels.class_shares import balanced, resolve_prior
 from sstext.storage.run_folder import RunDirectory
 
 #: Rows of the corpus by which a collapse is seen.

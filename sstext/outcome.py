@@ -18,7 +18,7 @@ from sstext.evaluation.metrics import evaluate_predictions, expected_calibration
 from sstext.inference.classifier import Classifier
 from sstext.modeling.fold_temperature import fold_temperature
 from sstext.processes import is_main_process
-from sstext.selection import slices
+from sstext.pseudolabels.alignment import slices
 from sstext.self_training import Round, Run
 from sstext.storage.whole import write_table_whole
 

@@ -32,7 +32,8 @@ from sstext.modeling.pretrained import encoder_path, explained, length_limit, lo
 from sstext.objective.methods import BETWEEN_ROUNDS, build
 from sstext.processes import is_main_process, main_process_first, wait_for_everyone
 from sstext.progress import SILENT, Reporter
-from sstext.selection import Selection, balanced, resolve_prior
+from sstext.pseudolabels.class_shares import balanced, resolve_prior
+from sstext.pseudolabels.selection import Selection
 from sstext.storage.run_folder import RunDirectory
 from sstext.students import Fit
 from sstext.tracking import figures_of_round, tracked

@@ -25,7 +25,7 @@ from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.inference.devices import calm_libraries, resolve_device
 from sstext.progress import Reporter, Tick
-from sstext.selection import Selection
+from sstext.pseudolabels.selection import Selection
 from sstext.students import Fit
 
 #: The kinds of messages that a worker sends.

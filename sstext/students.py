@@ -15,10 +15,10 @@ from sstext.data.preparing import Texts, Tokens
 from sstext.inference.corpus_scores import score_passes_to_disk, score_to_disk
 from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.inference.scoring import score
-from sstext.objective.admission import Admission
-from sstext.probe import with_probe
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.progress import Reporter
+from sstext.pseudolabels.admission import Admission
+from sstext.pseudolabels.probe import with_probe
 from sstext.storage.run_folder import RunDirectory
 from sstext.storage.whole import write_array_whole
 
@@ -33,7 +33,7 @@ class Fit:
     Attributes:
         steps: optimizer steps.
         temperature: fitted on the development rows; without any, that at which the student agrees best with a probe, where the
-            method has one (`sstext.probe`), else 1.
+            method has one (`sstext.pseudolabels.probe`), else 1.
         metrics: figures on the development rows, empty without any.
     """
 

@@ -16,9 +16,9 @@ from sstext.arguments import (
 )
 from sstext.config.options import options
 from sstext.config.run_config import RunConfig
-from sstext.objective.admission import most_confident
 from sstext.objective.targets import Hard, Soft
 from sstext.objective.weights import Everyone, Threshold
+from sstext.pseudolabels.admission import most_confident
 
 
 def arguments(index: int = 0, *, has_development_rows: bool = False, **options: Any) -> Any:

@@ -14,10 +14,10 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from sstext.calibration import CalibratedScores, align
 from sstext.errors import UserError
 from sstext.evaluation.calibration import fit_temperature, matching_temperature, softmax
 from sstext.modeling.fold_temperature import fold_temperature
+from sstext.pseudolabels.alignment import CalibratedScores, align
 
 TINY = {
     "vocab_size": 40,

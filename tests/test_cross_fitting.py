@@ -17,7 +17,6 @@ from test_self_training import AtTick, killed
 
 from sstext import cross_fitting, self_training
 from sstext import run as run_module
-from sstext.calibration import align
 from sstext.config.run_config import RunConfig
 from sstext.cross_fitting import averaged, cross_fitted, out_of_fold
 from sstext.errors import UserError
@@ -25,6 +24,7 @@ from sstext.evaluation.calibration import softmax
 from sstext.inference.classifier import Classifier
 from sstext.model_selection import PROVEN, UNPROVEN, Belief, Gain, Verdict
 from sstext.progress import Reporter
+from sstext.pseudolabels.alignment import align
 from sstext.run import train
 from sstext.self_training import Round, open_chain, open_run, self_train
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sstext.pseudo_labels import read_pseudo_labels, write_pseudo_labels
-from sstext.selection import Selection
+from sstext.pseudolabels.selection import Selection
+from sstext.pseudolabels.table import read_pseudo_labels, write_pseudo_labels
 
 
 @pytest.mark.parametrize("soft", [False, True])

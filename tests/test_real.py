@@ -10,8 +10,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from sstext import RunConfig, train
 from sstext.inference.scoring import score
-from sstext.probe import PENALTY, Embedder
-from sstext.selection import estimated_prior, half_way_prior
+from sstext.pseudolabels.class_shares import estimated_prior, half_way_prior
+from sstext.pseudolabels.probe import PENALTY, Embedder
 
 
 @pytest.mark.real

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from sstext.errors import UserError
-from sstext.objective.admission import Admission, easy, hard, most_confident
 from sstext.objective.targets import Align, Hard, Sharpen, Soft
 from sstext.objective.weights import Everyone, Gaussian, InverseVariance, Threshold
-from sstext.selection import Scores, Selection, class_quotas, estimated_prior, half_way_prior, resolve_prior, select
+from sstext.pseudolabels.admission import Admission, easy, hard, most_confident
+from sstext.pseudolabels.class_shares import class_quotas, estimated_prior, half_way_prior, resolve_prior
+from sstext.pseudolabels.selection import Scores, Selection, select
 
 UNIFORM = np.array([0.5, 0.5])
 SOFT = Admission(target=Soft())
@@ -192,7 +193,7 @@ def test_the_smallest_corpus_gives_its_one_row() -> None:
 def test_slices_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards the borders of slices: rows of 100 texts in slices of 7 are those of one look."""
     whole = select(Scores(scores()), share=0.5, prior=np.full(3, 1 / 3)).rows
-    monkeypatch.setattr("sstext.selection.SLICE_ROWS", 7)
+    monkeypatch.setattr("sstext.pseudolabels.alignment.SLICE_ROWS", 7)
     assert np.array_equal(select(Scores(scores()), share=0.5, prior=np.full(3, 1 / 3)).rows, whole)
 
 
@@ -314,7 +315,7 @@ def test_the_whole_corpus_is_one_step_of_a_part(monkeypatch: pytest.MonkeyPatch)
     for _ in range(2):
         chosen = select(Scores(probabilities), admission, share=1.0, prior=UNIFORM)
         np.testing.assert_allclose(chosen.weight, [1, 0.509156, np.exp(-0.0025 / 0.0333333), 1], rtol=1e-5)
-    monkeypatch.setattr("sstext.selection.SLICE_ROWS", 3)  # every second row then stands for the corpus
+    monkeypatch.setattr("sstext.pseudolabels.alignment.SLICE_ROWS", 3)  # every second row then stands for the corpus
     select(Scores(probabilities), admission, share=1.0, prior=UNIFORM)
     assert weight.mean == pytest.approx(0.8)
 
@@ -327,7 +328,7 @@ def test_admissions_in_slices_change_nothing(monkeypatch: pytest.MonkeyPatch) ->
     asked: dict[str, Any] = {"share": 1.0, "prior": np.array([0.5, 0.3, 0.2])}
     whole = select(scored, admission, **asked)
     assert len(np.unique(whole.rows)) < len(whole)  # canary: rows join several times
-    monkeypatch.setattr("sstext.selection.SLICE_ROWS", 7)
+    monkeypatch.setattr("sstext.pseudolabels.alignment.SLICE_ROWS", 7)
     assert written(select(scored, admission, **asked)) == written(whole)
 
 

@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from sstext.inference.devices import resolve_device
 from sstext.inference.scoring import score
-from sstext.probe import Embedder
+from sstext.pseudolabels.probe import Embedder
 
 #: Bandwidth-free neighborhoods: with scikit-learn's default kernel (rbf, γ = 20) all rows of unit length are alike.
 NEIGHBORS = 7

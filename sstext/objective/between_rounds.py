@@ -4,11 +4,11 @@ Inside a step they are supervised (`auto` adds a contrast of the classes): what 
 """
 
 from sstext.errors import UserError
-from sstext.objective.admission import Admission, Order, easy, hard
 from sstext.objective.objective import Objective
 from sstext.objective.regularizers import SupervisedContrast
 from sstext.objective.targets import Hard, Soft
 from sstext.objective.weights import Confidence, InverseVariance, Threshold
+from sstext.pseudolabels.admission import Admission, Order, easy, hard
 
 SAMPLING: dict[str, Order] = {"easy": easy, "hard": hard}
 
@@ -67,7 +67,7 @@ def margin_history() -> tuple[Objective, Admission]:
     Sosea and Caragea 2023, "MarginMatch: Improving Semi-Supervised Learning with Pseudo-Margins", section 3 (both of logits,
     over the steps of one training, with a threshold)
 
-    How sure q is, a regression on the student's embeddings says (`sstext.probe`), or development rows; the student of round 0
+    How sure q is, a regression on the student's embeddings says (`sstext.pseudolabels.probe`), or development rows; the student of round 0
     labels together with it.
     """
     return Objective(), Admission(weight=Confidence(), probe=True, history=True, follows_options=True)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sstext.errors import UserError, nearest
-from sstext.objective.admission import Admission
 from sstext.objective.between_rounds import auto, margin_history, noisy_student, self_training, ust
 from sstext.objective.confidence import (
     adamatch,
@@ -24,6 +23,7 @@ from sstext.objective.consistency import mean_teacher, pi_model, r_drop, tempora
 from sstext.objective.objective import Objective
 from sstext.objective.part import in_range
 from sstext.objective.regularizers import REGULARIZERS
+from sstext.pseudolabels.admission import Admission
 
 
 def supervised() -> Objective:

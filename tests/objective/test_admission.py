@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from sstext.errors import UserError
-from sstext.objective.admission import Admission, Order, easy, hard, most_confident
 from sstext.objective.targets import Align, Soft
 from sstext.objective.weights import Everyone, Gaussian, Threshold
+from sstext.pseudolabels.admission import Admission, Order, easy, hard, most_confident
 
 CONFIDENCE = np.array([0.9, 0.6, 0.8])
 DISAGREEMENT = np.array([0.2, 0.5, 0.9])

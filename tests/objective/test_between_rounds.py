@@ -8,13 +8,13 @@ import pytest
 
 from sstext.errors import UserError
 from sstext.inference.corpus_scores import summarize_passes
-from sstext.objective.admission import Admission, easy, hard, most_confident
 from sstext.objective.between_rounds import margin_history, noisy_student, self_training, ust
 from sstext.objective.methods import BETWEEN_ROUNDS, METHODS, admission_of, build
 from sstext.objective.targets import Hard, Soft
 from sstext.objective.weights import Confidence, InverseVariance, Threshold
-from sstext.selection import Scores, Selection, select
-from sstext.selection import margin_history as margins
+from sstext.pseudolabels.admission import Admission, easy, hard, most_confident
+from sstext.pseudolabels.selection import Scores, Selection, select
+from sstext.pseudolabels.selection import margin_history as margins
 
 # Class 0 is predicted five times, class 1 twice; class 2 nobody has labeled, and one row is predicted to be of it.
 CORPUS = np.array(

@@ -11,7 +11,6 @@ import torch
 
 from sstext.errors import UserError
 from sstext.objective.adaptive import Curriculum, LossThreshold, Relative, SelfAdaptive, SoftThenHard
-from sstext.objective.admission import easy, hard, most_confident
 from sstext.objective.divergences import cross_entropy, kl, squared_error
 from sstext.objective.methods import BETWEEN_ROUNDS, METHODS, admission_of, build
 from sstext.objective.part import Signals
@@ -28,6 +27,7 @@ from sstext.objective.weights import (
     Threshold,
     TrainingSignalAnnealing,
 )
+from sstext.pseudolabels.admission import easy, hard, most_confident
 
 EVERY = pytest.mark.parametrize(("name", "method"), METHODS.items(), ids=list(METHODS))
 

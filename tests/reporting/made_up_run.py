@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from sstext.config.run_config import RunConfig
 from sstext.evaluation.calibration import softmax
 from sstext.evaluation.metrics import evaluate_predictions
-from sstext.pseudo_labels import write_pseudo_labels
-from sstext.selection import Selection
+from sstext.pseudolabels.selection import Selection
+from sstext.pseudolabels.table import write_pseudo_labels
 from sstext.self_training import Round
 from sstext.storage.run_folder import RunDirectory
 from sstext.storage.whole import write_array_whole, write_whole

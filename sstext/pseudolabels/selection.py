@@ -1,28 +1,17 @@
 """Which scored rows join the training set, with which target and weight: an `Admission`, carried out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
-from sstext.errors import UserError, listed
-from sstext.objective.admission import Admission
 from sstext.objective.part import Signals
 from sstext.objective.targets import Hard, Target
-
-#: Rows of a corpus that are looked at together.
-SLICE_ROWS = 100_000
-#: Of `estimated_prior`: α; nats a row that a miscalibrated student of a balanced corpus may seem to explain; steps at most.
-SEEN_BEFORE, DOUBT, EM_STEPS = 0.2, 0.02, 500
-
-
-class Probabilities(Protocol):
-    """Probabilities (N, C) of which any rows can be had as an array."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, rows: Any, /) -> np.ndarray: ...
+from sstext.pseudolabels.admission import Admission
+from sstext.pseudolabels.alignment import SLICE_ROWS, Probabilities, slices
+from sstext.pseudolabels.class_shares import class_quotas
 
 
 @dataclass(frozen=True)
@@ -78,113 +67,6 @@ class Selection:
 
     def __len__(self) -> int:
         return len(self.rows)
-
-
-def resolve_prior(spec: Any, labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """The class shares that the quotas follow, (C,), summing to 1.
-
-    Args:
-        spec: `uniform`; `labeled`: the shares among the labels; `auto`: these, but uniform where the labels are `balanced`
-            (predictions may then say more, see `estimated_prior`); or a mapping class → share.
-        labels: (N,) the labels that were given.
-        classes: C names.
-
-    >>> resolve_prior("auto", np.array([0, 0, 0, 1]), ["a", "b"])
-    array([0.75, 0.25])
-    """
-    counts = np.bincount(labels, minlength=len(classes)).astype(float)
-    if isinstance(spec, Mapping):
-        if set(map(str, spec)) != set(classes):
-            raise UserError(f"prior: expected a share for each of {listed(list(classes))}, found {listed(list(spec))}")
-        by_name = {str(name): share for name, share in spec.items()}
-        try:
-            shares = np.array([float(by_name[name]) for name in classes])
-        except (TypeError, ValueError):
-            shares = np.zeros(len(classes))
-        if not (np.isfinite(shares) & (shares > 0)).all():
-            raise UserError(f"prior: expected shares above 0, found {dict(spec)}")
-        return shares / shares.sum()
-    if spec not in ("auto", "uniform", "labeled"):
-        raise UserError(f"prior: expected auto, uniform, labeled or CLASS=SHARE …, found {spec!r}")
-    if spec == "uniform" or (spec == "auto" and balanced(labels)):
-        present = (counts > 0).astype(
-            float
-        )  # a class without any label cannot be learned: no quota is filled with guesses
-        return present / present.sum()
-    return counts / counts.sum()
-
-
-def balanced(labels: np.ndarray) -> bool:
-    """Whether every class that has labels has as many, give or take one: somebody chose them, they tell nothing of the corpus.
-
-    >>> balanced(np.array([0, 0, 1])), balanced(np.array([0, 0, 0, 1]))
-    (True, False)
-    """
-    counts = np.unique(labels, return_counts=True)[1]
-    return bool(counts.max() - counts.min() <= 1)
-
-
-def half_way_prior(prior: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Class shares half way from the prior to the mean prediction of the corpus, (C,).
-
-    Of a corpus that is as balanced as the labels, the prior is right and predictions err; of one that is not, predictions know
-    something of it. A class that the prior rules out stays out.
-
-    >>> half_way_prior(np.array([.5, .5]), np.array([.9, .1]))
-    array([0.7, 0.3])
-    """
-    shares = np.where(prior > 0, (prior + predicted) / 2, 0.0)
-    return shares / shares.sum()
-
-
-def estimated_prior(prior: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """The class shares of a corpus, from what a student of balanced labels says of it, (C,).
-
-    π = (1 − w) π_half + w π_EM. π_half is half way from the prior to the mean prediction. π_EM is most probable where α N rows
-    of the prior have been seen beforehand, by EM: π ← (Σ_i q_i + α N · prior) / (N (1 + α)), q_i = Norm(p_i · π / prior). How
-    much it counts, w = g / (g + `DOUBT`), hangs on what it explains, g = mean log Σ_c p_ic π_c / prior_c in nats a row: of a
-    balanced corpus next to nothing, of a skewed one a multiple of the doubt (recipes/benchmark/LOG.md). Without α, the EM
-    runs away where predictions mean little.
-
-    Args:
-        prior: (C,) class shares of the labels that the student learned from; a class that it rules out stays out.
-        probabilities: (N, C) p, calibrated.
-
-    Source: Saerens, Latinne and Decaestecker 2002, "Adjusting the Outputs of a Classifier to New a Priori Probabilities",
-    section 2.2 (EM); α and w: ours.
-
-    >>> skewed = np.repeat([[.95, .05], [.05, .95]], [90, 10], axis=0)
-    >>> estimated_prior(np.array([.5, .5]), skewed).round(2)  # half way: .68, .32
-    array([0.84, 0.16])
-    """
-    there = prior > 0
-    start, probs = prior[there], np.asarray(probabilities, dtype=np.float64)[:, there]
-    probs = probs / probs.sum(1, keepdims=True).clip(1e-30)
-    shares = start
-    for _ in range(EM_STEPS):
-        explained = probs * (shares / start)
-        mean = (explained / explained.sum(1, keepdims=True).clip(1e-30)).mean(0)
-        before, shares = shares, (mean + SEEN_BEFORE * start) / (1 + SEEN_BEFORE)
-        if np.abs(shares - before).max() < 1e-6:
-            break
-    gain = max(0.0, float(np.log((probs * (shares / start)).sum(1).clip(1e-30)).mean()))
-    weight = gain / (gain + DOUBT)
-    found = half_way_prior(prior, np.asarray(probabilities, dtype=np.float64).mean(0))
-    found[there] = (1 - weight) * found[there] + weight * shares
-    return found / found.sum()
-
-
-def class_quotas(total: int, prior: np.ndarray) -> np.ndarray:
-    """`total` rows shared out over classes by `prior`, (C,), by largest remainders: the quotas sum to `total`.
-
-    >>> class_quotas(10, np.array([.5, .25, .25]))
-    array([5, 3, 2])
-    """
-    exact = total * prior
-    quotas = np.floor(exact).astype(int)
-    order = np.argsort(-(exact - quotas), kind="stable")
-    quotas[order[: total - quotas.sum()]] += 1
-    return quotas
 
 
 def select(
@@ -267,28 +149,6 @@ def margin_history(rounds: Sequence[Probabilities]) -> np.ndarray:
             clear -= probs.max(-1)
         margins[some] = np.where(flipped, -np.inf, clear / len(rounds))
     return margins
-
-
-class Mean:
-    """The mean of several students' probabilities (N, C) of the same rows, read in slices as each of them is.
-
-    >>> Mean([np.array([[1., 0.]]), np.array([[.5, .5]])])[:1]
-    array([[0.75, 0.25]])
-    """
-
-    def __init__(self, students: Sequence[Probabilities]) -> None:
-        self.students = students
-
-    def __len__(self) -> int:
-        return len(self.students[0])
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        return np.asarray(np.mean([student[rows] for student in self.students], axis=0))
-
-
-def slices(rows: int) -> Iterator[slice]:
-    """Consecutive slices of `SLICE_ROWS` rows that together are all of them."""
-    return (slice(start, min(rows, start + SLICE_ROWS)) for start in range(0, rows, SLICE_ROWS))
 
 
 def _judged(scores: Scores, admission: Admission) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,12 +1,45 @@
-"""Probabilities that mean what they say: a temperature, folded into the model's head, and distribution alignment."""
+"""TODO pseudolabels.alignment."""
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sstext.errors import UserError
 from sstext.evaluation.calibration import softmax
+
+#: Rows of a corpus that are looked at together.
+SLICE_ROWS = 100_000
+
+
+class Probabilities(Protocol):
+    """Probabilities (N, C) of which any rows can be had as an array."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: Any, /) -> np.ndarray: ...
+
+
+class Mean:
+    """The mean of several students' probabilities (N, C) of the same rows, read in slices as each of them is.
+
+    >>> Mean([np.array([[1., 0.]]), np.array([[.5, .5]])])[:1]
+    array([[0.75, 0.25]])
+    """
+
+    def __init__(self, students: Sequence[Probabilities]) -> None:
+        self.students = students
+
+    def __len__(self) -> int:
+        return len(self.students[0])
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return np.asarray(np.mean([student[rows] for student in self.students], axis=0))
+
+
+def slices(rows: int) -> Iterator[slice]:
+    """Consecutive slices of `SLICE_ROWS` rows that together are all of them."""
+    return (slice(start, min(rows, start + SLICE_ROWS)) for start in range(0, rows, SLICE_ROWS))
 
 
 def align(probabilities: ArrayLike, prior: ArrayLike, *, iterations: int = 100) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sstext.selection import Selection
+from sstext.pseudolabels.selection import Selection
 from sstext.storage.whole import write_table_whole
 
 PSEUDO_LABELS = "pseudo_labels.parquet"

@@ -68,7 +68,7 @@ class Admission:
         labels_first: whether a round of the method's own objective on labels alone comes before the first that admits rows;
             round 0 then is plain fine-tuning, to compare with.
         start_only: whether the method's own objective is for that round alone; rows that join are learned by cross-entropy.
-        probe: whether a probe labels beside the head that labels alone have trained (`sstext.probe`).
+        probe: whether a probe labels beside the head that labels alone have trained (`sstext.pseudolabels.probe`).
         history: whether all rounds so far are looked at: a row whose label is not that of the round before may not join, and
             rows come in the order of their mean margin, not in an `order`.
         follows_options: whether --prior, --alignment and --pseudo-labels are heard.

@@ -22,6 +22,7 @@ from sstext.modeling.pooling import last_hidden_states, mean_pooled
 #: hardly depends on it, how sure the probe is does (recipes/benchmark/LOG.md).
 PENALTY = 1.5
 
+
 #: Logit of a class that the probe has seen no label of.
 UNLIKELY = -1e4
 
