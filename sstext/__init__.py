@@ -10,14 +10,15 @@ if TYPE_CHECKING:
     from sstext.config.run_config import RunConfig
     from sstext.errors import UserError
     from sstext.inference.classifier import Classifier
-    from sstext.objective import METHODS, Objective
+    from sstext.methods import METHODS
+    from sstext.objective import Objective
     from sstext.run import train
     from sstext.self_training import Round, self_train
     from sstext.trainer import SemiSupervisedTrainer
     from sstext.training_arguments import SemiSupervisedTrainingArguments
 
 _HOMES = {
-    "METHODS": "sstext.objective",
+    "METHODS": "sstext.methods",
     "Classifier": "sstext.inference.scoring",
     "Objective": "sstext.objective",
     "Round": "sstext.self_training",

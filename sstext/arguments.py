@@ -8,7 +8,7 @@ from sstext.config.options import default_of, options
 from sstext.config.run_config import BY_METHOD, RunConfig
 from sstext.errors import UserError
 from sstext.inference.devices import resolve_device, resolve_precision
-from sstext.objective.methods import BETWEEN_ROUNDS, admission_of, build
+from sstext.methods.registry import BETWEEN_ROUNDS, admission_of, build
 from sstext.objective.objective import Objective
 from sstext.objective.targets import Hard, Soft
 from sstext.objective.weights import Everyone

@@ -6,9 +6,9 @@ from sstext.arguments import options_of_no_effect
 from sstext.chain import Chain
 from sstext.data.edits import MaskedTokens, TokenEdits
 from sstext.errors import UserError
+from sstext.methods.registry import build
 from sstext.modeling.pooling import last_hidden_states
 from sstext.modeling.student import has_dropout
-from sstext.objective.methods import build
 from sstext.objective.outputs import LABELED_STRONG, MASKED
 from sstext.objective.regularizers import Regularizer
 

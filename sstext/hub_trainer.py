@@ -11,7 +11,6 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 from transformers.utils.hub import PushInProgress
 
-from sstext.catalog import entry
 from sstext.hub.card import model_card
 from sstext.hub.publishing import (
     CARD,
@@ -22,6 +21,7 @@ from sstext.hub.publishing import (
     refuse_whole_checkpoints,
     with_names,
 )
+from sstext.methods.catalog import entry
 from sstext.modeling.pretrained import length_limit
 
 logger = logging.get_logger(__name__)

@@ -14,11 +14,6 @@ import numpy as np
 from sstext.evaluation.calibration import USUAL_TEMPERATURE, fit_temperature, softmax
 from sstext.evaluation.metrics import count_classes
 
-#: Chains where nobody says how many: two, three and five came to the same (recipes/README.md); five cost more, and of two each
-#: has but half of the labels.
-FOLDS = 3
-
-
 #: Standard deviations of what a round gains over supervised fine-tuning, and over a round before it, see `Belief`.
 GAIN_SPREAD, ROUND_SPREAD = 0.2, 0.05
 

@@ -19,8 +19,8 @@ from sstext.cross_fitting import cross_fitted
 from sstext.data.preparing import fingerprints, sources
 from sstext.inference.devices import autocast, resolve_device, resolve_precision
 from sstext.inference.scoring import score
+from sstext.methods.registry import build
 from sstext.modeling.length_groups import logits_in_length_groups
-from sstext.objective.methods import build
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.progress import SILENT, Reporter, duration
 from sstext.self_training import Run, folds_of, open_chain

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
-from sstext.catalog import entry
 from sstext.config.run_config import RunConfig
 from sstext.cross_fitting import collapse_of_one, corpus_weights, last_student, out_of_fold
 from sstext.data.sources import hub_split
 from sstext.hub.card import calibration_sentence, model_card
 from sstext.inference.devices import resolve_device, resolve_precision
+from sstext.methods.catalog import entry
 from sstext.model_selection import UNPROVEN, Belief, Gain, OutOfFold, Verdict, belief_in, best_round
 from sstext.modeling.pretrained import length_limit
 from sstext.outcome import expected_precision, measure, peak_memory, shipped, write_held_out

@@ -27,9 +27,10 @@ from sstext.data.preparing import fingerprints, read_texts, sources, tokenize_te
 from sstext.errors import UserError
 from sstext.evaluation.calibration import softmax
 from sstext.inference.devices import resolve_device
-from sstext.model_selection import FOLDS, Verdict, belief_in, judge
+from sstext.methods.registry import BETWEEN_ROUNDS, build
+from sstext.methods.rounds import FOLDS
+from sstext.model_selection import Verdict, belief_in, judge
 from sstext.modeling.pretrained import encoder_path, explained, length_limit, load_tokenizer
-from sstext.objective.methods import BETWEEN_ROUNDS, build
 from sstext.processes import is_main_process, main_process_first, wait_for_everyone
 from sstext.progress import SILENT, Reporter
 from sstext.pseudolabels.class_shares import balanced, resolve_prior

@@ -9,9 +9,9 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from sstext.catalog import BESIDE, Entry, entry, pages, regularizer_entry
 from sstext.errors import listed
-from sstext.objective.methods import METHODS
+from sstext.methods.catalog import BESIDE, Entry, entry, pages, regularizer_entry
+from sstext.methods.registry import METHODS
 from sstext.objective.regularizers import REGULARIZERS
 from sstext.planning import Plan
 from sstext.progress import duration

@@ -21,8 +21,8 @@ from sstext.errors import UserError, listed
 from sstext.head_rate import HeadRateTrainer
 from sstext.heads import TokenHeadTrainer
 from sstext.hub_trainer import HubTrainer
+from sstext.methods.registry import BETWEEN_ROUNDS, build
 from sstext.modeling.pretrained import length_limit
-from sstext.objective.methods import BETWEEN_ROUNDS, build
 from sstext.objective.objective import Objective
 from sstext.objective.outputs import LABELED_STRONG, MASKED
 from sstext.objective.regularizers import Regularizer

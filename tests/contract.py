@@ -13,8 +13,8 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
 
+from sstext.methods.registry import METHODS, build
 from sstext.modeling.pooling import mean_pooled
-from sstext.objective.methods import METHODS, build
 from sstext.objective.objective import Losses, Objective
 from sstext.objective.part import Part, Signals
 from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments

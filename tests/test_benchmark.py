@@ -15,7 +15,7 @@ import pytest
 
 from sstext import RunConfig
 from sstext.errors import UserError
-from sstext.objective.methods import build
+from sstext.methods.registry import build
 
 BENCHMARK = Path(__file__).parent.parent / "recipes" / "benchmark"
 sys.path.append(str(BENCHMARK))  # scripts, not a package

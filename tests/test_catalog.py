@@ -2,9 +2,9 @@
 
 import pytest
 
-from sstext.catalog import composition, entry, markdown_table, pages, regularizer_entry
 from sstext.errors import UserError
-from sstext.objective.methods import METHODS
+from sstext.methods.catalog import composition, entry, markdown_table, pages, regularizer_entry
+from sstext.methods.registry import METHODS
 from sstext.objective.objective import Objective
 from sstext.objective.regularizers import REGULARIZERS, Entropy
 from sstext.objective.teachers import Self

@@ -14,7 +14,7 @@ from contract import SETTINGS
 from distributed_job import RUNS, train_all
 from safetensors.torch import load_file
 
-from sstext.objective.methods import METHODS, build
+from sstext.methods.registry import METHODS, build
 
 FLAGS = [
     *("--steps", "6", "--round-steps", "6", "--rounds", "2", "--keep", "0.3", "0.5", "--stop-agreement", "1.1"),

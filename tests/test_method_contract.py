@@ -23,7 +23,7 @@ from contract import (
 from transformers import TrainerCallback
 
 from sstext.errors import UserError
-from sstext.objective.methods import BETWEEN_ROUNDS, METHODS, build
+from sstext.methods.registry import BETWEEN_ROUNDS, METHODS, build
 from sstext.objective.objective import Objective
 from sstext.objective.teachers import Self
 from sstext.objective.weights import Everyone, Gaussian, Known

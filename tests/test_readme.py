@@ -81,8 +81,8 @@ def test_the_tree_names_every_module() -> None:
 
 
 def test_the_table_of_methods_is_the_codes_own() -> None:
-    """Guards against a composition, a paper or an advice that has moved on: the table is made by `sstext.catalog`."""
-    from sstext.catalog import markdown_table
+    """Guards against a composition, a paper or an advice that has moved on: the table is made by `sstext.methods.catalog`."""
+    from sstext.methods.catalog import markdown_table
 
     table = README.split("<!-- methods -->")[1].split("<!-- /methods -->")[0]
     assert table.strip() == markdown_table()

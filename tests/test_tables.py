@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from sstext.catalog import entry
 from sstext.errors import UserError
-from sstext.objective.methods import METHODS
+from sstext.methods.catalog import entry
+from sstext.methods.registry import METHODS
 from sstext.objective.regularizers import REGULARIZERS
 from sstext.planning import Plan
 from sstext.progress import duration

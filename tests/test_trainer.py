@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from sstext.objective.methods import fixmatch
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -18,7 +19,7 @@ from transformers import (
 )
 
 from sstext.errors import UserError
-from sstext.objective.methods import METHODS, fixmatch
+from sstext.methods.registry import METHODS
 from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments
 
 TEXTS = ["my money return please", "the parcel is late today", "password login not again", "refund charged twice now"]

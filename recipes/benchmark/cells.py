@@ -12,7 +12,7 @@ from peers import PEERS
 
 from sstext.data.sampling import few_labels
 from sstext.errors import UserError, listed
-from sstext.objective.methods import BETWEEN_ROUNDS, METHODS
+from sstext.methods.registry import BETWEEN_ROUNDS, METHODS
 
 SAMPLE = "support_tickets"
 SAMPLE_FOLDER = Path(__file__).parents[2] / "data" / SAMPLE

@@ -8,8 +8,8 @@ import pytest
 
 from sstext.errors import UserError
 from sstext.inference.corpus_scores import summarize_passes
-from sstext.objective.between_rounds import margin_history, noisy_student, self_training, ust
-from sstext.objective.methods import BETWEEN_ROUNDS, METHODS, admission_of, build
+from sstext.methods.registry import BETWEEN_ROUNDS, METHODS, admission_of, build
+from sstext.methods.rounds import margin_history, noisy_student, self_training, ust
 from sstext.objective.targets import Hard, Soft
 from sstext.objective.weights import Confidence, InverseVariance, Threshold
 from sstext.pseudolabels.admission import Admission, easy, hard, most_confident

@@ -26,7 +26,7 @@ from contract import (
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
-from sstext.objective.methods import BETWEEN_ROUNDS, METHODS, admission_of, build
+from sstext.methods.registry import BETWEEN_ROUNDS, METHODS, admission_of, build
 from sstext.objective.part import Signals
 from sstext.objective.regularizers import REGULARIZERS
 from sstext.objective.views import Adversarial

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from sstext.errors import UserError
+from sstext.methods.registry import BETWEEN_ROUNDS, METHODS, admission_of, build
 from sstext.objective.adaptive import Curriculum, LossThreshold, Relative, SelfAdaptive, SoftThenHard
 from sstext.objective.divergences import cross_entropy, kl, squared_error
-from sstext.objective.methods import BETWEEN_ROUNDS, METHODS, admission_of, build
 from sstext.objective.part import Signals
 from sstext.objective.regularizers import Entropy, Fairness, RDrop, StrongLabels, SupervisedContrast
 from sstext.objective.targets import Align, AlignToLabeled, Hard, Sharpen, Soft

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from sstext.objective.methods import fixmatch, pseudo_label, softmatch
 from torch import Tensor, nn
 
 from sstext.errors import UserError
+from sstext.methods.registry import build
 from sstext.objective.divergences import kl
-from sstext.objective.methods import build, fixmatch, pseudo_label, softmatch
 from sstext.objective.objective import Objective
 from sstext.objective.part import Part, Signals
 from sstext.objective.ramps import linear_ramp

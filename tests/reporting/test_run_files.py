@@ -7,7 +7,7 @@ import pytest
 from made_up_run import ATTACK, TEMPERATURE, make_run
 
 from sstext.errors import UserError
-from sstext.objective.methods import METHODS, admission_of
+from sstext.methods.registry import METHODS, admission_of
 from sstext.reporting.run_files import WITH_PROBE, open_run_files
 
 

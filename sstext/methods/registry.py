@@ -8,18 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sstext.errors import UserError, nearest
-from sstext.objective.between_rounds import auto, margin_history, noisy_student, self_training, ust
-from sstext.objective.confidence import (
-    adamatch,
-    dash,
-    fixmatch,
-    flexmatch,
-    freematch,
-    pseudo_label,
-    softmatch,
-    uda,
-)
-from sstext.objective.consistency import mean_teacher, pi_model, r_drop, temporal_ensembling, vat
+from sstext.methods.auto import auto
+from sstext.methods.confidence import adamatch, dash, fixmatch, flexmatch, freematch, pseudo_label, softmatch, uda
+from sstext.methods.consistency import mean_teacher, pi_model, r_drop, temporal_ensembling, vat
+from sstext.methods.rounds import margin_history, noisy_student, self_training, ust
 from sstext.objective.objective import Objective
 from sstext.objective.part import in_range
 from sstext.objective.regularizers import REGULARIZERS
@@ -58,6 +50,7 @@ METHODS: dict[str, Callable[..., Objective | tuple[Objective, Admission]]] = {
     "noisy-student": noisy_student,
     "ust": ust,
 }
+
 
 #: Methods of the round loop; the others work inside a step, and `auto` does both.
 BETWEEN_ROUNDS = frozenset({"self-training", "margin-history", "noisy-student", "ust"})

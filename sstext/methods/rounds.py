@@ -5,33 +5,11 @@ Inside a step they are supervised (`auto` adds a contrast of the classes): what 
 
 from sstext.errors import UserError
 from sstext.objective.objective import Objective
-from sstext.objective.regularizers import SupervisedContrast
 from sstext.objective.targets import Hard, Soft
 from sstext.objective.weights import Confidence, InverseVariance, Threshold
 from sstext.pseudolabels.admission import Admission, Order, easy, hard
 
 SAMPLING: dict[str, Order] = {"easy": easy, "hard": hard}
-
-
-def auto(contrast: float = 10.0, temperature: float = 0.1) -> tuple[Objective, Admission]:
-    """What the evidence supports: classes are pulled apart first, on the labels, then the corpus joins round by round.
-
-    L = mean H(y, p) + c · L_contrast over the labels in round 1 (supervised contrast of pooled rows); L = mean H(y, p) over the
-    labels and the corpus from round 2 on, y = what the last student predicts of a text, aligned to --prior. Round 0 is plain
-    fine-tuning, to compare with: --folds says whether the later rounds are better, and which of them is shipped.
-
-    When: always, unless you know better; the default. Its ingredients and what did not help: recipes/benchmark/LOG.md.
-
-    Source: ours, of Khosla et al. 2020, "Supervised Contrastive Learning", eq. 2, and Berthelot et al. 2020 (ReMixMatch),
-    section 3.1
-
-    Args:
-        contrast: c (Khosla: the contrast alone comes first, without H; at 1, H pulls the embeddings that the probe reads).
-        temperature: τ of the contrast (Khosla: .1).
-    """
-    return Objective(regularizers=[SupervisedContrast(contrast, temperature)]), Admission(
-        target=Soft(), quotas="none", labels_first=True, start_only=True, probe=True, follows_options=True
-    )
 
 
 def self_training(threshold: float = 0.95) -> tuple[Objective, Admission]:
@@ -128,3 +106,8 @@ def ust(
         weight=InverseVariance(alpha), target=Hard(), order=SAMPLING[sampling], quotas="equal", refill=True,
         align=False, passes=passes, subset=subset, noise=False,
     )  # fmt: skip
+
+
+#: Chains where nobody says how many: two, three and five came to the same (recipes/README.md); five cost more, and of two each
+#: has but half of the labels.
+FOLDS = 3

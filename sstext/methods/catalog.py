@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sstext.errors import UserError, nearest
-from sstext.objective.methods import BETWEEN_ROUNDS, METHODS, admission_of, build
+from sstext.methods.registry import BETWEEN_ROUNDS, METHODS, admission_of, build
 from sstext.objective.objective import Objective
 from sstext.objective.regularizers import REGULARIZERS
 from sstext.pseudolabels.admission import Admission
