@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from sstext.objective import Objective
     from sstext.run import train
     from sstext.self_training import Round, self_train
-    from sstext.trainer import SemiSupervisedTrainer
-    from sstext.training_arguments import SemiSupervisedTrainingArguments
+    from sstext.training.arguments import SemiSupervisedTrainingArguments
+    from sstext.training.trainer import SemiSupervisedTrainer
 
 _HOMES = {
     "METHODS": "sstext.methods",
@@ -23,8 +23,8 @@ _HOMES = {
     "Objective": "sstext.objective",
     "Round": "sstext.self_training",
     "RunConfig": "sstext.config.run_config",
-    "SemiSupervisedTrainer": "sstext.trainer",
-    "SemiSupervisedTrainingArguments": "sstext.training_arguments",
+    "SemiSupervisedTrainer": "sstext.training.trainer",
+    "SemiSupervisedTrainingArguments": "sstext.training.arguments",
     "UserError": "sstext.errors",
     "self_train": "sstext.self_training",
     "train": "sstext.run",

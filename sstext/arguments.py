@@ -13,8 +13,8 @@ from sstext.objective.objective import Objective
 from sstext.objective.targets import Hard, Soft
 from sstext.objective.weights import Everyone
 from sstext.pseudolabels.admission import Admission
-from sstext.tracking import in_one_run
-from sstext.training_arguments import SemiSupervisedTrainingArguments
+from sstext.training.arguments import SemiSupervisedTrainingArguments
+from sstext.training.loggers import in_one_run
 
 #: Optimizer steps of a round, at most, where nobody says how many.
 MOST_STEPS = 2_000

@@ -14,7 +14,6 @@ from sstext.data.batching import Relabeled
 from sstext.data.order import random_rows
 from sstext.evaluation.calibration import fit_temperature
 from sstext.evaluation.metrics import development_metrics
-from sstext.fitting import trained
 from sstext.modeling.student import new_student
 from sstext.processes import is_main_process, wait_for_everyone
 from sstext.pseudolabels.alignment import CalibratedScores, Probabilities
@@ -23,7 +22,8 @@ from sstext.pseudolabels.selection import Scores, Selection, margin_history, sel
 from sstext.pseudolabels.table import PSEUDO_LABELS, read_pseudo_labels, write_pseudo_labels
 from sstext.storage.whole import write_folder_whole, write_whole
 from sstext.students import Fit, Students
-from sstext.training_arguments import SemiSupervisedTrainingArguments
+from sstext.training.arguments import SemiSupervisedTrainingArguments
+from sstext.training.fit import trained
 
 #: Rows of the corpus that tell its class shares.
 PRIOR_ROWS = 10_000

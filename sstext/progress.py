@@ -83,7 +83,7 @@ class Reporter:
         return tick
 
     def figures(self, values: Mapping[str, Any], step: int = 0) -> None:
-        """Tell what was measured, name → number: nobody here, the loggers in `sstext.tracking`.
+        """Tell what was measured, name → number: nobody here, the loggers in `sstext.training.loggers`.
 
         Args:
             step: optimizer steps of the training that goes on; 0 between trainings.

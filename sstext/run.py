@@ -28,7 +28,7 @@ from sstext.reporting import REPORT, write_report
 from sstext.self_training import Round, Run, open_run, run_rounds
 from sstext.storage.run_folder import RunDirectory
 from sstext.storage.whole import write_folder_whole, write_whole
-from sstext.tracking import figures_of_test, tracked
+from sstext.training.loggers import figures_of_test, tracked
 
 VERSIONS = ("sstext", "torch", "transformers", "datasets", "accelerate", "numpy")
 #: As `results.json` calls the model that is shipped, and as its card does.

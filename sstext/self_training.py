@@ -37,7 +37,7 @@ from sstext.pseudolabels.class_shares import balanced, resolve_prior
 from sstext.pseudolabels.selection import Selection
 from sstext.storage.run_folder import RunDirectory
 from sstext.students import Fit
-from sstext.tracking import figures_of_round, tracked
+from sstext.training.loggers import figures_of_round, tracked
 
 
 @dataclass(frozen=True)

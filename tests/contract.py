@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from sstext.trainer import SemiSupervisedTrainingArguments
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
 
@@ -17,7 +18,7 @@ from sstext.methods.registry import METHODS, build
 from sstext.modeling.pooling import mean_pooled
 from sstext.objective.objective import Losses, Objective
 from sstext.objective.part import Part, Signals
-from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments
+from sstext.training.trainer import SemiSupervisedTrainer
 
 #: Method → its arguments. Averages forget fast, since the tests make a few steps only.
 SETTINGS: dict[str, dict[str, Any]] = {

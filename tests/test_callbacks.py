@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
+from sstext.trainer import SemiSupervisedTrainingArguments
 from transformers import AutoTokenizer, TrainerControl, TrainerState, TrainingArguments
 
-from sstext.callbacks import ProgressLine, StopOnSignal
 from sstext.modeling.student import new_student
 from sstext.progress import Reporter
-from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments
+from sstext.training.callbacks import ProgressLine, StopOnSignal
+from sstext.training.trainer import SemiSupervisedTrainer
 
 
 class Recorded(Reporter):

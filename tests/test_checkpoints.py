@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from sstext.checkpoints import last_whole_checkpoint, out_of_patience
+from sstext.training.fit import last_whole_checkpoint, out_of_patience
 
 
 def checkpoint(folder: Path, step: int, patience: int = 0, cut: int | None = None) -> Path:

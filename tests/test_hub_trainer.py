@@ -12,8 +12,8 @@ from fake_hub import FakeHub, fake_hub
 from huggingface_hub import ModelCard
 
 from sstext.errors import UserError
-from sstext.hub_trainer import HubTrainer
-from sstext.training_arguments import SemiSupervisedTrainingArguments
+from sstext.training.arguments import SemiSupervisedTrainingArguments
+from sstext.training.pushing import HubTrainer
 
 FILES = [".gitattributes", "README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
 PROGRAM = """

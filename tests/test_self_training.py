@@ -15,15 +15,17 @@ import pytest
 from datasets import Dataset
 from notes import Notes
 from safetensors.torch import load_file
+from sstext.trainer import SemiSupervisedTrainingArguments
 from transformers import AutoTokenizer
 
-from sstext import fitting, self_training
+from sstext import self_training
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.modeling.student import new_student
 from sstext.progress import Reporter
 from sstext.self_training import Round, open_run, self_train
-from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments
+from sstext.training import fit as fitting
+from sstext.training.trainer import SemiSupervisedTrainer
 
 Quick = Callable[..., RunConfig]
 

@@ -18,7 +18,7 @@ from sstext.errors import UserError
 from sstext.progress import SILENT, Reporter
 from sstext.run import train
 from sstext.self_training import self_train
-from sstext.tracking import LOGS, RUN_ID, TrackedReporter, tracked
+from sstext.training.loggers import LOGS, RUN_ID, TrackedReporter, tracked
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_a_logger_that_fails_is_left_out(
     quick: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Guards hours of training lost because a dashboard's service was gone."""
-    monkeypatch.setitem(__import__("sstext.tracking").tracking.LOGGER_TYPE_TO_CLASS, "mlflow", Broken)
+    monkeypatch.setitem(__import__("sstext.training.loggers").tracking.LOGGER_TYPE_TO_CLASS, "mlflow", Broken)
     reporter = TrackedReporter(Reporter(), quick(tmp_path, report_to=["mlflow"]))
     reporter.figures({"train/loss": 1.0})
     reporter.figures({"train/loss": 1.0})

@@ -8,6 +8,7 @@ import pytest
 import torch
 from datasets import Dataset
 from sstext.objective.methods import fixmatch
+from sstext.trainer import SemiSupervisedTrainingArguments
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -20,7 +21,7 @@ from transformers import (
 
 from sstext.errors import UserError
 from sstext.methods.registry import METHODS
-from sstext.trainer import SemiSupervisedTrainer, SemiSupervisedTrainingArguments
+from sstext.training.trainer import SemiSupervisedTrainer
 
 TEXTS = ["my money return please", "the parcel is late today", "password login not again", "refund charged twice now"]
 

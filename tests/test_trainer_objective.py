@@ -15,7 +15,7 @@ from sstext.objective.objective import Objective
 from sstext.objective.targets import Soft
 from sstext.objective.teachers import EMA, Self
 from sstext.objective.weights import Everyone
-from sstext.trainer import STATE_FILE
+from sstext.training.trainer import STATE_FILE
 
 
 class Follower(Everyone):

@@ -226,7 +226,7 @@ class Reconstruction(Regularizer):
     """Masked tokens of unlabeled rows are predicted from what is left: masked language modeling.
 
     L = mean over rows of the mean over a row's masked tokens of −log p(token); a row without any counts 0. The vocabulary
-    head is new (`sstext.heads`), and noise to the encoder until it has learned: at first it learns alone.
+    head is new (`sstext.modeling.token_head`), and noise to the encoder until it has learned: at first it learns alone.
 
     Source: Devlin et al. 2019 (BERT), section 3.1; on the task's own texts: Gururangan et al. 2020, section 4.
 

@@ -12,21 +12,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, SequentialSampler
 
-from sstext.callbacks import TellObjective
 from sstext.data.batching import Relabeled, TrainingRows, label_shares
 from sstext.data.collating import PairedCollator
 from sstext.data.edits import MaskedTokens, TokenEdits
 from sstext.data.tokens import VIEW_INPUTS, TextEncoder, choose_max_length, tokenize, with_view_texts
 from sstext.errors import UserError, listed
-from sstext.head_rate import HeadRateTrainer
-from sstext.heads import TokenHeadTrainer
-from sstext.hub_trainer import HubTrainer
 from sstext.methods.registry import BETWEEN_ROUNDS, build
 from sstext.modeling.pretrained import length_limit
 from sstext.objective.objective import Objective
 from sstext.objective.outputs import LABELED_STRONG, MASKED
 from sstext.objective.regularizers import Regularizer
-from sstext.training_arguments import SemiSupervisedTrainingArguments
+from sstext.training.arguments import SemiSupervisedTrainingArguments
+from sstext.training.callbacks import TellObjective
+from sstext.training.heads import HeadRateTrainer, TokenHeadTrainer
+from sstext.training.pushing import HubTrainer
 
 STATE_FILE = "semi_supervised_state.safetensors"
 

@@ -23,6 +23,8 @@ from sstext.progress import Reporter, Tick
 from sstext.storage.whole import write_whole
 
 PROJECT = "sstext"
+
+
 #: Folder of what loggers write, in that of the run; and the file with the name by which an interrupted run is found again.
 LOGS, RUN_ID = "logs", "run_id"
 
