@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from sstext.methods import METHODS
     from sstext.objective import Objective
     from sstext.run import train
-    from sstext.self_training import Round, self_train
+    from sstext.self_training import self_train
+    from sstext.selftraining.record import Round
     from sstext.training.arguments import SemiSupervisedTrainingArguments
     from sstext.training.trainer import SemiSupervisedTrainer
 

@@ -2,8 +2,6 @@
 
 import torch
 
-from sstext.arguments import options_of_no_effect
-from sstext.chain import Chain
 from sstext.data.edits import MaskedTokens, TokenEdits
 from sstext.errors import UserError
 from sstext.methods.registry import build
@@ -11,6 +9,8 @@ from sstext.modeling.pooling import last_hidden_states
 from sstext.modeling.student import has_dropout
 from sstext.objective.outputs import LABELED_STRONG, MASKED
 from sstext.objective.regularizers import Regularizer
+from sstext.selftraining.chain import Chain
+from sstext.selftraining.plan import options_of_no_effect
 
 
 def check(chain: Chain) -> None:

@@ -10,8 +10,6 @@ import psutil
 import pyarrow as pa
 import torch
 
-from sstext.chain import Chain
-from sstext.cross_fitting import corpus_weights, out_of_fold, rows_of_folds
 from sstext.errors import UserError
 from sstext.evaluation.calibration import precision_curve, softmax
 from sstext.evaluation.metrics import evaluate_predictions, expected_calibration_error
@@ -19,7 +17,9 @@ from sstext.inference.classifier import Classifier
 from sstext.modeling.fold_temperature import fold_temperature
 from sstext.processes import is_main_process
 from sstext.pseudolabels.alignment import slices
-from sstext.self_training import Round, Run
+from sstext.selftraining.chain import Chain
+from sstext.selftraining.cross_fitting import Run, corpus_weights, out_of_fold, rows_of_folds
+from sstext.selftraining.record import Round
 from sstext.storage.whole import write_table_whole
 
 #: Folder of the rows that were measured on, with what was predicted for them; private, as all texts are.

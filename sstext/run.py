@@ -13,24 +13,30 @@ import torch
 from transformers import AutoConfig
 
 from sstext.config.run_config import RunConfig
-from sstext.cross_fitting import collapse_of_one, corpus_weights, last_student, out_of_fold
 from sstext.data.sources import hub_split
 from sstext.hub.card import calibration_sentence, model_card
 from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.methods.catalog import entry
-from sstext.model_selection import UNPROVEN, Belief, Gain, OutOfFold, Verdict, belief_in, best_round
 from sstext.modeling.pretrained import length_limit
 from sstext.outcome import expected_precision, measure, peak_memory, shipped, write_held_out
-from sstext.planning import PLAN, in_budget, price
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.progress import SILENT, Reporter
 from sstext.reporting import REPORT, write_report
-from sstext.self_training import Round, Run, open_run, run_rounds
+from sstext.self_training import open_run
+from sstext.selftraining.budget import PLAN, in_budget, price
+from sstext.selftraining.cross_fitting import Run, collapse_of_one, corpus_weights, out_of_fold
+from sstext.selftraining.evidence import OutOfFold
+from sstext.selftraining.final_model import last_student
+from sstext.selftraining.loop import run_rounds
+from sstext.selftraining.record import Round, sentence
+from sstext.selftraining.verdict import UNPROVEN, Belief, Gain, Verdict, belief_in, best_round
 from sstext.storage.run_folder import RunDirectory
 from sstext.storage.whole import write_folder_whole, write_whole
 from sstext.training.loggers import figures_of_test, tracked
 
 VERSIONS = ("sstext", "torch", "transformers", "datasets", "accelerate", "numpy")
+
+
 #: As `results.json` calls the model that is shipped, and as its card does.
 THIS_MODEL = {"self_trained": "this model"}
 
@@ -165,7 +171,7 @@ def choose(rounds: Sequence[Round], held_out: Sequence[OutOfFold] = (), belief: 
     """The round whose student is shipped, and why, in a sentence.
 
     With development rows it is the round with the best macro-F1 on them, the earlier one where two are equal; with folds, as
-    `sstext.model_selection` weighs the evidence; without both it is the last: nothing here could tell harm from gain.
+    `sstext.selftraining.verdict` weighs the evidence; without both it is the last: nothing here could tell harm from gain.
     """
     if rounds[-1].out_of_fold:
         verdicts = [Verdict(Gain(**r.gain) if r.gain is not None else None, r.refused) for r in rounds]
@@ -244,18 +250,3 @@ def machine(config: RunConfig) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "precision": resolve_precision(config.precision, device),
     }
-
-
-def sentence(record: Round) -> str:
-    """One round in a line, for people."""
-    chains = " (all chains)" if record.out_of_fold else ""
-    said = [f"round {record.index}: {record.steps} steps{chains} in {record.seconds:.0f} s"]
-    if record.admitted:
-        said.append(f"on {record.admitted:,} pseudo-labels ({record.coverage:.0%} of the corpus)")
-    if record.audit_precision is not None:
-        said.append(f"of which {record.audit_precision:.1%} are right")
-    if record.out_of_fold:
-        said.append("out-of-fold accuracy {accuracy:.1%}, log-loss {log_loss:.3f}".format(**record.out_of_fold))
-    if record.metrics:
-        said.append(f"development macro-F1 {record.metrics['macro_f1']:.3f}")
-    return ", ".join(said) + (f"; stopped: {record.stopped_because}" if record.stopped_because else "")

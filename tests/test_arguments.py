@@ -5,20 +5,13 @@ from typing import Any
 
 import pytest
 
-from sstext.arguments import (
-    HAVE_OPTIONS,
-    options_of_no_effect,
-    reads_corpus,
-    round_admission,
-    round_arguments,
-    round_steps,
-    texts_wanted,
-)
 from sstext.config.options import options
 from sstext.config.run_config import RunConfig
 from sstext.objective.targets import Hard, Soft
 from sstext.objective.weights import Everyone, Threshold
 from sstext.pseudolabels.admission import most_confident
+from sstext.selftraining.plan import options_of_no_effect, reads_corpus, round_admission, round_steps, texts_wanted
+from sstext.selftraining.stage_arguments import HAVE_OPTIONS, round_arguments
 
 
 def arguments(index: int = 0, *, has_development_rows: bool = False, **options: Any) -> Any:

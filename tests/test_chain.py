@@ -12,11 +12,11 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from sstext.chain import Chain
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.evaluation.metrics import checkpoint_metrics, development_metrics
 from sstext.self_training import open_chain
+from sstext.selftraining.chain import Chain
 
 #: Corpus with blank lines: the six texts stand in rows 0, 2, 3, 5, 6 and 7 of the user's file.
 CORPUS = "money back\n\nparcel late\ncourier here\n   \nlogin again\npassword not verified\ncharged twice\n"
@@ -180,7 +180,10 @@ def test_dropout_passes_are_of_the_student_before(opened: Callable[..., Chain], 
     cold = opened(keep=[1.0], steps=2, method="ust", method_args={"passes": 4, "subset": 5}, dropout=0.3)
     cold.fit(0, None)
     assert not np.allclose(cold.score_passes(0, 1.0)[1], table)  # the temperature counts
-    other, _ = cold.score_passes(0, 1.0)[0], monkeypatch.setattr("sstext.students.score_passes_to_disk", None)
+    other, _ = (
+        cold.score_passes(0, 1.0)[0],
+        monkeypatch.setattr("sstext.selftraining.student_store.score_passes_to_disk", None),
+    )
     np.testing.assert_array_equal(other, rows)  # the same seed, the same part
     cold.score_passes(0, 1.0)
 

@@ -15,18 +15,21 @@ from datasets import Dataset
 from safetensors.numpy import load_file
 from test_self_training import AtTick, killed
 
-from sstext import cross_fitting, self_training
 from sstext import run as run_module
+from sstext import self_training
 from sstext.config.run_config import RunConfig
-from sstext.cross_fitting import averaged, cross_fitted, out_of_fold
 from sstext.errors import UserError
 from sstext.evaluation.calibration import softmax
 from sstext.inference.classifier import Classifier
-from sstext.model_selection import PROVEN, UNPROVEN, Belief, Gain, Verdict
 from sstext.progress import Reporter
 from sstext.pseudolabels.alignment import align
 from sstext.run import train
-from sstext.self_training import Round, open_chain, open_run, self_train
+from sstext.self_training import open_chain, open_run, self_train
+from sstext.selftraining import cross_fitting
+from sstext.selftraining.cross_fitting import cross_fitted, out_of_fold
+from sstext.selftraining.final_model import averaged
+from sstext.selftraining.record import Round
+from sstext.selftraining.verdict import PROVEN, UNPROVEN, Belief, Gain, Verdict
 
 Quick = Callable[..., RunConfig]
 SUPERVISED = Verdict(None, None)
@@ -273,7 +276,7 @@ def test_a_last_student_that_nothing_is_sure_enough_for_has_labels_alone(
     """Chains admit by their own confidence, the last student by that of their mean, which is less sure: guards against a
     crash after everything has been paid."""
     monkeypatch.setattr(self_training, "judge", lambda *_: [SUPERVISED, Verdict(Gain(0.3, 0.1, 0.2), None)])
-    monkeypatch.setattr("sstext.model_selection.OutOfFold.temperature", lambda self: 15.0)
+    monkeypatch.setattr("sstext.selftraining.evidence.OutOfFold.temperature", lambda self: 15.0)
     found = train(quick(tmp_path / "out", rounds=1, min_confidence=0.4))
     assert found["chosen"]["why"].endswith("no text was sure enough for the last student, which has labels alone")
     assert found["chosen"]["calibrated_on"] == "out-of-fold predictions of the labeled rows"

@@ -10,19 +10,17 @@ from sstext.data.sampling import stratified_folds
 from sstext.errors import UserError
 from sstext.evaluation.calibration import softmax
 from sstext.evaluation.metrics import negative_log_likelihood
-from sstext.model_selection import (
+from sstext.selftraining.evidence import Evidence, OutOfFold, collapse
+from sstext.selftraining.verdict import (
     GAIN_SPREAD,
     PROVEN,
     ROUND_SPREAD,
     UNPROVEN,
     Belief,
-    Evidence,
     Gain,
-    OutOfFold,
     Verdict,
     belief_in,
     best_round,
-    collapse,
     expected_gain,
     judge,
 )

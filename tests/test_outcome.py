@@ -113,7 +113,7 @@ def test_time_before_an_interruption_counts(
     """Guards hours that a run took before Ctrl-C: in the middle of a round, nothing of it is recorded yet."""
     config = tiny_run(tmp_path / "out", folds=2)
     with monkeypatch.context() as patch:
-        patch.setattr("sstext.self_training.compared_with_supervised", lambda *_: exec("raise KeyboardInterrupt"))
+        patch.setattr("sstext.selftraining.loop.compared_with_supervised", lambda *_: exec("raise KeyboardInterrupt"))
         with pytest.raises(KeyboardInterrupt):
             train(config)
     before = RunDirectory(tmp_path / "out").times()

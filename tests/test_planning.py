@@ -10,10 +10,11 @@ import pytest
 
 from sstext import planning
 from sstext.config.run_config import RunConfig
-from sstext.planning import Pace, cut, in_budget, planned_run, planned_steps
 from sstext.progress import Reporter
 from sstext.run import train
-from sstext.self_training import Run, open_run
+from sstext.self_training import open_run
+from sstext.selftraining.budget import Pace, cut, in_budget, planned_run, planned_steps
+from sstext.selftraining.cross_fitting import Run
 
 Quick = Callable[..., RunConfig]
 #: 1 s a step of round 0, 2 s a further one, .1 s a text.

@@ -12,19 +12,19 @@ from safetensors.numpy import load_file
 
 from sstext import run as run_module
 from sstext import self_training
-from sstext.chain import Chain
 from sstext.config.run_config import RunConfig
-from sstext.cross_fitting import corpus_weights, out_of_fold
 from sstext.data.order import random_rows
 from sstext.evaluation.calibration import USUAL_TEMPERATURE, fit_temperature, softmax
 from sstext.inference.scoring import score
-from sstext.model_selection import PROVEN, Belief, Gain, Verdict, expected_gain
 from sstext.pseudolabels.alignment import align
 from sstext.pseudolabels.class_shares import estimated_prior
 from sstext.pseudolabels.probe import WithProbe, with_probe
 from sstext.run import train
 from sstext.self_training import open_run
-from sstext.students import PROBED_ROWS
+from sstext.selftraining.chain import Chain
+from sstext.selftraining.cross_fitting import corpus_weights, out_of_fold
+from sstext.selftraining.student_store import PROBED_ROWS
+from sstext.selftraining.verdict import PROVEN, Belief, Gain, Verdict, expected_gain
 
 Quick = Callable[..., RunConfig]
 SUPERVISED = Verdict(None, None)

@@ -51,7 +51,7 @@ def test_every_command_runs_in_the_order_of_the_readme(
     monkeypatch.chdir(workplace)
     monkeypatch.setattr("sstext.self_training.encoder_path", lambda name: str(tiny_encoder))
     monkeypatch.setattr("sstext.modeling.pretrained.encoder_path", lambda name: str(tiny_encoder))
-    monkeypatch.setattr("sstext.chain.Chain.steps", lambda *_: 8)
+    monkeypatch.setattr("sstext.selftraining.chain.Chain.steps", lambda *_: 8)
     commands = [line for line in BASH if line not in ELSEWHERE]
     assert len(commands) >= 8, "the README lost its commands"
     for line in commands:

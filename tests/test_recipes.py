@@ -22,7 +22,7 @@ from sstext.config.recipe import read_config
 from sstext.config.run_config import RunConfig
 from sstext.data.sampling import Sample
 from sstext.data.sources import REPLACEMENTS
-from sstext.planning import Pace
+from sstext.selftraining.budget import Pace
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))

@@ -23,8 +23,8 @@ from sstext.inference.classifier import Classifier
 from sstext.planning import plan
 from sstext.progress import Reporter
 from sstext.reporting import write_report
-from sstext.run import choose, sentence, train
-from sstext.self_training import Round
+from sstext.run import choose, train
+from sstext.selftraining.record import Round, sentence
 
 Quick = Callable[..., RunConfig]
 RECORD = Round(1, 18, 0.3, {"a": 9, "b": 9}, None, 1.0, 0.8, {}, 120, 7.0, None)

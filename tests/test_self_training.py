@@ -23,7 +23,8 @@ from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.modeling.student import new_student
 from sstext.progress import Reporter
-from sstext.self_training import Round, open_run, self_train
+from sstext.self_training import open_run, self_train
+from sstext.selftraining.record import Round
 from sstext.training import fit as fitting
 from sstext.training.trainer import SemiSupervisedTrainer
 
@@ -357,7 +358,7 @@ def test_a_corpus_that_no_training_can_read_is_cut_at_random(
 ) -> None:
     """Where every text joins, 6 steps of 4 have room for 24: the rest is neither tokenized nor scored, and answers stay with
     their texts. Guards hours of scoring of which nothing is used, an audit of other rows, and a report of other texts."""
-    monkeypatch.setattr("sstext.arguments.LEAST_TEXTS", 1)
+    monkeypatch.setattr("sstext.selftraining.plan.LEAST_TEXTS", 1)
     options = {"method": "auto", "folds": 0, "rounds": 1, "gold_share": 0.5, "round_batch_size": 8, "keep": [1.0]}
     config, notes = quick(tmp_path / "out", **options, pseudo_labels="soft"), Notes()
     final = list(self_train(config, reporter=notes))[-1]

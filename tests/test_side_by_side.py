@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from test_self_training import AtTick, killed
 
-from sstext import side_by_side
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.progress import Reporter, Tick
 from sstext.run import train
 from sstext.self_training import open_run
-from sstext.side_by_side import workers_for
+from sstext.selftraining import workers as side_by_side
+from sstext.selftraining.workers import workers_for
 
 pytestmark = pytest.mark.slow  # every training starts a Python
 Quick = Callable[..., RunConfig]

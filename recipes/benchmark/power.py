@@ -1,4 +1,4 @@
-"""How often the rule of `sstext.model_selection` refuses a round, by its true gain and the number of labeled rows.
+"""How often the rule of `sstext.selftraining.verdict` refuses a round, by its true gain and the number of labeled rows.
 
 python recipes/benchmark/power.py [--write]
 
@@ -14,7 +14,7 @@ import numpy as np
 from markers import write_between_markers
 from table import README
 
-from sstext.model_selection import GAIN_SPREAD, PROVEN, ROUND_SPREAD, UNPROVEN, expected_gain
+from sstext.selftraining.verdict import GAIN_SPREAD, PROVEN, ROUND_SPREAD, UNPROVEN, expected_gain
 
 ROWS, GAINS, DRAWS = (20, 40, 60, 200), (-0.5, -0.2, -0.1, 0.0, 0.1, 0.2), 4_000
 

@@ -76,7 +76,7 @@ def read_texts(
     Args:
         named: see `sources`.
         arrow_file: where the unlabeled corpus goes (kept there for a run that is continued).
-        at_most: texts of the corpus that are kept, drawn at random (see `sstext.arguments.texts_wanted`); None: all.
+        at_most: texts of the corpus that are kept, drawn at random (see `sstext.selftraining.plan.texts_wanted`); None: all.
 
     Raises:
         UserError: a source is missing, empty or wrong (file and row are named).

@@ -14,7 +14,7 @@ from sstext.evaluation.calibration import softmax
 from sstext.evaluation.metrics import evaluate_predictions
 from sstext.pseudolabels.selection import Selection
 from sstext.pseudolabels.table import write_pseudo_labels
-from sstext.self_training import Round
+from sstext.selftraining.record import Round
 from sstext.storage.run_folder import RunDirectory
 from sstext.storage.whole import write_array_whole, write_whole
 

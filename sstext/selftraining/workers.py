@@ -2,7 +2,7 @@
 
 Chains never mix, so that they need not wait for each other. What a process finds out lies in the chain's folder, as always:
 afterwards the round loop finds trainings and scores that are done, and whatever is missing it does itself. A worker is
-`python -m sstext.side_by_side`, not a fork: it works from scripts and notebooks, and a fork could not use a GPU.
+`python -m sstext.selftraining.workers`, not a fork: it works from scripts and notebooks, and a fork could not use a GPU.
 """
 
 import os
@@ -20,13 +20,13 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
-from sstext.chain import Chain
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.inference.devices import calm_libraries, resolve_device
 from sstext.progress import Reporter, Tick
 from sstext.pseudolabels.selection import Selection
-from sstext.students import Fit
+from sstext.selftraining.chain import Chain
+from sstext.selftraining.student_store import Fit
 
 #: The kinds of messages that a worker sends.
 NOTE, BEGIN, TICK, END, FIGURES, DONE, FAILED, STOPPED = range(8)
@@ -71,9 +71,6 @@ def fits(chains: Sequence[Chain], index: int, admitted: Sequence[Selection | Non
             chain.reporter.figures(values, step)
         found.append(chain.fit(index, rows))
     return found
-
-
-# In the run's own process
 
 
 @dataclass
@@ -137,7 +134,7 @@ def _started(job: _Job, slot: int, workers: int) -> Connection:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
     job.slot = slot
     job.process = subprocess.Popen(
-        [sys.executable, "-m", "sstext.side_by_side", str(theirs.fileno())],
+        [sys.executable, "-m", "sstext.selftraining.workers", str(theirs.fileno())],
         env=environment,
         pass_fds=[theirs.fileno()],
         start_new_session=True,  # Ctrl-C reaches the run alone, which hands it on once
@@ -216,9 +213,6 @@ def _stop(running: Mapping[Connection, _Job], number: int = signal.SIGINT) -> No
         if not job.ended:
             with suppress(ProcessLookupError):
                 job.process.send_signal(number)
-
-
-# In a worker
 
 
 class _Sent(Reporter):

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from sstext.arguments import round_admission
 from sstext.config.run_config import RunConfig
 from sstext.data.order import random_rows
 from sstext.data.preparing import Texts, Tokens
@@ -19,6 +18,7 @@ from sstext.processes import from_main_process, is_main_process, wait_for_everyo
 from sstext.progress import Reporter
 from sstext.pseudolabels.admission import Admission
 from sstext.pseudolabels.probe import with_probe
+from sstext.selftraining.plan import round_admission
 from sstext.storage.run_folder import RunDirectory
 from sstext.storage.whole import write_array_whole
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sstext.evaluation.calibration import USUAL_TEMPERATURE, fit_temperature, softmax
-from sstext.evaluation.metrics import count_classes
+from sstext.selftraining.evidence import Evidence, collapse
 
 #: Standard deviations of what a round gains over supervised fine-tuning, and over a round before it, see `Belief`.
 GAIN_SPREAD, ROUND_SPREAD = 0.2, 0.05
@@ -25,65 +24,6 @@ WEIGHED = ", weighed to the class shares of the corpus,"
 #: Standard deviation of a paired difference of log-losses that is assumed as if these many rows had shown it: twenty rows
 #: that hardly differ are no proof that no row would.
 ASSUMED_SPREAD, ASSUMED_ROWS = 0.5, 4
-
-
-#: Collapse: the classes in use, of those that the prior has; the share of the corpus that keeps its class from round to round,
-#: and the agreement of the chains, both of what two chains agree on in round 0. Below them, a round is refused.
-CLASSES_IN_USE, STABLE_SHARE, CHAIN_AGREEMENT = 0.25, 0.5, 0.5
-
-
-@dataclass(frozen=True)
-class OutOfFold:
-    """What the chains' students of one round say of labeled rows that they never saw; B rows in K folds, C classes.
-
-    Attributes:
-        logits: (B, C), each row by the chain that was trained without its fold.
-        labels: (B,).
-        folds: (B,) fold of every row.
-        believed: temperature of the students as far as is known without these rows.
-        class_weights: (C,) how often a row of each class counts, so that the labels stand for the corpus where its shares are
-            others; None: once each. Where the shares are estimated, nothing here sees what the estimate gets wrong.
-    """
-
-    logits: np.ndarray
-    labels: np.ndarray
-    folds: np.ndarray
-    believed: float = USUAL_TEMPERATURE
-    class_weights: np.ndarray | None = None
-
-    def weights(self) -> np.ndarray:
-        """How often each row counts, (B,), once on average."""
-        weights = np.ones(len(self.labels)) if self.class_weights is None else self.class_weights[self.labels]
-        return weights / weights.mean()
-
-    def temperature(self) -> float:
-        """The temperature that all rows together ask for."""
-        return fit_temperature(self.logits, self.labels, believed=self.believed, weights=self.weights())
-
-    def probabilities(self) -> np.ndarray:
-        """Calibrated probabilities (B, C), each fold by the temperature that the others ask for."""
-        calibrated, weights = np.empty(self.logits.shape), self.weights()
-        for fold in np.unique(self.folds):
-            own = self.folds == fold
-            temperature = fit_temperature(
-                self.logits[~own], self.labels[~own], believed=self.believed, weights=weights[~own]
-            )
-            calibrated[own] = softmax(self.logits[own].astype(np.float64), temperature)
-        return calibrated
-
-    def losses(self) -> np.ndarray:
-        """−log p of the label, (B,) in nats, calibrated as in `probabilities`."""
-        likely = self.probabilities()[np.arange(len(self.labels)), self.labels]
-        return -np.log(likely.clip(1e-6))
-
-    def metrics(self) -> dict[str, float]:
-        """Figures for the record of a round, of the labels as they are, each row once."""
-        counts = count_classes(self.probabilities(), self.labels)
-        return {
-            "log_loss": float(self.losses().mean()),
-            "accuracy": float(counts.accuracy),
-            "macro_f1": float(counts.macro_f1),
-        }
 
 
 @dataclass(frozen=True)
@@ -170,23 +110,6 @@ def expected_gain(
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What is known of a round when it is compared with the others.
-
-    Attributes:
-        out_of_fold: its predictions of labeled rows.
-        class_shares: (C,) of the classes that its students predict for the corpus.
-        agreement: share of the corpus that keeps its class from the round before; None in round 0.
-        chain_agreement: share of the corpus of which two chains say the same, mean over pairs.
-    """
-
-    out_of_fold: OutOfFold
-    class_shares: np.ndarray
-    agreement: float | None
-    chain_agreement: float
-
-
-@dataclass(frozen=True)
 class Verdict:
     """What came of comparing a round: its gain over supervised (None of round 0), and why it is refused, if it is."""
 
@@ -218,42 +141,6 @@ def judge(rounds: Sequence[Evidence], prior: np.ndarray, belief: Belief) -> list
             refused = f"harm is more likely than gain: {apart}"
         verdicts.append(Verdict(gain, refused, collapsed))
     return verdicts
-
-
-def collapse(later: Evidence, first: Evidence, prior: np.ndarray) -> str | None:
-    """Why a round is no classifier any more, whatever the few labeled rows say; None where it is one.
-
-    The number of classes in use is exp(entropy of the shares) − 1, that of the prior likewise: 0 where one class is left.
-
-    Args:
-        later, first: evidence of the round and of round 0.
-        prior: (C,) class shares of the corpus.
-    """
-    few = too_few_classes(later.class_shares, prior, first.class_shares)
-    if few is not None:
-        return few
-    if later.agreement is not None and later.agreement < STABLE_SHARE * first.chain_agreement:
-        return f"only {later.agreement:.0%} of the corpus kept its class from the round before"
-    if later.chain_agreement < CHAIN_AGREEMENT * first.chain_agreement:
-        return f"chains agree on {later.chain_agreement:.0%} of the corpus, {first.chain_agreement:.0%} in round 0"
-    return None
-
-
-def too_few_classes(shares: np.ndarray, *others: np.ndarray) -> str | None:
-    """Whether predicted class shares (C,) leave most classes out that all of the others have, in words; None where they do not.
-
-    >>> too_few_classes(np.array([.99, .01]), np.array([.5, .5]))
-    'it predicts about 1.1 classes, where 2.0 are expected'
-    """
-    in_use, there = _classes_in_use(shares), [_classes_in_use(other) for other in others]
-    if in_use >= CLASSES_IN_USE * min(there):
-        return None
-    return f"it predicts about {in_use + 1:.1f} classes, where {there[0] + 1:.1f} are expected"
-
-
-def _classes_in_use(shares: np.ndarray) -> float:
-    shares = np.asarray(shares, dtype=np.float64) / np.sum(shares)
-    return float(np.exp(-np.sum(shares * np.log(shares, out=np.zeros_like(shares), where=shares > 0))) - 1)
 
 
 def best_round(

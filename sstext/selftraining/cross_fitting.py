@@ -1,34 +1,56 @@
 """Cross-fitting: K self-training chains, each without one fold of the labels; they never mix until the last student.
 
 Chain k learns from its own labels and its own models' pseudo-labels alone, in every round, so that what it says of fold k is
-honest in every round. Together the chains say how much each round is worth (`sstext.model_selection`), and how sure the
+honest in every round. Together the chains say how much each round is worth (`sstext.selftraining.verdict`), and how sure the
 model may be. Only then are their labels averaged, for one student that is trained on all labels, too.
 
 Source: Chernozhukov et al. 2018, "Double/debiased machine learning", definition 3.1 (cross-fitting); the chains: ours.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 
-from sstext.chain import Chain
 from sstext.data.order import random_rows
 from sstext.data.sampling import stratified_folds
-from sstext.evaluation.calibration import USUAL_TEMPERATURE, matching_temperature, softmax
+from sstext.evaluation.calibration import USUAL_TEMPERATURE
 from sstext.inference.scoring import score
-from sstext.model_selection import Evidence, OutOfFold, too_few_classes
-from sstext.processes import from_main_process, is_main_process, wait_for_everyone
-from sstext.pseudolabels.alignment import CalibratedScores, Mean, slices
 from sstext.pseudolabels.class_shares import balanced, resolve_prior
+from sstext.selftraining.chain import Chain
+from sstext.selftraining.evidence import Evidence, OutOfFold, too_few_classes
 from sstext.storage.run_folder import RunDirectory
+
+
+@dataclass(frozen=True)
+class Run:
+    """The chains of a run.
+
+    Attributes:
+        whole: the chain that has all labels: it makes the model that is shipped.
+        chains: those that go through the rounds: K cross-fitted ones, or `whole` alone.
+        directory: the folder of the run.
+    """
+
+    whole: Chain
+    chains: list[Chain]
+    directory: RunDirectory
+
+    @property
+    def cross_fitted(self) -> bool:
+        """Whether labeled rows are predicted by students that never saw them."""
+        return self.chains[0].held_out is not None
+
 
 #: Rows of the corpus by which a collapse is seen.
 EVIDENCE_ROWS = 512
+
+
 #: Temperatures between which a probe is believed.
 BELIEVABLE = 0.25, 5.0
+
+
 #: Folder of the chain that has all labels, beside those of the others.
 ALL_LABELS = "all_labels"
 
@@ -160,81 +182,3 @@ def collapse_of_one(chain: Chain, index: int) -> str | None:
     rows = random_rows(len(corpus), min(len(corpus), EVIDENCE_ROWS), chain.config.seed)
     said = score(chain.load(index), corpus.select(rows), chain.tokenizer).argmax(-1)
     return too_few_classes(np.bincount(said, minlength=len(chain.texts.classes)) / len(said), chain.prior)
-
-
-def averaged(
-    chains: Sequence[Chain],
-    index: int,
-    temperature: float,
-    file: Path,
-    beside: np.ndarray | None = None,
-    beside_temperature: float = 1.0,
-) -> np.ndarray:
-    """log of the mean calibrated prediction of the chains' students for the corpus, (N, C), kept in a file.
-
-    Args:
-        index: of the round.
-        temperature: of its students.
-        beside, beside_temperature: logits (N, C) of a teacher with all labels; it counts as much as all chains together.
-    """
-    if not from_main_process(file.exists()):
-        logits = [chain.score(index) for chain in chains]
-        if is_main_process():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = file.with_suffix(".tmp")
-            whole = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=logits[0].shape)
-            for some in slices(len(whole)):
-                mean = np.mean([softmax(one[some].astype(np.float64), temperature) for one in logits], axis=0)
-                if beside is not None:
-                    mean = (mean + softmax(beside[some].astype(np.float64), beside_temperature)) / 2
-                whole[some] = np.log(mean.clip(1e-30))
-            whole.flush()
-            temporary.replace(file)
-        wait_for_everyone()
-    return np.load(file, mmap_mode="r", allow_pickle=False)
-
-
-def _history(chains: Sequence[Chain], chosen: int, prior: np.ndarray | None) -> list[Mean]:
-    """What the chains together said of the corpus in the rounds before the chosen one, aligned to class shares (None: not)."""
-    return [
-        Mean([CalibratedScores(chain.score(index), chain.score_temperature(index), prior) for chain in chains])
-        for index in range(chains[0].admission.label_rounds - 1, chosen)
-    ]
-
-
-def last_student(last: Chain, chains: Sequence[Chain], chosen: int, temperatures: Sequence[float]) -> tuple[int, float]:
-    """Train the student that is shipped: on all labels, and on the averaged labels of the chains of the chosen round.
-
-    Where a probe labels (`Chain.labels_with_probe`), it does so here too, fitted on all labels. The student's temperature is
-    that at which it agrees best with its labels, as they are aligned: out-of-fold rows have calibrated them, and the teachers'
-    own is not its own.
-
-    Args:
-        last: see `with_all_labels`.
-        chosen: the round; one that saw labels alone is trained again on all of them.
-        temperatures: of the chains' students, by round.
-
-    Returns:
-        The round of `last` whose student it is, one of labels alone where no text was sure enough to join; its temperature.
-    """
-    label_rounds = last.admission.label_rounds
-    for index in range(min(chosen + 1, label_rounds)):
-        last.fit(index, None)
-    if chosen < label_rounds:
-        return chosen, temperatures[chosen]
-    beside, of_beside = None, 1.0
-    if last.labels_with_probe(label_rounds - 1):
-        beside = last.score(label_rounds - 1)
-        # Of labels as they are: head and probe know balanced ones alone, and are aligned afterwards.
-        of_beside = out_of_fold(chains, label_rounds - 1, probe=True).temperature()
-    file = last.directory.path / "averaged.npy"
-    labels = averaged(chains, chosen, temperatures[chosen], file, beside, of_beside)
-    prior = last.class_shares(labels, 1.0) if last.admission.align else None
-    history = _history(chains, chosen, prior) if last.admission.history else None
-    if len(last.admit(label_rounds, labels, 1.0, share=last.keep(chosen + 1), history=history)) == 0:
-        last.reporter.note(f"the last student has labels alone: {last.admission.refusal(last.config.min_confidence)}")
-        return label_rounds - 1, temperatures[label_rounds - 1]
-    last.fit(label_rounds, last.admitted(label_rounds))
-    rows = random_rows(len(labels), min(len(labels), EVIDENCE_ROWS), last.config.seed)
-    said = score(last.load(label_rounds), last.tokens.corpus.select(rows), last.tokenizer)
-    return label_rounds, matching_temperature(said, CalibratedScores(labels, 1.0, prior)[rows])

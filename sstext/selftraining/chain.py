@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from sstext.arguments import round_arguments, round_steps
 from sstext.data.batching import Relabeled
 from sstext.data.order import random_rows
 from sstext.evaluation.calibration import fit_temperature
@@ -20,8 +19,10 @@ from sstext.pseudolabels.alignment import CalibratedScores, Probabilities
 from sstext.pseudolabels.class_shares import estimated_prior, half_way_prior
 from sstext.pseudolabels.selection import Scores, Selection, margin_history, select
 from sstext.pseudolabels.table import PSEUDO_LABELS, read_pseudo_labels, write_pseudo_labels
+from sstext.selftraining.plan import round_steps
+from sstext.selftraining.stage_arguments import round_arguments
+from sstext.selftraining.student_store import Fit, Students
 from sstext.storage.whole import write_folder_whole, write_whole
-from sstext.students import Fit, Students
 from sstext.training.arguments import SemiSupervisedTrainingArguments
 from sstext.training.fit import trained
 
