@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from sstext.inference.classifier import Classifier
     from sstext.methods import METHODS
     from sstext.objective import Objective
-    from sstext.run import train
-    from sstext.self_training import self_train
+    from sstext.run.train import self_train, train
     from sstext.selftraining.record import Round
     from sstext.training.arguments import SemiSupervisedTrainingArguments
     from sstext.training.trainer import SemiSupervisedTrainer
@@ -22,13 +21,13 @@ _HOMES = {
     "METHODS": "sstext.methods",
     "Classifier": "sstext.inference.scoring",
     "Objective": "sstext.objective",
-    "Round": "sstext.self_training",
+    "Round": "sstext.selftraining.loop",
     "RunConfig": "sstext.config.run_config",
     "SemiSupervisedTrainer": "sstext.training.trainer",
     "SemiSupervisedTrainingArguments": "sstext.training.arguments",
     "UserError": "sstext.errors",
-    "self_train": "sstext.self_training",
-    "train": "sstext.run",
+    "self_train": "sstext.selftraining.loop",
+    "train": "sstext.run.train",
 }
 
 __all__ = [

@@ -188,8 +188,10 @@ def run_train(parsed: argparse.Namespace) -> None:
     config = read_config(parsed.recipe, given)
     if config.device.startswith("cuda:"):  # before torch looks: the run then sees this GPU alone
         os.environ["CUDA_VISIBLE_DEVICES"], config.device = config.device.removeprefix("cuda:"), "cuda"
-    from sstext import planning, run, tables
+    from sstext import tables
     from sstext.inference.devices import calm_libraries
+    from sstext.run import train as run
+    from sstext.selftraining import budget as planning
 
     reporter = Reporter(config.quiet or not _is_first_process())
     calm_libraries()
@@ -255,7 +257,7 @@ def run_push(parsed: argparse.Namespace) -> None:
 
     import huggingface_hub
 
-    from sstext import sharing
+    from sstext.run import sharing
 
     found = sharing.shares(
         Path(parsed.folder), parsed.name,

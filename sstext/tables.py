@@ -13,9 +13,9 @@ from sstext.errors import listed
 from sstext.methods.catalog import BESIDE, Entry, entry, pages, regularizer_entry
 from sstext.methods.registry import METHODS
 from sstext.objective.regularizers import REGULARIZERS
-from sstext.planning import Plan
 from sstext.progress import duration
 from sstext.reporting.words import left_out_said
+from sstext.run.dry_run import Plan
 
 SHOWN = {"accuracy": "accuracy %", "macro_f1": "macro-F1 %", "expected_calibration_error": "calibration error %"}
 #: As `results.json` calls the model that is shipped, and as people do: not every one has learned from pseudo-labels.

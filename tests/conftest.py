@@ -50,7 +50,7 @@ def _one_thread() -> None:
 
     import torch
 
-    import_module("sstext.run")  # all that the tests import anyway …
+    import_module("sstext.run.train")  # all that the tests import anyway …
     torch.set_num_threads(1)
     gc.collect()
     gc.freeze()  # … and that the collection at the end of every `Trainer.train()` need not look through
@@ -60,7 +60,7 @@ def _one_thread() -> None:
 def _no_reports() -> Iterator[None]:
     """A report takes seconds, and dozens of tests make a run: those in `reporting/` make them, and one in test_run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sstext.run.write_report", lambda folder: None)
+        patch.setattr("sstext.run.train.write_report", lambda folder: None)
         yield
 
 
@@ -183,7 +183,7 @@ def finished_run(
 ) -> Path:
     """Folder of a run of two rounds, the second one on pseudo-labels: for tests that read what a run leaves."""
     from sstext.config.run_config import RunConfig
-    from sstext.run import train
+    from sstext.run.train import train
 
     folder = tmp_path_factory.mktemp("finished")
     task = tiny_task(folder)

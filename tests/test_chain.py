@@ -15,7 +15,7 @@ from transformers import AutoModel
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.evaluation.metrics import checkpoint_metrics, development_metrics
-from sstext.self_training import open_chain
+from sstext.run.opening import open_chain
 from sstext.selftraining.chain import Chain
 
 #: Corpus with blank lines: the six texts stand in rows 0, 2, 3, 5, 6 and 7 of the user's file.

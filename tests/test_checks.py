@@ -10,7 +10,7 @@ from transformers import T5Config, T5ForSequenceClassification
 
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
-from sstext.self_training import open_chain
+from sstext.run.opening import open_chain
 
 
 @pytest.mark.parametrize(

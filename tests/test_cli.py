@@ -72,7 +72,7 @@ def listing(folder: Path) -> set[Path]:
 def test_flags_override_the_recipe(place: Path, monkeypatch: pytest.MonkeyPatch, encoder: str) -> None:
     """Guards `sstext train recipe.yaml --seed 3`: what is given wins, what is not stays as the recipe has it."""
     seen = []
-    monkeypatch.setattr("sstext.run.train", lambda config, reporter: seen.append(config))
+    monkeypatch.setattr("sstext.run.train.train", lambda config, reporter: seen.append(config))
     monkeypatch.setattr("sstext.tables.show_results", lambda *_: None)
     (place / "recipe.yaml").write_text("labeled: a.csv\nseed: 1\nrounds: 5\nalignment: false\nlearning_rate: 1e-4\n")
     assert main(["train", "recipe.yaml", "--seed", "3", "--output", "elsewhere", "--alignment"]) == 0

@@ -15,17 +15,17 @@ from datasets import Dataset
 from safetensors.numpy import load_file
 from test_self_training import AtTick, killed
 
-from sstext import run as run_module
-from sstext import self_training
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.evaluation.calibration import softmax
 from sstext.inference.classifier import Classifier
 from sstext.progress import Reporter
 from sstext.pseudolabels.alignment import align
-from sstext.run import train
-from sstext.self_training import open_chain, open_run, self_train
+from sstext.run import train as run_module
+from sstext.run.opening import open_chain, open_run
+from sstext.run.train import self_train, train
 from sstext.selftraining import cross_fitting
+from sstext.selftraining import loop as self_training
 from sstext.selftraining.cross_fitting import cross_fitted, out_of_fold
 from sstext.selftraining.final_model import averaged
 from sstext.selftraining.record import Round

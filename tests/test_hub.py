@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 
 from sstext.config.run_config import RunConfig
 from sstext.hub.card import LEFT_OUT, bare_card, calibration_sentence, hub_name, model_card
-from sstext.run import card as card_of_run
+from sstext.run.results import card as card_of_run
 from sstext.storage.run_folder import RunDirectory
 
 SECRET = "my parcel is still not here"

@@ -12,9 +12,9 @@ import yaml
 
 from sstext.evaluation.calibration import softmax
 from sstext.evaluation.metrics import bootstrap, expected_calibration_error
-from sstext.outcome import peak_memory, write_predictions
 from sstext.progress import Reporter
-from sstext.run import train
+from sstext.run.measuring import peak_memory, write_predictions
+from sstext.run.train import train
 from sstext.storage.run_folder import RunDirectory
 
 Results = tuple[Path, dict[str, Any]]
@@ -130,7 +130,7 @@ def test_the_same_command_makes_a_report_that_is_missing(
     """Guards a run that was killed while its figures were drawn: it is finished, and would stay without a page."""
     train(tiny_run(tmp_path / "out", rounds=0, report=False))
     made = []
-    monkeypatch.setattr("sstext.run.write_report", made.append)
+    monkeypatch.setattr("sstext.run.train.write_report", made.append)
     train(tiny_run(tmp_path / "out", rounds=0))
     assert made == [tmp_path / "out"]
 

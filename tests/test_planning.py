@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from sstext import planning
 from sstext.config.run_config import RunConfig
 from sstext.progress import Reporter
-from sstext.run import train
-from sstext.self_training import open_run
+from sstext.run.opening import open_run
+from sstext.run.train import train
+from sstext.selftraining import budget as planning
 from sstext.selftraining.budget import Pace, cut, in_budget, planned_run, planned_steps
 from sstext.selftraining.cross_fitting import Run
 

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from sstext import run as run_module
-from sstext import self_training
 from sstext.config.run_config import RunConfig
 from sstext.data.order import random_rows
 from sstext.evaluation.calibration import USUAL_TEMPERATURE, fit_temperature, softmax
@@ -19,8 +17,10 @@ from sstext.inference.scoring import score
 from sstext.pseudolabels.alignment import align
 from sstext.pseudolabels.class_shares import estimated_prior
 from sstext.pseudolabels.probe import WithProbe, with_probe
-from sstext.run import train
-from sstext.self_training import open_run
+from sstext.run import train as run_module
+from sstext.run.opening import open_run
+from sstext.run.train import train
+from sstext.selftraining import loop as self_training
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import corpus_weights, out_of_fold
 from sstext.selftraining.student_store import PROBED_ROWS

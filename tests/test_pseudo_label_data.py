@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub import DatasetCard
 
 from sstext.errors import UserError
-from sstext.pseudo_label_data import pseudo_label_files
+from sstext.run.pseudo_label_data import pseudo_label_files
 
 
 @pytest.fixture

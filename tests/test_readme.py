@@ -49,7 +49,7 @@ def test_every_command_runs_in_the_order_of_the_readme(
     workplace: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(workplace)
-    monkeypatch.setattr("sstext.self_training.encoder_path", lambda name: str(tiny_encoder))
+    monkeypatch.setattr("sstext.selftraining.loop.encoder_path", lambda name: str(tiny_encoder))
     monkeypatch.setattr("sstext.modeling.pretrained.encoder_path", lambda name: str(tiny_encoder))
     monkeypatch.setattr("sstext.selftraining.chain.Chain.steps", lambda *_: 8)
     commands = [line for line in BASH if line not in ELSEWHERE]

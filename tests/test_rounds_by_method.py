@@ -14,7 +14,8 @@ from sstext.cli import main
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.progress import Reporter
-from sstext.self_training import open_chain, self_train
+from sstext.run.opening import open_chain
+from sstext.run.train import self_train
 
 Quick = Callable[..., RunConfig]
 

@@ -20,10 +20,11 @@ from sstext.config.run_config import RunConfig
 from sstext.evaluation.metrics import evaluate_predictions
 from sstext.inference import softmax
 from sstext.inference.classifier import Classifier
-from sstext.planning import plan
 from sstext.progress import Reporter
 from sstext.reporting import write_report
-from sstext.run import choose, train
+from sstext.run.dry_run import plan
+from sstext.run.shipping import choose
+from sstext.run.train import train
 from sstext.selftraining.record import Round, sentence
 
 Quick = Callable[..., RunConfig]
@@ -283,7 +284,7 @@ def test_a_run_ends_with_its_report_and_is_finished_without_one_too(
     quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guards a page that is never made, one that was not wanted, and results that are lost because a figure failed."""
-    monkeypatch.setattr("sstext.run.write_report", write_report)
+    monkeypatch.setattr("sstext.run.train.write_report", write_report)
     train(quick(tmp_path / "out", rounds=0))
     assert "<!doctype html>" in (tmp_path / "out" / "report.html").read_text().lower()
     train(quick(tmp_path / "without", rounds=0, report=False))
@@ -292,7 +293,7 @@ def test_a_run_ends_with_its_report_and_is_finished_without_one_too(
     def fails(folder: Path) -> None:
         raise RuntimeError("no font")
 
-    monkeypatch.setattr("sstext.run.write_report", fails)
+    monkeypatch.setattr("sstext.run.train.write_report", fails)
     watching = Watching()
     assert train(quick(tmp_path / "failed", rounds=0), reporter=watching)["chosen"]["round"] == 0
     assert (tmp_path / "failed" / "results.json").exists()

@@ -18,12 +18,13 @@ from safetensors.torch import load_file
 from sstext.trainer import SemiSupervisedTrainingArguments
 from transformers import AutoTokenizer
 
-from sstext import self_training
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.modeling.student import new_student
 from sstext.progress import Reporter
-from sstext.self_training import open_run, self_train
+from sstext.run.opening import open_run
+from sstext.run.train import self_train
+from sstext.selftraining import loop as self_training
 from sstext.selftraining.record import Round
 from sstext.training import fit as fitting
 from sstext.training.trainer import SemiSupervisedTrainer

@@ -13,7 +13,7 @@ import pytest
 from fake_hub import LARGE, TOKEN, FakeHub, fake_hub
 
 from sstext.errors import UserError
-from sstext.sharing import shares
+from sstext.run.sharing import shares
 
 MODEL = ["README.md", "config.json", "model.safetensors", "results.json", "tokenizer.json", "tokenizer_config.json"]
 #: Where the client waits before it tries again, this program does not: `python -c` instead of `python -m sstext`.

@@ -13,8 +13,8 @@ from test_self_training import AtTick, killed
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.progress import Reporter, Tick
-from sstext.run import train
-from sstext.self_training import open_run
+from sstext.run.opening import open_run
+from sstext.run.train import train
 from sstext.selftraining import workers as side_by_side
 from sstext.selftraining.workers import workers_for
 

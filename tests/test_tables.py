@@ -8,8 +8,8 @@ from sstext.errors import UserError
 from sstext.methods.catalog import entry
 from sstext.methods.registry import METHODS
 from sstext.objective.regularizers import REGULARIZERS
-from sstext.planning import Plan
 from sstext.progress import duration
+from sstext.run.dry_run import Plan
 from sstext.tables import interval, show_evaluation, show_methods, show_plan, show_results
 
 

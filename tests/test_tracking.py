@@ -16,8 +16,7 @@ from sstext import SemiSupervisedTrainer, SemiSupervisedTrainingArguments
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.progress import SILENT, Reporter
-from sstext.run import train
-from sstext.self_training import self_train
+from sstext.run.train import self_train, train
 from sstext.training.loggers import LOGS, RUN_ID, TrackedReporter, tracked
 
 

@@ -33,8 +33,8 @@ from transformers import set_seed
 
 from sstext import Classifier, RunConfig, UserError, train
 from sstext.modeling.pretrained import encoder_path
-from sstext.outcome import peak_memory
-from sstext.run import VERSIONS, machine
+from sstext.run.measuring import peak_memory
+from sstext.run.results import VERSIONS, machine
 
 RESULTS = Path(__file__).parent / "results"
 #: What is kept of the record of a round.

@@ -15,7 +15,7 @@ from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.reporting import write_report
 from sstext.reporting.svg import Drawing
-from sstext.run import train
+from sstext.run.train import train
 
 CHARTS = (
     "comparison",

@@ -1,10 +1,4 @@
-"""The round loop. Read this first: the rest of the package is what its lines call.
-
-Round 0 fine-tunes a pretrained encoder on the labeled rows. Each further round scores the unlabeled corpus with the last
-student, keeps the rows it may trust, and trains the next student on labeled + kept rows. Pseudo-labels are derived anew in
-every round, gold rows are never rewritten, and every finished round is a line of `rounds.jsonl` from which a killed run goes
-on.
-"""
+"""Options that do not fit a run, said before anything is trained."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,51 +7,68 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import AutoConfig
 
-from sstext.checks import check
 from sstext.config.run_config import RunConfig
+from sstext.data.edits import MaskedTokens, TokenEdits
 from sstext.data.preparing import fingerprints, read_texts, sources, tokenize_texts
 from sstext.errors import UserError
 from sstext.inference.devices import resolve_device
 from sstext.methods.registry import BETWEEN_ROUNDS, build
+from sstext.modeling.pooling import last_hidden_states
 from sstext.modeling.pretrained import encoder_path, explained, length_limit, load_tokenizer
+from sstext.modeling.student import has_dropout
+from sstext.objective.outputs import LABELED_STRONG, MASKED
+from sstext.objective.regularizers import Regularizer
 from sstext.processes import main_process_first
 from sstext.progress import SILENT, Reporter
 from sstext.pseudolabels.class_shares import balanced, resolve_prior
 from sstext.selftraining.budget import folds_of
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import Run, cross_fitted, with_all_labels
-from sstext.selftraining.loop import run_rounds
-from sstext.selftraining.plan import round_admission, texts_wanted
-from sstext.selftraining.record import Round
+from sstext.selftraining.plan import options_of_no_effect, round_admission, texts_wanted
 from sstext.storage.run_folder import RunDirectory
-from sstext.training.loggers import tracked
 
 
-def self_train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> Iterator[Round]:
-    """Self-train in `config.output`, one round at a time.
-
-    Rounds that an earlier, interrupted call finished are yielded from their records. Whoever stops asking for rounds stops
-    the run; the same call continues it. Source: Yarowsky 1995; Lee 2013; Xie et al. 2020 (Noisy Student), algorithm 1.
-
-    Args:
-        config: all options.
-        reporter: where notes and progress of this package go (default: nowhere; the libraries' own follow their settings).
-        **data: `labeled`, `unlabeled`, `dev`, `test`, `audit` as data sets, in the place of the files in `config`.
+def check(chain: Chain) -> None:
+    """Say what is wrong with the options of the trainings before any of them begins.
 
     Raises:
-        UserError: data, options or folder that cannot be used, before anything is trained.
-
-    ```python
-    for round in self_train(RunConfig(labeled="my.csv", unlabeled="corpus.jsonl", encoder="demo", output="out")):
-        print(round.index, round.admitted, round.metrics)
-    ```
+        UserError: arguments that `TrainingArguments` refuses, an encoder that is no classifier's, more frozen layers than
+            it has, token edits that its tokenizer cannot do, a method without texts or with arguments that do not fit.
     """
-    if config.budget is not None:
-        raise UserError("budget: only a whole run can be cut to a time; call sstext.train, or leave it out")
-    with tracked(config, reporter) as reporter:
-        yield from run_rounds(open_run(config, reporter, **data))
+    config = chain.config
+    chain.training_arguments(0, None, chain.directory.round(0) / "checkpoints")
+    objective = build(config.method, config.method_args, config.regularizers).bind(len(chain.texts.classes), 0)
+    if not objective.supervised and chain.tokens.corpus is None:
+        name = " with ".join(
+            [config.method, ", ".join(config.regularizers)] if config.regularizers else [config.method]
+        )
+        raise UserError(f"method: {name} learns from unlabeled texts; give --unlabeled corpus.jsonl")
+    if config.training_args.get("label_smoothing_factor") and (config.rounds or not objective.plain):
+        raise UserError(
+            "training_args: label_smoothing_factor serves plain fine-tuning alone (--rounds 0); leave it out"
+        )
+    for name in options_of_no_effect(config):
+        chain.reporter.note(f"{name}: plays no part, {config.method} decides in its own way")
+    noisy = config.rounds and chain.admission.noise
+    if noisy or objective.wants_strong or LABELED_STRONG in objective.blocks:
+        TokenEdits.for_tokenizer(chain.tokenizer, mask=config.token_mask)
+    elif config.views and chain.tokens.corpus is not None:
+        chain.reporter.note(f"views: not read, {config.method} makes no changed copies of texts")
+    if MASKED in objective.blocks:
+        MaskedTokens.for_tokenizer(chain.tokenizer)
+    if chain.directory.rounds():
+        return
+    student = chain.student(0)  # encoder, layers to freeze and dropout are tried
+    if chain.admission.probe or any(part.pooled for part in objective.regularizers if isinstance(part, Regularizer)):
+        with torch.no_grad():
+            tried = chain.tokenizer(["probe"], return_tensors="pt")
+            last_hidden_states(student(**tried, output_hidden_states=True), student)
+    if chain.admission.passes and not has_dropout(student):
+        said = "no dropout, so that all passes agree and every row weighs the same; give --dropout 0.1"
+        chain.reporter.note(f"{config.method}: {said}")
 
 
 def open_run(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> Run:

@@ -10,66 +10,16 @@ import psutil
 import pyarrow as pa
 import torch
 
-from sstext.errors import UserError
-from sstext.evaluation.calibration import precision_curve, softmax
+from sstext.evaluation.calibration import softmax
 from sstext.evaluation.metrics import evaluate_predictions, expected_calibration_error
 from sstext.inference.classifier import Classifier
-from sstext.modeling.fold_temperature import fold_temperature
 from sstext.processes import is_main_process
-from sstext.pseudolabels.alignment import slices
-from sstext.selftraining.chain import Chain
-from sstext.selftraining.cross_fitting import Run, corpus_weights, out_of_fold, rows_of_folds
+from sstext.selftraining.cross_fitting import Run, out_of_fold, rows_of_folds
 from sstext.selftraining.record import Round
 from sstext.storage.whole import write_table_whole
 
 #: Folder of the rows that were measured on, with what was predicted for them; private, as all texts are.
 PREDICTIONS = "predictions"
-
-
-def shipped(chain: Chain, index: int, temperature: float, curve: list[list[float]]) -> tuple[Any, float]:
-    """The student of a round with a temperature folded into its last layer, so that every consumer is calibrated.
-
-    Args:
-        curve: see `expected_precision`; left out of the model where it cannot be calibrated.
-
-    Returns:
-        The model, and the temperature that is in its weights: 1 where it cannot be folded.
-    """
-    model = chain.load(index)
-    model.config.sstext = {"precision_curve": curve}
-    if temperature != 1.0:
-        columns = chain.tokenizer(["probe", "another probe"], padding=True, return_tensors="pt").to(model.device)
-        try:
-            fold_temperature(model, temperature, columns)
-        except UserError as error:
-            chain.reporter.note(f"not calibrated: {error}")
-            model.config.sstext = {"precision_curve": []}
-            return model, 1.0
-    return model, temperature
-
-
-def expected_precision(run: Run, chosen: Round) -> list[list[float]]:
-    """How right the model is expected to be above a confidence (`precision_curve`); empty where nothing calibrated it.
-
-    Seen on the corpus, by the students of the chosen round, or where there is none, or development rows are what the model was
-    calibrated on, on those that were held out.
-    """
-    if chosen.metrics:
-        return precision_curve(highest(run.whole.score_development_rows(chosen.index), chosen.temperature))
-    if not run.cross_fitted:
-        return []
-    if run.whole.tokens.corpus is not None and not run.whole.labels_with_probe(chosen.index):
-        confidence = [highest(chain.score(chosen.index), chosen.temperature) for chain in run.chains]
-        return precision_curve(np.concatenate(confidence))
-    weights = corpus_weights(run.chains, chosen.index)
-    return precision_curve(out_of_fold(run.chains, chosen.index, class_weights=weights).probabilities().max(-1))
-
-
-def highest(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Probability of the predicted class, (N,), slice by slice."""
-    return np.concatenate(
-        [softmax(logits[some].astype(np.float64), temperature).max(-1) for some in slices(len(logits))]
-    )
 
 
 def measure(

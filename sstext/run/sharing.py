@@ -22,7 +22,7 @@ from sstext.hub.publishing import (
     with_names,
 )
 from sstext.progress import SILENT, Reporter
-from sstext.pseudo_label_data import pseudo_label_files
+from sstext.run.pseudo_label_data import pseudo_label_files
 from sstext.storage.run_folder import RunDirectory
 
 

@@ -1,4 +1,4 @@
-"""What a run is going to do and how long it takes: measured on a few batches, cut to a budget, and recorded."""
+"""TODO run.dry_run."""
 
 import tempfile
 from dataclasses import dataclass, field, replace
@@ -9,7 +9,7 @@ from sstext.config.run_config import RunConfig, seconds_of
 from sstext.data.preparing import fingerprints, sources
 from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.progress import SILENT, Reporter
-from sstext.self_training import open_chain
+from sstext.run.opening import open_chain
 from sstext.selftraining.budget import Pace, cut, folds_of
 from sstext.storage.run_folder import RunDirectory
 

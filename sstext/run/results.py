@@ -1,0 +1,93 @@
+"""TODO run.results."""
+
+import json
+import platform
+from typing import Any
+
+import torch
+
+from sstext.config.run_config import RunConfig
+from sstext.data.sources import hub_split
+from sstext.hub.card import calibration_sentence, model_card
+from sstext.inference.devices import resolve_device, resolve_precision
+from sstext.methods.catalog import entry
+from sstext.selftraining.budget import PLAN
+from sstext.storage.run_folder import RunDirectory
+
+VERSIONS = ("sstext", "torch", "transformers", "datasets", "accelerate", "numpy")
+
+
+#: As `results.json` calls the model that is shipped, and as its card does.
+THIS_MODEL = {"self_trained": "this model"}
+
+
+def left_out(directory: RunDirectory) -> list[str]:
+    """What a budget left out of a run, as its plan says; nothing without a budget."""
+    file = directory.path / PLAN
+    return json.loads(file.read_text(encoding="utf-8"))["left_out"] if file.exists() else []
+
+
+def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) -> str:
+    """The model card of a run."""
+    # Rows of a sample are not the split; of what was trained on, nobody knows here whether its name may go public.
+    measured_on = None if config.sample else hub_split(directory.read_data().get("fingerprints", {}).get("test"))
+    return model_card(
+        classes=results["classes"],
+        encoder=str(config.encoder),
+        max_length=results["max_length"]["prediction"],
+        rows=results["rows"],
+        rounds=results["rounds"],
+        results={THIS_MODEL.get(name, name): of["metrics"] for name, of in results["test"].items()} or None,
+        chosen=f"round {results['chosen']['round']}: {results['chosen']['why']}",
+        self_trained=any(
+            r["admitted"] or r["reads_corpus"] for r in results["rounds"][: results["chosen"]["round"] + 1]
+        ),
+        method=method_of(config),
+        citation=entry(config.method).source or None,
+        of_this_model=THIS_MODEL["self_trained"],
+        test_data=measured_on,
+        calibration=calibration_sentence(
+            results["chosen"]["temperature"],
+            fitted_on=results["chosen"]["calibrated_on"],
+            folded=results["chosen"]["folded"],
+            before=results["uncalibrated"].get("expected_calibration_error"),
+            after=(results["test"].get("self_trained") or {}).get("metrics", {}).get("expected_calibration_error"),
+        ),
+    )
+
+
+def calibrated_on(record: dict[str, Any]) -> str | None:
+    """What the temperature of a round was fitted on; None where nothing was there for it (it is 1 then)."""
+    if record["out_of_fold"]:
+        labels = "out-of-fold predictions of the labeled rows"
+        return f"labels of the corpus that {labels} had calibrated" if record["admitted"] else labels
+    if record["metrics"]:
+        return "the development rows"
+    return (
+        None
+        if record["temperature"] == 1
+        else "what a regression on its embeddings says of the corpus (no labeled row has checked it)"
+    )
+
+
+def method_of(config: RunConfig) -> str:
+    """The method of a run with what was asked of it, for people.
+
+    >>> method_of(RunConfig(method="fixmatch", method_args={"threshold": .9}, regularizers={"entropy": .1}))
+    'fixmatch (threshold=0.9) + entropy 0.1'
+    """
+    arguments = ", ".join(f"{name}={value}" for name, value in config.method_args.items())
+    said = [f"{config.method} ({arguments})" if arguments else config.method]
+    return " + ".join(said + [f"{name} {strength}" for name, strength in config.regularizers.items()])
+
+
+def machine(config: RunConfig) -> dict[str, Any]:
+    """What the numbers were measured on."""
+    device = resolve_device(config.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "device": device.type,
+        "name": name,
+        "threads": torch.get_num_threads(),
+        "precision": resolve_precision(config.precision, device),
+    }
