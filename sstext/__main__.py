@@ -2,6 +2,6 @@
 
 import sys
 
-from sstext.cli import main
+from sstext.cli.main import main
 
 sys.exit(main())

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from sstext import cli
-from sstext.cli import INTERRUPTED, main
+from sstext.cli import main as cli
+from sstext.cli.main import INTERRUPTED, main
 from sstext.progress import Reporter
 
 QUICK = (
@@ -73,7 +73,7 @@ def test_flags_override_the_recipe(place: Path, monkeypatch: pytest.MonkeyPatch,
     """Guards `sstext train recipe.yaml --seed 3`: what is given wins, what is not stays as the recipe has it."""
     seen = []
     monkeypatch.setattr("sstext.run.train.train", lambda config, reporter: seen.append(config))
-    monkeypatch.setattr("sstext.tables.show_results", lambda *_: None)
+    monkeypatch.setattr("sstext.cli.main.train_tables.show_results", lambda *_: None)
     (place / "recipe.yaml").write_text("labeled: a.csv\nseed: 1\nrounds: 5\nalignment: false\nlearning_rate: 1e-4\n")
     assert main(["train", "recipe.yaml", "--seed", "3", "--output", "elsewhere", "--alignment"]) == 0
     (config,) = seen
@@ -93,7 +93,7 @@ def test_help_and_version_load_no_torch() -> None:
     """Guards the half second in which `sstext --help` answers, and `import sstext`; no clock, but what is imported."""
     script = (
         "import sys, sstext\n"
-        "from sstext.cli import main\n"
+        "from sstext.cli.main import main\n"
         "for words in ('--help', '--version', 'train --help', 'predict --help', 'evaluate --help', 'methods --help'):\n"
         "    try: main(words.split())\n"
         "    except SystemExit as end: assert end.code == 0\n"

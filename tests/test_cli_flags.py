@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sstext.cli import main, parser
+from sstext.cli.main import main, parser
 from sstext.config.options import options
 from sstext.config.recipe import read_config
 from sstext.config.run_config import RunConfig

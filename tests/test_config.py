@@ -245,7 +245,7 @@ def test_help_stands_nowhere_twice() -> None:
 
 @pytest.mark.parametrize(
     "statement",
-    ["import sstext", "import sstext.config.run_config", "from sstext.cli import parser; parser().format_help()"],
+    ["import sstext", "import sstext.config.run_config", "from sstext.cli.main import parser; parser().format_help()"],
 )
 def test_it_needs_no_torch(statement: str) -> None:
     """`sstext --help` answers at once: guards against a heavy import at the top of a module."""

@@ -13,7 +13,7 @@ from sstext.trainer import SemiSupervisedTrainingArguments
 from test_cli import QUICK
 from transformers import AutoTokenizer
 
-from sstext.cli import main
+from sstext.cli.main import main
 from sstext.data.tokens import VIEW_INPUTS
 from sstext.errors import UserError
 from sstext.inference.scoring import score

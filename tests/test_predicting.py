@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from sstext.cli import main
+from sstext.cli.main import main
 from sstext.data.formats import read_rows
 from sstext.errors import UserError
 from sstext.evaluation.metrics import evaluate_predictions

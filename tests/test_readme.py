@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sstext import cli
+from sstext.cli import main as cli
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

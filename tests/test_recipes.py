@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from sstext import cli
+from sstext.cli import main as cli
 from sstext.config.options import options
 from sstext.config.recipe import read_config
 from sstext.config.run_config import RunConfig

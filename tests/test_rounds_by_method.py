@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_self_training import AtTick, contents, killed, pseudo_labels
 
-from sstext.cli import main
+from sstext.cli.main import main
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.progress import Reporter

@@ -4,13 +4,16 @@ from typing import Any
 
 import pytest
 
+from sstext.cli.console import interval
+from sstext.cli.evaluation_table import show_evaluation
+from sstext.cli.methods_tables import show_methods
+from sstext.cli.train_tables import show_plan, show_results
 from sstext.errors import UserError
 from sstext.methods.catalog import entry
 from sstext.methods.registry import METHODS
 from sstext.objective.regularizers import REGULARIZERS
 from sstext.progress import duration
 from sstext.run.dry_run import Plan
-from sstext.tables import interval, show_evaluation, show_methods, show_plan, show_results
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from made_up_run import ATTACK, make_run
 
-from sstext import cli
+from sstext.cli import main as cli
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.reporting import write_report

@@ -1,0 +1,28 @@
+"""TODO cli.evaluation_table."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sstext.cli.console import SHOWN, _console, _table, interval
+
+
+def show_evaluation(results: Mapping[str, Any]) -> None:
+    """Figures of one model on labeled rows, and per class."""
+    console = _console()
+    table = _table(f"On {results['rows']:,} rows (95 % bootstrap intervals)")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, figure in results["metrics"].items():
+        table.add_row(SHOWN.get(name, name), interval(figure, 100 if name in SHOWN else 1))
+    for name, title in (("micro_f1", "micro-F1 %"), ("weighted_f1", "weighted F1 %")):
+        table.add_row(title, f"{100 * results[name]:.1f}")
+    table.add_row("Matthews correlation", f"{results['matthews_correlation']:.3f}")
+    console.print(table)
+    classes = _table("Per class")
+    classes.add_column("class")
+    for title in ("precision %", "recall %", "F1 %", "rows"):
+        classes.add_column(title, justify="right")
+    for name, figures in results["per_class"].items():
+        shares = (f"{100 * figures[key]:.1f}" for key in ("precision", "recall", "f1"))
+        classes.add_row(name, *shares, f"{figures['support']:,}")
+    console.print(classes)

@@ -1,0 +1,86 @@
+"""The command line: `sstext train | predict | evaluate | report | push | methods`.
+
+Flags are made from the options of `sstext.config.run_config`; everything heavy is imported inside the handlers, so that `sstext --help`
+answers at once.
+"""
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from sstext.cli.methods import _add_methods
+from sstext.cli.predict import _add_evaluate, _add_predict
+from sstext.cli.push import _add_push
+from sstext.cli.report import _add_report
+from sstext.cli.train import _add_train
+from sstext.errors import UserError
+
+INTERRUPTED = 130  # the shell's code for a program that Ctrl-C has stopped
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 2 for input that the user can mend, 130 after Ctrl-C."""
+    parsed, unknown = parser().parse_known_args(arguments)
+    if unknown:
+        print(f"sstext: error: {_unrecognized(unknown[0], parsed.command)}", file=sys.stderr)
+        raise SystemExit(2)  # as argparse itself does
+    try:
+        parsed.handler(parsed)
+    except UserError as error:
+        print(f"sstext: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        remedy = "; the same command continues the run" if parsed.command == "train" else ""
+        print(f"\nsstext: interrupted{remedy}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of stdout, `head` for example, had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser (and the parsers of its commands) that says what is wrong in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"sstext: error: {message}; `{self.prog} --help` explains\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = _Parser(
+        prog="sstext",
+        description="Trains a text classifier from a few labeled texts and a pile of unlabeled ones.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"sstext {_version()}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="command")
+    _add_train(commands)
+    _add_predict(commands)
+    _add_evaluate(commands)
+    _add_report(commands)
+    _add_push(commands)
+    _add_methods(commands)
+    return top
+
+
+def _unrecognized(argument: str, command: str) -> str:
+    """What is wrong with an argument that a command does not have."""
+    subparsers = next(action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    flags = [flag for action in subparsers.choices[command]._actions for flag in action.option_strings]
+    nearest = difflib.get_close_matches(argument.split("=")[0], flags, n=2)
+    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"`sstext {command} --help` lists what there is"
+    return f"{command} has no argument {argument!r}; {hint}"
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("sstext")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,17 @@
+"""TODO cli.methods."""
+
+import argparse
+from typing import Any
+
+
+def _add_methods(commands: Any) -> None:
+    methods = commands.add_parser("methods", help="list the methods, or explain one")
+    methods.set_defaults(handler=run_methods)
+    methods.add_argument("method", nargs="?", help="name of a method")
+
+
+def run_methods(parsed: argparse.Namespace) -> None:
+    """`sstext methods`."""
+    from sstext.cli import console as tables
+
+    tables.show_methods(parsed.method)

@@ -1,0 +1,71 @@
+"""TODO cli.methods_tables."""
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.table import Table
+
+from sstext.cli.console import _console, _table
+from sstext.methods.catalog import BESIDE, Entry, entry, pages, regularizer_entry
+from sstext.methods.registry import METHODS
+from sstext.objective.regularizers import REGULARIZERS
+
+
+def show_methods(name: str | None) -> None:
+    """All methods and further losses in a row each, or one with its formula, arguments and paper."""
+    console = _console()
+    if name is not None:
+        for page in pages(name):
+            _show_page(console, page)
+        return
+    title = "Methods (sstext train --method NAME --method-args KEY=VALUE …; more: sstext methods NAME)"
+    table = _table(title, collapse_padding=True)
+    found = [entry(name) for name in METHODS]
+    _add_names(table, "method", METHODS)
+    table.add_column("idea", overflow="fold")
+    longest = max(len(word) for page in found for word in page.paper.split())
+    table.add_column("paper", max_width=longest)  # the idea gets the room
+    for title in ("works", "tasks"):
+        table.add_column(title, no_wrap=True)
+    for page in found:
+        table.add_row(page.name, page.idea, page.paper, page.stage, page.tasks)
+    console.print(table)
+    further = _table(
+        "Further losses that any method can add (--regularizers NAME=STRENGTH …; more: sstext methods NAME)"
+    )
+    _add_names(further, "regularizer", REGULARIZERS)
+    further.add_column("idea", overflow="fold")
+    for page in map(regularizer_entry, REGULARIZERS):
+        further.add_row(page.name, page.idea)
+    console.print(further)
+
+
+def _add_names(table: Table, title: str, names: Iterable[str]) -> None:
+    """A column of names that people type: never cut, however narrow the terminal."""
+    table.add_column(title, no_wrap=True, min_width=max(map(len, names)))
+
+
+def _show_page(console: Console, found: Entry) -> None:
+    console.print(f"{found.name}: {found.idea}\n", highlight=False)
+    rows = {
+        "formula": found.formula, "composition": found.composition, "when": found.when, "source": found.source,
+        "works": found.stage, "tasks": found.tasks,
+    }  # fmt: skip
+    table = _table("", show_header=False)
+    for title, text in rows.items():
+        if text:
+            table.add_row(title, text)
+    console.print(table)
+    if not found.arguments:
+        console.print("No arguments.")
+        return
+    given = "--method-args KEY=VALUE …"
+    if found.stage == BESIDE:
+        given = f"--regularizers {found.name}=X sets the first; the others in Python"
+    arguments = _table(f"Arguments ({given})")
+    _add_names(arguments, "argument", [argument.name for argument in found.arguments])
+    arguments.add_column("default", no_wrap=True)
+    arguments.add_column("what it does, and what the paper has", overflow="fold")
+    for argument in found.arguments:
+        arguments.add_row(argument.name, str(argument.default), argument.help)
+    console.print(arguments)

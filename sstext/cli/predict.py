@@ -1,0 +1,110 @@
+"""TODO cli.predict."""
+
+import argparse
+import os
+import sys
+from typing import IO, Any
+
+from sstext.cli.console import _is_first_process
+from sstext.cli.flags import add_same_flags
+from sstext.errors import UserError
+from sstext.progress import Reporter
+
+
+def _add_model_options(command: Any) -> None:
+    add_same_flags(command, "text_column", "encoding", "device", "quiet")
+    command.add_argument("--max-length", type=int, help="tokens of a text that are read (default: the model's limit)")
+    command.add_argument("--precision", default="fp32", choices=("auto", "fp32", "bf16", "fp16"), help="[fp32]")
+    command.add_argument("--revision", help="branch, tag or commit of a Hub model")
+
+
+def _add_predict(commands: Any) -> None:
+    predict = commands.add_parser(
+        "predict",
+        help="label texts from a file",
+        description="Write the input's rows, columns and order, with `predicted_label` and `confidence` added.",
+    )
+    predict.set_defaults(handler=run_predict)
+    predict.add_argument("model", help="folder of a trained model (out/model) or a Hub name")
+    predict.add_argument("input", help="csv, tsv, jsonl, json, parquet or txt; - for stdin")
+    predict.add_argument(
+        "-o", "--output", default="-", help="file to write, in the format of its name; - for stdout [-]"
+    )
+    predict.add_argument("--probabilities", action="store_true", help="add probability/<class> for every class")
+    predict.add_argument(
+        "--target-precision", type=float, metavar="SHARE",
+        help="mark rows in a column `abstain` that are too unsure for it, for example 0.95",
+    )  # fmt: skip
+    predict.add_argument("--input-format", help="format of stdin (guessed from its first line)")
+    predict.add_argument("--output-format", help="format of stdout [csv]")
+    _add_model_options(predict)
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="measure a model on labeled rows",
+        description="Accuracy, F1, calibration and more on labeled rows, with 95 % bootstrap intervals.",
+    )
+    evaluate.set_defaults(handler=run_evaluate)
+    evaluate.add_argument("model", help="folder of a trained model (out/model) or a Hub name")
+    evaluate.add_argument("data", help="labeled rows, any format that `train` reads")
+    add_same_flags(evaluate, "label_column")
+    evaluate.add_argument("--json", metavar="FILE", help="write all figures to a file; - for stdout")
+    _add_model_options(evaluate)
+
+
+def run_predict(parsed: argparse.Namespace) -> None:
+    """`sstext predict`."""
+    if parsed.input != "-" and not os.path.exists(parsed.input):  # said at once, before a model is loaded
+        raise UserError(f"no such file: {parsed.input} (looked for {os.path.abspath(parsed.input)})")
+    from sstext.inference.files import predict_file
+
+    reporter = Reporter(parsed.quiet or not _is_first_process())
+    classifier = _classifier(parsed)
+    source: str | IO[bytes] = sys.stdin.buffer if parsed.input == "-" else parsed.input
+    target: str | IO[bytes] = sys.stdout.buffer if parsed.output == "-" else parsed.output
+    predict_file(
+        classifier, source, target, text_column=parsed.text_column, encoding=parsed.encoding,
+        probabilities=parsed.probabilities, target_precision=parsed.target_precision,
+        input_format=parsed.input_format, output_format=parsed.output_format,
+        reporter=reporter,
+    )  # fmt: skip
+
+
+def run_evaluate(parsed: argparse.Namespace) -> None:
+    """`sstext evaluate`."""
+    import json
+
+    from sstext.cli import console as tables
+    from sstext.inference.files import evaluate_file
+    from sstext.storage.whole import write_whole
+
+    reporter = Reporter(parsed.quiet or not _is_first_process())
+    columns = {"text_column": parsed.text_column, "label_column": parsed.label_column, "encoding": parsed.encoding}
+    results = evaluate_file(_classifier(parsed), parsed.data, reporter=reporter, **columns)
+    if not _is_first_process():
+        return
+    if parsed.json == "-":
+        print(json.dumps(results, indent=2, ensure_ascii=False))
+        return
+    if parsed.json:
+        from pathlib import Path
+
+        write_whole(Path(parsed.json), json.dumps(results, indent=2, ensure_ascii=False))
+    tables.show_evaluation(results)
+
+
+def _classifier(parsed: argparse.Namespace) -> Any:
+    from sstext.inference.classifier import Classifier
+    from sstext.inference.devices import calm_libraries
+
+    calm_libraries()
+
+    return Classifier.from_pretrained(
+        parsed.model,
+        revision=parsed.revision,
+        device=parsed.device,
+        precision=parsed.precision,
+        max_length=parsed.max_length,
+    )

@@ -1,0 +1,21 @@
+"""TODO cli.report."""
+
+import argparse
+from typing import Any
+
+
+def _add_report(commands: Any) -> None:
+    report = commands.add_parser(
+        "report",
+        help="make one page of a run: report.html",
+        description="Write FOLDER/report.html and FOLDER/report_figures from what a run has left in its folder.",
+    )
+    report.set_defaults(handler=run_report)
+    report.add_argument("folder", help="folder of a run (--output of train), finished or not")
+
+
+def run_report(parsed: argparse.Namespace) -> None:
+    """`sstext report`."""
+    from sstext.reporting import write_report
+
+    print(write_report(parsed.folder))

@@ -1,0 +1,96 @@
+"""TODO cli.train_tables."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from sstext.cli.console import SHOWN, _console, _share, _table, interval
+from sstext.errors import listed
+from sstext.progress import duration
+from sstext.reporting.words import left_out_said
+from sstext.run.dry_run import Plan
+
+#: As `results.json` calls the model that is shipped, and as people do: not every one has learned from pseudo-labels.
+SHIPPED = {"self_trained": "shipped"}
+
+
+def show_results(results: Mapping[str, Any], output: str, budget: str | None = None) -> None:
+    """The end of a training: test figures, rounds, what a budget left out, where the model lies and how to use it."""
+    console = _console()
+    if results["test"]:
+        table = _table(f"On {results['rows']['test']:,} test rows (95 % bootstrap intervals)")
+        table.add_column("model")
+        for title in SHOWN.values():
+            table.add_column(title, justify="right")
+        same = results["test"].get("self_trained") == results["test"]["supervised"]
+        for name, numbers in results["test"].items():
+            if name == "self_trained" and same:
+                continue  # what is shipped is the row above
+            shown = "supervised (shipped)" if same else SHIPPED.get(name, name)
+            table.add_row(shown, *(interval(numbers["metrics"][metric]) for metric in SHOWN))
+        console.print(table)
+    console.print(rounds_table(results["rounds"]))
+    chosen = results["chosen"]
+    console.print(f"Chosen: round {chosen['round']} ({chosen['why']}).", highlight=False)
+    if left_out := left_out_said(results.get("left_out", []), budget):  # runs of earlier versions do not know
+        console.print(left_out, highlight=False)
+    console.print(f"Model: {output}/model", highlight=False, soft_wrap=True)
+    if Path(output, "report.html").exists():
+        console.print(f"Report: {output}/report.html", highlight=False, soft_wrap=True)
+    console.print("Use it:", highlight=False)
+    console.print(f"  sstext predict {output}/model new.csv -o predictions.csv", highlight=False, soft_wrap=True)
+    console.print(
+        f'  python -c "from transformers import pipeline; '
+        f"print(pipeline('text-classification', '{output}/model')('your text', truncation=True))\"",
+        highlight=False, markup=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def rounds_table(rounds: list[Mapping[str, Any]]) -> Table:
+    """One line per round; columns that no round fills are left out."""
+    table = _table("Rounds")
+    cells = {
+        "round": lambda r: str(r["index"]),
+        "kept": lambda r: f"{r['admitted']:,}",
+        "coverage": lambda r: f"{r['coverage']:.1%}",
+        "precision (audit)": lambda r: _share(r["audit_precision"]),
+        "(estimated)": lambda r: _share(r.get("estimated_precision")),
+        "out-of-fold accuracy": lambda r: _share(r["out_of_fold"]["accuracy"]) if r.get("out_of_fold") else "",
+        "dev macro-F1": lambda r: f"{r['metrics']['macro_f1']:.3f}" if r["metrics"] else "",
+        "same class as before": lambda r: _share(r["agreement"]),
+        "steps": lambda r: f"{r['steps']:,}",
+        "time": lambda r: duration(r["seconds"]),
+    }
+    filled = {title: cell for title, cell in cells.items() if any(cell(record) for record in rounds)}
+    for title in filled:
+        table.add_column(title, justify="right")
+    for record in rounds:
+        table.add_row(*(cell(record) for cell in filled.values()))
+    table.caption = f"Stopped: {rounds[-1]['stopped_because']}."
+    table.caption_justify = "left"
+    return table
+
+
+def show_plan(plan: Plan) -> None:
+    """What `--dry-run` found."""
+    console = _console()
+    table = _table("Plan (nothing was trained, nothing is left on disk)", show_header=False)
+    for name, count in plan.rows.items():
+        table.add_row(f"{name} rows", f"{count:,}")
+    table.add_row("classes", f"{len(plan.classes)}: {listed(plan.classes)}")
+    table.add_row("max length", f"{plan.max_length} tokens")
+    table.add_row("device", f"{plan.device}, {plan.precision}")
+    table.add_row("method", plan.method)
+    if plan.folds:
+        table.add_row("chains", f"{plan.folds}, each without one fold of the labels, and a last student")
+    for index, steps in enumerate(plan.steps):
+        table.add_row(
+            f"round {index}",
+            f"{steps:,} steps{' (plain fine-tuning)' if index == 0 and plan.method in ('auto', 'supervised') else ''}",
+        )
+    table.add_row("estimated time", f"about {duration(plan.seconds)}")
+    if plan.left_out:
+        table.add_row("left out", ", ".join(plan.left_out))
+    console.print(table)
