@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "METHODS": "sstext.methods",
-    "Classifier": "sstext.inference.scoring",
+    "Classifier": "sstext.inference.classifier",
     "Objective": "sstext.objective",
-    "Round": "sstext.selftraining.loop",
+    "Round": "sstext.selftraining.record",
     "RunConfig": "sstext.config.run_config",
     "SemiSupervisedTrainer": "sstext.training.trainer",
     "SemiSupervisedTrainingArguments": "sstext.training.arguments",
     "UserError": "sstext.errors",
-    "self_train": "sstext.selftraining.loop",
+    "self_train": "sstext.run.train",
     "train": "sstext.run.train",
 }
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from sstext.trainer import SemiSupervisedTrainingArguments
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
 
@@ -18,6 +17,7 @@ from sstext.methods.registry import METHODS, build
 from sstext.modeling.pooling import mean_pooled
 from sstext.objective.objective import Losses, Objective
 from sstext.objective.part import Part, Signals
+from sstext.training.arguments import SemiSupervisedTrainingArguments
 from sstext.training.trainer import SemiSupervisedTrainer
 
 #: Method → its arguments. Averages forget fast, since the tests make a few steps only.

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 
-def _is_first_process() -> bool:
+def is_first_process() -> bool:
+    """Whether this process is the one that prints, if a launcher has started several."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -29,7 +30,7 @@ class _Page(Console):
         print("\n".join(line.rstrip() for line in lines), end="", flush=True)
 
 
-def _console() -> Console:
+def new_console() -> Console:
     console = _Page(markup=False, emoji=False)  # a class or folder named [b] is no markup
     asked = os.environ.get("COLUMNS", "")
     if not console.is_terminal and not (asked.isdigit() and int(asked)):
@@ -37,7 +38,7 @@ def _console() -> Console:
     return console
 
 
-def _table(title: str, **settings: Any) -> Table:
+def new_table(title: str, **settings: Any) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE, pad_edge=False, **settings)
 
 
@@ -52,5 +53,5 @@ def interval(figure: Mapping[str, Any], scale: float = 100.0) -> str:
     return f"{scale * figure['score']:.{digits}f} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
 
 
-def _share(value: float | None) -> str:
+def percent(value: float | None) -> str:
     return "" if value is None else f"{value:.1%}"

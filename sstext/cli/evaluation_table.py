@@ -1,15 +1,15 @@
-"""TODO cli.evaluation_table."""
+"""What `sstext evaluate` prints."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from sstext.cli.console import SHOWN, _console, _table, interval
+from sstext.cli.console import SHOWN, interval, new_console, new_table
 
 
 def show_evaluation(results: Mapping[str, Any]) -> None:
     """Figures of one model on labeled rows, and per class."""
-    console = _console()
-    table = _table(f"On {results['rows']:,} rows (95 % bootstrap intervals)")
+    console = new_console()
+    table = new_table(f"On {results['rows']:,} rows (95 % bootstrap intervals)")
     table.add_column("figure")
     table.add_column("value", justify="right")
     for name, figure in results["metrics"].items():
@@ -18,7 +18,7 @@ def show_evaluation(results: Mapping[str, Any]) -> None:
         table.add_row(title, f"{100 * results[name]:.1f}")
     table.add_row("Matthews correlation", f"{results['matthews_correlation']:.3f}")
     console.print(table)
-    classes = _table("Per class")
+    classes = new_table("Per class")
     classes.add_column("class")
     for title in ("precision %", "recall %", "F1 %", "rows"):
         classes.add_column(title, justify="right")

@@ -1,6 +1,6 @@
 """The command line: `sstext train | predict | evaluate | report | push | methods`.
 
-Flags are made from the options of `sstext.config.run_config`; everything heavy is imported inside the handlers, so that `sstext --help`
+Flags are made from the options of `sstext.config`; everything heavy is imported inside the handlers, so that `sstext --help`
 answers at once.
 """
 
@@ -11,11 +11,11 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from sstext.cli.methods import _add_methods
-from sstext.cli.predict import _add_evaluate, _add_predict
-from sstext.cli.push import _add_push
-from sstext.cli.report import _add_report
-from sstext.cli.train import _add_train
+from sstext.cli.methods import add_methods
+from sstext.cli.predict import add_evaluate, add_predict
+from sstext.cli.push import add_push
+from sstext.cli.report import add_report
+from sstext.cli.train import add_train
 from sstext.errors import UserError
 
 INTERRUPTED = 130  # the shell's code for a program that Ctrl-C has stopped
@@ -58,12 +58,12 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"sstext {_version()}")
     commands = top.add_subparsers(dest="command", required=True, metavar="command")
-    _add_train(commands)
-    _add_predict(commands)
-    _add_evaluate(commands)
-    _add_report(commands)
-    _add_push(commands)
-    _add_methods(commands)
+    add_train(commands)
+    add_predict(commands)
+    add_evaluate(commands)
+    add_report(commands)
+    add_push(commands)
+    add_methods(commands)
     return top
 
 

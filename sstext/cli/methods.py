@@ -1,10 +1,10 @@
-"""TODO cli.methods."""
+"""`sstext methods`."""
 
 import argparse
 from typing import Any
 
 
-def _add_methods(commands: Any) -> None:
+def add_methods(commands: Any) -> None:
     methods = commands.add_parser("methods", help="list the methods, or explain one")
     methods.set_defaults(handler=run_methods)
     methods.add_argument("method", nargs="?", help="name of a method")
@@ -12,6 +12,6 @@ def _add_methods(commands: Any) -> None:
 
 def run_methods(parsed: argparse.Namespace) -> None:
     """`sstext methods`."""
-    from sstext.cli import console as tables
+    from sstext.cli.methods_tables import show_methods
 
-    tables.show_methods(parsed.method)
+    show_methods(parsed.method)

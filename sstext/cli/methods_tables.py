@@ -1,11 +1,11 @@
-"""TODO cli.methods_tables."""
+"""What `sstext methods` prints."""
 
 from collections.abc import Iterable
 
 from rich.console import Console
 from rich.table import Table
 
-from sstext.cli.console import _console, _table
+from sstext.cli.console import new_console, new_table
 from sstext.methods.catalog import BESIDE, Entry, entry, pages, regularizer_entry
 from sstext.methods.registry import METHODS
 from sstext.objective.regularizers import REGULARIZERS
@@ -13,13 +13,13 @@ from sstext.objective.regularizers import REGULARIZERS
 
 def show_methods(name: str | None) -> None:
     """All methods and further losses in a row each, or one with its formula, arguments and paper."""
-    console = _console()
+    console = new_console()
     if name is not None:
         for page in pages(name):
             _show_page(console, page)
         return
     title = "Methods (sstext train --method NAME --method-args KEY=VALUE …; more: sstext methods NAME)"
-    table = _table(title, collapse_padding=True)
+    table = new_table(title, collapse_padding=True)
     found = [entry(name) for name in METHODS]
     _add_names(table, "method", METHODS)
     table.add_column("idea", overflow="fold")
@@ -30,7 +30,7 @@ def show_methods(name: str | None) -> None:
     for page in found:
         table.add_row(page.name, page.idea, page.paper, page.stage, page.tasks)
     console.print(table)
-    further = _table(
+    further = new_table(
         "Further losses that any method can add (--regularizers NAME=STRENGTH …; more: sstext methods NAME)"
     )
     _add_names(further, "regularizer", REGULARIZERS)
@@ -51,7 +51,7 @@ def _show_page(console: Console, found: Entry) -> None:
         "formula": found.formula, "composition": found.composition, "when": found.when, "source": found.source,
         "works": found.stage, "tasks": found.tasks,
     }  # fmt: skip
-    table = _table("", show_header=False)
+    table = new_table("", show_header=False)
     for title, text in rows.items():
         if text:
             table.add_row(title, text)
@@ -62,7 +62,7 @@ def _show_page(console: Console, found: Entry) -> None:
     given = "--method-args KEY=VALUE …"
     if found.stage == BESIDE:
         given = f"--regularizers {found.name}=X sets the first; the others in Python"
-    arguments = _table(f"Arguments ({given})")
+    arguments = new_table(f"Arguments ({given})")
     _add_names(arguments, "argument", [argument.name for argument in found.arguments])
     arguments.add_column("default", no_wrap=True)
     arguments.add_column("what it does, and what the paper has", overflow="fold")

@@ -1,11 +1,10 @@
-"""TODO cli.predict."""
+"""`sstext predict` and `sstext evaluate`."""
 
 import argparse
 import os
 import sys
 from typing import IO, Any
 
-from sstext.cli.console import _is_first_process
 from sstext.cli.flags import add_same_flags
 from sstext.errors import UserError
 from sstext.progress import Reporter
@@ -18,7 +17,7 @@ def _add_model_options(command: Any) -> None:
     command.add_argument("--revision", help="branch, tag or commit of a Hub model")
 
 
-def _add_predict(commands: Any) -> None:
+def add_predict(commands: Any) -> None:
     predict = commands.add_parser(
         "predict",
         help="label texts from a file",
@@ -40,7 +39,7 @@ def _add_predict(commands: Any) -> None:
     _add_model_options(predict)
 
 
-def _add_evaluate(commands: Any) -> None:
+def add_evaluate(commands: Any) -> None:
     evaluate = commands.add_parser(
         "evaluate",
         help="measure a model on labeled rows",
@@ -56,11 +55,13 @@ def _add_evaluate(commands: Any) -> None:
 
 def run_predict(parsed: argparse.Namespace) -> None:
     """`sstext predict`."""
+    from sstext.cli.console import is_first_process
+
     if parsed.input != "-" and not os.path.exists(parsed.input):  # said at once, before a model is loaded
         raise UserError(f"no such file: {parsed.input} (looked for {os.path.abspath(parsed.input)})")
     from sstext.inference.files import predict_file
 
-    reporter = Reporter(parsed.quiet or not _is_first_process())
+    reporter = Reporter(parsed.quiet or not is_first_process())
     classifier = _classifier(parsed)
     source: str | IO[bytes] = sys.stdin.buffer if parsed.input == "-" else parsed.input
     target: str | IO[bytes] = sys.stdout.buffer if parsed.output == "-" else parsed.output
@@ -76,14 +77,15 @@ def run_evaluate(parsed: argparse.Namespace) -> None:
     """`sstext evaluate`."""
     import json
 
-    from sstext.cli import console as tables
+    from sstext.cli.console import is_first_process
+    from sstext.cli.evaluation_table import show_evaluation
     from sstext.inference.files import evaluate_file
     from sstext.storage.whole import write_whole
 
-    reporter = Reporter(parsed.quiet or not _is_first_process())
+    reporter = Reporter(parsed.quiet or not is_first_process())
     columns = {"text_column": parsed.text_column, "label_column": parsed.label_column, "encoding": parsed.encoding}
     results = evaluate_file(_classifier(parsed), parsed.data, reporter=reporter, **columns)
-    if not _is_first_process():
+    if not is_first_process():
         return
     if parsed.json == "-":
         print(json.dumps(results, indent=2, ensure_ascii=False))
@@ -92,7 +94,7 @@ def run_evaluate(parsed: argparse.Namespace) -> None:
         from pathlib import Path
 
         write_whole(Path(parsed.json), json.dumps(results, indent=2, ensure_ascii=False))
-    tables.show_evaluation(results)
+    show_evaluation(results)
 
 
 def _classifier(parsed: argparse.Namespace) -> Any:

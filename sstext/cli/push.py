@@ -1,4 +1,4 @@
-"""TODO cli.push."""
+"""`sstext push`."""
 
 import argparse
 import sys
@@ -8,7 +8,7 @@ from sstext.cli.flags import add_same_flags
 from sstext.progress import Reporter
 
 
-def _add_push(commands: Any) -> None:
+def add_push(commands: Any) -> None:
     push = commands.add_parser(
         "push",
         help="publish a model on the Hugging Face Hub",

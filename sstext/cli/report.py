@@ -1,10 +1,10 @@
-"""TODO cli.report."""
+"""`sstext report`."""
 
 import argparse
 from typing import Any
 
 
-def _add_report(commands: Any) -> None:
+def add_report(commands: Any) -> None:
     report = commands.add_parser(
         "report",
         help="make one page of a run: report.html",

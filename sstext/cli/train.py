@@ -1,10 +1,9 @@
-"""TODO cli.train."""
+"""`sstext train`."""
 
 import argparse
 import os
 from typing import Any
 
-from sstext.cli.console import _is_first_process
 from sstext.cli.flags import add_flag
 from sstext.config.options import options
 from sstext.config.recipe import read_config
@@ -21,7 +20,7 @@ GROUPS = (
 )
 
 
-def _add_train(commands: Any) -> None:
+def add_train(commands: Any) -> None:
     train = commands.add_parser(
         "train",
         help="self-train a classifier",
@@ -41,20 +40,21 @@ def _add_train(commands: Any) -> None:
 
 def run_train(parsed: argparse.Namespace) -> None:
     """`sstext train`."""
+    from sstext.cli.console import is_first_process
+
     given = {name: value for name, value in vars(parsed).items() if name in options(RunConfig)}
     config = read_config(parsed.recipe, given)
     if config.device.startswith("cuda:"):  # before torch looks: the run then sees this GPU alone
         os.environ["CUDA_VISIBLE_DEVICES"], config.device = config.device.removeprefix("cuda:"), "cuda"
-    from sstext.cli import console as tables
+    from sstext.cli import train_tables
     from sstext.inference.devices import calm_libraries
-    from sstext.run import train as run
-    from sstext.selftraining import budget as planning
+    from sstext.run import dry_run, train
 
-    reporter = Reporter(config.quiet or not _is_first_process())
+    reporter = Reporter(config.quiet or not is_first_process())
     calm_libraries()
     if config.dry_run:
-        tables.show_plan(planning.plan(config, reporter=reporter))
+        train_tables.show_plan(dry_run.plan(config, reporter=reporter))
         return
-    results = run.train(config, reporter=reporter)
-    if _is_first_process():
-        tables.show_results(results, str(config.output), config.budget)
+    results = train.train(config, reporter=reporter)
+    if is_first_process():
+        train_tables.show_results(results, str(config.output), config.budget)

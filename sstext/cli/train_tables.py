@@ -1,4 +1,4 @@
-"""TODO cli.train_tables."""
+"""What `sstext train` prints: the plan of a dry run, and the results."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from sstext.cli.console import SHOWN, _console, _share, _table, interval
+from sstext.cli.console import SHOWN, interval, new_console, new_table, percent
 from sstext.errors import listed
 from sstext.progress import duration
 from sstext.reporting.words import left_out_said
@@ -18,9 +18,9 @@ SHIPPED = {"self_trained": "shipped"}
 
 def show_results(results: Mapping[str, Any], output: str, budget: str | None = None) -> None:
     """The end of a training: test figures, rounds, what a budget left out, where the model lies and how to use it."""
-    console = _console()
+    console = new_console()
     if results["test"]:
-        table = _table(f"On {results['rows']['test']:,} test rows (95 % bootstrap intervals)")
+        table = new_table(f"On {results['rows']['test']:,} test rows (95 % bootstrap intervals)")
         table.add_column("model")
         for title in SHOWN.values():
             table.add_column(title, justify="right")
@@ -50,16 +50,16 @@ def show_results(results: Mapping[str, Any], output: str, budget: str | None = N
 
 def rounds_table(rounds: list[Mapping[str, Any]]) -> Table:
     """One line per round; columns that no round fills are left out."""
-    table = _table("Rounds")
+    table = new_table("Rounds")
     cells = {
         "round": lambda r: str(r["index"]),
         "kept": lambda r: f"{r['admitted']:,}",
         "coverage": lambda r: f"{r['coverage']:.1%}",
-        "precision (audit)": lambda r: _share(r["audit_precision"]),
-        "(estimated)": lambda r: _share(r.get("estimated_precision")),
-        "out-of-fold accuracy": lambda r: _share(r["out_of_fold"]["accuracy"]) if r.get("out_of_fold") else "",
+        "precision (audit)": lambda r: percent(r["audit_precision"]),
+        "(estimated)": lambda r: percent(r.get("estimated_precision")),
+        "out-of-fold accuracy": lambda r: percent(r["out_of_fold"]["accuracy"]) if r.get("out_of_fold") else "",
         "dev macro-F1": lambda r: f"{r['metrics']['macro_f1']:.3f}" if r["metrics"] else "",
-        "same class as before": lambda r: _share(r["agreement"]),
+        "same class as before": lambda r: percent(r["agreement"]),
         "steps": lambda r: f"{r['steps']:,}",
         "time": lambda r: duration(r["seconds"]),
     }
@@ -75,8 +75,8 @@ def rounds_table(rounds: list[Mapping[str, Any]]) -> Table:
 
 def show_plan(plan: Plan) -> None:
     """What `--dry-run` found."""
-    console = _console()
-    table = _table("Plan (nothing was trained, nothing is left on disk)", show_header=False)
+    console = new_console()
+    table = new_table("Plan (nothing was trained, nothing is left on disk)", show_header=False)
     for name, count in plan.rows.items():
         table.add_row(f"{name} rows", f"{count:,}")
     table.add_row("classes", f"{len(plan.classes)}: {listed(plan.classes)}")

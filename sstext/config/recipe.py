@@ -1,4 +1,4 @@
-"""TODO config.recipe."""
+"""A recipe: a YAML file with the options of a run that differ from the defaults."""
 
 import difflib
 from collections.abc import Mapping

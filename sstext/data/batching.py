@@ -14,7 +14,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from sstext.data.edits import view_rng
-from sstext.data.order import ClassRuns, RowStream, _mixed
+from sstext.data.order import ClassRuns, RowStream, mixed
 from sstext.data.tokens import VIEW_INPUTS
 
 Edit = Callable[[Sequence[int], np.random.Generator], list[int]]
@@ -159,7 +159,7 @@ class TrainingRows(Dataset):
         row, draw, values = self._row(UNLABELED, index)
         weak = self._inputs(values, None, row, draw, UNLABELED)
         strong = weak if self.strong is None else self._inputs(values, self.strong, row, draw, UNLABELED)
-        key = _mixed(self.seed, row, draw, _ON_DEVICE) >> 1  # 63 bits: a tensor's integers have a sign
+        key = mixed(self.seed, row, draw, _ON_DEVICE) >> 1  # 63 bits: a tensor's integers have a sign
         views = {"id": row, "key": key, "weak": weak, "strong": strong}
         if self.masked is not None:
             ids, targets = self.masked(weak["input_ids"], view_rng(self.seed, row, draw, _MASKED))

@@ -79,7 +79,7 @@ def read_rows(
     Raises:
         UserError: missing, empty or unreadable file; ragged row, doubtful header, bad JSON, undecodable byte.
     """
-    _check_format(format)
+    check_format(format)
     with ExitStack() as opened:
         if isinstance(source, str | Path):
             format, name = format or format_of(source), str(source)
@@ -94,7 +94,7 @@ def read_rows(
             raise UserError(f"{name}: expected at least one row, found none; it is empty or holds only a header")
 
 
-def _check_format(format: str | None) -> None:
+def check_format(format: str | None) -> None:
     if format is not None and format not in FORMATS:
         raise UserError(f"format: expected one of {', '.join(FORMATS)}; found {format!r}")
 

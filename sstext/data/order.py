@@ -1,4 +1,4 @@
-"""TODO data.order."""
+"""The order of rows: keyed permutations, endless streams, runs of a class."""
 
 import math
 
@@ -15,7 +15,7 @@ def _mix(value: int) -> int:
     return value ^ (value >> 31)
 
 
-def _mixed(*parts: int) -> int:
+def mixed(*parts: int) -> int:
     """One well-mixed number of 64 bits for a tuple of them; their order counts."""
     state = 0
     for part in parts:
@@ -37,7 +37,7 @@ class KeyedPermutation:
             raise ValueError(f"expected at least one row to permute, found {n}")
         self.n = n
         self._half = max(1, math.ceil((n - 1).bit_length() / 2))
-        state = _mixed(*key)
+        state = mixed(*key)
         self._keys = tuple(_mix(state + turn) for turn in range(1, 7))
 
     def __call__(self, index: int) -> int:

@@ -1,4 +1,4 @@
-"""TODO data.writers."""
+"""Rows → files in every format that can be read."""
 
 import codecs
 import csv
@@ -11,7 +11,7 @@ from typing import IO, Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sstext.data.formats import FORMATS, Place, _check_format, format_of
+from sstext.data.formats import FORMATS, Place, check_format, format_of
 from sstext.data.parsers import codec_of
 from sstext.errors import UserError, listed
 
@@ -49,7 +49,7 @@ class RowWriter:
             self._stream, self.name = target, str(getattr(target, "name", "the output"))
             if format is None:
                 raise UserError(f"{self.name}: expected a format, found none; name one of {listed(FORMATS)}")
-        _check_format(format)
+        check_format(format)
         self.format = format or format_of(self.name)
         self._encoding, self._text_column = encoding, text_column
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""How good predictions are, and how well their probabilities are calibrated."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The model card, and publishing to the Hugging Face Hub; reads files only."""

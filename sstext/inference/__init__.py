@@ -1,1 +1,1 @@
-"""TODO."""
+"""A trained model → logits and probabilities of texts."""

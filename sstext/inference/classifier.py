@@ -1,4 +1,4 @@
-"""TODO inference.classifier."""
+"""`Classifier`: load a trained model and predict."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""TODO inference.devices."""
+"""The device and the precision of a computation."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""TODO methods.auto."""
+"""`auto`, the default method."""
 
 from sstext.objective.objective import Objective
 from sstext.objective.regularizers import SupervisedContrast

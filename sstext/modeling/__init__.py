@@ -1,1 +1,1 @@
-"""TODO."""
+"""The student: a pretrained encoder with a classification head."""

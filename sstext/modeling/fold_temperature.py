@@ -1,4 +1,4 @@
-"""TODO modeling.fold_temperature."""
+"""Fold a temperature into the last linear layer of a classifier."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""TODO modeling.pooling."""
+"""One vector per text from the hidden states of its tokens."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""TODO modeling.pretrained."""
+"""Find and load what is pretrained: an encoder, its tokenizer, its length limit."""
 
 import contextlib
 import importlib.util

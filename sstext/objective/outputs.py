@@ -1,4 +1,4 @@
-"""TODO objective.outputs."""
+"""The blocks of rows that pass through the student in one step, and what the student returns for them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""TODO pseudolabels.alignment."""
+"""Calibrated scores, aligned to class shares and read in slices."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol

@@ -1,4 +1,4 @@
-"""TODO pseudolabels.class_shares."""
+"""The class shares of a corpus: given, counted from labels, or estimated from predictions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""TODO run.dry_run."""
+"""`--dry-run`: what a run would do, and about how long it would take."""
 
 import tempfile
 from dataclasses import dataclass, field, replace

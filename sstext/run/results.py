@@ -1,4 +1,4 @@
-"""TODO run.results."""
+"""The parts of `results.json` and the model card of a run."""
 
 import json
 import platform

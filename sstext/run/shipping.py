@@ -1,4 +1,4 @@
-"""TODO run.shipping."""
+"""Choose the model that is shipped, and calibrate it."""
 
 import importlib.metadata
 from collections.abc import Sequence

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The rounds of self-training: read `loop.py` first."""

@@ -1,4 +1,4 @@
-"""TODO selftraining.evidence."""
+"""What held-out predictions tell about the students of one round."""
 
 from dataclasses import dataclass
 

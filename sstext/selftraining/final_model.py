@@ -1,4 +1,4 @@
-"""TODO selftraining.final_model."""
+"""The final model: one student that is trained on all labels and on the averaged pseudo-labels of the chains."""
 
 from collections.abc import Sequence
 from pathlib import Path

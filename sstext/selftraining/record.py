@@ -1,4 +1,4 @@
-"""TODO selftraining.record."""
+"""The record of one round: a line of `rounds.jsonl`, and a sentence for people."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""TODO selftraining.stage_arguments."""
+"""The options of a run → the arguments of one round's trainer."""
 
 from pathlib import Path
 from typing import Any

@@ -1,1 +1,1 @@
-"""TODO."""
+"""What a run leaves on disk, and how it is written."""

@@ -1,4 +1,4 @@
-"""TODO storage.chunks."""
+"""Arrays that are computed in chunks, so that an interrupted computation continues."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""TODO storage.whole."""
+"""Files and folders that are written whole or not at all."""
 
 import shutil
 from collections.abc import Callable

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from sstext.objective.methods import fixmatch, pseudo_label, softmatch
 from torch import Tensor, nn
 
 from sstext.errors import UserError
+from sstext.methods.confidence import fixmatch, pseudo_label, softmatch
 from sstext.methods.registry import build
 from sstext.objective.divergences import kl
 from sstext.objective.objective import Objective

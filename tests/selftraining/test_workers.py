@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_self_training import AtTick, killed
+from runs import AtTick, killed
 
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError

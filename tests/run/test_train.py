@@ -17,8 +17,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from sstext.config.run_config import RunConfig
+from sstext.evaluation.calibration import softmax
 from sstext.evaluation.metrics import evaluate_predictions
-from sstext.inference import softmax
 from sstext.inference.classifier import Classifier
 from sstext.progress import Reporter
 from sstext.reporting import write_report

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
-from sstext.trainer import SemiSupervisedTrainingArguments
 from transformers import AutoTokenizer, TrainerControl, TrainerState, TrainingArguments
 
 from sstext.modeling.student import new_student
 from sstext.progress import Reporter
+from sstext.training.arguments import SemiSupervisedTrainingArguments
 from sstext.training.callbacks import ProgressLine, StopOnSignal
 from sstext.training.trainer import SemiSupervisedTrainer
 

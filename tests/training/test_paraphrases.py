@@ -9,8 +9,7 @@ import pytest
 import torch
 from contract import labeled_texts, tiny_student
 from datasets import Dataset
-from sstext.trainer import SemiSupervisedTrainingArguments
-from test_cli import QUICK
+from runs import QUICK
 from transformers import AutoTokenizer
 
 from sstext.cli.main import main
@@ -18,6 +17,7 @@ from sstext.data.tokens import VIEW_INPUTS
 from sstext.errors import UserError
 from sstext.inference.scoring import score
 from sstext.objective.views import Adversarial, EmbeddingNoise, View
+from sstext.training.arguments import SemiSupervisedTrainingArguments
 from sstext.training.trainer import SemiSupervisedTrainer
 
 #: What no text of the tiny task says, and every paraphrase here does.

@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from sstext.objective.methods import fixmatch
-from sstext.trainer import SemiSupervisedTrainingArguments
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -20,7 +18,9 @@ from transformers import (
 )
 
 from sstext.errors import UserError
+from sstext.methods.confidence import fixmatch
 from sstext.methods.registry import METHODS
+from sstext.training.arguments import SemiSupervisedTrainingArguments
 from sstext.training.trainer import SemiSupervisedTrainer
 
 TEXTS = ["my money return please", "the parcel is late today", "password login not again", "refund charged twice now"]

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
+from runs import AtTick, killed
 from safetensors.numpy import load_file
-from test_self_training import AtTick, killed
 
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError

@@ -20,7 +20,6 @@ from contract import (
     unlabeled_texts,
     weights,
 )
-from sstext.trainer import SemiSupervisedTrainingArguments
 from transformers import TrainerCallback
 
 from sstext.errors import UserError
@@ -28,6 +27,7 @@ from sstext.methods.registry import BETWEEN_ROUNDS, METHODS, build
 from sstext.objective.objective import Objective
 from sstext.objective.teachers import Self
 from sstext.objective.weights import Everyone, Gaussian, Known
+from sstext.training.arguments import SemiSupervisedTrainingArguments
 from sstext.training.trainer import STATE_FILE, SemiSupervisedTrainer
 
 EVERY_IN_STEP = pytest.mark.parametrize("name", IN_STEP)

@@ -9,7 +9,6 @@ import torch
 from accelerate.utils import convert_outputs_to_fp32
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
-from sstext.trainer import SemiSupervisedTrainingArguments
 from torch import Tensor
 from transformers import (
     AutoModelForSequenceClassification,
@@ -33,6 +32,7 @@ from sstext.objective.objective import Objective
 from sstext.objective.regularizers import Reconstruction
 from sstext.objective.teachers import EMA
 from sstext.objective.views import shifted_embeddings
+from sstext.training.arguments import SemiSupervisedTrainingArguments
 from sstext.training.trainer import STATE_FILE, SemiSupervisedTrainer
 
 SIZES = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from sstext.trainer import SemiSupervisedTrainingArguments
 from transformers import AutoModel, AutoTokenizer
 
 from sstext.errors import UserError
 from sstext.inference.classifier import Classifier
 from sstext.modeling.pretrained import encoder_path
 from sstext.modeling.student import has_dropout, new_student
+from sstext.training.arguments import SemiSupervisedTrainingArguments
 from sstext.training.trainer import SemiSupervisedTrainer
 
 CLASSES = ["refund", "account", "delivery"]  # not sorted: the order is the caller's

@@ -10,20 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runs import QUICK
 
 from sstext.cli import main as cli
 from sstext.cli.main import INTERRUPTED, main
 from sstext.progress import Reporter
 
-QUICK = (
-    "--steps=4",
-    "--round-steps=4",
-    "--rounds=1",
-    "--learning-rate=5e-3",
-    "--precision=fp32",
-    "--device=cpu",
-    "--method=supervised",
-)
 LABELED = b"text,label\nmoney back,refund\nparcel late,delivery\nlogin again,account\ncharged twice,refund\n"
 
 

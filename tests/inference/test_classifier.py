@@ -10,8 +10,8 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from sstext.data.tokens import TextEncoder, tokenize
 from sstext.errors import UserError
+from sstext.evaluation.calibration import softmax
 from sstext.inference import scoring as inference
-from sstext.inference import softmax
 from sstext.inference.classifier import Classifier
 from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.inference.scoring import plan_batches, score

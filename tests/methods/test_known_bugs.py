@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from sstext.objective.teachers import EMA
 
 TESTS = Path(__file__).parents[1]
-OBJECTIVE, CONTRACT = "objective/test_objective.py", "objective/test_contract.py"
-TRAINED, HERE = "test_method_contract.py", "objective/test_known_bugs.py"
+OBJECTIVE, CONTRACT = "objective/test_objective.py", "methods/test_contract.py"
+TRAINED, HERE = "methods/test_method_contract.py", "methods/test_known_bugs.py"
 
 #: What went wrong elsewhere → the tests that guard against it here.
 BUGS: dict[str, tuple[str, ...]] = {
@@ -51,7 +51,7 @@ BUGS: dict[str, tuple[str, ...]] = {
         f"{HERE}::test_annealing_masks_by_the_probability_of_the_right_class",
     ),
     "a loss that grows with the accumulation steps": (
-        "test_trainer.py::test_accumulating_gradients_changes_nothing",
+        "training/test_trainer.py::test_accumulating_gradients_changes_nothing",
         f"{TRAINED}::test_accumulation_equals_one_batch_unless_rows_are_compared",
     ),
 }

@@ -4,53 +4,30 @@ import csv
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
 from notes import Notes
+from runs import AtTick, contents, killed, pseudo_labels, records
 from safetensors.torch import load_file
-from sstext.trainer import SemiSupervisedTrainingArguments
 from transformers import AutoTokenizer
 
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.modeling.student import new_student
-from sstext.progress import Reporter
 from sstext.run.opening import open_run
 from sstext.run.train import self_train
 from sstext.selftraining import loop as self_training
 from sstext.selftraining.record import Round
 from sstext.training import fit as fitting
+from sstext.training.arguments import SemiSupervisedTrainingArguments
 from sstext.training.trainer import SemiSupervisedTrainer
 
 Quick = Callable[..., RunConfig]
-
-
-class AtTick(Reporter):
-    """Does something at one tick of one phase; counts the ticks of each."""
-
-    def __init__(self, phase: str, tick: int, act: Callable[[], object]) -> None:
-        super().__init__(quiet=True)
-        self.when, self.act, self.ticks = (phase, tick), act, dict[str, int]()
-
-    @contextmanager
-    def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> Iterator[Any]:
-        def tick(n: int = 1) -> None:
-            self.ticks[name] = self.ticks.get(name, 0) + 1
-            if (name, self.ticks[name]) == self.when:
-                self.act()
-
-        yield tick
-
-
-def killed() -> None:
-    raise KeyboardInterrupt
 
 
 def ctrl_c() -> None:
@@ -82,21 +59,6 @@ def whole(quick: Quick, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "out"
     assert [record.index for record in self_train(quick(folder))] == [0, 1, 2]
     return folder
-
-
-def contents(folder: Path) -> dict[str, Any]:
-    """Everything that a run computes, to the bit; the time that it took is left out."""
-    names = ("model.safetensors", "pseudo_labels.parquet", "scores.npy", "passes.npy", "fit.json")
-    found: dict[str, Any] = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.name in names}
-    return found | {"rounds": [{**record, "seconds": None} for record in records(folder)]}
-
-
-def records(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
-
-
-def pseudo_labels(folder: Path, index: int) -> dict[str, list]:
-    return pq.read_table(folder / f"round_{index}" / "pseudo_labels.parquet").to_pydict()
 
 
 def column(path: Path, name: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_self_training import AtTick, contents, killed, pseudo_labels
+from runs import AtTick, contents, killed, pseudo_labels
 
 from sstext.cli.main import main
 from sstext.config.run_config import RunConfig

@@ -1,0 +1,58 @@
+"""What tests of whole runs share: interruptions, what a run leaves, and the flags of a short run."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from sstext.progress import Reporter
+
+#: Flags of a run of a second or two.
+QUICK = (
+    "--steps=4",
+    "--round-steps=4",
+    "--rounds=1",
+    "--learning-rate=5e-3",
+    "--precision=fp32",
+    "--device=cpu",
+    "--method=supervised",
+)
+
+
+class AtTick(Reporter):
+    """Does something at one tick of one phase; counts the ticks of each."""
+
+    def __init__(self, phase: str, tick: int, act: Callable[[], object]) -> None:
+        super().__init__(quiet=True)
+        self.when, self.act, self.ticks = (phase, tick), act, dict[str, int]()
+
+    @contextmanager
+    def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> Iterator[Any]:
+        def tick(n: int = 1) -> None:
+            self.ticks[name] = self.ticks.get(name, 0) + 1
+            if (name, self.ticks[name]) == self.when:
+                self.act()
+
+        yield tick
+
+
+def killed() -> None:
+    raise KeyboardInterrupt
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """Everything that a run computes, to the bit; the time that it took is left out."""
+    names = ("model.safetensors", "pseudo_labels.parquet", "scores.npy", "passes.npy", "fit.json")
+    found: dict[str, Any] = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.name in names}
+    return found | {"rounds": [{**record, "seconds": None} for record in records(folder)]}
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+
+
+def pseudo_labels(folder: Path, index: int) -> dict[str, list]:
+    return pq.read_table(folder / f"round_{index}" / "pseudo_labels.parquet").to_pydict()
