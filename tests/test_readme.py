@@ -49,8 +49,8 @@ def test_every_command_runs_in_the_order_of_the_readme(
     workplace: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(workplace)
-    monkeypatch.setattr("sstext.selftraining.loop.encoder_path", lambda name: str(tiny_encoder))
-    monkeypatch.setattr("sstext.modeling.pretrained.encoder_path", lambda name: str(tiny_encoder))
+    monkeypatch.setattr("sstext.run.opening.encoder_path", lambda name: str(tiny_encoder))
+    monkeypatch.setattr("sstext.modeling.student.encoder_path", lambda name: str(tiny_encoder))
     monkeypatch.setattr("sstext.selftraining.chain.Chain.steps", lambda *_: 8)
     commands = [line for line in BASH if line not in ELSEWHERE]
     assert len(commands) >= 8, "the README lost its commands"

@@ -66,6 +66,7 @@ def read_rows(
     A stream without a `format` is told by its first line: `{` begins jsonl, `[` a json array, a tab makes it tsv, and a
     cell that is one of `TEXT_NAMES` (in any case) or `text_column` makes it csv; everything else is txt.
 
+    >>> import io
     >>> [rows.columns for rows in read_rows(io.BytesIO(b"text,label\\nhello,01\\n"))]
     [{'text': ['hello'], 'label': ['01']}]
 

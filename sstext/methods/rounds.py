@@ -45,7 +45,7 @@ def margin_history() -> tuple[Objective, Admission]:
     Sosea and Caragea 2023, "MarginMatch: Improving Semi-Supervised Learning with Pseudo-Margins", section 3 (both of logits,
     over the steps of one training, with a threshold)
 
-    How sure q is, a regression on the student's embeddings says (`sstext.pseudolabels.probe`), or development rows; the student of round 0
+    How sure q is, a regression on the embeddings says (`sstext.pseudolabels.probe`), or development rows; the first student
     labels together with it.
     """
     return Objective(), Admission(weight=Confidence(), probe=True, history=True, follows_options=True)

@@ -13,7 +13,7 @@ class Round:
         coverage: share of the corpus that joined (of the part of it that was drawn, where it is too large).
         per_class: their number by class.
         audit_precision: share of them whose pseudo-label is right, where true labels were given for audit.
-        temperature: what calibrates its student, by out-of-fold or development rows, else as in `sstext.selftraining.student_store.Fit`.
+        temperature: what calibrates its student, by out-of-fold or development rows, else as in `Fit`.
         agreement: share of the corpus with the same predicted class as one round before.
         metrics: accuracy and macro-F1 on the development rows.
         steps: optimizer steps, of all chains together.

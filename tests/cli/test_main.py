@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from runs import QUICK
 
-from sstext.cli import main as cli
 from sstext.cli.main import INTERRUPTED, main
 from sstext.progress import Reporter
 
@@ -65,7 +64,7 @@ def test_flags_override_the_recipe(place: Path, monkeypatch: pytest.MonkeyPatch,
     """Guards `sstext train recipe.yaml --seed 3`: what is given wins, what is not stays as the recipe has it."""
     seen = []
     monkeypatch.setattr("sstext.run.train.train", lambda config, reporter: seen.append(config))
-    monkeypatch.setattr("sstext.cli.main.train_tables.show_results", lambda *_: None)
+    monkeypatch.setattr("sstext.cli.train_tables.show_results", lambda *_: None)
     (place / "recipe.yaml").write_text("labeled: a.csv\nseed: 1\nrounds: 5\nalignment: false\nlearning_rate: 1e-4\n")
     assert main(["train", "recipe.yaml", "--seed", "3", "--output", "elsewhere", "--alignment"]) == 0
     (config,) = seen
@@ -147,7 +146,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
         def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> Iterator[Any]:
             yield lambda n=1: signal.raise_signal(signal.SIGINT) if name == "round 0: training" else None
 
-    monkeypatch.setattr(cli, "Reporter", Interrupted)
+    monkeypatch.setattr("sstext.cli.train.Reporter", Interrupted)
     assert main(train(encoder)) == INTERRUPTED == 130
     assert capsys.readouterr().err.splitlines()[-1] == "sstext: interrupted; the same command continues the run"
     assert [path.name for path in (place / "out/round_0/checkpoints").iterdir()] == ["checkpoint-1"]

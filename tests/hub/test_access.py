@@ -72,7 +72,7 @@ def test_folders_and_offline_machines_ask_nobody(tmp_path: Any, monkeypatch: pyt
     def asked(*_: Any, **__: Any) -> None:
         raise AssertionError("the Hub was asked")
 
-    monkeypatch.setattr("sstext.hub.card.access.HfApi.repo_info", asked)
+    monkeypatch.setattr("sstext.hub.access.HfApi.repo_info", asked)
     assert ask_once("ada/never-seen") is None  # conftest.py has set HF_HUB_OFFLINE
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     assert ask_once(str(tmp_path)) is None

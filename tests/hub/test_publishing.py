@@ -141,7 +141,7 @@ def test_names_that_the_hub_would_not_take_are_refused(name: str) -> None:
 
 def test_without_a_login_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against a stranger's request that fails with a riddle."""
-    monkeypatch.setattr("sstext.hub.card.publishing.get_token", lambda: None)
+    monkeypatch.setattr("sstext.hub.publishing.get_token", lambda: None)
     with pytest.raises(
         UserError, match="cannot push to 'ada/tickets': nobody is logged in; log in with `hf auth login`"
     ):

@@ -25,11 +25,11 @@ OURS = """
 import json, os, sys
 import huggingface_hub
 import huggingface_hub.utils._http as http
-from sstext import cli
+from sstext.cli import main as cli
 from sstext.errors import UserError
 from sstext.data.loading import load_labeled
-from sstext.inference import Classifier
-from sstext.student import new_student
+from sstext.inference.classifier import Classifier
+from sstext.modeling.student import new_student
 
 def said(load):
     try:

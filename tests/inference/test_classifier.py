@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from sstext.data.tokens import TextEncoder, tokenize
 from sstext.errors import UserError
 from sstext.evaluation.calibration import softmax
-from sstext.inference import scoring as inference
+from sstext.inference import devices
 from sstext.inference.classifier import Classifier
 from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.inference.scoring import plan_batches, score
@@ -205,7 +205,7 @@ def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards `auto` (bf16 only where it is native), `accelerate launch`'s own choice, and fp16 on a CPU."""
     cpu = torch.device("cpu")
     for native, chosen in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr(inference, "_has_native_bf16", lambda device, native=native: native)
+        monkeypatch.setattr(devices, "_has_native_bf16", lambda device, native=native: native)
         assert resolve_precision("auto", cpu) == chosen
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     assert resolve_precision("auto", cpu) == "bf16"

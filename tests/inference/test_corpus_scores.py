@@ -178,7 +178,7 @@ def test_interrupted_passes_end_in_the_same_bits(
 ) -> None:
     """Three chunks of 10, 10 and 5 rows, two passes each, killed in the middle of one; what was written is not repeated."""
     monkeypatch.setattr(scoring, "CHUNK_ROWS", 20)
-    monkeypatch.setattr("sstext.inference.devices.TOKENS_PER_BATCH", {"cpu": 64})  # several batches a chunk
+    monkeypatch.setattr("sstext.inference.scoring.TOKENS_PER_BATCH", {"cpu": 64})  # several batches a chunk
     asked: dict[str, Any] = {"passes": 2, "seed": 1}
     whole = score_passes_to_disk(model, rows, tokenizer, tmp_path / "whole.npy", **asked)
     ticks = 0

@@ -315,7 +315,7 @@ def test_the_whole_corpus_is_one_step_of_a_part(monkeypatch: pytest.MonkeyPatch)
     for _ in range(2):
         chosen = select(Scores(probabilities), admission, share=1.0, prior=UNIFORM)
         np.testing.assert_allclose(chosen.weight, [1, 0.509156, np.exp(-0.0025 / 0.0333333), 1], rtol=1e-5)
-    monkeypatch.setattr("sstext.pseudolabels.alignment.SLICE_ROWS", 3)  # every second row then stands for the corpus
+    monkeypatch.setattr("sstext.pseudolabels.selection.SLICE_ROWS", 3)  # every second row then stands for the corpus
     select(Scores(probabilities), admission, share=1.0, prior=UNIFORM)
     assert weight.mean == pytest.approx(0.8)
 

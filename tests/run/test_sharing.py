@@ -17,7 +17,10 @@ from sstext.run.sharing import shares
 
 MODEL = ["README.md", "config.json", "model.safetensors", "results.json", "tokenizer.json", "tokenizer_config.json"]
 #: Where the client waits before it tries again, this program does not: `python -c` instead of `python -m sstext`.
-IMPATIENT = "import sys\nimport huggingface_hub.utils._http as http; http.time.sleep = lambda _: None; from sstext.cli.main import main; "
+IMPATIENT = (
+    "import sys, huggingface_hub.utils._http as http; http.time.sleep = lambda _: None; "
+    "from sstext.cli.main import main; "
+)
 
 
 @pytest.fixture

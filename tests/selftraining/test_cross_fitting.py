@@ -21,10 +21,9 @@ from sstext.evaluation.calibration import softmax
 from sstext.inference.classifier import Classifier
 from sstext.progress import Reporter
 from sstext.pseudolabels.alignment import align
-from sstext.run import train as run_module
+from sstext.run import shipping
 from sstext.run.opening import open_chain, open_run
 from sstext.run.train import self_train, train
-from sstext.selftraining import cross_fitting
 from sstext.selftraining import loop as self_training
 from sstext.selftraining.cross_fitting import cross_fitted, out_of_fold
 from sstext.selftraining.final_model import averaged
@@ -62,7 +61,7 @@ def results(quick: Quick, out: Path) -> dict[str, Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(self_training, "judge", judged)
-        patch.setattr(run_module, "belief_in", lambda method: PROVEN)  # so that the second round is chosen, too
+        patch.setattr(shipping, "belief_in", lambda method: PROVEN)  # so that the second round is chosen, too
         return train(quick(out))
 
 
@@ -238,8 +237,8 @@ def test_a_last_student_without_texts_has_the_temperature_of_its_own_round(
     quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Averaged labels are less sure than any chain's: none may join. Guards figures, and weights, of another temperature."""
-    monkeypatch.setattr(run_module, "choose", lambda *_: (1, "it was told to"))
-    monkeypatch.setattr(cross_fitting, "averaged", lambda *_: np.log(np.full((60, 3), 1 / 3)))
+    monkeypatch.setattr(shipping, "choose", lambda *_: (1, "it was told to"))
+    monkeypatch.setattr("sstext.selftraining.final_model.averaged", lambda *_: np.log(np.full((60, 3), 1 / 3)))
     found = train(quick(tmp_path / "out", min_confidence=0.35, rounds=1))
     assert found["chosen"]["why"].endswith("no text was sure enough for the last student, which has labels alone")
     assert found["chosen"]["temperature"] == found["rounds"][0]["temperature"] != found["rounds"][1]["temperature"]

@@ -17,7 +17,7 @@ from sstext.inference.scoring import score
 from sstext.pseudolabels.alignment import align
 from sstext.pseudolabels.class_shares import estimated_prior
 from sstext.pseudolabels.probe import WithProbe, with_probe
-from sstext.run import train as run_module
+from sstext.run import shipping
 from sstext.run.opening import open_run
 from sstext.run.train import train
 from sstext.selftraining import loop as self_training
@@ -48,7 +48,7 @@ def test_a_probe_is_judged_by_labels_that_it_was_not_fitted_on(
 ) -> None:
     """auto's last student: labels of head and probe get the temperature that out-of-fold rows ask for. Against head and probe
     made here; guards one fitted on the rows that it is asked about."""
-    monkeypatch.setattr(run_module, "choose", lambda *_: (2, "it was told to"))
+    monkeypatch.setattr(shipping, "choose", lambda *_: (2, "it was told to"))
     train(quick(tmp_path / "out", rounds=1, steps=12, round_steps=12))
     run = open_run(quick(tmp_path / "out", rounds=1, steps=12, round_steps=12))
     both = out_of_fold(run.chains, 1, probe=True)
@@ -183,7 +183,7 @@ def test_margins_are_those_of_all_rounds_of_the_chain(quick: Quick, tmp_path: Pa
 def test_margins_of_the_last_student_are_those_of_all_chains(quick: Quick, tmp_path: Path, monkeypatch: Any) -> None:
     """With folds, the model that is shipped: guards a method that forgets its history there, that of labels in the mean
     of the chains."""
-    monkeypatch.setattr(run_module, "choose", lambda *_: (1, "it was told to"))
+    monkeypatch.setattr(shipping, "choose", lambda *_: (1, "it was told to"))
     config = quick(tmp_path / "out", method="margin-history", rounds=1, keep=[0.5, 1.0], prior="auto")
     train(config)
     run = open_run(config)

@@ -17,6 +17,7 @@ from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.progress import SILENT, Reporter
 from sstext.run.train import self_train, train
+from sstext.training import loggers
 from sstext.training.loggers import LOGS, RUN_ID, TrackedReporter, tracked
 
 
@@ -114,7 +115,7 @@ def test_a_logger_that_fails_is_left_out(
     quick: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Guards hours of training lost because a dashboard's service was gone."""
-    monkeypatch.setitem(__import__("sstext.training.loggers").tracking.LOGGER_TYPE_TO_CLASS, "mlflow", Broken)
+    monkeypatch.setitem(loggers.LOGGER_TYPE_TO_CLASS, "mlflow", Broken)
     reporter = TrackedReporter(Reporter(), quick(tmp_path, report_to=["mlflow"]))
     reporter.figures({"train/loss": 1.0})
     reporter.figures({"train/loss": 1.0})
