@@ -167,8 +167,8 @@ FILES = {"labeled": "my.csv", "unlabeled": "my.jsonl", "test": "test2.csv", "dev
     [
         ("labeled", b"", "my.csv: expected at least one row, found none", "it is empty"),
         ("labeled", b"text,label\n", "my.csv: expected at least one row, found none", "only a header"),
-        ("labeled", b"text,kind\na,b\n", "my.csv: no column is named like a label", "with --label-column"),
-        ("labeled", b"a,b,label\n1,2,3\n", "my.csv: no column is named like a text", "with --text-column"),
+        ("labeled", b"text,kind\na,b\n", "my.csv: no column has a usual label name", "with --label-column"),
+        ("labeled", b"a,b,label\n1,2,3\n", "my.csv: no column has a usual text name", "with --text-column"),
         ("labeled", b"text,label\na,b\nc,b\n", "my.csv: expected at least two classes", "only 'b' in column 'label'"),
         ("labeled", LABELED + b"late,\n", "my.csv: line 6: expected a label, found none", "fill it in"),
         (
@@ -178,8 +178,8 @@ FILES = {"labeled": "my.csv", "unlabeled": "my.jsonl", "test": "test2.csv", "dev
             "--encoding cp1252",
         ),
         ("labeled", LABELED + b"a,b,c\n", "my.csv: line 6: expected 2 cells", "in quotes"),
-        ("unlabeled", b'{"id": 1, "kind": 2}\n', "my.jsonl: no column is named like a text", "with --text-column"),
-        ("unlabeled", b'{"text": "a"}\n{"text"\n', "my.jsonl: line 2: ", "one JSON object a line"),
+        ("unlabeled", b'{"id": 1, "kind": 2}\n', "my.jsonl: no column has a usual text name", "with --text-column"),
+        ("unlabeled", b'{"text": "a"}\n{"text"\n', "my.jsonl: line 2: ", "one JSON object per line"),
         ("unlabeled", b'{"text": "a"}\n{"text": "\xff"}\n', "my.jsonl: line 2: expected utf-8", "--encoding"),
         ("unlabeled", b'{"text": " "}\n', "my.jsonl: expected texts", "found only empty ones"),
         ("test", b"text,label\na,refund\nb,refunds\n", "test2.csv: line 3: unknown label", "did you mean 'refund'?"),
@@ -237,7 +237,7 @@ def test_a_bad_option_is_one_message_with_a_remedy_and_leaves_nothing(
 
 @pytest.mark.parametrize(
     ("name", "found"),
-    [("config.yaml", "out belongs to another run"), ("thesis.tex", "out holds files that are not of a run")],
+    [("config.yaml", "out belongs to another run"), ("thesis.tex", "out holds files that do not belong to a run")],
 )
 def test_a_folder_in_use_is_not_touched(name: str, found: str, place: Path, encoder: str, refused: Refused) -> None:
     """Guards another run, and somebody's own files."""
@@ -265,9 +265,9 @@ def test_data_that_changed_under_a_run_are_named(place: Path, encoder: str, caps
 @pytest.mark.parametrize(
     ("content", "note"),
     [
-        (LABELED, "labeled: only a single row of 'account', 'delivery'"),
+        (LABELED, "labeled: only one row of 'account', 'delivery'"),
         (LABELED + b",refund\n  ,account\n", "labeled: skipped 2 rows without text"),
-        (LABELED + b"money " * 80 + b",refund\n", "labeled: 1 of 5 texts are longer and were cut for training"),
+        (LABELED + b"money " * 80 + b",refund\n", "labeled: texts cut to this length for training: 1 of 5"),
     ],
 )
 def test_what_is_odd_but_usable_is_a_note(

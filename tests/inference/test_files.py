@@ -137,7 +137,7 @@ def test_a_bad_line_late_in_the_file_keeps_the_older_output(
         ("in.csv", "none/out.csv", "no such folder"),
         ("in.csv", "out.xyz", "expected a file name that ends in"),
         ("in.doc", "out.csv", "in.doc: expected a file name that ends in"),
-        ("two.csv", "out.csv", "two.csv: no column is named like a text .*found 'a', 'b'; name one with --text-column"),
+        ("two.csv", "out.csv", "two.csv: no column has a usual text name .*found 'a', 'b'; name one with --text-column"),
     ],
 )
 def test_what_cannot_be_read_or_written(
