@@ -76,8 +76,8 @@ def read_texts(
     Args:
         named: see `sources`.
         arrow_file: file for the unlabeled corpus. It is kept, so that a resumed run can use it.
-        at_most: texts of the corpus that are kept, drawn at random (see `sstext.selftraining.plan.texts_wanted`); None:
-            all.
+        at_most: number of texts of the corpus to keep, drawn at random (see `sstext.selftraining.plan.texts_wanted`).
+            Default: all.
 
     Raises:
         UserError: if a source is missing, empty or wrong. The message names the file and the row.

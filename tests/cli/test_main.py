@@ -213,13 +213,13 @@ def test_a_bad_file_is_one_message_with_a_remedy_and_leaves_nothing(
         ({"encoder": "no-such-org/none"}, "cannot load 'no-such-org/none'", "check the name and the network"),
         ({"encoder": "."}, "cannot load '.'", "must hold config.json"),
         ({"text_column": "txt"}, "labeled.csv: no column 'txt'", "did you mean 'text'"),
-        ({"encoding": "utf-9"}, "--encoding: expected a known one", "found 'utf-9'"),
+        ({"encoding": "utf-9"}, "--encoding: expected a known encoding", "found 'utf-9'"),
         ({"method": "fixmach"}, "fixmach", "fixmatch"),
         ({"method_args": "threshold=2"}, "supervised has no argument 'threshold'", "there are none"),
         ({"gold_share": "2"}, "gold_share: expected ", "found 2"),
         ({"steps": "many"}, "steps: expected int", "found 'many'"),
         ({"device": "gpu"}, "device: expected auto, cpu, cuda", "found 'gpu'"),
-        ({"precision": "fp16"}, "precision: fp16 training wants a GPU", "bf16 or fp32"),
+        ({"precision": "fp16"}, "precision: fp16 training needs a GPU", "bf16 or fp32"),
         ({"prior": "refund=1"}, "prior: expected a share for each of 'account'", "found 'refund'"),
         ({"freeze_layers": "9"}, "freeze_layers: expected at most 2", "found 9"),
         ({"training_args": "lr=1"}, "training_args: ", "'lr'"),
@@ -285,7 +285,7 @@ def test_predict_wants_a_model_not_an_encoder(place: Path, encoder: str, capsys:
     """Guards the first mistake with `sstext predict`: no output file, and the folder that is meant."""
     before = listing(place)
     assert main(["predict", encoder, "test.csv", "-o", "out.csv"]) == 2
-    assert "give the `model` folder of a run (out/model)" in capsys.readouterr().err
+    assert "use the `model` folder of a run (out/model)" in capsys.readouterr().err
     assert main(["evaluate", "out/model", "test.csv"]) == 2
-    assert "cannot load 'out/model': not a folder here" in capsys.readouterr().err
+    assert "cannot load 'out/model': there is no such folder" in capsys.readouterr().err
     assert listing(place) == before

@@ -15,7 +15,7 @@ def test_find_column_prefers_names_and_never_guesses_between_two():
     assert find_column(["text", "mine"], "text", "mine", "f") == "mine"
     with pytest.raises(UserError, match=r"f: no column 'lable'; found 'text', 'label'; did you mean 'label'\?"):
         find_column(["text", "label"], "label", "lable", "f")
-    with pytest.raises(UserError, match="several columns may hold the .*'Text', 'TEXT'"):
+    with pytest.raises(UserError, match=r"several columns may hold the .*'Text', 'TEXT'"):
         find_column(["Text", "TEXT"], "text", None, "f")
     with pytest.raises(UserError, match="--label-column"):
         find_column(["anything"], "label", None, "f")

@@ -205,9 +205,7 @@ def sampled(task: Any, folder: Path, **changes: Any) -> preparing.Texts:
     given = {"labeled": str(task.test), "sample": SAMPLE} | changes
     notes = Notes()
     texts = read(RunConfig(**given), folder, notes)
-    assert any(
-        "sample (seed 0): 6 labeled rows, 2 of each class, and 15 unlabeled rows" in n for n in notes.said
-    )
+    assert any("sample (seed 0): 6 labeled rows, 2 of each class, and 15 unlabeled rows" in n for n in notes.said)
     return texts
 
 
