@@ -12,7 +12,7 @@ from sstext.errors import UserError, listed
 
 @dataclass(frozen=True)
 class Sample:
-    """The sizes of a sample of the labeled rows. A run sees few labels, and is judged by the hidden ones.
+    """The sizes of a sample of the labeled rows. The run sees few labels and is evaluated on the other rows.
 
     Attributes:
         labels_per_class: rows of each class that keep their label.

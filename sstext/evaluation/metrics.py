@@ -107,7 +107,7 @@ def count_classes(predictions: ArrayLike, references: ArrayLike, weights: Weight
 
 
 def negative_log_likelihood(probabilities: ArrayLike, references: ArrayLike, weights: Weights = None) -> Floats:
-    """Mean −log p(reference) in nats, (...). p is at least 2⁻⁵², so one error with probability 0 stays finite.
+    """Mean −log p(reference) in nats, (...). p is clipped at 2⁻⁵², so that an error with p = 0 stays finite.
 
     >>> round(float(negative_log_likelihood([[.5, .5]], [0])), 6)
     0.693147

@@ -71,7 +71,7 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 def calm_libraries() -> None:
     """Silence the log messages and progress bars of the libraries, because sstext prints its own.
 
-    Only programs call this. Importing sstext does not change the libraries.
+    Only programs call this function. Importing sstext does not change the libraries.
     """
     import datasets
     import huggingface_hub

@@ -1,7 +1,7 @@
 """Split a batch into groups of rows of similar length. On a CPU, padding takes as long as text.
 
 Half of a batch of 32 short texts is padding (for questions: 13 tokens on average, 27 in the longest of 32 rows). With
-groups of similar length, each padded to its own longest row, the packaged encoder makes 1.4 to 1.7 times more steps per
+groups of similar length, each padded to its own longest row, the packaged encoder makes 1.4 to 1.7 times the steps per
 second (recipes/benchmark/LOG.md). The outputs are the same, except for the dropout masks, and unless an encoder mixes
 padding into its outputs. The batch stays whole in three cases: on an accelerator, where one large pass is faster; with
 several processes, which must make the same number of passes; and with compiled models, which would be compiled again

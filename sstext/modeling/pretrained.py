@@ -21,7 +21,7 @@ DEMO = "demo"
 
 
 def encoder_path(name: str) -> str:
-    """Directory or Hub name of an encoder. `demo` is the English MiniLM, which `pip install sstext[demo]` installs.
+    """Directory or Hub name of an encoder. `demo` is the English MiniLM, which the extra `demo` installs.
 
     Raises:
         UserError: if `demo` is not installed.

@@ -18,7 +18,7 @@ ROWS, CARD = "train.parquet", "README.md"
 
 
 def pseudo_label_files(folder: Path, *, model: str) -> dict[str, bytes]:
-    """The files of the data set, by name. It holds each pseudo-labeled row that the chosen model was trained on once.
+    """The files of the data set, by name. Each pseudo-labeled row of the chosen model's training is in it once.
 
     Columns: `text`, `label` (the most probable class, even if the model learned from all probabilities), `confidence`
     (of the label, 0 … 1), `weight` (in training), `round` (that trained on the row).

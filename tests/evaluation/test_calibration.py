@@ -234,7 +234,7 @@ def test_weights_come_back_when_the_probe_fails():
 
 def test_logits_that_are_not_numbers_are_refused():
     """Guards a comparison that NaN passes."""
-    with pytest.raises(UserError, match="expected layer"):
+    with pytest.raises(UserError, match="expected that layer"):
         fold_temperature(Head(nn.Identity()), 2.0, {"x": torch.full((1, 4), float("nan"))})
 
 
