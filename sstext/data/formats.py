@@ -95,7 +95,7 @@ def read_rows(
             empty = False
             yield rows
         if empty:
-            raise UserError(f"{name}: expected at least one row, found none; the file is empty or holds only a header")
+            raise UserError(f"{name}: expected at least one row, found none; it is empty or holds only a header")
 
 
 def check_format(format: str | None) -> None:
