@@ -319,7 +319,7 @@ def test_a_collapse_is_said_where_nothing_else_can_tell(quick: Quick, tmp_path: 
     fine = train(quick(tmp_path / "fine", folds=0, rounds=1))
     assert "beware" not in fine["chosen"]["why"]
     one_class = np.tile([3.0, 0.0, 0.0], (60, 1))
-    monkeypatch.setattr(cross_fitting, "score", lambda *_, **__: one_class)
+    monkeypatch.setattr("sstext.selftraining.cross_fitting.score", lambda *_, **__: one_class)
     found = train(quick(tmp_path / "collapsed", folds=0, rounds=1))
     assert found["chosen"]["why"].endswith("beware: it predicts about 1.0 classes, where 3.0 are expected")
 
