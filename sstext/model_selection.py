@@ -14,7 +14,7 @@ import numpy as np
 from sstext.calibration import USUAL_TEMPERATURE, fit_temperature, softmax
 from sstext.evaluation import count_classes, negative_log_likelihood
 
-#: Chains where nobody says how many: two, three and five came to the same (recipes/README.md); five cost more, and of two each
+#: Chains where nobody says how many: two, three and five came to the same (recipes/benchmark/RESULTS.md); five cost more, and of two each
 #: has but half of the labels.
 FOLDS = 3
 #: Standard deviations of what a round gains over supervised fine-tuning, and over a round before it, see `Belief`.
