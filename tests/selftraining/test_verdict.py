@@ -199,7 +199,7 @@ def test_rows_that_all_say_the_same_are_no_proof() -> None:
 def test_the_power_of_the_rule(rows: int) -> None:
     """How often a round is refused that truly gains so many nats, where the differences of rows spread by .8.
 
-    Refused is d̄ < −μ s²/(B τ²), and d̄ ~ N(gain, s²/B); in recipes/README.md stands what this comes to."""
+    Refused is d̄ < −μ s²/(B τ²), and d̄ ~ N(gain, s²/B); recipes/benchmark/RESULTS.md shows what this comes to."""
     rng, spread, mean = np.random.default_rng(rows), 0.8, PROVEN.over_supervised
     least = -mean * spread**2 / (rows * GAIN_SPREAD**2)
     for gain in (-0.5, -0.2, -0.1, 0.0, 0.1):
