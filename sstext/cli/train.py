@@ -53,7 +53,7 @@ def run_train(parsed: argparse.Namespace) -> None:
     reporter = Reporter(config.quiet or not is_first_process())
     calm_libraries()
     if config.dry_run:
-        train_tables.show_plan(dry_run.plan(config, reporter=reporter))
+        train_tables.show_forecast(dry_run.forecast(config, reporter=reporter))
         return
     results = train.train(config, reporter=reporter)
     if is_first_process():

@@ -8,9 +8,12 @@ from rich.table import Table
 
 from sstext.cli.console import SHOWN, interval, new_console, new_table, percent
 from sstext.errors import listed
+from sstext.methods.method import Stage
+from sstext.objective.targets import Hard
 from sstext.progress import duration
 from sstext.reporting.words import left_out_said
-from sstext.run.dry_run import Plan
+from sstext.run.dry_run import Forecast
+from sstext.selftraining.plan import Plan
 
 #: As `results.json` calls the model that is shipped, and as people do: not every one has learned from pseudo-labels.
 SHIPPED = {"self_trained": "shipped"}
@@ -73,24 +76,44 @@ def rounds_table(rounds: list[Mapping[str, Any]]) -> Table:
     return table
 
 
-def show_plan(plan: Plan) -> None:
-    """What `--dry-run` found."""
-    console = new_console()
+def show_forecast(forecast: Forecast) -> None:
+    """The result of `--dry-run`: the data, and the stages of the plan."""
+    console, plan = new_console(), forecast.plan
     table = new_table("Plan (nothing was trained, nothing is left on disk)", show_header=False)
-    for name, count in plan.rows.items():
+    for name, count in forecast.rows.items():
         table.add_row(f"{name} rows", f"{count:,}")
-    table.add_row("classes", f"{len(plan.classes)}: {listed(plan.classes)}")
-    table.add_row("max length", f"{plan.max_length} tokens")
-    table.add_row("device", f"{plan.device}, {plan.precision}")
-    table.add_row("method", plan.method)
+    table.add_row("classes", f"{len(forecast.classes)}: {listed(forecast.classes)}")
+    table.add_row("max length", f"{forecast.max_length} tokens")
+    table.add_row("device", f"{forecast.device}, {forecast.precision}")
+    table.add_row("method", forecast.method)
     if plan.folds:
-        table.add_row("chains", f"{plan.folds}, each without one fold of the labels, and a last student")
-    for index, steps in enumerate(plan.steps):
-        table.add_row(
-            f"round {index}",
-            f"{steps:,} steps{' (plain fine-tuning)' if index == 0 and plan.method in ('auto', 'supervised') else ''}",
-        )
-    table.add_row("estimated time", f"about {duration(plan.seconds)}")
+        table.add_row("chains", f"{plan.folds}, each without one fold of the labels")
+    table.add_row("estimated time", f"about {duration(plan.seconds or 0)}")
     if plan.left_out:
         table.add_row("left out", ", ".join(plan.left_out))
     console.print(table)
+    console.print(stages_table(plan))
+
+
+def stages_table(plan: Plan) -> Table:
+    """One line per stage of a plan."""
+    table = new_table("Stages")
+    for title in ("stage", "learns from", "labeled by", "selects"):
+        table.add_column(title, overflow="fold")
+    table.add_column("steps", justify="right")
+    table.add_column("trained", no_wrap=True)
+    for stage in (*plan.stages, plan.final):
+        if stage is not None:
+            trained = "once, on all labels" if stage is plan.final else f"{plan.folds} times" if plan.folds else "once"
+            table.add_row(
+                stage.name, stage.learns_from or "the labels", plan.labeled_by(stage) or "", _selects(stage),
+                f"{plan.steps(stage):,}", trained,
+            )  # fmt: skip
+    return table
+
+
+def _selects(stage: Stage) -> str:
+    if stage.selection is None:
+        return ""
+    rows = "every row" if stage.selection.quotas == "none" else f"{stage.keep:.0%} of the corpus"
+    return f"{rows}, {'hard' if isinstance(stage.selection.target, Hard) else 'soft'} labels"

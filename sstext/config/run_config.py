@@ -126,11 +126,11 @@ class SemiSupervisedOptions:
 class SelfTrainingOptions:
     """How the round loop grows the training set."""
 
-    rounds: int = option(
+    rounds: int | None = option(
         None,
         "rounds of pseudo-labels after those on labels alone (default: 1 with auto, which adds a last student, else 3)",
     )
-    keep: list[float] = option(
+    keep: list[float] | None = option(
         None,
         "share of the corpus kept in their order; the last one goes on (default: 1 with auto, else .3 .5 .7; 1 with soft "
         "pseudo-labels: every row, no quotas)",
@@ -142,7 +142,7 @@ class SelfTrainingOptions:
     )
     min_confidence: float = option(0.0, "probability below which a row is never kept")
     alignment: bool = option(True, "align the mean of the corpus predictions to the prior before selecting")
-    pseudo_labels: str = option(
+    pseudo_labels: str | None = option(
         None,
         "train on the predicted class, or on the predicted probabilities (default: soft with auto, else hard)",
         ("hard", "soft"),
@@ -181,14 +181,6 @@ class RunOptions:
     quiet: bool = option(False, "print the result alone")
 
 
-#: Options whose default hangs on the method: that of `auto`, and that of all others.
-BY_METHOD: dict[str, tuple[Any, Any]] = {
-    "rounds": (1, 3),
-    "keep": ([1.0], [0.3, 0.5, 0.7]),
-    "pseudo_labels": ("soft", "hard"),
-}
-
-
 #: Least and greatest value of the options that are numbers.
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("token_mask", "token_drop", "token_swap", "token_cutoff"), (0, 1)),
@@ -216,10 +208,6 @@ class RunConfig(RunOptions, SelfTrainingOptions, SemiSupervisedOptions, Training
     method: str = option("auto", options(SemiSupervisedOptions)["method"].metadata["help"])
 
     def __post_init__(self) -> None:
-        for name, (auto, others) in BY_METHOD.items():
-            if getattr(self, name) is None:
-                default = auto if self.method == "auto" else others
-                setattr(self, name, list(default) if isinstance(default, list) else default)
         for name, spec in options(RunConfig).items():
             setattr(self, name, checked(name, getattr(self, name), spec))
         self._check_ranges()
@@ -230,11 +218,11 @@ class RunConfig(RunOptions, SelfTrainingOptions, SemiSupervisedOptions, Training
             if value is not None and not low <= value <= high:
                 bounds = f"at least {low}" if high == math.inf else f"a share between {low} and {high}"
                 raise UserError(f"{name}: expected {bounds}, found {value}")
-        if not self.keep or any(not 0 < share <= 1 for share in self.keep):
+        if self.keep is not None and (not self.keep or any(not 0 < share <= 1 for share in self.keep)):
             raise UserError(f"keep: expected shares above 0 and up to 1, one per round, found {self.keep}")
         if self.budget is not None:
             seconds_of(self.budget)
-        if self.gold_share == 0 and self.rounds:
+        if self.gold_share == 0 and self.rounds != 0:
             raise UserError("gold_share: expected more than 0, so that no batch is without gold rows, found 0")
 
     @classmethod

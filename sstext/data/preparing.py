@@ -69,7 +69,13 @@ def fingerprints(named: dict[str, Any]) -> dict[str, str]:
 
 
 def read_texts(
-    config: RunConfig, named: dict[str, Any], arrow_file: Path, reporter: Reporter, at_most: int | None = None
+    config: RunConfig,
+    named: dict[str, Any],
+    arrow_file: Path,
+    reporter: Reporter,
+    at_most: int | None = None,
+    *,
+    needs_corpus: bool = True,
 ) -> Texts:
     """Read all data; notes go to `reporter`.
 
@@ -77,6 +83,7 @@ def read_texts(
         named: see `sources`.
         arrow_file: where the unlabeled corpus goes (kept there for a run that is continued).
         at_most: texts of the corpus that are kept, drawn at random (see `sstext.selftraining.plan.texts_wanted`); None: all.
+        needs_corpus: whether the run has rounds of pseudo-labels.
 
     Raises:
         UserError: a source is missing, empty or wrong (file and row are named).
@@ -84,7 +91,7 @@ def read_texts(
     if "labeled" not in named:
         raise UserError("labeled: no labeled texts; give --labeled my.csv (columns text and label)")
     sample = _sample_of(config, named)
-    if "unlabeled" not in named and sample is None and config.rounds > 0:
+    if "unlabeled" not in named and sample is None and needs_corpus:
         raise UserError(
             "unlabeled: no unlabeled texts; give --unlabeled corpus.jsonl, or --rounds 0 to train on labels alone"
         )

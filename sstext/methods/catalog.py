@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sstext.errors import UserError, nearest
-from sstext.methods.registry import BETWEEN_ROUNDS, METHODS, admission_of, build
+from sstext.methods.registry import METHODS, OF_ROUNDS, build, compose
 from sstext.objective.objective import Objective
 from sstext.objective.regularizers import REGULARIZERS
 from sstext.pseudolabels.admission import Admission
@@ -80,13 +80,15 @@ def entry(name: str) -> Entry:
     >>> entry("fixmatch").composition
     'Self · Hard · Threshold · Augmented · cross_entropy'
     """
-    objective, admission = build(name), admission_of(name)
+    objective = build(name)
+    method = compose(name) if name in OF_ROUNDS else None
+    works = "in a step" if method is None else "between rounds" if method.between_rounds else "both"
     return Entry(
         name=name,
         arguments=_arguments(METHODS[name]),
-        composition=_composition_of(objective, admission),
+        composition=_composition_of(objective, method.selection if method is not None else None),
         tasks=", ".join(objective.tasks),
-        stage="between rounds" if name in BETWEEN_ROUNDS else "in a step" if admission is None else "both",
+        stage=works,
         **_sections(METHODS[name]),
     )
 
@@ -131,10 +133,10 @@ def composition(objective: Objective) -> str:
 
 def composition_between_rounds(admission: Admission) -> str:
     """The parts of an admission, by the same axes as far as they go: teacher, target, weight, view; then which rows join."""
-    teacher = "last student, dropout on" if admission.passes else "last student"
+    teacher = "teacher, dropout on" if admission.passes else "teacher"
     view = "Augmented" if admission.noise else "Same"
     order = "largest mean margin over rounds" if admission.history else admission.order.__name__
-    rows = {"prior": f"{order} by prior", "equal": f"{order}, as many of each class", "none": "all of them"}
+    rows = {"prior": f"{order} by prior", "equal": f"{order}, the same number of each class", "none": "all of them"}
     parts = (type(part).__name__ for part in (admission.target, admission.weight))
     return " · ".join([teacher, *parts, view, rows[admission.quotas]])
 

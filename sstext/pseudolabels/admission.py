@@ -65,13 +65,9 @@ class Admission:
         passes: passes with dropout over the corpus; 0: one pass without.
         subset: rows that the passes are made over, drawn at random; None: all of them.
         noise: whether the student reads the rows with token edits.
-        labels_first: whether a round of the method's own objective on labels alone comes before the first that admits rows;
-            round 0 then is plain fine-tuning, to compare with.
-        start_only: whether the method's own objective is for that round alone; rows that join are learned by cross-entropy.
-        probe: whether a probe labels beside the head that labels alone have trained (`sstext.pseudolabels.probe`).
-        history: whether all rounds so far are looked at: a row whose label is not that of the round before may not join, and
-            rows come in the order of their mean margin, not in an `order`.
-        follows_options: whether --prior, --alignment and --pseudo-labels are heard.
+        history: whether all rounds so far count. A row whose label has changed since the round before is not selected, and rows
+            are ordered by their mean margin instead of `order`.
+        min_confidence: probability below which a row is never selected.
 
     >>> Admission(weight=Threshold(.9), quotas="none").refusal()
     'no text is predicted with a confidence of 0.9 or more'
@@ -86,11 +82,8 @@ class Admission:
     passes: int = 0
     subset: int | None = None
     noise: bool = True
-    labels_first: bool = False
-    start_only: bool = False
-    probe: bool = False
     history: bool = False
-    follows_options: bool = False
+    min_confidence: float = 0.0
 
     def __post_init__(self) -> None:
         if self.quotas not in ("prior", "equal", "none"):
@@ -101,11 +94,6 @@ class Admission:
             )
         if self.subset is not None and (type(self.subset) is not int or self.subset < 1):
             raise UserError(f"subset: expected a number of rows of at least 1, found {self.subset!r}")
-
-    @property
-    def label_rounds(self) -> int:
-        """How many rounds see labels alone."""
-        return 2 if self.labels_first else 1
 
     def parts(self) -> list[Part]:
         """Every part once, also where two others share it."""
@@ -123,9 +111,9 @@ class Admission:
         """The shares that the quotas follow, (C,)."""
         return prior if self.quotas == "prior" else (prior > 0) / (prior > 0).sum()
 
-    def refusal(self, min_confidence: float = 0.0) -> str:
-        """Why no row was admitted."""
-        needed = max(min_confidence, self.weight.threshold if isinstance(self.weight, Threshold) else 0.0)
+    def refusal(self) -> str:
+        """Why no row was selected."""
+        needed = max(self.min_confidence, self.weight.threshold if isinstance(self.weight, Threshold) else 0.0)
         if self.history:
             sure = f", with a confidence of {needed} or more" if needed else ""
             return f"no text has the label that it had in the round before{sure}"

@@ -1,14 +1,79 @@
 """The class shares of a corpus: given, counted from labels, or estimated from predictions."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from sstext.data.order import random_rows
 from sstext.errors import UserError, listed
+from sstext.pseudolabels.alignment import CorpusScores
 
+#: Rows of the corpus whose predictions tell its class shares.
+PRIOR_ROWS = 10_000
 #: Of `estimated_prior`: α; nats a row that a miscalibrated student of a balanced corpus may seem to explain; steps at most.
 SEEN_BEFORE, DOUBT, EM_STEPS = 0.2, 0.02, 500
+
+
+@dataclass(frozen=True)
+class ClassShares:
+    """The class shares of a corpus that quotas and alignment follow; C classes.
+
+    Attributes:
+        prior: (C,) shares as far as labels and options tell.
+        spec: how `prior` was made: `uniform`, `labeled` or class → share (see `resolve_prior`).
+        classes: C names.
+        source: `given` by the user, `labels` (the labels are a sample of the corpus) or `predictions` (they are estimated).
+    """
+
+    prior: np.ndarray
+    spec: Any
+    classes: Sequence[str]
+    source: str
+
+    @classmethod
+    def resolve(cls, spec: Any, labels: np.ndarray, classes: Sequence[str], *, estimate: bool = True) -> "ClassShares":
+        """The shares that an option asks for.
+
+        Args:
+            spec: `uniform`, `labeled`, class → share, or `auto`: the shares of the labels, or an estimate from predictions if
+                the labels are `balanced`. Balanced labels were sampled by class and tell nothing about the corpus.
+            labels: (N,) classes of all labeled rows.
+            classes: C names.
+            estimate: whether predictions may be used.
+
+        >>> ClassShares.resolve("auto", np.array([0, 0, 1, 1]), ["a", "b"]).source
+        'predictions'
+        """
+        prior = resolve_prior(spec, labels, classes)
+        if spec != "auto":
+            return cls(prior, spec, classes, "labels" if spec == "labeled" else "given")
+        if not balanced(labels):
+            return cls(prior, "labeled", classes, "labels")
+        return cls(prior, "uniform", classes, "predictions" if estimate else "labels")
+
+    def for_labels(self, labels: np.ndarray) -> "ClassShares":
+        """The shares of a chain that has a part of the labels, (n,). Their source is decided once for all chains."""
+        return replace(self, prior=resolve_prior(self.spec, labels, self.classes))
+
+    def of_corpus(self, scores: CorpusScores, seed: int = 0) -> np.ndarray:
+        """The shares (C,): `prior`, or an estimate from scores of the corpus.
+
+        Scores of head and probe are calibrated, and the student knows balanced labels alone: `estimated_prior`. Other
+        scores are
+        less reliable: `half_way_prior`.
+
+        Args:
+            scores: of the student that labels the corpus first, if a probe does so with it, else of the last teacher.
+            seed: of the sample of rows that is looked at.
+        """
+        if self.source != "predictions":
+            return self.prior
+        if not scores.with_probe:
+            return half_way_prior(self.prior, scores.aligned().mean())
+        some = random_rows(len(scores), min(len(scores), PRIOR_ROWS), seed)
+        return estimated_prior(self.prior, scores.aligned()[some])
 
 
 def resolve_prior(spec: Any, labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:

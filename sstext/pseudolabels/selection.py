@@ -1,6 +1,7 @@
 """Which scored rows join the training set, with which target and weight: an `Admission`, carried out."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +76,6 @@ def select(
     *,
     share: float,
     prior: np.ndarray,
-    min_confidence: float = 0.0,
     seed: int = 0,
 ) -> Selection:
     """The rows that an `Admission` admits, at most round(share · N) of them where it has quotas.
@@ -88,20 +88,19 @@ def select(
         admission: default: the most confident rows by prior, with hard labels.
         share: of the N rows that is kept, in (0, 1].
         prior: (C,) class shares.
-        min_confidence: rows below it are never kept.
         seed: of what an order draws.
 
     >>> select(Scores(np.array([[.9, .1], [.6, .4], [.2, .8]])), share=.67, prior=np.array([.5, .5])).rows
     array([0, 2])
     """
-    admission = admission if admission is not None else Admission()
+    admission = deepcopy(admission) if admission is not None else Admission()  # its parts have state
     for part in admission.parts():
         part.bind(len(prior), len(scores))
     sample = scores.signals(slice(None, None, -(-len(scores) // SLICE_ROWS)))
     for part in admission.parts():
         part.observe(sample)
     predicted, confidence, weight = _judged(scores, admission)
-    trusted = (confidence >= min_confidence) & (weight > 0)
+    trusted = (confidence >= admission.min_confidence) & (weight > 0)
     if scores.margin is None:
         priority = admission.order(confidence, scores.disagreement, np.random.default_rng(seed))
     else:

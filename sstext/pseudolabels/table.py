@@ -11,8 +11,6 @@ import pyarrow.parquet as pq
 from sstext.pseudolabels.selection import Selection
 from sstext.storage.whole import write_table_whole
 
-PSEUDO_LABELS = "pseudo_labels.parquet"
-
 
 def write_pseudo_labels(path: Path, admitted: Selection, *, ids: pa.Array, classes: Sequence[str], index: int) -> None:
     """Write the M rows that a round trains on; the file appears whole or not at all.

@@ -14,17 +14,22 @@ import pyarrow.parquet as pq
 import yaml
 
 from sstext.errors import UserError, listed
-from sstext.storage.run_folder import CONFIG, RESULTS, ROUNDS, RunDirectory
-
-#: Methods of which a probe labels beside the first teacher's head (`Admission.probe`).
-WITH_PROBE = frozenset({"auto", "margin-history"})
+from sstext.storage.run_folder import (
+    ALL_LABELS,
+    CONFIG,
+    PSEUDO_LABELS,
+    RESULTS,
+    ROUNDS,
+    RunDirectory,
+    chain_folder,
+    stage_name,
+)
 
 T = TypeVar("T")
 #: What a damaged or half-deleted file raises while it is read.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, pa.ArrowException, yaml.YAMLError)
-#: Folder of the last student of a run with folds, and of its first chain.
-LAST_STUDENT, FIRST_CHAIN = "all_labels", "chain_1"
-PSEUDO_LABELS = "pseudo_labels.parquet"
+#: Runs of version 0.1 do not record what labeled the corpus: a probe did in these methods.
+WITH_PROBE_IN_VERSION_0_1 = frozenset({"auto", "margin-history"})
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ class RunFiles:
     @property
     def chain(self) -> Path:
         """The folder whose rounds are looked at: the first chain, or the only one."""
-        return self.path / FIRST_CHAIN if self.cross_fitted else self.path
+        return self.path / chain_folder(1) if self.cross_fitted else self.path
 
     def say_missing(self, sentence: str) -> None:
         """Remember what the report leaves out, once."""
@@ -174,29 +179,39 @@ class RunFiles:
 
         With folds: students of all labels, and those of the first chain in the rounds between.
         """
-        on_all_labels = sorted((self.path / LAST_STUDENT).glob("round_*"))
+        on_all_labels = sorted(file.parent for file in (self.path / ALL_LABELS).glob("*/fit.json"))
         last = [folder for folder in on_all_labels if (folder / PSEUDO_LABELS).exists()]
-        done = {folder.name for folder in on_all_labels} - {folder.name for folder in last}
-        named = [(f"Round {folder.name[6:]}, all labels", folder) for folder in on_all_labels if folder not in last]
-        of_chain = ", chain 1" if self.cross_fitted else ""
+        named, of_chain = [], ", chain 1" if self.cross_fitted else ""
         for record in self.rounds:
-            folder = self.chain / f"round_{record['index']}"
-            if folder.name not in done:
-                named.append((f"Round {record['index']}{of_chain}", folder))
-        return named + [("Last student, all labels", folder) for folder in last]
+            name, folder = stage_name(record).capitalize(), self.folder(record)
+            of_all = self.path / ALL_LABELS / folder.name
+            if of_all in on_all_labels and of_all not in last:
+                named.append((f"{name}, all labels", of_all))
+            else:
+                named.append((f"{name}{of_chain}", folder))
+        return named + [("Final model, all labels", folder) for folder in last]
+
+    def folder(self, record: dict[str, Any]) -> Path:
+        """The folder of a stage of `chain`."""
+        return RunDirectory(self.chain).stage(stage_name(record))
 
     def scores(self, index: int) -> tuple[np.ndarray, float] | None:
         """Logits (N, C) of the corpus by the student of a round of `chain`, on disk, and their temperature."""
         left_out = "what the students say of the corpus is left out"
-        found = self.read(self.chain / f"round_{index}" / "scores.npy", self._read_scores, left_out, expected=False)
+        found = self.read(self.folder(self.rounds[index]) / "scores.npy", self._read_scores, left_out, expected=False)
         return None if found is None else (found, self._temperature(index))
 
     def _temperature(self, index: int) -> float:
-        """Where a probe labels, it has its say in the scores of the last round on labels alone: they are tempered already."""
+        """The temperature of the scores of a stage. Scores of head and probe together are calibrated already."""
         following = [record for record in self.rounds if record["index"] == index + 1]
+        with_probe = bool(following) and self._labeled_by_probe(following[0], self.rounds[index])
+        return 1.0 if with_probe else self.rounds[index]["temperature"]
+
+    def _labeled_by_probe(self, record: dict[str, Any], before: dict[str, Any]) -> bool:
+        if "labeled_by" in record:
+            return record["labeled_by"] == "head and probe"
         method = self.results.get("method", "").partition(" ")[0]
-        with_probe = method in WITH_PROBE and not self.rounds[index]["admitted"]
-        return 1.0 if with_probe and following and following[0]["admitted"] else self.rounds[index]["temperature"]
+        return method in WITH_PROBE_IN_VERSION_0_1 and not before["admitted"] and bool(record["admitted"])
 
     def _read_scores(self, path: Path) -> np.ndarray:
         scores = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -207,18 +222,18 @@ class RunFiles:
     @cached_property
     def teaching(self) -> Teaching | None:
         """The pseudo-labels of the student that is shipped; where it has none, those of the latest round that has."""
-        last = sorted((self.path / LAST_STUDENT).glob(f"round_*/{PSEUDO_LABELS}"))
-        averaged = self.path / LAST_STUDENT / "averaged.npy"
+        last = sorted((self.path / ALL_LABELS).glob(f"*/{PSEUDO_LABELS}"))
+        averaged = self.path / ALL_LABELS / "averaged.npy"
         if last and averaged.exists():
             scores = self.read(averaged, self._read_scores, "pseudo-labels are left out")
             if scores is not None:
-                return Teaching(last[-1], scores, 1.0, "the last student, which all chains labeled")
+                return Teaching(last[-1], scores, 1.0, "the final model, which all chains labeled")
         taught = sorted((r["index"] for r in self.rounds if r["admitted"]), key=lambda i: (i != self.chosen, -i))
         for index in taught:
-            labels, teacher = self.chain / f"round_{index}" / PSEUDO_LABELS, self.scores(index - 1)
+            labels, teacher = self.folder(self.rounds[index]) / PSEUDO_LABELS, self.scores(index - 1)
             if labels.exists() and teacher is not None:
                 chain = " of chain 1" if self.cross_fitted else ""
-                return Teaching(labels, *teacher, f"the student of round {index}{chain}")
+                return Teaching(labels, *teacher, f"the student of {stage_name(self.rounds[index])}{chain}")
         if taught:
             self.say_missing("Pseudo-labels and scores are not there: texts that were kept or rejected are left out.")
         return None

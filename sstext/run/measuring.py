@@ -15,7 +15,7 @@ from sstext.evaluation.metrics import evaluate_predictions, expected_calibration
 from sstext.inference.classifier import Classifier
 from sstext.processes import is_main_process
 from sstext.selftraining.cross_fitting import Run, out_of_fold, rows_of_folds
-from sstext.selftraining.record import Round
+from sstext.selftraining.record import StageRecord
 from sstext.storage.whole import write_table_whole
 
 #: Folder of the rows that were measured on, with what was predicted for them; private, as all texts are.
@@ -23,14 +23,14 @@ PREDICTIONS = "predictions"
 
 
 def measure(
-    run: Run, *, supervised_temperature: float, temperature: float, same: bool
+    run: Run, *, baseline_temperature: float, temperature: float, same: bool
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Supervised and shipped model on the test rows, in float32, with bootstrap intervals; empty without test rows.
 
     What they predict for each row goes to `predictions/test.parquet`.
 
     Args:
-        supervised_temperature: of supervised fine-tuning on all labels.
+        baseline_temperature: of supervised fine-tuning on all labels.
         temperature: that is in the weights of the shipped model.
         same: whether supervised fine-tuning is what is shipped.
 
@@ -46,17 +46,17 @@ def measure(
     figures: dict[str, Any] = {}
     logits: dict[str, np.ndarray] = {}
     for name, title, folder, divided_by in (
-        ("supervised", "supervised", chain.directory.round(0) / "model", supervised_temperature),
+        ("supervised", "supervised", chain.students.folder(run.plan.baseline) / "model", baseline_temperature),
         ("self_trained", "shipped", run.directory.model, 1.0),  # its temperature is in its weights
     ):
         if name == "self_trained" and same:
-            figures[name], logits["final"] = figures["supervised"], logits["supervised"] / supervised_temperature
+            figures[name], logits["final"] = figures["supervised"], logits["supervised"] / baseline_temperature
             break
         classifier = Classifier.from_pretrained(folder, device=chain.config.device)
         with chain.reporter.phase(f"test: {title}", len(texts), "text") as tick:
-            said = classifier.logits(texts, tick)
-        logits["supervised" if name == "supervised" else "final"] = said
-        probabilities = softmax(said, divided_by)
+            predicted = classifier.logits(texts, tick)
+        logits["supervised" if name == "supervised" else "final"] = predicted
+        probabilities = softmax(predicted, divided_by)
         figures[name] = evaluate_predictions(probabilities, labels, chain.texts.classes, seed=chain.config.seed)
         if classifier.truncated and name == "supervised":
             limit = classifier.encoder.max_length
@@ -68,7 +68,7 @@ def measure(
     return figures, {"expected_calibration_error": float(before)}
 
 
-def write_held_out(run: Run, rounds: Sequence[Round]) -> None:
+def write_held_out(run: Run, records: Sequence[StageRecord]) -> None:
     """Write what every round says of the rows that it was compared on: `predictions/out_of_fold.parquet` or `…/dev.parquet`.
 
     Logits are raw; the temperature of a round is in its record.
@@ -78,14 +78,16 @@ def write_held_out(run: Run, rounds: Sequence[Round]) -> None:
         rows = rows_of_folds(whole, len(run.chains))
         order = np.concatenate(rows)
         labeled = whole.texts.labeled.texts
-        logits = {f"round_{record.index}": out_of_fold(run.chains, record.index).logits for record in rounds}
+        stages = run.plan.stages[: len(records)]
+        logits = {f"round_{stage.position}": out_of_fold(run.chains, stage).logits for stage in stages}
         chains = np.concatenate(
             [np.full(len(some), chain.number) for some, chain in zip(rows, run.chains, strict=True)]
         )
         texts, labels = labeled.select(order)["text"][:], np.asarray(labeled["label"][:])[order]
         write_predictions(folder / "out_of_fold.parquet", texts, labels, whole.texts.classes, logits, chain=chains)
     elif whole.texts.dev is not None:
-        logits = {f"round_{record.index}": whole.score_development_rows(record.index) for record in rounds}
+        stages = run.plan.stages[: len(records)]
+        logits = {f"round_{stage.position}": whole.students.score_development_rows(stage) for stage in stages}
         texts, labels = whole.texts.dev.texts["text"][:], np.asarray(whole.texts.dev.texts["label"][:])
         write_predictions(folder / "dev.parquet", texts, labels, whole.texts.classes, logits)
 

@@ -1,6 +1,5 @@
 """The parts of `results.json` and the model card of a run."""
 
-import json
 import platform
 from typing import Any
 
@@ -11,7 +10,6 @@ from sstext.data.sources import hub_split
 from sstext.hub.card import calibration_sentence, model_card
 from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.methods.catalog import entry
-from sstext.selftraining.budget import PLAN
 from sstext.storage.run_folder import RunDirectory
 
 VERSIONS = ("sstext", "torch", "transformers", "datasets", "accelerate", "numpy")
@@ -19,12 +17,6 @@ VERSIONS = ("sstext", "torch", "transformers", "datasets", "accelerate", "numpy"
 
 #: As `results.json` calls the model that is shipped, and as its card does.
 THIS_MODEL = {"self_trained": "this model"}
-
-
-def left_out(directory: RunDirectory) -> list[str]:
-    """What a budget left out of a run, as its plan says; nothing without a budget."""
-    file = directory.path / PLAN
-    return json.loads(file.read_text(encoding="utf-8"))["left_out"] if file.exists() else []
 
 
 def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) -> str:
@@ -38,7 +30,7 @@ def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) ->
         rows=results["rows"],
         rounds=results["rounds"],
         results={THIS_MODEL.get(name, name): of["metrics"] for name, of in results["test"].items()} or None,
-        chosen=f"round {results['chosen']['round']}: {results['chosen']['why']}",
+        chosen=f"{results['chosen']['stage']}: {results['chosen']['why']}",
         self_trained=any(
             r["admitted"] or r["reads_corpus"] for r in results["rounds"][: results["chosen"]["round"] + 1]
         ),

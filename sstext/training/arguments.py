@@ -1,13 +1,18 @@
 """SemiSupervisedTrainingArguments: `TrainingArguments` with our options as fields."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from transformers import TrainingArguments
 
 from sstext.config.options import checked, option, options
-from sstext.config.run_config import DataOptions, SemiSupervisedOptions, TrainingOptions
+from sstext.config.run_config import DataOptions, RunConfig, SemiSupervisedOptions, TrainingOptions
 from sstext.errors import UserError
 from sstext.hub.publishing import refuse_whole_checkpoints
+from sstext.inference.devices import resolve_device, resolve_precision
+from sstext.methods.method import Stage
+from sstext.training.loggers import in_one_run
 
 
 def _same_help(group: type, name: str) -> str:
@@ -37,3 +42,112 @@ class SemiSupervisedTrainingArguments(SemiSupervisedOptions, TrainingArguments):
         self.views = checked("views", self.views, options(SemiSupervisedOptions)["views"])
         super().__post_init__()
         refuse_whole_checkpoints(self.hub_strategy)
+
+
+#: Options that are handed on under their own name.
+SAME_NAME = (
+    "head_learning_rate", "weight_decay", "unlabeled_batch_ratio", "gold_share", "class_runs", "logit_adjustment",
+    "token_mask", "token_drop", "token_swap", "token_cutoff", "views",
+)  # fmt: skip
+
+
+#: Fields of TrainingArguments that follow from an option of ours.
+HAVE_OPTIONS = {
+    "output_dir": "--output", "max_steps": "--steps and --round-steps", "num_train_epochs": "--steps and --round-steps",
+    "warmup_steps": "--warmup", "bf16": "--precision", "fp16": "--precision", "use_cpu": "--device",
+    "data_seed": "--seed", "report_to": "--report-to",
+} | {
+    name: f"--{name.replace('_', '-')}"
+    for name in (*SAME_NAME, "method", "method_args", "regularizers", "learning_rate", "seed", "max_length",
+    "eval_steps", "save_steps")
+}  # fmt: skip
+
+
+#: Fields of TrainingArguments that nobody may change.
+OURS = frozenset(
+    {
+        "save_strategy", "eval_strategy", "save_only_model", "load_best_model_at_end",
+        "metric_for_best_model", "greater_is_better", "restore_callback_states_from_checkpoint", "remove_unused_columns",
+        "resume_from_checkpoint", "ignore_data_skip",
+    }
+)  # fmt: skip
+
+
+def stage_arguments(
+    config: RunConfig,
+    stage: Stage,
+    *,
+    steps: int,
+    seed: int,
+    max_length: int,
+    has_development_rows: bool,
+    output: Path,
+) -> SemiSupervisedTrainingArguments:
+    """The arguments of the trainer of a stage. Its objective is given to the trainer itself.
+
+    Args:
+        config: the options of the run.
+        stage: its batch size is divided by the number of processes.
+        steps: optimizer steps.
+        seed: of everything random in the training.
+        max_length: tokens of a text that are read.
+        has_development_rows: whether the best step is chosen on them.
+        output: folder of the checkpoints.
+
+    Raises:
+        UserError: `training_args` that `TrainingArguments` refuses or that are ours to set, or batches that cannot be shared.
+    """
+    _refuse_ours(config)
+    device = resolve_device(config.device)
+    precision = resolve_precision(config.precision, device)
+    arguments: dict[str, Any] = {name: getattr(config, name) for name in SAME_NAME} | {
+        "output_dir": str(output),
+        "max_steps": steps,
+        "learning_rate": stage.schedule.learning_rate,
+        "warmup_steps": config.warmup if config.warmup < 1 else steps,
+        "seed": seed,
+        "bf16": precision == "bf16",
+        "fp16": precision == "fp16",
+        "use_cpu": device.type == "cpu",
+        "max_length": max_length,
+        "student_noise": stage.noise,
+        "logging_steps": 10,
+        "save_strategy": "steps",
+        "save_steps": config.save_steps,
+        "save_total_limit": 2,  # at 1, Trainer would drop the newest one at the end for the best one
+        "restore_callback_states_from_checkpoint": True,
+        "report_to": [name for name in config.report_to if name not in in_one_run(config.report_to)] or "none",
+        "log_level": "error",
+        "log_level_replica": "error",
+        "ddp_find_unused_parameters": False,
+    }
+    if has_development_rows:
+        every = min(steps, config.eval_steps or max(1, steps // 6))
+        arguments |= {
+            "eval_strategy": "steps", "eval_steps": every, "save_steps": every,
+            "load_best_model_at_end": True, "metric_for_best_model": "choice", "greater_is_better": True,
+        }  # fmt: skip
+    try:
+        made = SemiSupervisedTrainingArguments(**arguments | config.training_args)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"training_args: {error}") from error
+    if precision == "fp32":
+        made.mixed_precision = "no"  # else the launcher's word would count where neither bf16 nor fp16 is asked for
+    if "per_device_train_batch_size" not in config.training_args:
+        name = "round_batch_size" if stage.schedule.of_rounds else "batch_size"
+        rows, parts = stage.schedule.batch_size, made.world_size * made.gradient_accumulation_steps
+        if rows % parts:
+            raise UserError(f"{name}: expected a multiple of {parts} (processes × accumulation steps), found {rows}")
+        made.per_device_train_batch_size = rows // parts
+    return made
+
+
+def _refuse_ours(config: RunConfig) -> None:
+    for name in sorted(config.training_args):
+        if name in HAVE_OPTIONS:
+            raise UserError(f"training_args: {name} is set by {HAVE_OPTIONS[name]}; give that instead")
+        if name in OURS or name.startswith(("push_to_hub", "hub_")):
+            raise UserError(
+                f"training_args: {name} cannot be set: continuing a run, choosing its model and keeping its private files "
+                "private depend on it; leave it out"
+            )

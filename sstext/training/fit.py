@@ -1,4 +1,4 @@
-"""One training of a round: continued where it was interrupted, watched, stopped early, and shown."""
+"""One training: continued after an interruption, stopped early, and shown in progress lines and loggers."""
 
 import json
 import shutil
@@ -10,29 +10,32 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from sstext.data.preparing import Tokens
 from sstext.evaluation.metrics import checkpoint_metrics
+from sstext.objective.objective import Objective
 from sstext.progress import Reporter
 from sstext.training.arguments import SemiSupervisedTrainingArguments
 from sstext.training.callbacks import ProgressLine, SendFigures, StopOnSignal
 from sstext.training.trainer import SemiSupervisedTrainer
 
 
-def trained(
+def train_student(
     student: Any,
     arguments: SemiSupervisedTrainingArguments,
     tokens: Tokens,
     tokenizer: Any,
     *,
+    objective: Objective,
     pseudo_labeled: Any,
     patience: int,
     reporter: Reporter,
     name: str,
     group: str,
 ) -> SemiSupervisedTrainer:
-    """Train a student to its end, from the newest whole checkpoint in `arguments.output_dir` where there is one.
+    """Train a student to its end, from the newest whole checkpoint in `arguments.output_dir` if there is one.
 
     Args:
         tokens: labeled rows, the corpus (for methods that learn from it inside a step), development rows.
-        pseudo_labeled: rows that join the labeled ones; None in a round that sees labels alone.
+        objective: what the student minimizes.
+        pseudo_labeled: pseudo-labeled rows; None in a stage without any.
         patience: evaluations on the development rows without a gain after which it ends.
         name, group: what it is called in its progress line, and in loggers.
 
@@ -52,6 +55,7 @@ def trained(
         processing_class=tokenizer,
         unlabeled_dataset=tokens.corpus,
         pseudo_labeled_dataset=pseudo_labeled,
+        method=objective,
         compute_metrics=lambda prediction: checkpoint_metrics(*prediction),
         callbacks=callbacks,
     )

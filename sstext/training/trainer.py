@@ -17,7 +17,7 @@ from sstext.data.collating import PairedCollator
 from sstext.data.edits import MaskedTokens, TokenEdits
 from sstext.data.tokens import VIEW_INPUTS, TextEncoder, choose_max_length, tokenize, with_view_texts
 from sstext.errors import UserError, listed
-from sstext.methods.registry import BETWEEN_ROUNDS, build
+from sstext.methods.registry import OF_ROUNDS, build
 from sstext.modeling.pretrained import length_limit
 from sstext.objective.objective import Objective
 from sstext.objective.outputs import LABELED_STRONG, MASKED
@@ -120,14 +120,15 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
                 if getattr(args, option):
                     raise UserError(f"{option}: an Objective has its own; give it there, or method a name")
         else:
-            objective = build(method, args.method_args, args.regularizers, args.unsupervised_strength)
+            strength = {} if args.unsupervised_strength is None else {"strength": args.unsupervised_strength}
+            objective = build(method, {**args.method_args, **strength}, args.regularizers)
             name = " with ".join([method, ", ".join(args.regularizers)] if args.regularizers else [method])
         if args.label_smoothing_factor and (self.pseudo_labeled_dataset is not None or not objective.plain):
             raise UserError("label_smoothing_factor: only plain fine-tuning smooths labels; leave it at 0")
         if config.problem_type == "multi_label_classification" and "multi-label" not in objective.tasks:
             tasks = " and ".join(objective.tasks)
             raise UserError(f"{name} serves {tasks} tasks; the model says problem_type={config.problem_type!r}")
-        if method in BETWEEN_ROUNDS:
+        if method in OF_ROUNDS and build(method, args.method_args).plain:
             raise UserError(f"{name} works between rounds: give it to `sstext train`, or to self_train(RunConfig(…))")
         if not objective.supervised and self.unlabeled_dataset is None:
             raise UserError(f"{name} learns from unlabeled text; give unlabeled_dataset=…, or method='supervised'")
