@@ -16,6 +16,7 @@ from sstext.cli.predict import add_evaluate, add_predict
 from sstext.cli.push import add_push
 from sstext.cli.report import add_report
 from sstext.cli.train import add_train
+from sstext.config.old_options import replacement
 from sstext.errors import UserError
 
 INTERRUPTED = 130  # the shell's code for a program that Ctrl-C has stopped
@@ -71,6 +72,9 @@ def _unrecognized(argument: str, command: str) -> str:
     """What is wrong with an argument that a command does not have."""
     subparsers = next(action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
     flags = [flag for action in subparsers.choices[command]._actions for flag in action.option_strings]
+    now = replacement(argument.split("=")[0].removeprefix("--").removeprefix("no-").replace("-", "_"))
+    if command == "train" and now is not None:
+        return f"{argument.split('=')[0]} has been replaced: {now}"
     nearest = difflib.get_close_matches(argument.split("=")[0], flags, n=2)
     hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"`sstext {command} --help` lists what there is"
     return f"{command} has no argument {argument!r}; {hint}"

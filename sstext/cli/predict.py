@@ -5,13 +5,14 @@ import os
 import sys
 from typing import IO, Any
 
-from sstext.cli.flags import add_same_flags
+from sstext.cli.flags import add_quiet, add_same_flags
 from sstext.errors import UserError
 from sstext.progress import Reporter
 
 
 def _add_model_options(command: Any) -> None:
-    add_same_flags(command, "text_column", "encoding", "device", "quiet")
+    add_same_flags(command, "text_column", "encoding", "device")
+    add_quiet(command)
     command.add_argument("--max-length", type=int, help="tokens of a text that are read (default: the model's limit)")
     command.add_argument("--precision", default="fp32", choices=("auto", "fp32", "bf16", "fp16"), help="[fp32]")
     command.add_argument("--revision", help="branch, tag or commit of a Hub model")

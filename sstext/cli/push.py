@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from sstext.cli.flags import add_same_flags
+from sstext.cli.flags import add_quiet
 from sstext.progress import Reporter
 
 
@@ -26,7 +26,7 @@ def add_push(commands: Any) -> None:
         help="also publish the texts that the model learned from with the labels it gave them, as a data set",
     )  # fmt: skip
     push.add_argument("--dry-run", action="store_true", help="list the files and their sizes, send nothing")
-    add_same_flags(push, "quiet")
+    add_quiet(push)
 
 
 def run_push(parsed: argparse.Namespace) -> None:

@@ -184,8 +184,8 @@ def compose(
         # A regularizer makes a method of plain fine-tuning, which is compared with a baseline without it.
         compared = compared and not (objective().plain and not regularizers)
         method = labels_alone(compared) if name == "supervised" else in_step(objective, loop.labels, compared)
-    changed = bool(arguments or regularizers or keep is not None or not align)
-    method = replace(method, expected_gain=UNPROVEN if changed else method.expected_gain)
+    if not align or regularizers or _changes_composition(name, own, loop) or tuple(keep or method.keep) != method.keep:
+        method = replace(method, expected_gain=UNPROVEN)  # what was measured is another composition
     first = tuple(
         _set(stage, loop, {} if stage is method.first[0] and len(method.first) > 1 else regularizers, name)
         for stage in method.first
@@ -195,6 +195,14 @@ def compose(
         keep=tuple(keep) if keep is not None else method.keep,
     )  # fmt: skip
     return method if method.round is None else _with_round(method, loop, align, regularizers, name)
+
+
+def _changes_composition(name: str, own: Mapping[str, Any], loop: LoopArguments) -> bool:
+    """Whether arguments change what is trained on or minimized; batch sizes and learning rates do not."""
+    known = inspect.signature(METHODS[name]).parameters
+    usual = LoopArguments()
+    changed = (loop.labels, loop.min_confidence, loop.start) != (usual.labels, usual.min_confidence, usual.start)
+    return changed or any(value != known[argument].default for argument, value in own.items())
 
 
 def _with_round(method: Method, loop: LoopArguments, align: bool, regularizers: Mapping[str, Any], name: str) -> Method:

@@ -47,11 +47,11 @@ class ClassShares:
         'predictions'
         """
         prior = resolve_prior(spec, labels, classes)
-        if spec != "auto":
+        if spec not in ("auto", "none"):
             return cls(prior, spec, classes, "labels" if spec == "labeled" else "given")
         if not balanced(labels):
             return cls(prior, "labeled", classes, "labels")
-        return cls(prior, "uniform", classes, "predictions" if estimate else "labels")
+        return cls(prior, "uniform", classes, "predictions" if estimate and spec == "auto" else "labels")
 
     def for_labels(self, labels: np.ndarray) -> "ClassShares":
         """The shares of a chain that has a part of the labels, (n,). Their source is decided once for all chains."""
@@ -100,9 +100,9 @@ def resolve_prior(spec: Any, labels: np.ndarray, classes: Sequence[str]) -> np.n
         if not (np.isfinite(shares) & (shares > 0)).all():
             raise UserError(f"prior: expected shares above 0, found {dict(spec)}")
         return shares / shares.sum()
-    if spec not in ("auto", "uniform", "labeled"):
-        raise UserError(f"prior: expected auto, uniform, labeled or CLASS=SHARE …, found {spec!r}")
-    if spec == "uniform" or (spec == "auto" and balanced(labels)):
+    if spec not in ("auto", "none", "uniform", "labeled"):
+        raise UserError(f"prior: expected auto, none, uniform, labeled or CLASS=SHARE …, found {spec!r}")
+    if spec == "uniform" or (spec in ("auto", "none") and balanced(labels)):
         present = (counts > 0).astype(
             float
         )  # a class without any label cannot be learned: no quota is filled with guesses

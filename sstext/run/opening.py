@@ -19,7 +19,7 @@ from sstext.methods.method import Method
 from sstext.methods.registry import build
 from sstext.methods.rounds import FOLDS
 from sstext.modeling.pooling import last_hidden_states
-from sstext.modeling.pretrained import encoder_path, explained, length_limit, load_tokenizer
+from sstext.modeling.pretrained import encoder_path, explained, length_limit, load_tokenizer, split_revision
 from sstext.modeling.student import has_dropout
 from sstext.objective.outputs import LABELED_STRONG, MASKED
 from sstext.objective.regularizers import Regularizer
@@ -48,10 +48,11 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
     if method.between_rounds and not rounds_of_run(config, method):
         raise UserError(f"method: {config.method} works between rounds; give --rounds 1 or more")
     named = sources(config, **data)
-    path = encoder_path(config.encoder)
-    tokenizer = load_tokenizer(path, config.revision)
+    name, revision = split_revision(config.encoder)
+    path = encoder_path(name)
+    tokenizer = load_tokenizer(path, revision)
     with explained(path):
-        encoder_config = AutoConfig.from_pretrained(path, revision=config.revision, trust_remote_code=False)
+        encoder_config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
         limit = length_limit(tokenizer, encoder_config)
     directory = RunDirectory(config.output)
     with (
@@ -124,7 +125,7 @@ def check(chain: Chain) -> None:
         chain.reporter.note(f"{name} has no effect: {config.method} selects rows in its own way")
     noisy = plan.rounds and selection is not None and selection.noise
     if noisy or objective.wants_strong or LABELED_STRONG in objective.blocks:
-        TokenEdits.for_tokenizer(chain.tokenizer, mask=config.token_mask)
+        TokenEdits.for_tokenizer(chain.tokenizer, mask=config.edits["mask"])
     elif config.views and chain.tokens.corpus is not None:
         chain.reporter.note(f"views has no effect: {config.method} makes no changed copies of texts")
     if MASKED in objective.blocks:
@@ -150,7 +151,7 @@ def _options_of_no_effect(config: RunConfig, method: Method) -> list[str]:
         return []
     heard = {"keep"} if method.selection.quotas == "equal" else set()
     defaults = config.defaults()
-    names = [name for name in ("prior", "keep", "alignment", "pseudo_labels") if name not in heard]
+    names = [name for name in ("prior", "keep") if name not in heard]
     return [name for name in names if getattr(config, name) != defaults[name]]
 
 

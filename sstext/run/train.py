@@ -23,13 +23,14 @@ from sstext.storage.whole import write_whole
 from sstext.training.loggers import tracked
 
 
-def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dict[str, Any]:
+def train(config: RunConfig, *, reporter: Reporter = SILENT, report: bool = True, **data: Any) -> dict[str, Any]:
     """Run everything: the rounds, the choice of the model, `model/`, the test rows, `results.json`.
 
     The same call continues an interrupted run, and of a finished one it returns the results.
 
     Args:
         config, reporter, **data: see `self_train`.
+        report: whether report.html is written at the end.
 
     Returns:
         The content of `results.json`.
@@ -51,7 +52,7 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dic
                 results |= {**directory.times(), "peak_memory_mib": peak_memory()}
                 write_whole(directory.model / "README.md", card(config, directory, results))
                 directory.write_results(results)
-        if is_main_process() and config.report and not (directory.path / REPORT).exists():
+        if is_main_process() and report and not (directory.path / REPORT).exists():
             make_report(directory, reporter)
         wait_for_everyone()
         return directory.read_results()

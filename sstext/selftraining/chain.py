@@ -15,6 +15,7 @@ from sstext.data.preparing import Texts, Tokens
 from sstext.evaluation.calibration import fit_temperature
 from sstext.evaluation.metrics import development_metrics
 from sstext.methods.method import Stage
+from sstext.modeling.pretrained import split_revision
 from sstext.modeling.student import new_student
 from sstext.processes import is_main_process, wait_for_everyone
 from sstext.progress import Reporter
@@ -26,7 +27,7 @@ from sstext.selftraining.plan import Plan
 from sstext.selftraining.student_store import Fit, StudentStore
 from sstext.storage.run_folder import PSEUDO_LABELS, RunDirectory
 from sstext.storage.whole import write_folder_whole, write_whole
-from sstext.training.arguments import SemiSupervisedTrainingArguments, stage_arguments
+from sstext.training.arguments import SemiSupervisedTrainingArguments, patience_of, stage_arguments
 from sstext.training.fit import train_student
 
 
@@ -99,7 +100,7 @@ class Chain:
             self.tokenizer,
             objective=stage.objective(),
             pseudo_labeled=self._pseudo_labeled(selected),
-            patience=self.config.patience,
+            patience=patience_of(self.config),
             reporter=self.reporter,
             name=self.students.phase(stage, "training"),
             group=f"chain_{self.number}" if self.number else "train",
@@ -119,15 +120,16 @@ class Chain:
     def student(self, stage: Stage) -> Any:
         """The student of a stage before its training: the encoder with a new head, or the student of another stage."""
         config, before = self.config, stage.starts_from
+        name, revision = split_revision(str(config.encoder))
         return new_student(
-            str(config.encoder) if before is None else str(self.directory.stage(before) / "model"),
+            name if before is None else str(self.directory.stage(before) / "model"),
             self.texts.classes,
             keep_head=before is not None,
             seed=self.students.seed(stage),
-            revision=config.revision if before is None else None,
+            revision=revision if before is None else None,
             dropout=config.dropout,
-            freeze_embeddings=config.freeze_embeddings,
-            freeze_layers=config.freeze_layers,
+            freeze_embeddings="embeddings" in config.freeze,
+            freeze_layers=config.frozen_layers,
         )
 
     def steps(self, stage: Stage, selected: int) -> int:

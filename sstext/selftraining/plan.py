@@ -205,30 +205,14 @@ def method_of(config: RunConfig) -> Method:
         UserError: no such method or argument, or a value out of range.
     """
     method = compose(
-        _name(config), _arguments(config), regularizers=config.regularizers, keep=config.keep,
-        align=config.alignment, compared=bool(config.folds),
+        config.method, config.method_args, regularizers=config.regularizers, keep=config.keep,
+        align=config.prior != "none", compared=bool(config.folds),
     )  # fmt: skip
     first = tuple(replace(stage, schedule=_schedule_of_start(stage.schedule, config)) for stage in method.first)
     if method.round is None:
         return replace(method, first=first)
     of_round = replace(method.round.schedule, share=1 - config.gold_share, exactly=config.round_steps)
     return replace(method, first=first, round=replace(method.round, schedule=of_round))
-
-
-def _name(config: RunConfig) -> str:
-    return "class-balanced" if config.method == "supervised" and config.rounds else config.method
-
-
-def _arguments(config: RunConfig) -> dict[str, Any]:
-    loop = {
-        "strength": config.unsupervised_strength, "min_confidence": config.min_confidence or None,
-        "start": None if config.start == "previous" else config.start,
-        "stop_agreement": None if config.stop_agreement == 0.999 else config.stop_agreement,
-        "round_batch_size": None if config.round_batch_size == 32 else config.round_batch_size,
-        "round_learning_rate": None if config.round_learning_rate == 1e-4 else config.round_learning_rate,
-        "labels": config.pseudo_labels if config.method not in ("self-training", "noisy-student", "ust") else None,
-    }  # fmt: skip
-    return {**{name: value for name, value in loop.items() if value is not None}, **config.method_args}
 
 
 def _schedule_of_start(schedule: Schedule, config: RunConfig) -> Schedule:

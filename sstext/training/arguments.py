@@ -7,7 +7,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from sstext.config.options import checked, option, options
-from sstext.config.run_config import DataOptions, RunConfig, SemiSupervisedOptions, TrainingOptions
+from sstext.config.run_config import DataOptions, RunConfig, SemiSupervisedOptions, TrainingOptions, checked_edits
 from sstext.errors import UserError
 from sstext.hub.publishing import refuse_whole_checkpoints
 from sstext.inference.devices import resolve_device, resolve_precision
@@ -39,6 +39,7 @@ class SemiSupervisedTrainingArguments(SemiSupervisedOptions, TrainingArguments):
             raise UserError(f"gold_share: expected a share above 0 and up to 1, found {self.gold_share}")
         if self.unlabeled_batch_ratio <= 0:
             raise UserError(f"unlabeled_batch_ratio: expected more than 0, found {self.unlabeled_batch_ratio}")
+        self.edits = checked_edits(self.edits)
         self.views = checked("views", self.views, options(SemiSupervisedOptions)["views"])
         super().__post_init__()
         refuse_whole_checkpoints(self.hub_strategy)
@@ -46,15 +47,14 @@ class SemiSupervisedTrainingArguments(SemiSupervisedOptions, TrainingArguments):
 
 #: Options that are handed on under their own name.
 SAME_NAME = (
-    "head_learning_rate", "weight_decay", "unlabeled_batch_ratio", "gold_share", "class_runs", "logit_adjustment",
-    "token_mask", "token_drop", "token_swap", "token_cutoff", "views",
+    "head_learning_rate", "unlabeled_batch_ratio", "gold_share", "logit_adjustment", "edits", "views",
 )  # fmt: skip
 
 
 #: Fields of TrainingArguments that follow from an option of ours.
 HAVE_OPTIONS = {
     "output_dir": "--output", "max_steps": "--steps and --round-steps", "num_train_epochs": "--steps and --round-steps",
-    "warmup_steps": "--warmup", "bf16": "--precision", "fp16": "--precision", "use_cpu": "--device",
+    "bf16": "--precision", "fp16": "--precision", "use_cpu": "--device",
     "data_seed": "--seed", "report_to": "--report-to",
 } | {
     name: f"--{name.replace('_', '-')}"
@@ -63,7 +63,13 @@ HAVE_OPTIONS = {
 }  # fmt: skip
 
 
-#: Fields of TrainingArguments that nobody may change.
+#: Our defaults of fields of TrainingArguments; a tenth of the steps is warm-up.
+DEFAULTS = {"weight_decay": 0.01, "warmup_steps": 0.1, "save_steps": 50}
+#: The only key of `training_args` that is no field of TrainingArguments: evaluations without a gain after which training stops.
+PATIENCE = "early_stopping_patience"
+
+
+#: Fields of TrainingArguments that cannot be set.
 OURS = frozenset(
     {
         "save_strategy", "eval_strategy", "save_only_model", "load_best_model_at_end",
@@ -100,35 +106,39 @@ def stage_arguments(
     _refuse_ours(config)
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
-    arguments: dict[str, Any] = {name: getattr(config, name) for name in SAME_NAME} | {
-        "output_dir": str(output),
-        "max_steps": steps,
-        "learning_rate": stage.schedule.learning_rate,
-        "warmup_steps": config.warmup if config.warmup < 1 else steps,
-        "seed": seed,
-        "bf16": precision == "bf16",
-        "fp16": precision == "fp16",
-        "use_cpu": device.type == "cpu",
-        "max_length": max_length,
-        "student_noise": stage.noise,
-        "logging_steps": 10,
-        "save_strategy": "steps",
-        "save_steps": config.save_steps,
-        "save_total_limit": 2,  # at 1, Trainer would drop the newest one at the end for the best one
-        "restore_callback_states_from_checkpoint": True,
-        "report_to": [name for name in config.report_to if name not in in_one_run(config.report_to)] or "none",
-        "log_level": "error",
-        "log_level_replica": "error",
-        "ddp_find_unused_parameters": False,
-    }
+    given = {name: value for name, value in config.training_args.items() if name != PATIENCE}
+    arguments: dict[str, Any] = (
+        DEFAULTS
+        | {name: getattr(config, name) for name in SAME_NAME}
+        | {
+            "output_dir": str(output),
+            "max_steps": steps,
+            "learning_rate": stage.schedule.learning_rate,
+            "seed": seed,
+            "bf16": precision == "bf16",
+            "fp16": precision == "fp16",
+            "use_cpu": device.type == "cpu",
+            "max_length": max_length,
+            "student_noise": stage.noise,
+            "logging_steps": 10,
+            "save_strategy": "steps",
+            "save_total_limit": 2,  # at 1, Trainer would drop the newest one at the end for the best one
+            "restore_callback_states_from_checkpoint": True,
+            "report_to": [name for name in config.report_to if name not in in_one_run(config.report_to)] or "none",
+            "log_level": "error",
+            "log_level_replica": "error",
+            "ddp_find_unused_parameters": False,
+        }
+    )
     if has_development_rows:
-        every = min(steps, config.eval_steps or max(1, steps // 6))
+        every = min(steps, given.pop("eval_steps", None) or max(1, steps // 6))
+        given.pop("save_steps", None)  # a checkpoint that may be the best one is written at every evaluation
         arguments |= {
             "eval_strategy": "steps", "eval_steps": every, "save_steps": every,
             "load_best_model_at_end": True, "metric_for_best_model": "choice", "greater_is_better": True,
         }  # fmt: skip
     try:
-        made = SemiSupervisedTrainingArguments(**arguments | config.training_args)
+        made = SemiSupervisedTrainingArguments(**arguments | given)
     except (TypeError, ValueError) as error:
         raise UserError(f"training_args: {error}") from error
     if precision == "fp32":
@@ -140,6 +150,18 @@ def stage_arguments(
             raise UserError(f"{name}: expected a multiple of {parts} (processes × accumulation steps), found {rows}")
         made.per_device_train_batch_size = rows // parts
     return made
+
+
+def patience_of(config: RunConfig) -> int:
+    """Evaluations on the development rows without a gain after which a training stops.
+
+    Raises:
+        UserError: no whole number of at least 1.
+    """
+    patience = config.training_args.get(PATIENCE, 3)
+    if type(patience) is not int or patience < 1:
+        raise UserError(f"training_args: {PATIENCE}: expected a whole number of at least 1, found {patience!r}")
+    return patience
 
 
 def _refuse_ours(config: RunConfig) -> None:

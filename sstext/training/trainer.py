@@ -116,12 +116,11 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
         args, config = self.args, self.model.config
         if isinstance(method, Objective):
             objective, name = method, "the objective"
-            for option in ("method_args", "regularizers", "unsupervised_strength"):
+            for option in ("method_args", "regularizers"):
                 if getattr(args, option):
                     raise UserError(f"{option}: an Objective has its own; give it there, or method a name")
         else:
-            strength = {} if args.unsupervised_strength is None else {"strength": args.unsupervised_strength}
-            objective = build(method, {**args.method_args, **strength}, args.regularizers)
+            objective = build(method, args.method_args, args.regularizers)
             name = " with ".join([method, ", ".join(args.regularizers)] if args.regularizers else [method])
         if args.label_smoothing_factor and (self.pseudo_labeled_dataset is not None or not objective.plain):
             raise UserError("label_smoothing_factor: only plain fine-tuning smooths labels; leave it at 0")
@@ -203,15 +202,14 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
         strong = objective.wants_strong or LABELED_STRONG in objective.blocks
         edits = None
         if noisy or strong:
-            shares = {name: getattr(args, f"token_{name}") for name in ("mask", "drop", "swap", "cutoff")}
-            edits = TokenEdits.for_tokenizer(self.processing_class, **shares)
+            edits = TokenEdits.for_tokenizer(self.processing_class, **args.edits)
         return TrainingRows(
             self.train_dataset,
             length=math.ceil(rows / batch) * batch,
             seed=args.data_seed if args.data_seed is not None else args.seed,
             pseudo_labeled=pseudo_labeled,
             gold_share=args.gold_share,
-            class_runs=args.class_runs or self._runs_wanted(),
+            class_runs=self._runs_wanted(),
             edit=edits if noisy else None,
             unlabeled=unlabeled,
             ratio=args.unlabeled_batch_ratio,
