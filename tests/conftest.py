@@ -42,6 +42,17 @@ class TinyTask:
     classes: tuple[str, ...] = tuple(CLASS_WORDS)
 
 
+#: The files that take longest, begun first: one that is begun last keeps a worker busy while the others have ended.
+LONGEST = ("test_readme", "test_recipes", "test_cross_fitting", "test_method_contract", "test_probe_in_rounds", "test_run",
+           "test_rounds_by_method", "test_self_training", "test_report", "test_pulling", "test_tracking", "test_cli",
+           "test_contract")  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """One thread everywhere: tests that compare bits need a fixed order of summation."""
