@@ -17,6 +17,7 @@ from sstext.errors import UserError
 from sstext.hub_trainer import HubTrainer
 from sstext.training_arguments import SemiSupervisedTrainingArguments
 
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the client's own
 FILES = [".gitattributes", "README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
 PROGRAM = """
 import json, sys
