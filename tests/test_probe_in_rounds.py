@@ -37,13 +37,18 @@ def quick(tiny_run: Quick) -> Quick:
 
 @pytest.fixture(scope="module")
 def estimating(quick: Quick, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], Run]:
-    """Folder, results and chains of a run of auto that estimates its class shares, and ships round 2 whatever it is worth.
-    Read only."""
-    config = quick(tmp_path_factory.mktemp("estimating") / "out", rounds=1, prior="auto")
+    """Folder, results and chains of a run of auto that estimates its class shares, and ships round 2 whatever it is worth;
+    results["held_out"] is what the choice was made by. Read only."""
+    config, seen = quick(tmp_path_factory.mktemp("estimating") / "out", rounds=1, prior="auto"), []
+
+    def choice(rounds: Any, held_out: Any, belief: Belief) -> tuple[int, str]:
+        seen.extend(held_out)
+        return 2, choose(rounds, held_out, belief)[1]
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "choose", lambda *given, **named: (2, choose(*given, **named)[1]))
+        patch.setattr(run_module, "choose", choice)
         found = train(config)
-    return Path(config.output), found, open_run(config)
+    return Path(config.output), found | {"held_out": seen}, open_run(config)
 
 
 def beside_head(chain: Chain, index: int) -> WithProbe:
@@ -151,6 +156,7 @@ def test_the_gains_on_record_are_those_that_the_choice_is_made_by(
         gain = expected_gain(before.losses(), later.losses(), PROVEN.over_supervised, weights=later.weights())
         assert found["rounds"][index]["gain"] == pytest.approx(asdict(gain))
         assert found["rounds"][index]["temperature"] == later.temperature()
+        np.testing.assert_array_equal(found["held_out"][index].weights(), later.weights())
     assert "weighed to the class shares of the corpus" in found["chosen"]["why"]
 
 
