@@ -111,7 +111,7 @@ def test_time_before_an_interruption_counts(
     tiny_run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guards hours that a run took before Ctrl-C: in the middle of a round, nothing of it is recorded yet."""
-    config = tiny_run(tmp_path / "out", folds=2)
+    config = tiny_run(tmp_path / "out", folds=2, save_steps=2)
     with monkeypatch.context() as patch:
         patch.setattr("sstext.selftraining.loop.compared_with_supervised", lambda *_: exec("raise KeyboardInterrupt"))
         with pytest.raises(KeyboardInterrupt):

@@ -252,17 +252,18 @@ def test_labels_alone_are_calibrated_too(quick: Quick, tmp_path: Path) -> None:
     assert found["chosen"]["why"] == "supervised fine-tuning"
 
 
-@pytest.mark.parametrize(("phase", "tick"), [
-    ("chain 2, round 1: training", 3), ("chain 2, round 1: scoring", 1), ("round 1: training", 3),
-])  # fmt: skip
-def test_an_interrupted_run_ends_in_the_same_bits(
-    quick: Quick, out: Path, results: Any, tmp_path: Path, monkeypatch: Any, phase: str, tick: int
-) -> None:
+def test_an_interrupted_run_ends_in_the_same_bits(quick: Quick, tmp_path: Path, monkeypatch: Any) -> None:
+    """Killed three times: while a later chain trains, while it scores, and while the last student trains."""
     gain = Verdict(Gain(0.3, 0.1, 0.2), None)
     monkeypatch.setattr(self_training, "judge", lambda *_: [SUPERVISED, gain])
-    config = quick(tmp_path / "out", rounds=1)
-    with pytest.raises(KeyboardInterrupt):
-        train(config, reporter=AtTick(phase, tick, killed))
+    config = quick(tmp_path / "out", rounds=1, save_steps=2)
+    for phase, tick in (
+        ("chain 2, round 1: training", 3), ("chain 2, round 1: scoring", 1), ("round 1: training", 3),
+    ):  # fmt: skip
+        reporter = AtTick(phase, tick, killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, reporter=reporter)
+        assert reporter.ticks[phase] == tick
     train(config)
     train(quick(tmp_path / "whole", rounds=1))
     for name in ("model/model.safetensors", "all_labels/averaged.npy", "all_labels/round_1/pseudo_labels.parquet"):

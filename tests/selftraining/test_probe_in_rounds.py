@@ -36,6 +36,22 @@ def quick(tiny_run: Quick) -> Quick:
     return partial(tiny_run, method="auto", folds=2, prior="uniform")
 
 
+@pytest.fixture(scope="module")
+def estimating(quick: Quick, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], Run]:
+    """Folder, results and chains of a run of auto that estimates its class shares, and ships round 2 whatever it is worth;
+    results["held_out"] is what the choice was made by. Read only."""
+    config, seen = quick(tmp_path_factory.mktemp("estimating") / "out", rounds=1, prior="auto"), []
+
+    def choice(rounds: Any, held_out: Any, belief: Belief) -> tuple[int, str]:
+        seen.extend(held_out)
+        return 2, choose(rounds, held_out, belief)[1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "choose", choice)
+        found = train(config)
+    return Path(config.output), found | {"held_out": seen}, open_run(config)
+
+
 def beside_head(chain: Chain, index: int) -> WithProbe:
     """Head and probe of a chain's student, made here from all that they may know: its own labels, and texts."""
     corpus = chain.tokens.corpus
@@ -43,27 +59,20 @@ def beside_head(chain: Chain, index: int) -> WithProbe:
     return with_probe(chain.load(index), chain.tokens.labeled, some, chain.tokenizer)
 
 
-def test_a_probe_is_judged_by_labels_that_it_was_not_fitted_on(
-    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_probe_is_judged_by_labels_that_it_was_not_fitted_on(estimating: tuple[Path, dict[str, Any], Run]) -> None:
     """auto's last student: labels of head and probe get the temperature that out-of-fold rows ask for. Against head and probe
     made here; guards one fitted on the rows that it is asked about."""
-    monkeypatch.setattr(shipping, "choose", lambda *_: (2, "it was told to"))
-    train(quick(tmp_path / "out", rounds=1, steps=12, round_steps=12))
-    run = open_run(quick(tmp_path / "out", rounds=1, steps=12, round_steps=12))
+    out, _, run = estimating
     both = out_of_fold(run.chains, 1, probe=True)
     for chain in run.chains:
         own = beside_head(chain, 1)
         expected = score(own, chain.held_out, chain.tokenizer)
         np.testing.assert_allclose(both.logits[both.folds == chain.number], expected, atol=1e-6)
     whole = softmax(run.whole.score(1).astype(np.float64), both.temperature())
-    chains = np.mean(
-        [softmax(one.score(2).astype(np.float64), out_of_fold(run.chains, 2).temperature()) for one in run.chains],
-        axis=0,
-    )
-    np.testing.assert_allclose(
-        np.exp(np.load(tmp_path / "out" / "all_labels" / "averaged.npy")), (whole + chains) / 2, atol=1e-5
-    )
+    temperature = out_of_fold(run.chains, 2, class_weights=corpus_weights(run.chains, 2)).temperature()
+    chains = np.mean([softmax(one.score(2).astype(np.float64), temperature) for one in run.chains], axis=0)
+    assert both.temperature() not in (1, temperature), "canary"
+    np.testing.assert_allclose(np.exp(np.load(out / "all_labels" / "averaged.npy")), (whole + chains) / 2, atol=1e-5)
 
 
 def test_a_start_that_is_refused_may_still_teach_and_one_that_collapsed_may_not(
@@ -81,31 +90,30 @@ def test_a_start_that_is_refused_may_still_teach_and_one_that_collapsed_may_not(
             return [SUPERVISED, refusal]
 
         monkeypatch.setattr(self_training, "judge", judged)
-        found = train(quick(tmp_path / str(collapsed), rounds=1))
+        found = train(quick(tmp_path / str(collapsed), rounds=1, steps=2, round_steps=2))
         assert set(beliefs) == {PROVEN}, "what rounds of auto bring has been measured"
         assert len(found["rounds"]) == rounds
         assert found["rounds"][-1]["stopped_because"] == "worse"
         assert found["chosen"]["round"] == 0
 
 
-def test_auto_labels_with_head_and_probe_where_labels_alone_were_seen(quick: Quick, tmp_path: Path) -> None:
+def test_auto_labels_with_head_and_probe_where_labels_alone_were_seen(
+    estimating: tuple[Path, dict[str, Any], Run],
+) -> None:
     """Guards the teacher of the first pseudo-labels, and against a probe that stays beside a head that has learned."""
-    run = open_run(quick(tmp_path / "out", rounds=1))
-    chain = run.chains[0]
+    chain = estimating[2].chains[0]
     assert [chain.labels_with_probe(index) for index in range(3)] == [False, True, False]
-    for index in (0, 1):
-        chain.fit(index, None)
     model = beside_head(chain, 1)
     expected = score(model, chain.tokens.corpus, chain.tokenizer)
     np.testing.assert_allclose(chain.score(1), expected, atol=1e-5)
     assert np.abs(chain.score(1) - score(chain.load(1), chain.tokens.corpus, chain.tokenizer)).max() > 0.01
 
 
-def test_the_first_teacher_tells_the_class_shares_once_and_for_all(quick: Quick, tmp_path: Path) -> None:
+def test_the_first_teacher_tells_the_class_shares_once_and_for_all(
+    estimating: tuple[Path, dict[str, Any], Run], quick: Quick, tmp_path: Path
+) -> None:
     """Later students have learned from labels that the shares are in already: an EM on their answers would count them twice."""
-    chain = open_run(quick(tmp_path / "out", rounds=1, prior="auto", folds=0)).whole
-    for index in (0, 1):
-        chain.fit(index, None)
+    chain = estimating[2].whole
     expected = estimated_prior(chain.prior, softmax(chain.score(1).astype(np.float64)))
     assert np.abs(expected - chain.prior).max() > 0.01, "canary: predictions are not balanced"
     for later in (chain.score(1), np.roll(chain.score(1), 1, axis=1)):
@@ -114,14 +122,13 @@ def test_the_first_teacher_tells_the_class_shares_once_and_for_all(quick: Quick,
     np.testing.assert_array_equal(fixed.class_shares(chain.score(1), 1.0), fixed.prior)
 
 
-def test_held_out_rows_stand_for_the_corpus_as_soon_as_its_shares_are_known(quick: Quick, tmp_path: Path) -> None:
+def test_held_out_rows_stand_for_the_corpus_as_soon_as_its_shares_are_known(
+    estimating: tuple[Path, dict[str, Any], Run], quick: Quick, tmp_path: Path
+) -> None:
     """Shares of the chains' first teachers ÷ shares of the labels; before there is a teacher, every row counts once."""
-    chains = open_run(quick(tmp_path / "out", rounds=1, prior="auto")).chains
-    for chain in chains:
-        chain.fit(0, None)
+    assert corpus_weights(open_run(quick(tmp_path / "out", rounds=1, prior="auto")).chains, 0) is None
+    chains = estimating[2].chains
     assert corpus_weights(chains, 0) is None
-    for chain in chains:
-        chain.fit(1, None)
     found = corpus_weights(chains, 1)
     shares = np.mean([chain.class_shares(chain.score(1), 1.0) for chain in chains], axis=0)
     np.testing.assert_allclose(found, shares * 3, atol=1e-9, err_msg="four labels of each of three classes")
@@ -136,11 +143,11 @@ def test_held_out_rows_stand_for_the_corpus_as_soon_as_its_shares_are_known(quic
     assert corpus_weights(unaligned, 0) is None
 
 
-def test_the_gains_on_record_are_those_that_the_choice_is_made_by(quick: Quick, tmp_path: Path) -> None:
+def test_the_gains_on_record_are_those_that_the_choice_is_made_by(
+    estimating: tuple[Path, dict[str, Any], Run],
+) -> None:
     """A run of auto that estimates its class shares: guards rounds that are judged by other weights than the choice."""
-    config = quick(tmp_path / "out", rounds=1, prior="auto")
-    found = train(config)
-    run = open_run(config)
+    _, found, run = estimating
     last = found["rounds"][-1]["index"]
     assert last == 2
     for index in (1, 2):
@@ -150,6 +157,7 @@ def test_the_gains_on_record_are_those_that_the_choice_is_made_by(quick: Quick, 
         gain = expected_gain(before.losses(), later.losses(), PROVEN.over_supervised, weights=later.weights())
         assert found["rounds"][index]["gain"] == pytest.approx(asdict(gain))
         assert found["rounds"][index]["temperature"] == later.temperature()
+        np.testing.assert_array_equal(found["held_out"][index].weights(), later.weights())
     assert "weighed to the class shares of the corpus" in found["chosen"]["why"]
 
 
@@ -234,12 +242,12 @@ def test_without_folds_the_probe_says_how_sure_the_model_may_be(quick: Quick, tm
     np.testing.assert_allclose(model["classifier.weight"], trained["classifier.weight"] / temperatures[2], rtol=1e-6)
 
 
-def test_folds_start_from_what_the_probe_says(quick: Quick, tmp_path: Path) -> None:
+def test_folds_start_from_what_the_probe_says(
+    estimating: tuple[Path, dict[str, Any], Run], quick: Quick, tmp_path: Path
+) -> None:
     """Out-of-fold rows are few; what is believed before them is what each chain's probe says, and 1 of head and probe, which
     are tempered. Without a probe it is the usual temperature."""
-    run = open_run(quick(tmp_path / "auto"))
-    for chain in run.chains:
-        chain.fit(0, None)
+    run = estimating[2]
     said = [beside_head(chain, 0).temperature for chain in run.chains]
     assert out_of_fold(run.chains, 0).believed == pytest.approx((said[0] * said[1]) ** 0.5, rel=1e-5)
     assert out_of_fold(run.chains, 0, probe=True).believed == 1

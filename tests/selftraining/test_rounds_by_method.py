@@ -28,7 +28,7 @@ def quick(tiny_task: Callable[[Path], Any], tiny_encoder: Path, tmp_path_factory
     def configure(output: Path, **changes: Any) -> RunConfig:
         options = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "encoder": str(tiny_encoder),
                    "output": str(output), "steps": 6, "round_steps": 6, "rounds": 2, "learning_rate": 5e-3,
-                   "round_learning_rate": 5e-3, "keep": [0.3, 0.5], "precision": "fp32", "device": "cpu", "save_steps": 2,
+                   "round_learning_rate": 5e-3, "keep": [0.3, 0.5], "precision": "fp32", "device": "cpu",
                    "stop_agreement": 1.01}  # fmt: skip
         return RunConfig(**options | changes)
 
@@ -73,26 +73,26 @@ def test_weights_of_ust_are_finite(dropout: float, quick: Quick, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("method", "arguments", "phase", "tick"),
+    ("method", "arguments", "kills"),
     [
-        ("ust", {"passes": 3, "subset": 50}, "round 0: dropout passes", 3),
-        ("ust", {"passes": 3, "subset": 50}, "round 1: training", 3),
-        ("noisy-student", {}, "round 1: scoring", 1),
-        ("self-training", {"threshold": 0.4}, "round 2: training", 3),
-        ("margin-history", {}, "round 1: scoring", 1),
+        ("ust", {"passes": 3, "subset": 50}, [("round 0: dropout passes", 3), ("round 1: training", 3)]),
+        ("noisy-student", {}, [("round 1: scoring", 1)]),
+        ("self-training", {"threshold": 0.4}, [("round 2: training", 3)]),
+        ("margin-history", {}, [("round 1: scoring", 1)]),
     ],
 )
 def test_an_interrupted_method_of_the_round_loop_ends_in_the_same_bits(
-    method: str, arguments: dict[str, Any], phase: str, tick: int, quick: Quick, tmp_path: Path, monkeypatch: Any
+    method: str, arguments: dict[str, Any], kills: list[tuple[str, int]], quick: Quick, tmp_path: Path, monkeypatch: Any
 ) -> None:
     """Guards dropout masks and draws against a kill: they are of the seed, the round, the chunk and the pass alone."""
     monkeypatch.setattr("sstext.inference.corpus_scores.CHUNK_ROWS", 60)  # 20 texts with three passes
-    asked = {"method": method, "method_args": arguments}
+    asked = {"method": method, "method_args": arguments, "save_steps": 2}
     list(self_train(quick(tmp_path / "whole", **asked)))
-    reporter = AtTick(phase, tick, killed)
-    with pytest.raises(KeyboardInterrupt):
-        list(self_train(quick(tmp_path / "out", **asked), reporter=reporter))
-    assert reporter.ticks[phase] == tick
+    for phase, tick in kills:
+        reporter = AtTick(phase, tick, killed)
+        with pytest.raises(KeyboardInterrupt):
+            list(self_train(quick(tmp_path / "out", **asked), reporter=reporter))
+        assert reporter.ticks[phase] == tick
     assert len(list(self_train(quick(tmp_path / "out", **asked)))) == 3
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
