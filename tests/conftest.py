@@ -43,8 +43,8 @@ class TinyTask:
 
 
 #: The files that take longest, begun first: one that is begun last keeps a worker busy while the others have ended.
-LONGEST = ("test_readme", "test_recipes", "test_cross_fitting", "test_method_contract", "test_probe_in_rounds", "test_run",
-           "test_rounds_by_method", "test_self_training", "test_report", "test_pulling", "test_tracking", "test_cli",
+LONGEST = ("test_readme", "test_recipes", "test_cross_fitting", "test_method_contract", "test_probe_in_rounds", "test_train",
+           "test_rounds_by_method", "test_loop", "test_report", "test_pulling", "test_loggers", "test_main",
            "test_contract")  # fmt: skip
 
 
@@ -175,16 +175,16 @@ def tiny_files(tiny_task: Callable[[Path], TinyTask], tmp_path_factory: pytest.T
 
 @pytest.fixture(scope="session")
 def tiny_run(tiny_files: TinyTask, tiny_encoder: Path) -> Callable[..., Any]:
-    """`tiny_run(output, **changes)`: options of a run of a second or two on the tiny task."""
+    """`tiny_run(output, **changes)`: options of a run of a second or two on the tiny task; `method_args` are added."""
     from sstext.config.run_config import RunConfig
 
     def configure(output: Path, **changes: Any) -> RunConfig:
         task = tiny_files
         options = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "test": str(task.test),
-                   "encoder": str(tiny_encoder), "output": str(output), "method": "supervised", "rounds": 1, "steps": 8,
-                   "round_steps": 6, "learning_rate": 5e-3, "round_learning_rate": 5e-3,
-                   "precision": "fp32", "device": "cpu", "stop_agreement": 1.01}  # fmt: skip
-        return RunConfig(**options | changes)
+                   "encoder": str(tiny_encoder), "output": str(output), "method": "class-balanced", "rounds": 1, "steps": 8,
+                   "round_steps": 6, "learning_rate": 5e-3, "precision": "fp32", "device": "cpu"}  # fmt: skip
+        arguments = {"round_learning_rate": 5e-3, "stop_agreement": 1.01} | changes.pop("method_args", {})
+        return RunConfig(**options | changes, method_args=arguments)
 
     return configure
 

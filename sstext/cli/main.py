@@ -72,9 +72,9 @@ def _unrecognized(argument: str, command: str) -> str:
     """What is wrong with an argument that a command does not have."""
     subparsers = next(action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
     flags = [flag for action in subparsers.choices[command]._actions for flag in action.option_strings]
-    now = replacement(argument.split("=")[0].removeprefix("--").removeprefix("no-").replace("-", "_"))
+    now = replacement(argument.split("=")[0].removeprefix("--").removeprefix("no-").replace("-", "_"), flag=True)
     if command == "train" and now is not None:
-        return f"{argument.split('=')[0]} has been replaced: {now}"
+        return f"{argument.split('=')[0]} has been replaced; use {now}"
     nearest = difflib.get_close_matches(argument.split("=")[0], flags, n=2)
     hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"`sstext {command} --help` lists what there is"
     return f"{command} has no argument {argument!r}; {hint}"

@@ -272,7 +272,7 @@ def refuse_unknown(names: Mapping[str, Any], where: str = "") -> None:
         if name not in known:
             now = replacement(str(name))
             if now is not None:
-                raise UserError(f"{where}option {name!r} has been replaced: {now}")
+                raise UserError(f"{where}option {name!r} has been replaced; use {now}")
             raise UserError(f"{where}unknown option {name!r}; {nearest(str(name), known)}")
 
 

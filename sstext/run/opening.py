@@ -45,6 +45,11 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
             "encoder: no pretrained encoder; give --encoder with a folder or a Hub name (or `demo`, English)"
         )
     method = method_of(config)  # names and arguments are checked before anything is loaded
+    if method.round is None and config.rounds:
+        raise UserError(
+            f"rounds: {config.method} trains on the labels alone; leave --rounds out, or choose another --method, for example "
+            "class-balanced"
+        )
     if method.between_rounds and not rounds_of_run(config, method):
         raise UserError(f"method: {config.method} works between rounds; give --rounds 1 or more")
     named = sources(config, **data)
