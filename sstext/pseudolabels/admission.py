@@ -11,7 +11,8 @@ from sstext.objective.part import Part
 from sstext.objective.targets import Hard, Target
 from sstext.objective.weights import Everyone, Threshold, Weight
 
-#: (confidence (N,), disagreement (N,) or None, random numbers) → priority (N,): rows of a class with a higher priority are selected first.
+#: (confidence (N,), disagreement (N,) or None, random numbers) → priority (N,): rows of a class with a higher priority
+#: are selected first.
 Order = Callable[[np.ndarray, np.ndarray | None, np.random.Generator], np.ndarray]
 
 
@@ -51,8 +52,9 @@ def _asked_for(disagreement: np.ndarray | None, order: str) -> np.ndarray:
 class Admission:
     """How pseudo-labels are selected from the scored corpus, and what the next student learns from them.
 
-    A row is a candidate if its weight is above 0. Each class gets its quota of candidates, in an `order`. The pseudo-label is the
-    most probable class of the target. The parts are those of an objective; the whole corpus is one step for them.
+    A row is a candidate if its weight is above 0. Each class gets its quota of candidates, in an `order`. The
+    pseudo-label is the most probable class of the target. The parts are those of an objective; the whole corpus is one
+    step for them.
 
     Attributes:
         weight: how much a row counts in the training.

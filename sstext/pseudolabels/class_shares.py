@@ -80,8 +80,8 @@ def resolve_prior(spec: Any, labels: np.ndarray, classes: Sequence[str]) -> np.n
     """The class shares that the quotas follow, (C,), summing to 1.
 
     Args:
-        spec: a mapping class → share, or a word. `uniform` gives all classes with labels the same share, `labeled` the shares of
-            the labels; `auto` and `none` are `uniform` if the labels are `balanced`, otherwise `labeled`.
+        spec: a mapping class → share, or a word. `uniform` gives all classes with labels the same share, `labeled` the
+            shares of the labels; `auto` and `none` are `uniform` if the labels are `balanced`, otherwise `labeled`.
         labels: (N,) classes of the labeled rows.
         classes: C names.
 
