@@ -131,7 +131,6 @@ class HubTrainer(Trainer):
             if name.startswith("eval_") and not name.endswith(("_runtime", "_per_second"))
         }
         method = getattr(self, "method", None) or getattr(self.args, "method", None)
-        named = isinstance(method, str) and method != "supervised"
         return {
             "classes": [config.id2label[number] for number in range(config.num_labels)],
             "encoder": config._name_or_path or "",
@@ -144,7 +143,7 @@ class HubTrainer(Trainer):
             "measured_on": "evaluation rows",
             "self_trained": len(rows) > 1,
             "method": str(method) if method is not None else None,
-            "citation": (entry(str(method)).source or None) if named else None,
+            "citation": (entry(method).source or None) if isinstance(method, str) else None,
         }
 
     def _publish(self, folder: Path, *, token: str | None, revision: str | None, message: str) -> Published:
