@@ -172,7 +172,7 @@ def test_edits_are_shares(name: str) -> None:
             RunConfig(edits={name: value})
     for value in (0, 1):
         assert RunConfig(edits={name: value}).edits == EDITS | {name: float(value)}
-    with pytest.raises(UserError, match="^edits: no edit 'cutof'; did you mean cutoff"):
+    with pytest.raises(UserError, match=r"^edits: no edit 'cutof'; did you mean cutoff\?"):
         RunConfig(edits={"cutof": 0.1})
 
 
@@ -222,7 +222,8 @@ def test_the_resolved_run_reads_back_the_same(tmp_path: Path) -> None:
     """config.yaml is enough to repeat a run: guards against values that YAML reads as something else."""
     config = RunConfig(
         labeled="my.csv", text_column="1", encoder="true", prior={"refund": 0.4, "no": 0.6}, keep=[0.1, 1], learning_rate=1e-5,
-        max_length=32, training_args={"max_grad_norm": 0.5}, method="fixmatch", freeze=["embeddings", "1"], label_column="é", edits={"drop": 0.2},
+        max_length=32, training_args={"max_grad_norm": 0.5}, method="fixmatch", freeze=["embeddings", "1"],
+        label_column="é", edits={"drop": 0.2},
     )  # fmt: skip
     assert read_config(recipe(tmp_path, config.to_yaml()), {}) == config
 
