@@ -12,7 +12,14 @@ from sstext.config.run_config import RunConfig
 
 
 #: Titles in the help, in the order in which people decide.
-GROUPS = ("your data", "the pretrained encoder", "the method", "rounds of pseudo-labels", "training, in detail", "the run")
+GROUPS = (
+    "your data",
+    "the pretrained encoder",
+    "the method",
+    "rounds of pseudo-labels",
+    "training, in detail",
+    "the run",
+)
 
 
 def train_parser() -> Any:
