@@ -10,7 +10,6 @@ from sstext.config.options import options
 from sstext.config.recipe import read_config
 from sstext.config.run_config import RunConfig
 
-
 #: Titles in the help, in the order in which people decide.
 GROUPS = (
     "your data",

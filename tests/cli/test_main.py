@@ -89,7 +89,8 @@ def test_help_and_version_load_no_torch() -> None:
     script = (
         "import sys, sstext\n"
         "from sstext.cli.main import main\n"
-        "for words in ('--help', '--version', 'train --help', 'train --help-all', 'predict --help', 'evaluate --help', 'methods --help'):\n"
+        "for words in ('--help', '--version', 'train --help', 'train --help-all', 'predict --help', 'evaluate --help', "
+        "'methods --help'):\n"
         "    try: main(words.split())\n"
         "    except SystemExit as end: assert end.code == 0\n"
         "print([name for name in ('torch', 'transformers', 'datasets', 'rich') if name in sys.modules])"

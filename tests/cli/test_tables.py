@@ -42,7 +42,8 @@ def figures(score: float) -> dict[str, Any]:
 
 def a_round(index: int, **changes: Any) -> dict[str, Any]:
     """The record of a stage: the baseline, or a round."""
-    record = {"index": index, "stage": f"round {index}" if index else "baseline", "admitted": 1000 * index, "coverage": 0.25 * index, "audit_precision": None, "agreement": None,
+    record = {"index": index, "stage": f"round {index}" if index else "baseline", "admitted": 1000 * index,
+              "coverage": 0.25 * index, "audit_precision": None, "agreement": None,
               "metrics": {}, "steps": 120, "seconds": 61.0, "stopped_because": None}  # fmt: skip
     return record | changes
 
