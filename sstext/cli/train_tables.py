@@ -14,31 +14,23 @@ from sstext.progress import duration
 from sstext.reporting.words import left_out_said
 from sstext.run.dry_run import Forecast
 from sstext.selftraining.plan import Plan
+from sstext.storage.run_folder import stage_name
 
-#: As `results.json` calls the model that is shipped, and as people do: not every one has learned from pseudo-labels.
-SHIPPED = {"self_trained": "shipped"}
+#: Models by their names in `results.json`, as people call them.
+MODELS = {"supervised": "baseline", "self_trained": "chosen model"}
 
 
 def show_results(results: Mapping[str, Any], output: str, budget: str | None = None) -> None:
-    """The end of a training: test figures, rounds, what a budget left out, where the model lies and how to use it."""
+    """The end of a training: figures on test rows, the stages, the choice, what to do next, and how to use the model."""
     console = new_console()
     if results["test"]:
-        table = new_table(f"On {results['rows']['test']:,} test rows (95 % bootstrap intervals)")
-        table.add_column("model")
-        for title in SHOWN.values():
-            table.add_column(title, justify="right")
-        same = results["test"].get("self_trained") == results["test"]["supervised"]
-        for name, numbers in results["test"].items():
-            if name == "self_trained" and same:
-                continue  # what is shipped is the row above
-            shown = "supervised (shipped)" if same else SHIPPED.get(name, name)
-            table.add_row(shown, *(interval(numbers["metrics"][metric]) for metric in SHOWN))
-        console.print(table)
-    console.print(rounds_table(results["rounds"]))
+        console.print(figures_table(results))
+    console.print(records_table(results["rounds"]))
     chosen = results["chosen"]
-    console.print(f"Chosen: round {chosen['round']} ({chosen['why']}).", highlight=False)
-    if left_out := left_out_said(results.get("left_out", []), budget):  # runs of earlier versions do not know
-        console.print(left_out, highlight=False)
+    name = stage_name(results["rounds"][chosen["round"]])
+    lines = [f"Chosen: {name} ({chosen['why']}).", left_out_said(results.get("left_out", []), budget), advice(results)]
+    for line in filter(None, lines):
+        console.print(line, highlight=False)
     console.print(f"Model: {output}/model", highlight=False, soft_wrap=True)
     if Path(output, "report.html").exists():
         console.print(f"Report: {output}/report.html", highlight=False, soft_wrap=True)
@@ -51,27 +43,52 @@ def show_results(results: Mapping[str, Any], output: str, budget: str | None = N
     )  # fmt: skip
 
 
-def rounds_table(rounds: list[Mapping[str, Any]]) -> Table:
-    """One line per round; columns that no round fills are left out."""
-    table = new_table("Rounds")
+def figures_table(results: Mapping[str, Any]) -> Table:
+    """Figures on the test rows: one line for the baseline, one for the chosen model."""
+    table = new_table(f"On {results['rows']['test']:,} test rows (in brackets: 95 % confidence interval)")
+    table.add_column("model")
+    for title in SHOWN.values():
+        table.add_column(title, justify="right")
+    same = results["test"].get("self_trained") == results["test"]["supervised"]
+    for name, numbers in results["test"].items():
+        if name == "self_trained" and same:
+            continue  # the chosen model is the row above
+        shown = "baseline (chosen)" if same else MODELS.get(name, name)
+        table.add_row(shown, *(interval(numbers["metrics"][metric]) for metric in SHOWN))
+    return table
+
+
+def advice(results: Mapping[str, Any]) -> str:
+    """What to do next, in a sentence; empty if everything went as expected."""
+    chosen, records = results["chosen"], results["rounds"]
+    if len(records) > 1 and not records[-1].get("out_of_fold") and not records[-1]["metrics"]:
+        return "Next: this choice was not checked. Leave out --folds 0, or give --dev, to check it."
+    if len(records) > 1 and chosen["round"] == 0:
+        return "Next: the unlabeled texts did not help here. More labels help most; the report lists texts to look at."
+    return ""
+
+
+def records_table(records: list[Mapping[str, Any]]) -> Table:
+    """One line per stage; columns without any value are left out."""
+    table = new_table("Stages")
     cells = {
-        "round": lambda r: str(r["index"]),
-        "kept": lambda r: f"{r['admitted']:,}",
-        "coverage": lambda r: f"{r['coverage']:.1%}",
-        "precision (audit)": lambda r: percent(r["audit_precision"]),
-        "(estimated)": lambda r: percent(r.get("estimated_precision")),
-        "out-of-fold accuracy": lambda r: percent(r["out_of_fold"]["accuracy"]) if r.get("out_of_fold") else "",
+        "stage": stage_name,
+        "pseudo-labels": lambda r: f"{r['admitted']:,}" if r["admitted"] else "",
+        "of the corpus": lambda r: f"{r['coverage']:.1%}" if r["admitted"] else "",
+        "right (audit)": lambda r: percent(r["audit_precision"]),
+        "right (expected)": lambda r: percent(r.get("estimated_precision")),
+        "held-out accuracy": lambda r: percent(r["out_of_fold"]["accuracy"]) if r.get("out_of_fold") else "",
         "dev macro-F1": lambda r: f"{r['metrics']['macro_f1']:.3f}" if r["metrics"] else "",
         "same class as before": lambda r: percent(r["agreement"]),
         "steps": lambda r: f"{r['steps']:,}",
         "time": lambda r: duration(r["seconds"]),
     }
-    filled = {title: cell for title, cell in cells.items() if any(cell(record) for record in rounds)}
+    filled = {title: cell for title, cell in cells.items() if any(cell(record) for record in records)}
     for title in filled:
-        table.add_column(title, justify="right")
-    for record in rounds:
+        table.add_column(title, justify="left" if title == "stage" else "right")
+    for record in records:
         table.add_row(*(cell(record) for cell in filled.values()))
-    table.caption = f"Stopped: {rounds[-1]['stopped_because']}."
+    table.caption = f"Training stopped: {records[-1]['stopped_because']}."
     table.caption_justify = "left"
     return table
 

@@ -1,4 +1,4 @@
-"""One run: files in, run folder out. What `sstext train` does, and what Python calls to do the same."""
+"""One run, from files to a run folder: what `sstext train` does, and the same from Python."""
 
 import time
 from collections.abc import Iterator
@@ -24,9 +24,9 @@ from sstext.training.loggers import tracked
 
 
 def train(config: RunConfig, *, reporter: Reporter = SILENT, report: bool = True, **data: Any) -> dict[str, Any]:
-    """Run everything: the rounds, the choice of the model, `model/`, the test rows, `results.json`.
+    """Run everything: the stages, the choice of the model, `model/`, the test rows, `results.json`.
 
-    The same call continues an interrupted run, and of a finished one it returns the results.
+    The same call continues an interrupted run. For a finished run, it returns the results.
 
     Args:
         config, reporter, **data: see `self_train`.
@@ -40,11 +40,11 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, report: bool = True
     """
     began = time.monotonic()
     with tracked(config, reporter) as reporter:
-        reporter.take_times()  # of another run, perhaps
+        reporter.take_times()  # drops those of an earlier run
         run = open_run(config, reporter, **data)
         directory = run.directory
         if directory.results.exists():
-            reporter.note(f"{directory.path}: this run is finished, here are its results")
+            reporter.note(f"{directory.path}: this run is finished; these are its results")
         else:
             with timed(directory, reporter, began):
                 results = shipped_results(run, run_all_stages(run))
@@ -60,7 +60,7 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, report: bool = True
 
 @contextmanager
 def timed(directory: RunDirectory, reporter: Reporter, began: float) -> Iterator[None]:
-    """Keep the time that the block takes, and its phases, in the run's folder, also where it is interrupted."""
+    """Keep the time of the block and of its phases in the folder of the run, even if the block is interrupted."""
     try:
         yield
     finally:
@@ -69,11 +69,11 @@ def timed(directory: RunDirectory, reporter: Reporter, began: float) -> Iterator
 
 
 def make_report(directory: RunDirectory, reporter: Reporter) -> None:
-    """Write `report.html`; a run is finished also where that fails."""
+    """Write `report.html`. If that fails, the run is finished all the same."""
     try:
         write_report(directory.path)
-    except Exception as error:  # whatever it is, the results are there
-        reporter.note(f"there is no report ({error}); `sstext report {directory.path}` tries again")
+    except Exception as error:  # the results are there, whatever the error is
+        reporter.note(f"the report could not be written ({error}); `sstext report {directory.path}` tries again")
 
 
 def open_run(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> Run:
