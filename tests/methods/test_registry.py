@@ -315,7 +315,7 @@ def test_the_view_is_an_argument(name: str) -> None:
         (
             "supervised",
             {"threshold": 0.9},
-            "supervised has no argument 'threshold'; there are labels, min_confidence, round_batch_size, ",
+            "supervised has no argument 'threshold'; there are labels, min_confidence, ",
         ),
         ("fixmatch", {"threshold": "high"}, "method_args of fixmatch: "),
         ("fixmatch", {"threshold": -1}, "method_args of fixmatch: threshold: expected a number at least 0, found -1"),
