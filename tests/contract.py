@@ -15,7 +15,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
 
-from sstext.methods.registry import METHODS, build
+from sstext.methods.registry import METHODS, OF_ROUNDS, build, compose
 from sstext.modeling.pooling import mean_pooled
 from sstext.objective.objective import Losses, Objective
 from sstext.objective.part import Part, Signals
@@ -40,6 +40,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "freematch": {"momentum": 0.5, "fairness": 0.1},
     "r-drop": {},
     "self-training": {"threshold": 0.4},
+    "class-balanced": {},
     "margin-history": {},
     "noisy-student": {"threshold": 0.4},
     "ust": {},
@@ -58,7 +59,9 @@ BATCH_STATISTICS = {
 
 #: Methods that do something of their own inside a step; those of the round loop alone train as `supervised` does.
 IN_STEP = [name for name in METHODS if name == "supervised" or not build(name).plain]
-#: … that let a teacher label the unlabeled rows.
+#: Methods that do nothing of their own inside a step.
+BETWEEN_ROUNDS = [name for name in OF_ROUNDS if compose(name).between_rounds]
+#: Methods that let a teacher label the unlabeled rows inside a step.
 TAUGHT = [name for name in METHODS if build(name).teacher is not None]
 
 # The table: token → probabilities of a text of this token alone. Three classes.

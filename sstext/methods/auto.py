@@ -11,10 +11,9 @@ from sstext.objective.regularizers import SupervisedContrast
 def auto(contrast: float = 10.0, temperature: float = 0.1, labels: str = "soft") -> Method:
     """Pulls the classes apart on the labeled rows first, then adds the whole corpus with soft pseudo-labels.
 
-    Baseline: L = mean H(y, p) over the labeled rows. Start: L = mean H(y, p) + c · L_contrast over the labeled rows (supervised
-    contrast of pooled rows). Round: L = mean H(y, p) over the labeled rows and the corpus, y = the teacher's
-    prediction, aligned to the class shares. Head and probe of the start label the corpus together. Held-out predictions
-    decide which stage is used.
+    L = mean H(y, p). Baseline: over the labeled rows. Start: over the labeled rows, + c · L_contrast (supervised contrast of
+    pooled rows). Round: over the labeled rows and the corpus, y = the teacher's prediction, aligned to the class shares.
+    Head and probe of the start label the corpus together. Held-out predictions decide which stage is used.
 
     When: always, unless you know better. It is the default. Its ingredients, and what did not help: recipes/benchmark/LOG.md.
 

@@ -70,7 +70,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_chart_is_on_the_page_and_a_file(made_up: Path) -> None:
     files = {path.stem for path in (made_up / "report_figures").iterdir()}
-    losses = {"losses_chain_1_round_0", "losses_chain_1_round_1", "losses_chain_1_round_2"}
+    losses = {"losses_chain_1_baseline", "losses_chain_1_round_1", "losses_chain_1_round_2"}
     assert files == {*CHARTS, *losses}
     charts = [attributes for tag, attributes in Page(made_up / "report.html").tags if tag == "svg"]
     assert len(charts) == len(files)
@@ -132,7 +132,7 @@ def test_of_a_run_of_which_only_the_results_are_left_the_report_says_what_is_mis
 
 @pytest.mark.parametrize(
     "damaged", ["predictions/test.parquet", "data/unlabeled.arrow", "all_labels/averaged.npy", "config.yaml",
-                "all_labels/round_2/pseudo_labels.parquet", "chain_1/round_1/log.jsonl", "chain_1/round_2/scores.npy",
+                "all_labels/final/pseudo_labels.parquet", "chain_1/round_1/log.jsonl", "chain_1/round_2/scores.npy",
                 "model/config.json"],
 )  # fmt: skip
 @pytest.mark.usefixtures("undrawn")
@@ -188,14 +188,14 @@ def test_a_real_run_has_a_report(
         RunConfig(
             labeled=str(task.labeled), unlabeled=str(task.unlabeled), test=str(task.test), encoder=str(tiny_encoder),
             output=str(out), steps=2, round_steps=2, rounds=1, folds=folds, learning_rate=5e-3, device="cpu",
-            precision="fp32", method="supervised", prior="uniform", training_args={"logging_steps": 1},
+            precision="fp32", method="class-balanced", prior="uniform", training_args={"logging_steps": 1},
         )
     )  # fmt: skip
     assert cli.main(["report", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out / "report.html")
     page = Page(out / "report.html")
     assert "Left out" not in page.text
-    for said in ("Kept", "Rejected", "Reliability", "Round 0", "learning_rate", "MiB of the process"):
+    for said in ("Kept", "Rejected", "Reliability", "Baseline", "learning_rate", "MiB of the process"):
         assert said in page.text, said
     assert ("--target-precision" in page.text) == (folds > 0), "without folds, `predict` refuses it"
     texts = [json.loads(line)["text"] for line in task.unlabeled.read_text().splitlines()]
