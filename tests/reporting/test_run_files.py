@@ -16,7 +16,7 @@ from sstext.reporting.run_files import WITH_PROBE, open_run_files
     [
         ({}, "no results.json and no rounds.jsonl"),
         ({"config.yaml": "seed: 1\n"}, "without a finished round"),
-        ({"results.json": '{"accuracy": 1}'}, "is not of a run"),
+        ({"results.json": '{"accuracy": 1}'}, "was not written by a run"),
         ({"results.json": '{"chosen": {}, "rou'}, "damaged"),
         ({"results.json": "[1, 2]"}, "damaged"),
         ({"rounds.jsonl": "not json\n"}, "damaged"),
@@ -102,7 +102,7 @@ def test_what_is_damaged_or_gone_is_said_once(tmp_path: Path) -> None:
         assert run.predictions("test", expected=True) is None
     assert run.corpus is None
     assert [sentence.split(":")[0] for sentence in run.missing] == [
-        "config.yaml is not there", "predictions/test.parquet cannot be read", "data/unlabeled.arrow cannot be read",
+        "config.yaml is missing", "predictions/test.parquet cannot be read", "data/unlabeled.arrow cannot be read",
     ]  # fmt: skip
 
 
@@ -121,7 +121,7 @@ def test_trainings_lead_to_the_shipped_student(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", 2)
     (folder / "all_labels" / "round_0").mkdir()
     names = [title for title, _ in open_run_files(folder).trainings()]
-    assert names == ["Round 0, all labels", "Round 1, chain 1", "Round 2, chain 1", "Last student, all labels"]
+    assert names == ["Round 0, all labels", "Round 1, chain 1", "Round 2, chain 1", "Final model, all labels"]
 
 
 def test_the_report_knows_which_methods_have_a_probe() -> None:
