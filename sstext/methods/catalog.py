@@ -116,7 +116,7 @@ def regularizer_entry(name: str) -> Entry:
 
 
 def composition(objective: Objective) -> str:
-    """The parts of an objective in the order teacher, target, weight, view, divergence, and then the additional losses."""
+    """The parts of an objective in the order teacher, target, weight, view, divergence, additional losses."""
     parts = []
     if objective.teacher is not None:
         axes = (objective.teacher, objective.target, objective.weight, objective.view)

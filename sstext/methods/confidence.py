@@ -44,8 +44,8 @@ def uda(
 ) -> Objective:
     """Sharpened predictions become the target of a changed copy of the text. The labels are released gradually.
 
-    L_u = mean 1[max q ≥ τ] · KL(q^(1/T)/Σ q^(1/T) ‖ Q). A labeled row counts only while the probability of its class is below
-    η = a (1 − 1/C) + 1/C, a = t/T (linear), e^{5(t/T − 1)} (exp) or 1 − e^{−5t/T} (log).
+    L_u = mean 1[max q ≥ τ] · KL(q^(1/T)/Σ q^(1/T) ‖ Q). A labeled row counts only while the probability of its class is
+    below η = a (1 − 1/C) + 1/C, a = t/T (linear), e^{5(t/T − 1)} (exp) or 1 − e^{−5t/T} (log).
 
     If rounds start from the previous student, the release of the labels starts again in every round.
 
@@ -102,8 +102,8 @@ def flexmatch(
     L_u = mean 1[max q ≥ T(q̂)] · H(q̂, Q), q̂ = argmax q, T(c) = M(β(c)) τ, M(x) = x/(2 − x), β(c) = σ(c)/max{max σ, N − Σ σ},
     σ(c) = number of corpus rows whose last prediction above τ was c. T starts at 0, so every row counts at first.
 
-    When: some classes are learned later than others, and the training visits the corpus several times. At first every row
-    counts.
+    When: some classes are learned later than others, and the training visits the corpus several times. At first every
+    row counts.
 
     Source: Zhang et al. 2021, "FlexMatch: Boosting Semi-Supervised Learning with Curriculum Pseudo Labeling", eqs. 5–11.
 
@@ -132,8 +132,8 @@ def dash(
 ) -> Objective:
     """A row counts if the loss on its own label is below a bound. The bound falls during training.
 
-    L_u = mean 1[H(q̃, q) ≤ ρ] · H(q̃, Q), ρ = max(c · γ^{−k} · ρ₀, floor), ρ₀ = mean labeled loss after the warm-up, k =
-    number of reductions so far, q̃ = q sharpened by T. When ρ reaches its floor, q̃ becomes hard.
+    L_u = mean 1[H(q̃, q) ≤ ρ] · H(q̃, Q), ρ = max(c · γ^{−k} · ρ₀, floor), ρ₀ = mean labeled loss after the warm-up,
+    k = number of reductions so far, q̃ = q sharpened by T. When ρ reaches its floor, q̃ becomes hard.
 
     When: confidence is badly calibrated, so no fixed threshold fits.
 
@@ -165,9 +165,9 @@ def adamatch(
 ) -> Objective:
     """The threshold follows the confidence on labeled rows, and the labels follow their class shares.
 
-    L_u = mean 1[max q′ ≥ c] · H(q′, Q) · ½ (1 − cos(min(π, 2πt/T))), q′ = Norm(q · E[p_labeled]/E[q]), c = factor × the mean
-    over labeled rows of max p. Each labeled row is used unchanged and as a changed copy. Random logit interpolation is left
-    out, because it is meant for batch normalization.
+    L_u = mean 1[max q′ ≥ c] · H(q′, Q) · ½ (1 − cos(min(π, 2πt/T))), q′ = Norm(q · E[p_labeled]/E[q]), c = factor × the
+    mean over labeled rows of max p. Each labeled row is used unchanged and as a changed copy. Random logit
+    interpolation is left out, because it is meant for batch normalization.
 
     When: the labels have the same class shares as the corpus, or the corpus comes from another domain.
 
@@ -175,8 +175,8 @@ def adamatch(
 
     Args:
         factor: τ, the threshold as a fraction of the labeled confidence (paper: .9).
-        momentum: momentum of both expectations (paper: 0, only the current batch; released code: running means). It is high
-            here because batches have few rows.
+        momentum: momentum of both expectations (paper: 0, only the current batch; released code: running means). It is
+            high here because batches have few rows.
         view: augmented, same, noise or adversarial (paper: strong augmentation).
         strength: λ after the ramp (paper: 1).
         ramp: share of the training over which λ rises as a cosine (paper: .5).
@@ -198,9 +198,11 @@ def softmatch(
 ) -> Objective:
     """Every prediction counts, but less if its confidence is below the mean.
 
-    L_u = mean w · H(argmax q, Q), w = the truncated Gaussian of max q′, q′ = Norm(q · u / E[q]). The label comes from q.
+    L_u = mean w · H(argmax q, Q), w = the truncated Gaussian of max q′, q′ = Norm(q · u / E[q]). The label comes from
+    q.
 
-    When: the training has thousands of steps (or a ramp). At first every row counts, although the head is not trained yet.
+    When: the training has thousands of steps (or a ramp). At first every row counts, although the head is not trained
+    yet.
 
     Source: Chen et al. 2023, "SoftMatch", eqs. 5–9.
 
@@ -227,9 +229,9 @@ def freematch(
 ) -> Objective:
     """The threshold of each class rises with the mean confidence. A fairness loss prevents collapse.
 
-    L_u = mean 1[max q ≥ T(q̂)] · H(q̂, Q), T(c) = τ p̃(c)/max p̃ with moving averages τ of the mean confidence and p̃ of the mean
-    prediction. Added is w_f · Σ_c a(c) log b(c), a and b = the mean prediction ÷ its histogram, for all rows (a) and for the
-    selected rows (b).
+    L_u = mean 1[max q ≥ T(q̂)] · H(q̂, Q), T(c) = τ p̃(c)/max p̃ with moving averages τ of the mean confidence and p̃
+    of the mean prediction. Added is w_f · Σ_c a(c) log b(c), a and b = the mean prediction ÷ its histogram, for all
+    rows (a) and for the selected rows (b).
 
     When: the training has thousands of steps (or a ramp). The threshold starts at 1/C, so every row counts at first.
 

@@ -63,8 +63,8 @@ def mean_teacher(
 ) -> Objective:
     """The student must agree with a teacher whose weights are a moving average of its own.
 
-    L_u = mean ‖q − Q‖²/C, q = the prediction of the averaged weights θ′ ← m θ′ + (1 − m) θ on the weak view, faded in by
-    exp(−5 (1 − t/(ramp · T))²). The saved model is the student.
+    L_u = mean ‖q − Q‖²/C, q = the prediction of the averaged weights θ′ ← m θ′ + (1 − m) θ on the weak view, faded in
+    by exp(−5 (1 − t/(ramp · T))²). The saved model is the student.
 
     When: the training has thousands of steps. After 60 steps, 76 % of the teacher's weights still come from the start
     (unless warm is set).

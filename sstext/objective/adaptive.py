@@ -1,6 +1,7 @@
 """Thresholds that adapt during training. Their weights (N,) are 0 or 1.
 
-Each class states whether it observes a step before or after it weighs the step's rows, because papers differ in this order.
+Each class states whether it observes a step before or after it weighs the step's rows, because papers differ in this
+order.
 """
 
 import math
@@ -21,8 +22,8 @@ class Curriculum(Weight):
     prediction with max q ≥ τ was c. With warm-up, β(c) = σ(c) / max{max σ, N − Σ σ}. Without it, β(c) = σ(c) / max σ.
 
     A step is weighed with the counts **before** it, then counted. At first no row has been confident. With warm-up, all
-    T(c) are then 0 and every row counts. Without warm-up, β = 0/0 is set to 1, its value for any equal counts, so T(c) = τ
-    (released code: 0). State: one integer per corpus row.
+    T(c) are then 0 and every row counts. Without warm-up, β = 0/0 is set to 1, its value for any equal counts, so
+    T(c) = τ (released code: 0). State: one integer per corpus row.
 
     Source: Zhang et al. 2021 (FlexMatch), sections 3.1 to 3.3 and algorithm 1.
 
@@ -80,8 +81,9 @@ class Curriculum(Weight):
 class SelfAdaptive(Weight):
     """A row counts if the teacher's confidence reaches a moving threshold for the predicted class.
 
-    w = 1[max q ≥ T(argmax q)], T(c) = p̃(c) / max p̃ · τ. τ, p̃ and h̃ start at 1/C and are moving averages over batches:
-    τ ← λ τ + (1 − λ) mean max q, p̃ ← λ p̃ + (1 − λ) mean q, h̃ ← λ h̃ + (1 − λ) share of each class among argmax q.
+    w = 1[max q ≥ T(argmax q)], T(c) = p̃(c) / max p̃ · τ. τ, p̃ and h̃ start at 1/C and are moving averages over
+    batches: τ ← λ τ + (1 − λ) mean max q, p̃ ← λ p̃ + (1 − λ) mean q, h̃ ← λ h̃ + (1 − λ) share of each class among
+    argmax q.
 
     A step is observed first, then weighed.
 
@@ -141,8 +143,8 @@ class Relative(Weight):
     Args:
         factor: the threshold as a fraction of the confidence on labeled rows (paper: .9).
         of: the target part that computes q′ (AdaMatch: `AlignToLabeled`). Default: q′ = q.
-        momentum: with 0, only the labeled rows of the current batch are used, as in the paper. Above 0, their confidence is
-            a moving average that starts at 1/C.
+        momentum: with 0, only the labeled rows of the current batch are used, as in the paper. Above 0, their
+            confidence is a moving average that starts at 1/C.
 
     >>> relative = Relative(); relative.bind(2, 1)
     >>> rows = Signals(torch.tensor([[.75, .25], [.7, .3]]), labeled_logits=torch.tensor([[.8, .2]]).log())
@@ -172,17 +174,17 @@ class Relative(Weight):
 class LossThreshold(Weight):
     """A row counts if the loss on its own target is below a bound. The bound falls during training.
 
-    w = 1[H(target, q) ≤ ρ], ρ = max(c · γ^−k · ρ₀, floor). The target is q sharpened by T while ρ is above its floor, and
-    argmax q afterwards. `SoftThenHard` gives the student the same target. During the warm-up no row counts. ρ₀ is the mean
-    loss of the labeled rows between the warm-up and the first reduction. If no step lies between them, ρ₀ is the mean loss
-    of the first step after the reduction. k = ⌊(t/T − warmup) / interval⌋ is the number of reductions so far. A step is
-    observed first, then weighed.
+    w = 1[H(target, q) ≤ ρ], ρ = max(c · γ^−k · ρ₀, floor). The target is q sharpened by T while ρ is above its floor,
+    and argmax q afterwards. `SoftThenHard` gives the student the same target. During the warm-up no row counts. ρ₀ is
+    the mean loss of the labeled rows between the warm-up and the first reduction. If no step lies between them, ρ₀ is
+    the mean loss of the first step after the reduction. k = ⌊(t/T − warmup) / interval⌋ is the number of reductions so
+    far. A step is observed first, then weighed.
 
     With the defaults and ρ₀ = .5, ρ reaches .05 after 10 reductions, at 60 % of the training.
 
-    Source: Xu et al. 2021 (Dash), section 4 and algorithm 1; warm-up, T, floor and numbers: section 6. In the paper, ρ₀ is
-    the loss of all labeled rows at once. In the released code, every row counts during the warm-up, ρ₀ is the mean loss of
-    unlabeled rows, c is not used, and the target is argmax q (with < instead of ≤) from the start.
+    Source: Xu et al. 2021 (Dash), section 4 and algorithm 1; warm-up, T, floor and numbers: section 6. In the paper, ρ₀
+    is the loss of all labeled rows at once. In the released code, every row counts during the warm-up, ρ₀ is the mean
+    loss of unlabeled rows, c is not used, and the target is argmax q (with < instead of ≤) from the start.
 
     Args:
         c, gamma, floor: as above (paper: 1.0001, 1.27, .05).

@@ -1,6 +1,7 @@
-"""One forward pass over all rows of a step. With several devices, the model is called once with gradient, as in `Trainer`.
+"""One forward pass over all rows of a step.
 
-On a single CPU, rows of similar length are processed together, see `sstext.modeling.length_groups`.
+With several devices, the model is then called once with gradient, as in `Trainer`. On a single CPU, rows of similar
+length are processed together, see `sstext.modeling.length_groups`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,8 @@ def joint_pass(
     Args:
         student: the model that is trained, possibly wrapped for several devices.
         plain: the same model without its wrapper.
-        blocks: name → inputs, all padded to one length T. The labeled rows come first, the view of the unlabeled rows second.
+        blocks: name → inputs, all padded to one length T. The labeled rows come first, the view of the unlabeled rows
+            second.
         shift: (N, T, D) added to the token embeddings of the view (and of its second pass).
         token_targets: (N, T) original ids of the masked tokens in the block of masked rows, `IGNORED` elsewhere.
         pooled: also return mean-pooled last hidden states.

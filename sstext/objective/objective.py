@@ -53,7 +53,8 @@ class Losses:
 
     Attributes:
         total: scalar with gradient.
-        components: stable name → (sum, count) over rows, detached, on the device. The mean over several steps is sum ÷ count.
+        components: stable name → (sum, count) over rows, detached, on the device. The mean over several steps is sum ÷
+            count.
         logits: (B, C) logits of the labeled rows.
     """
 
@@ -65,12 +66,13 @@ class Losses:
 class Objective(nn.Module):
     """The loss that the student minimizes: L = L_labeled + λ · ramp(t/T) · L_unlabeled + Σ c · L_regularizer.
 
-    L_labeled = mean of row weight · H(label, p). With a label weight, it is the sum over the rows that count ÷ their number.
-    L_unlabeled = mean over the **whole** unlabeled batch of weight · divergence(student on its view, target). The mean
-    includes rows with weight 0, as in the papers.
+    L_labeled = mean of row weight · H(label, p). With a label weight, it is the sum over the rows that count ÷ their
+    number. L_unlabeled = mean over the **whole** unlabeled batch of weight · divergence(student on its view, target).
+    The mean includes rows with weight 0, as in the papers.
 
     Args:
-        teacher: labels the unlabeled rows. Without a teacher, target, weight and divergence are not used. Default: none.
+        teacher: labels the unlabeled rows. Without a teacher, target, weight and divergence are not used. Default:
+            none.
         target, weight, view, divergence: the other axes. The defaults are those of FixMatch without its threshold.
         strength: λ.
         ramp: progress in [0, 1] → factor of λ in [0, 1].
@@ -81,8 +83,8 @@ class Objective(nn.Module):
         UserError: an axis gets something other than its part, for example a name.
 
     Attributes:
-        label_shift: (C,) τ log π, added to the logits of the labeled rows in their loss for logit adjustment (Menon et al.
-            2021, "Long-tail learning via logit adjustment", eq. 10). None without logit adjustment.
+        label_shift: (C,) τ log π, added to the logits of the labeled rows in their loss for logit adjustment (Menon et
+            al. 2021, "Long-tail learning via logit adjustment", eq. 10). None without logit adjustment.
         tasks: the tasks that it supports. Any other task raises an error.
 
     >>> Objective().supervised
@@ -201,11 +203,12 @@ class Objective(nn.Module):
             labeled: inputs of B labeled rows, (B, T) each.
             labels: (B,) classes, or (B, C) probabilities.
             row_weights: (B,) weight of each labeled row. Default: 1.
-            unlabeled: {"weak": inputs, "strong": inputs, "ids": (N,), "keys": (N,)}, and "masked" and "masked_targets" for
-                reconstruction. All are padded to the length of `labeled`.
+            unlabeled: {"weak": inputs, "strong": inputs, "ids": (N,), "keys": (N,)}, and "masked" and "masked_targets"
+                for reconstruction. All are padded to the length of `labeled`.
             strong: inputs of changed copies of the labeled rows, if a regularizer needs them.
             progress: t/T.
-            gather: concatenates a tensor over processes. The gradient flows to this process's rows. Default: one process.
+            gather: concatenates a tensor over processes. The gradient flows to this process's rows. Default: one
+                process.
             unwrapped: the student without its wrapper, for the passes of teacher and view.
         """
         plain = unwrapped if unwrapped is not None else student
@@ -304,7 +307,8 @@ def _check_regularizers(given: Any) -> None:
     wrong = [found for found in given if not isinstance(found, Regularizer)] if several else [given]
     if wrong:
         raise UserError(
-            f"regularizers: expected a list of Regularizers, such as [regularizers.Entropy(0.1)], found {_shown(wrong[0])}"
+            "regularizers: expected a list of Regularizers, such as [regularizers.Entropy(0.1)], found "
+            f"{_shown(wrong[0])}"
         )
 
 

@@ -16,8 +16,8 @@ from sstext.errors import UserError
 class Signals:
     """The tensors of one training step, detached. Parts read them and never change them.
 
-    N unlabeled rows, B labeled rows, C classes. Between rounds the whole corpus is one step. Then only `probs` is set, and
-    `variance` if the scoring has computed it.
+    N unlabeled rows, B labeled rows, C classes. Between rounds the whole corpus is one step. Then only `probs` is set,
+    and `variance` if the scoring has computed it.
 
     Attributes:
         probs: (N, C) the teacher's probabilities, float32.
@@ -105,9 +105,9 @@ def class_shares(name: str, value: Any) -> list[float]:
 class Part(nn.Module):
     """One axis of an objective. It is a module, so its state is moved and saved together with the rest.
 
-    `bind` allocates state once the sizes are known. `observe` updates it exactly once per micro-batch, with the signals of
-    all processes. `after_step` updates it once per optimizer step. `forward` is pure. State consists of float32 buffers,
-    because 1 − .999 underflows in bfloat16.
+    `bind` allocates state once the sizes are known. `observe` updates it exactly once per micro-batch, with the signals
+    of all processes. `after_step` updates it once per optimizer step. `forward` is pure. State consists of float32
+    buffers, because 1 − .999 underflows in bfloat16.
     """
 
     def bind(self, num_classes: int, num_rows: int) -> None:

@@ -24,14 +24,14 @@ from sstext.objective.part import Part, class_shares, in_range, yes_or_no
 class Regularizer(Part):
     """A further loss: outputs of a step → tensors. Each tensor is averaged over its rows, and the averages are added.
 
-    A loss that uses means over a batch (a scalar) gathers rows with gradient. Several processes then compute the same value
-    as one process.
+    A loss that uses means over a batch (a scalar) gathers rows with gradient. Several processes then compute the same
+    value as one process.
 
     Attributes:
         blocks: the blocks of rows that it needs.
         pooled: whether it reads `Outputs.features`.
-        class_runs: number of consecutive labeled rows of the same class, if it compares rows of a class. Default: 1, any
-            order.
+        class_runs: number of consecutive labeled rows of the same class, if it compares rows of a class. Default: 1,
+            any order.
 
     Args:
         strength: its factor in the total loss.
@@ -118,8 +118,8 @@ class Clustering(Regularizer):
 class RDrop(Regularizer):
     """Two dropout passes of every row must agree, and both must predict its label.
 
-    L = mean H(y, p₂) + α · mean ½ (KL(p₁ ‖ p₂) + KL(p₂ ‖ p₁)), with gradient through both passes. H(y, p₁) is the objective's
-    labeled loss. For unlabeled rows, the mean of the second term is added.
+    L = mean H(y, p₂) + α · mean ½ (KL(p₁ ‖ p₂) + KL(p₂ ‖ p₁)), with gradient through both passes. H(y, p₁) is the
+    objective's labeled loss. For unlabeled rows, the mean of the second term is added.
 
     Source: Liang et al. 2021, "R-Drop", eqs. 2–4; on unlabeled rows: ours.
 
@@ -150,7 +150,8 @@ class StrongLabels(Regularizer):
 
     L = mean H(label, P), P = the student's prediction on the copy.
 
-    Source: Berthelot et al. 2022 (AdaMatch), section 3.3: labeled rows have a weak and a strong view; both losses are added.
+    Source: Berthelot et al. 2022 (AdaMatch), section 3.3: labeled rows have a weak and a strong view; both losses are
+    added.
     """
 
     blocks = (LABELED_STRONG,)
@@ -162,9 +163,9 @@ class StrongLabels(Regularizer):
 class Fairness(Regularizer):
     """Keeps predictions on the selected rows diverse. The loss is negative, as in the paper.
 
-    L = Σ_c a_c log b_c, a = SumNorm(p̃/h̃), b = SumNorm(p̄/h̄), 1/0 → 0. p̃ and h̃ = moving averages of the teacher's mean
-    prediction and of the histogram of its predicted classes; p̄ and h̄ = the student's, over the **selected** rows (weight
-    above 0) of all processes. If no row is selected, the loss is 0.
+    L = Σ_c a_c log b_c, a = SumNorm(p̃/h̃), b = SumNorm(p̄/h̄), 1/0 → 0. p̃ and h̃ = moving averages of the teacher's
+    mean prediction and of the histogram of its predicted classes; p̄ and h̄ = the student's, over the **selected** rows
+    (weight above 0) of all processes. If no row is selected, the loss is 0.
 
     Source: Wang et al. 2023 (FreeMatch), eqs. 9–11; log(b + 1e-12) as in the released code.
 
@@ -193,9 +194,10 @@ class Fairness(Regularizer):
 class SupervisedContrast(Regularizer):
     """Moves the embeddings of one class close together, and those of different classes apart.
 
-    L = mean_i −1/|P_i| Σ_{p ∈ P_i} log (exp(z_i·z_p/τ) / Σ_{a ≠ i} exp(z_i·z_a/τ)) over the labeled rows and the selected
-    unlabeled rows (weight above 0; their class is argmax of the target) of all processes. z = the row's mean-pooled last
-    hidden states, normalized to length 1. P_i = the other rows of i's class. If P_i is empty, the row's loss is 0.
+    L = mean_i −1/|P_i| Σ_{p ∈ P_i} log (exp(z_i·z_p/τ) / Σ_{a ≠ i} exp(z_i·z_a/τ)) over the labeled rows and the
+    selected unlabeled rows (weight above 0; their class is argmax of the target) of all processes. z = the row's
+    mean-pooled last hidden states, normalized to length 1. P_i = the other rows of i's class. If P_i is empty, the
+    row's loss is 0.
 
     Source: Khosla et al. 2020, "Supervised Contrastive Learning", eq. 2 (L_out).
 
@@ -227,8 +229,9 @@ class SupervisedContrast(Regularizer):
 class Reconstruction(Regularizer):
     """Predicts masked tokens of unlabeled rows from the other tokens: masked language modeling.
 
-    L = mean over rows of the mean over a row's masked tokens of −log p(token). Without masked tokens, a row's loss is 0. The
-    vocabulary head (`sstext.modeling.token_head`) is new. At first its gradient is noise, so it is trained alone.
+    L = mean over rows of the mean over a row's masked tokens of −log p(token). Without masked tokens, a row's loss is
+    0. The vocabulary head (`sstext.modeling.token_head`) is new. At first its gradient is noise, so it is trained
+    alone.
 
     Source: Devlin et al. 2019 (BERT), section 3.1; on the task's own texts: Gururangan et al. 2020, section 4.
 

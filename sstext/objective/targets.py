@@ -46,8 +46,8 @@ class Sharpen(Target):
 
     *Relations*: `Soft` at T = 1; `Hard` in the limit T → 0, except for ties; uniform in the limit T → ∞.
 
-    Source: Berthelot et al. 2019 (MixMatch), eq. 7; Xie et al. 2020 (UDA), "Sharpening Predictions", in the equivalent form
-    softmax(logits ÷ T).
+    Source: Berthelot et al. 2019 (MixMatch), eq. 7; Xie et al. 2020 (UDA), "Sharpening Predictions", in the equivalent
+    form softmax(logits ÷ T).
 
     Args:
         temperature: T, between .001 and 1000 (UDA: .4).

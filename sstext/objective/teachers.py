@@ -38,8 +38,8 @@ class Self(Teacher):
 class EMA(Teacher):
     """A moving average of the student's weights labels the weak view, with dropout off.
 
-    θ′ ← m θ′ + (1 − m) θ after every optimizer step. θ′ starts at the student's initial weights. Only trained weights are
-    averaged, in float32. The other weights are the student's.
+    θ′ ← m θ′ + (1 − m) θ after every optimizer step. θ′ starts at the student's initial weights. Only trained weights
+    are averaged, in float32. The other weights are the student's.
 
     *Relations*: with decay 0 it is `Self`.
 
@@ -49,8 +49,8 @@ class EMA(Teacher):
         decay: m after the ramp.
         ramp_decay: m during the ramp. The student improves fast early on, so the teacher should forget fast.
         ramp: length of the ramp, as a share of the training.
-        warm: start with the arithmetic mean of the student's weights, m = min(m, 1 − 1/(s + 1)) after s steps. The released
-            code does this, the paper does not.
+        warm: start with the arithmetic mean of the student's weights, m = min(m, 1 − 1/(s + 1)) after s steps. The
+            released code does this, the paper does not.
     """
 
     steps: Tensor
@@ -91,8 +91,8 @@ class EMA(Teacher):
 class History(Teacher):
     """The moving average of the student's predictions for a row on earlier visits.
 
-    Z ← α Z + (1 − α) z after every visit. The label is Z/(1 − α^t) after t visits, and zeros before the first visit. State:
-    N × C numbers in float32.
+    Z ← α Z + (1 − α) z after every visit. The label is Z/(1 − α^t) after t visits, and zeros before the first visit.
+    State: N × C numbers in float32.
 
     Source: Laine & Aila 2017 (temporal ensembling), algorithm 2.
 
@@ -101,7 +101,7 @@ class History(Teacher):
 
     >>> history = History(momentum=.5); history.bind(2, 3)
     >>> history.observe(Signals(torch.zeros(1, 2), torch.tensor([[.75, .25]]).log(), torch.tensor([1])))
-    >>> history(nn.Identity(), {"ids": torch.tensor([1, 2])})  # row 1: without the bias of the first visit; row 2: no visit yet
+    >>> history(nn.Identity(), {"ids": torch.tensor([1, 2])})  # row 2 has no visit yet
     tensor([[0.7500, 0.2500],
             [0.0000, 0.0000]])
     """

@@ -14,8 +14,8 @@ from sstext.objective.divergences import kl
 from sstext.objective.part import Part, dropout_off, in_range
 
 _REMEDY = (
-    "views that change embeddings need an encoder that has no decoder and is not compiled: choose another encoder, or a "
-    "method with the view augmented"
+    "views that change embeddings need an encoder that has no decoder and is not compiled: choose another encoder, or "
+    "a method with the view augmented"
 )
 
 
@@ -51,7 +51,7 @@ class Same(View):
 
 
 class Augmented(View):
-    """The student sees a copy with token edits (`sstext.data.edits`) or a paraphrase. It is drawn again at every visit."""
+    """The student sees a copy with token edits (`sstext.data.edits`) or a paraphrase, drawn again at every visit."""
 
     strong = True
 
@@ -62,13 +62,13 @@ class Augmented(View):
 class EmbeddingNoise(View):
     """The student sees the row with Gaussian noise on the embeddings of its tokens.
 
-    e + scale · rms(e) · z with z ~ N(0, 1) per token and dimension, rms(e) over the row's tokens. The relative noise is the
-    same for every encoder.
+    e + scale · rms(e) · z with z ~ N(0, 1) per token and dimension, rms(e) over the row's tokens. The relative noise is
+    the same for every encoder.
 
     Args:
-        scale: standard deviation of the noise in units of the row's root mean square embedding. Measured on MiniLM after 60
-            supervised steps: at .5 the prediction moves by KL .02 to .03 and 1 to 12 % of the rows change class. At 1 it
-            moves by KL .2 (9 to 31 %).
+        scale: standard deviation of the noise in units of the row's root mean square embedding. Measured on MiniLM
+            after 60 supervised steps: at .5 the prediction moves by KL .02 to .03 and 1 to 12 % of the rows change
+            class. At 1 it moves by KL .2 (9 to 31 %).
     """
 
     def __init__(self, scale: float = 0.5) -> None:
@@ -88,9 +88,9 @@ class EmbeddingNoise(View):
 class Adversarial(View):
     """The student sees the row with its embeddings moved in the direction that changes the prediction most.
 
-    r = ε ‖e‖ g/‖g‖₂ with g = ∇_d KL(q ‖ p(e + d)) at d = ξ ‖e‖ u, u a random unit vector per row: one power iteration, in
-    float32 and without dropout. ‖·‖ is taken over all tokens and dimensions of a row. ε and ξ are therefore relative to the
-    row's embeddings, and comparable between encoders and lengths.
+    r = ε ‖e‖ g/‖g‖₂ with g = ∇_d KL(q ‖ p(e + d)) at d = ξ ‖e‖ u, u a random unit vector per row: one power iteration,
+    in float32 and without dropout. ‖·‖ is taken over all tokens and dimensions of a row. ε and ξ are therefore relative
+    to the row's embeddings, and comparable between encoders and lengths.
 
     Source: Miyato et al. 2018 (VAT), algorithm 1; on embeddings: Miyato et al. 2017, eqs. 6–7.
 
@@ -98,8 +98,8 @@ class Adversarial(View):
         epsilon: ε, length of the perturbation in units of the row's embeddings. Measured on MiniLM after 60 supervised steps:
             at .01 the prediction moves by KL .09 (5 to 16 % of the rows change class), at .03 by .4 to .6 (17 to 36 %), at .1
             by 1 to 2. A random perturbation of .1 moves it by .001.
-        xi: ξ, step of the finite difference, in the same units. From 1e-5 to 1e-3 the direction is stable (cosine .4 to .5
-            between two draws). From .03 on it differs in every draw.
+        xi: ξ, step of the finite difference, in the same units. From 1e-5 to 1e-3 the direction is stable (cosine .4 to
+            .5 between two draws). From .03 on it differs in every draw.
     """
 
     def __init__(self, epsilon: float = 0.02, xi: float = 0.001) -> None:
@@ -169,7 +169,7 @@ def normal(keys: Tensor, like: Tensor) -> Tensor:
 
 
 def _logits(student: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-    """The student's logits without Accelerate's autocast, which wraps the forward of the *instance* and not of the class."""
+    """The student's logits without autocast: Accelerate wraps the forward of the *instance*, not of the class."""
     return type(student).forward(student, **inputs).logits.float()
 
 
@@ -187,8 +187,8 @@ def _root_mean_square(embedded: Tensor, mask: Tensor) -> Tensor:
 def _unit(direction: Tensor) -> Tensor:
     """Scale each row to length 1. A row of zeros stays unchanged.
 
-    A row is divided by its largest number first. If the prediction is certain, the gradient is so small that its squares are
-    0 in float32, and the division by a length of almost 0 would give a huge step.
+    A row is divided by its largest number first. If the prediction is certain, the gradient is so small that its
+    squares are 0 in float32, and the division by a length of almost 0 would give a huge step.
     """
     largest = direction.abs().flatten(1).amax(1)[:, None, None]
     scaled = direction / largest.clamp_min(torch.finfo(direction.dtype).tiny)

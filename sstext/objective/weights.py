@@ -1,7 +1,7 @@
 """Weights of rows: signals of a step → (N,), in [0, 1] except for `InverseVariance`.
 
-The same parts are used inside a training step and between rounds. Between rounds, the whole corpus is one step. Adaptive
-thresholds are in `adaptive.py`.
+The same parts are used inside a training step and between rounds. Between rounds, the whole corpus is one step.
+Adaptive thresholds are in `adaptive.py`.
 """
 
 import math
@@ -83,8 +83,8 @@ class Confidence(Weight):
 class Gaussian(Weight):
     """A row counts less, the further its confidence is below the mean confidence (truncated Gaussian).
 
-    w = 1 if max q′ ≥ μ, and exp(−(max q′ − μ)² / (2 σ²)) otherwise. μ and σ² are moving averages over batches of the mean
-    and the unbiased variance of max q; μ₀ = 1/C, σ²₀ = 1. The statistics use q, the weight uses q′ = `of`(q).
+    w = 1 if max q′ ≥ μ, and exp(−(max q′ − μ)² / (2 σ²)) otherwise. μ and σ² are moving averages over batches of the
+    mean and the unbiased variance of max q; μ₀ = 1/C, σ²₀ = 1. The statistics use q, the weight uses q′ = `of`(q).
 
     Source: Chen et al. 2023 (SoftMatch), eqs. 5–8. The released code uses q′ for the statistics, too.
 
@@ -126,8 +126,8 @@ class Gaussian(Weight):
 class InverseVariance(Weight):
     """A row counts more if the teacher's dropout passes agree: w = α log(1 / Var), at least 0 and usually above 1.
 
-    Var = variance of the predicted class's probability over dropout passes. It is at most 1/4, and is clamped to at least
-    1e-10 (as in the released code), so w lies between 1.39 α and 23.03 α.
+    Var = variance of the predicted class's probability over dropout passes. It is at most 1/4, and is clamped to at
+    least 1e-10 (as in the released code), so w lies between 1.39 α and 23.03 α.
 
     Source: Mukherjee & Awadallah 2020 (UST), section 3.3. The released code uses the variance of the first class's
     probability, regardless of the predicted class.
@@ -160,9 +160,10 @@ ANNEALING: dict[str, Callable[[float], float]] = {
 class TrainingSignalAnnealing(Weight):
     """A **labeled** row counts only while p(label) is below a bound: w = 1[p(label) < η], (B,) for `label_weight`.
 
-    η = a (1 − 1/C) + 1/C rises from chance to 1, with a = t/T (linear), e^{5(t/T − 1)} (exp: rises late, for few labels,
-    which are overfitted early) or 1 − e^{−5 t/T} (log: rises early, for many labels). The bound applies to the probability
-    of the **correct** class. If it applied to the largest probability, confident mistakes would never be corrected.
+    η = a (1 − 1/C) + 1/C rises from chance to 1, with a = t/T (linear), e^{5(t/T − 1)} (exp: rises late, for few
+    labels, which are overfitted early) or 1 − e^{−5 t/T} (log: rises early, for many labels). The bound applies to the
+    probability of the **correct** class. If it applied to the largest probability, confident mistakes would never be
+    corrected.
 
     Source: Xie et al. 2020 (UDA), "Training Signal Annealing".
 

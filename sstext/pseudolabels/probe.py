@@ -1,8 +1,8 @@
-"""A probe: logistic regression on a student's embeddings. It helps the student's head if the head was trained on few labels.
+"""A probe: logistic regression on a student's embeddings. It supports a head that was trained on few labels.
 
-After a few steps on few labels, the embeddings already separate the classes, but the new head does not. With 10 labels per
-class, head and probe together were right up to 7 points more often than the head (recipes/benchmark/LOG.md). The probe is
-used only to make pseudo-labels. The final model is an ordinary classifier.
+After a few steps on few labels, the embeddings already separate the classes, but the new head does not. With 10 labels
+per class, head and probe together were right up to 7 points more often than the head (recipes/benchmark/LOG.md). The
+probe is used only to make pseudo-labels. The final model is an ordinary classifier.
 """
 
 from types import SimpleNamespace
@@ -77,9 +77,9 @@ class WithProbe(nn.Module):
 def with_probe(classifier: Any, labeled: Any, unlabeled: Any, tokenizer: Any, *, precision: str = "fp32") -> WithProbe:
     """Fit a probe on labeled rows, and combine it with a classifier's head, which gets a temperature.
 
-    The temperature is chosen so that the head agrees best with the probe on unlabeled rows. The head's own confidence is not
-    reliable: it is too low after a few steps, and too high after many steps on the same few labels. The penalty keeps the
-    probe's confidence moderate (measured in recipes/benchmark/LOG.md).
+    The temperature is chosen so that the head agrees best with the probe on unlabeled rows. The head's own confidence
+    is not reliable: it is too low after a few steps, and too high after many steps on the same few labels. The penalty
+    keeps the probe's confidence moderate (measured in recipes/benchmark/LOG.md).
 
     Args:
         classifier: a sequence classifier with C classes, on its device.

@@ -104,7 +104,7 @@ class Comparison:
 
 
 def compare(run: RunFiles, evidence: Evidence | None, seed: int = 0) -> Comparison | None:
-    """Compare on test rows. Without test rows, use held-out or development rows. Returns None if nothing was measured."""
+    """Compare on test rows, or without them on held-out or development rows. Returns None if nothing was measured."""
     gain = None
     if evidence is not None and evidence.supervised is not None:
         gain = paired_gain(evidence.supervised, evidence.final, evidence.labels)
@@ -129,8 +129,9 @@ def compare(run: RunFiles, evidence: Evidence | None, seed: int = 0) -> Comparis
 def paired_gain(supervised: np.ndarray, final: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
     """Accuracy of the final model minus accuracy of the baseline on the same rows, with its 95 % interval.
 
-    d_i ∈ {−1, 0, 1} is the difference in row i; the interval is d̄ ± 1.96 s/√N. Rows that both models predict correctly, or
-    both predict wrongly, have difference 0. The interval is therefore narrower than the two separate intervals suggest.
+    d_i ∈ {−1, 0, 1} is the difference in row i; the interval is d̄ ± 1.96 s/√N. Rows that both models predict
+    correctly, or both predict wrongly, have difference 0. The interval is therefore narrower than the two separate
+    intervals suggest.
 
     Args:
         supervised, final: (N, C) probabilities of baseline and final model.

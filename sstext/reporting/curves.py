@@ -1,4 +1,4 @@
-"""The numbers in the figures: reliability of the confidence, precision and coverage by threshold, confusion of classes."""
+"""The numbers in the figures: reliability, precision and coverage by threshold, confusion of classes."""
 
 from dataclasses import dataclass
 

@@ -136,7 +136,8 @@ def _flipped(run: RunFiles) -> Iterator[Group]:
         yield Group(
             "flipped",
             "Changed class",
-            f"different classes in {stage_name(earlier)} and {stage_name(record)} ({share}); the most confident first",
+            f"predictions that differ between the stages “{stage_name(earlier)}” and “{stage_name(record)}” ({share}); "
+            "the most confident first",
             [
                 Example(
                     _text(run, rows[i]),
@@ -165,7 +166,7 @@ def _confused(classes: Sequence[str], evidence: Evidence) -> Group:
 
 
 def _sampled_pseudo_labels(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (n,) and labels (n,) of at most `SAMPLE` different pseudo-labels, from at most four pieces of their file."""
+    """Positions (n,) and labels (n,) of at most `SAMPLE` different pseudo-labels, from at most four row groups."""
     pieces = sample_rows(pq.ParquetFile(path).num_row_groups, limit=4)
     table = pa.concat_tables(_row_groups(path, ["position", "label"], pieces))
     labels = pc.index_in(table["label"].cast(pa.string()), pa.array(list(classes))).to_numpy()
@@ -182,7 +183,7 @@ def _row_groups(path: Path, columns: list[str], pieces: Sequence[int] | np.ndarr
 
 
 def _telling_and_random(order: np.ndarray, seed: int = 0) -> list[int]:
-    """Indices of `SHOWN` rows: one half has the lowest `order`, the other half is random. Both are sorted by `order`."""
+    """Indices of `SHOWN` rows: one half has the lowest `order`, the other is random. Both are sorted by `order`."""
     ranked = np.argsort(order, kind="stable")
     telling, others = ranked[: SHOWN // 2], ranked[SHOWN // 2 :]
     return [*telling.tolist(), *others[sample_rows(len(others), SHOWN - len(telling), seed)].tolist()]

@@ -1,4 +1,4 @@
-"""The figures of a report, as functions from numbers to a matplotlib figure. Call them in `sstext.reporting.svg.figure_style`."""
+"""The figures of a report: functions from numbers to a matplotlib figure. Call them inside `svg.figure_style`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -65,8 +65,8 @@ def rounds(records: Sequence[Mapping[str, Any]]) -> Figure:
     for place, (name, values) in enumerate(rounds_shown(records).items()):
         points = [np.nan if value is None else value for value in values]
         axes.plot(
-            range(len(records)), points, DASHES[place], marker=MARKERS[place], markersize=5, color=SERIES[place], label=name,
-            clip_on=False,
+            range(len(records)), points, DASHES[place], marker=MARKERS[place], markersize=5, color=SERIES[place],
+            label=name, clip_on=False,
         )  # fmt: skip
     crowded = len(records) > 4
     names = [stage_name(record) for record in records]

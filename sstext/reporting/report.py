@@ -38,10 +38,10 @@ REPORT, FIGURES = "report.html", "report_figures"
 
 
 def write_report(folder: str | Path) -> Path:
-    """Write `report.html` and `report_figures/` into the folder of a run. They are made only from the files in the folder.
+    """Write `report.html` and `report_figures/` into the folder of a run, using only the files in the folder.
 
-    The same files give the same report. If a file is missing, the report leaves out its part and names it. The report of an
-    unfinished run shows the stages so far.
+    The same files give the same report. If a file is missing, the report leaves out its part and names it. The report
+    of an unfinished run shows the stages so far.
 
     Args:
         folder: the --output folder of `sstext train`.

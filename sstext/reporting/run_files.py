@@ -1,4 +1,4 @@
-"""Reads the files of a run folder for a report. A missing or damaged file costs only its part, and a sentence reports it."""
+"""Reads the files of a run folder for a report. If a file is missing or damaged, its part is left out, with a note."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -195,9 +195,9 @@ class RunFiles:
         return None if found is None else (found, self._temperature(index))
 
     def _temperature(self, index: int) -> float:
-        """The temperature of a stage's scores. It is 1 if the scores include a probe, because they are tempered already.
+        """The temperature of a stage's scores. It is 1 if the scores include a probe, which are tempered already.
 
-        This is the case for the last stage before the first pseudo-labels.
+        The scores include a probe in the last stage before the first pseudo-labels.
         """
         following = [record for record in self.rounds if record["index"] == index + 1]
         method = self.results.get("method", "").partition(" ")[0]
@@ -225,7 +225,7 @@ class RunFiles:
             labels, teacher = self.chain / f"round_{index}" / PSEUDO_LABELS, self.scores(index - 1)
             if labels.exists() and teacher is not None:
                 chain = " in chain 1" if self.cross_fitted else ""
-                return Teaching(labels, *teacher, f"the student of {stage_name(record)}{chain}")
+                return Teaching(labels, *teacher, f"the student of the stage “{stage_name(record)}”{chain}")
         if with_labels:
             self.say_missing("Pseudo-labels and scores are missing: examples of selected texts are left out.")
         return None

@@ -35,7 +35,7 @@ def capitalized(words: str) -> str:
 
 
 def what_was_chosen(run: RunFiles) -> str:
-    """The first sentences of a report: the stage of the final model, its training data, and the reason for the choice."""
+    """The first sentences of a report: the final model's stage, its training data, and the reason for the choice."""
     if not run.finished:
         done = ", ".join(stage_name(record) for record in run.rounds)
         return f"This run is not finished, and the final model is not chosen yet. Done so far: {done}."
@@ -51,7 +51,7 @@ def what_was_chosen(run: RunFiles) -> str:
             used += " and unlabeled rows inside its steps"
         elif not any(r["admitted"] for r in run.rounds[: run.chosen]):
             used += " only"
-        what = f"The final model comes from {stage_name(record)}, which was trained on {used}"
+        what = f"The final model comes from the stage “{stage_name(record)}”, which was trained on {used}"
     if why.startswith("the last one"):
         why = why.replace("the last one", "it is the last stage", 1)
     return f"{what}. Reason for this choice: {why.rstrip('.')}."
@@ -185,7 +185,7 @@ def facts(run: RunFiles) -> list[tuple[str, str]]:
 
 
 def phases(run: RunFiles) -> list[tuple[str, str, float]]:
-    """Name, time and share of the total time of every phase of a run. Older runs have only the times of their rounds."""
+    """Name, time and share of the total time of every phase. Older runs have only the times of their stages."""
     recorded = run.results.get("phases") or [
         {"name": stage_name(record), "seconds": record["seconds"]} for record in run.rounds
     ]

@@ -55,8 +55,8 @@ class SendFigures(TrainerCallback):
 class StopOnSignal(TrainerCallback):
     """On Ctrl-C (or SIGTERM), finish the step, write a checkpoint and stop. A second signal stops at once.
 
-    With several processes, the signal reaches each process at a different step, so they cannot stop at the same step. The
-    run then stops at once, and a restart continues from its last checkpoint.
+    With several processes, the signal reaches each process at a different step, so they cannot stop at the same step.
+    The run then stops at once, and a restart continues from its last checkpoint.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""HeadRateTrainer and TokenHeadTrainer: a separate learning rate for the classification head, and a temporary token head."""
+"""HeadRateTrainer and TokenHeadTrainer: a separate learning rate for the new head, and a temporary token head."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,9 +47,9 @@ class HeadRateTrainer(Trainer):
 class TokenHeadTrainer(Trainer):
     """A `Trainer` whose model may have a token head during training. It saves and loads only the classifier.
 
-    The head is added when a training begins, because a search over hyperparameters can change the objective until then, and
-    because `Trainer` expects an ordinary model in its constructor. In checkpoints, the head is saved with the state of the
-    objective.
+    The head is added when a training begins, because a search over hyperparameters can change the objective until then,
+    and because `Trainer` expects an ordinary model in its constructor. In checkpoints, the head is saved with the state
+    of the objective.
     """
 
     model: Any
@@ -69,7 +69,7 @@ class TokenHeadTrainer(Trainer):
             return
         if self.optimizer is not None:
             raise UserError(
-                "optimizers: reconstruction trains a new head that your optimizer does not contain; leave optimizers out"
+                "optimizers: reconstruction trains a new head, which your optimizer lacks; leave optimizers out"
             )
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             raise UserError("reconstruction needs whole weights on every device; leave FSDP and DeepSpeed out")

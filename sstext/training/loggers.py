@@ -1,7 +1,8 @@
 """Loggers: a self-training run is one run in TensorBoard, W&B and the other trackers of Accelerate.
 
-Names are stable. `train/…` is the student with all labels, `chain_k/…` is a student of chain k, `round/…` is the result of a
-round, and `test/…` is the result on the test rows. The x-axis counts the optimizer steps of the run, over all chains.
+Names are stable. `train/…` is the student with all labels, `chain_k/…` is a student of chain k, `round/…` is the result
+of a round, and `test/…` is the result on the test rows. The x-axis counts the optimizer steps of the run, over all
+chains.
 """
 
 import os
@@ -25,7 +26,7 @@ from sstext.storage.whole import write_whole
 PROJECT = "sstext"
 
 
-#: The loggers' folder in the run folder, and the file with the logger's name of the run, which a continued run uses again.
+#: The loggers' folder in the run folder, and the file with the run's logger name, which a continued run uses again.
 LOGS, RUN_ID = "logs", "run_id"
 
 
@@ -139,7 +140,7 @@ def check_loggers(names: Sequence[str]) -> None:
 
 
 def in_one_run(names: Sequence[str]) -> list[str]:
-    """The loggers that show the whole self-training as one run. `Trainer` reports to the others, with a run per training.
+    """The loggers that show the whole self-training as one run. `Trainer` reports to the others, one run per training.
 
     >>> in_one_run(["tensorboard", "codecarbon"])
     ['tensorboard']

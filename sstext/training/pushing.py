@@ -31,9 +31,9 @@ class HubTrainer(Trainer):
     """A `Trainer` that pushes an allow-list (`sstext.hub.publishing`): weights, configuration, tokenizer and a card.
 
     `Trainer` itself uploads all files of its output folder, and its arguments as a pickle. Everything else is as in
-    `Trainer`. `push_to_hub=True` makes the repository when the trainer is constructed. `save_model` and `push_to_hub` push.
-    With `hub_strategy="every_save"`, the model of every checkpoint is pushed in the background, unless the last push is
-    still running.
+    `Trainer`. `push_to_hub=True` makes the repository when the trainer is constructed. `save_model` and `push_to_hub`
+    push. With `hub_strategy="every_save"`, the model of every checkpoint is pushed in the background, unless the last
+    push is still running.
     """
 
     model: Any
@@ -50,7 +50,7 @@ class HubTrainer(Trainer):
         Path(output_dir or str(self.args.output_dir), "training_args.bin").unlink(missing_ok=True)
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Make the repository `args.hub_model_id` and the branch `args.hub_revision`. Default: the output folder's name.
+        """Make the repository `args.hub_model_id` (default: the output folder's name) and its `args.hub_revision`.
 
         Raises:
             UserError: see `prepare_repository`.

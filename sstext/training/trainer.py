@@ -33,26 +33,28 @@ STATE_FILE = "semi_supervised_state.safetensors"
 class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
     """Fine-tunes on labeled rows together with unlabeled or pseudo-labeled rows. It is used like `Trainer`.
 
-    L = L_labeled + λ · ramp(t/T) · L_unlabeled, see `sstext.objective.Objective`. Without unlabeled and pseudo-labeled rows,
-    it equals `Trainer` bit for bit. With gradient accumulation, the loss is the mean over micro-batches.
+    L = L_labeled + λ · ramp(t/T) · L_unlabeled, see `sstext.objective.Objective`. Without unlabeled and pseudo-labeled
+    rows, it equals `Trainer` bit for bit. With gradient accumulation, the loss is the mean over micro-batches.
 
     Args:
         model, args, data_collator, train_dataset, eval_dataset, processing_class: as in `Trainer`. A data set with raw
             `text` and `label` columns is tokenized (cut at `args.max_length`). A data set with `input_ids` is used
             unchanged. The collator pads. Default: dynamic padding.
-        unlabeled_dataset: rows with `text` or `input_ids`, for methods that learn from them inside a step. Each labeled row
-            comes with `args.unlabeled_batch_ratio` unlabeled rows. Raw rows may have paraphrases in the columns
+        unlabeled_dataset: rows with `text` or `input_ids`, for methods that learn from them inside a step. Each labeled
+            row comes with `args.unlabeled_batch_ratio` unlabeled rows. Raw rows may have paraphrases in the columns
             `args.views`.
-        pseudo_labeled_dataset: rows with labels (classes or probabilities) and a `weight` each, used as labeled rows. The
-            given labeled rows have the share `args.gold_share` in every batch. Both get token edits (`args.student_noise`).
+        pseudo_labeled_dataset: rows with labels (classes or probabilities) and a `weight` each, used as labeled rows.
+            The given labeled rows have the share `args.gold_share` in every batch. Both get token edits
+            (`args.student_noise`).
         method: name of a method (see `sstext methods`) or an `Objective`. It overrides `args.method`.
         **kwargs: as in `Trainer`.
 
-    Besides `loss`, it logs `loss_labeled`, `loss_unlabeled`, `kept_share`, `mean_weight` and the loss of every regularizer
-    (means since the last log).
+    Besides `loss`, it logs `loss_labeled`, `loss_unlabeled`, `kept_share`, `mean_weight` and the loss of every
+    regularizer (means since the last log).
 
     Raises:
-        UserError: the method needs unlabeled rows and has none, the model is multi-label, or columns or arguments are wrong.
+        UserError: the method needs unlabeled rows and has none, the model is multi-label, or columns or arguments are
+            wrong.
     """
 
     args: SemiSupervisedTrainingArguments
@@ -108,7 +110,7 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
 
     @property
     def paired(self) -> bool:
-        """Whether the objective computes the loss. It does if more than the labeled rows' cross-entropy is minimized."""
+        """Whether the objective computes the loss. It does, unless the loss is plain cross-entropy on labeled rows."""
         return self.pseudo_labeled_dataset is not None or not self.objective.plain or self.args.logit_adjustment > 0
 
     def _build_objective(self) -> Objective:
@@ -222,7 +224,7 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
         )
 
     def _label_shift(self) -> Tensor | None:
-        """τ log π, (C,): π = class shares of the labels in a batch, labeled and pseudo-labeled rows mixed by `gold_share`."""
+        """τ log π, (C,): π = class shares in a batch, with labeled and pseudo-labeled rows mixed by `gold_share`."""
         tau, classes, pseudo_labeled = (
             self.args.logit_adjustment,
             self.model.config.num_labels,

@@ -105,9 +105,10 @@ def test_the_same_run_gives_the_same_report(made_up: Path, tmp_path: Path) -> No
 def test_what_the_run_was_is_told(made_up: Path) -> None:
     text = Page(made_up / "report.html").text
     for said in (
-        "The final model comes from round 2, which was trained on labeled rows and 90 pseudo-labels", "a difference of",
+        "The final model comes from the stage “round 2”, which was trained on labeled rows and 90 pseudo-labels",
+        "a difference of",
         "Reason to stop: all rounds are done.", "64 labeled, 300 unlabeled, 240 test", "torch 2.13.0",
-        "1,234 MiB of the process", "corpus.jsonl", "Changed class", "different classes in round 1 and round 2",
+        "1,234 MiB of the process", "corpus.jsonl", "Changed class", "differ between the stages “round 1” and “round 2”",
     ):  # fmt: skip
         assert said in text, said
     assert "Left out" not in text
@@ -143,7 +144,7 @@ def test_a_damaged_file_costs_its_part_alone(damaged: str, made_up: Path, tmp_pa
     (folder / damaged).write_bytes(b"[damaged")
     text = Page(write_report(folder)).text
     assert "Left out of this report" in text
-    assert "The final model comes from round 2" in text
+    assert "The final model comes from the stage “round 2”" in text
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -32,7 +32,7 @@ RECORDS = [round_record(index, class_names(2), True) for index in range(3)]
 
 def test_the_first_sentence_says_what_was_chosen_and_why() -> None:
     assert what_was_chosen(run_of(RECORDS, 2, "it is better.")) == (
-        "The final model comes from round 2, which was trained on labeled rows and 90 pseudo-labels. "
+        "The final model comes from the stage “round 2”, which was trained on labeled rows and 90 pseudo-labels. "
         "Reason for this choice: it is better."
     )
     baseline = "The final model is the baseline (fine-tuning on the labeled rows only). Reason for this choice: "
@@ -43,7 +43,7 @@ def test_the_first_sentence_says_what_was_chosen_and_why() -> None:
     assert what_was_chosen(last) == f"{baseline}it is the last stage; nothing was compared."
     start = run_of([RECORDS[0], RECORDS[1] | {"admitted": 0, "stage": "start"}], 1, "it is better")
     assert what_was_chosen(start).startswith(
-        "The final model comes from start, which was trained on labeled rows only."
+        "The final model comes from the stage “start”, which was trained on labeled rows only."
     )
 
 
