@@ -166,7 +166,7 @@ def test_an_unfinished_run_has_a_report_of_its_rounds(made_up: Path, tmp_path: P
     (folder / "results.json").unlink()
     text = Page(write_report(folder)).text
     assert "This run is not finished" in text
-    assert "Done so far: round 0, round 1, round 2." in text
+    assert "Done so far: baseline, round 1, round 2." in text
     assert "Reason for this choice" not in text
 
 

@@ -108,7 +108,7 @@ def test_facts_and_phases_come_from_the_results(tmp_path: Path) -> None:
     assert said["versions"] == "sstext 0.1.0, torch 2.13.0"
     assert [(name, share) for name, _, share in phases(run)] == [("baseline: training", 0.6), ("scoring", 0.4)]
     del run.results["phases"], run.results["peak_memory_mib"]
-    assert [name for name, *_ in phases(run)] == ["round 0", "round 1", "round 2"], "what older runs tell"
+    assert [name for name, *_ in phases(run)] == ["baseline", "round 1", "round 2"], "what runs without phases tell"
     assert "peak memory" not in dict(facts(run))
 
 
