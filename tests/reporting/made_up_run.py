@@ -119,7 +119,8 @@ def round_record(index: int, names: list[str], folds: bool) -> dict[str, Any]:
     kept, share = (0, 60, 90)[index], 1 / len(names)
     quality = {"accuracy": 0.6 + 0.05 * index, "macro_f1": 0.58 + 0.05 * index}
     record = StageRecord(
-        stage=STAGES[index], labeled_by=(None, "head and probe", "head")[index], index=index, admitted=kept, coverage=kept / CORPUS, per_class={name: round(kept * share) for name in names},
+        stage=STAGES[index], labeled_by=(None, "head and probe", "head")[index], index=index,
+        admitted=kept, coverage=kept / CORPUS, per_class={name: round(kept * share) for name in names},
         audit_precision=0.8 if kept else None, temperature=TEMPERATURE, agreement=0.7 if kept else None,
         metrics={} if folds else quality, steps=120, seconds=30.0,
         stopped_because="all rounds are done" if index == 2 else None,
