@@ -26,6 +26,7 @@ def show_results(results: Mapping[str, Any], output: str, budget: str | None = N
     if results["test"]:
         console.print(figures_table(results))
     console.print(records_table(results["rounds"]))
+    console.print(f"Training stopped: {results['rounds'][-1]['stopped_because']}.", highlight=False)
     chosen = results["chosen"]
     name = stage_name(results["rounds"][chosen["round"]])
     lines = [f"Chosen: {name} ({chosen['why']}).", left_out_said(results.get("left_out", []), budget), advice(results)]
@@ -88,8 +89,6 @@ def records_table(records: list[Mapping[str, Any]]) -> Table:
         table.add_column(title, justify="left" if title == "stage" else "right")
     for record in records:
         table.add_row(*(cell(record) for cell in filled.values()))
-    table.caption = f"Training stopped: {records[-1]['stopped_because']}."
-    table.caption_justify = "left"
     return table
 
 

@@ -1,4 +1,4 @@
-"""Admission: what a method decides between two rounds, composed of the parts that serve inside a step."""
+"""Admission: how a method selects pseudo-labels between two rounds, composed of the parts of an objective."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +11,8 @@ from sstext.objective.part import Part
 from sstext.objective.targets import Hard, Target
 from sstext.objective.weights import Everyone, Threshold, Weight
 
-#: (confidence (N,), disagreement (N,) or None, random numbers) → priority (N,): of a class, rows with more join first.
+#: (confidence (N,), disagreement (N,) or None, random numbers) → priority (N,): rows of a class with a higher priority
+#: are selected first.
 Order = Callable[[np.ndarray, np.ndarray | None, np.random.Generator], np.ndarray]
 
 
@@ -49,21 +50,22 @@ def _asked_for(disagreement: np.ndarray | None, order: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Admission:
-    """What decides between rounds which rows of the scored corpus the next student is trained on, and how.
+    """How pseudo-labels are selected from the scored corpus, and what the next student learns from them.
 
-    A row may join where its weight is above 0. Of the rows that may, each class gets its quota, in an `order`; their label is
-    the most probable class of the target. The parts are those of an objective, and the whole corpus is their one step.
+    A row is a candidate if its weight is above 0. Each class gets its quota of candidates, in an `order`. The
+    pseudo-label is the most probable class of the target. The parts are those of an objective; the whole corpus is one
+    step for them.
 
     Attributes:
         weight: how much a row counts in the training.
         target: what the student should predict; hard ones become class numbers.
         order: which rows of a class come first.
-        quotas: share of the rows that a class gets: `prior`, `equal` (among the classes that have a label), or `none`: every
-            row that may join does.
-        refill: whether a class with too few rows for its quota gets them several times, in their order.
+        quotas: share of the rows that a class gets: `prior`, `equal` (among the classes with labels), or `none`: all candidates
+            are selected.
+        refill: whether a class with too few candidates for its quota repeats them, in their order.
         align: whether the mean prediction is aligned to the prior first.
         passes: passes with dropout over the corpus; 0: one pass without.
-        subset: rows that the passes are made over, drawn at random; None: all of them.
+        subset: number of rows that the passes are made over, drawn at random; None: all rows.
         noise: whether the student reads the rows with token edits.
         history: whether all rounds so far count. A row whose label has changed since the round before is not selected, and rows
             are ordered by their mean margin instead of `order`.
@@ -100,11 +102,11 @@ class Admission:
         return [module for module in nn.ModuleList([self.weight, self.target]).modules() if isinstance(module, Part)]
 
     def scored_rows(self, corpus: int) -> int:
-        """How many rows of a corpus are looked at."""
+        """Number of rows of a corpus that are candidates."""
         return min(corpus, self.subset) if self.passes and self.subset is not None else corpus
 
     def at_most(self, corpus: int, share: float) -> int:
-        """How many rows of a corpus can join where a share of it may."""
+        """Number of rows of a corpus that can be selected at most, given a share."""
         return self.scored_rows(corpus) if self.quotas == "none" else max(1, round(share * self.scored_rows(corpus)))
 
     def class_shares(self, prior: np.ndarray) -> np.ndarray:

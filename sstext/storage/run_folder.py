@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from sstext.errors import UserError
+from sstext.errors import UserError, listed
 from sstext.storage.whole import write_whole
 
 CONFIG, DATA, ROUNDS, RESULTS = "config.yaml", "data.json", "rounds.jsonl", "results.json"
@@ -95,6 +95,13 @@ class RunDirectory:
         changed = [
             line for line in difflib.ndiff(before.splitlines(), now.splitlines()) if line.startswith(("- ", "+ "))
         ]
+        recorded = {line.partition(":")[0] for line in before.splitlines() if line[:1].isalpha() and ":" in line}
+        former = sorted(recorded - defaults.keys()) if recorded & defaults.keys() else []
+        if former:
+            raise UserError(
+                f"output: {self.path} holds a run of an earlier version, with options that have been replaced "
+                f"({listed(former, limit=3)}); it can be reported on and predicted with, but not continued; {remedy}"
+            )
         if changed:
             raise UserError(
                 f"output: {self.path} belongs to another run, with other options (- there, + now): "

@@ -23,8 +23,8 @@ def _same_help(group: type, name: str) -> str:
 class SemiSupervisedTrainingArguments(SemiSupervisedOptions, TrainingArguments):
     """`TrainingArguments` with the semi-supervised options as fields, so that hyper-parameter search reaches them.
 
-    All defaults of `TrainingArguments` stand. With 20–500 labels the new head wants a much larger rate than the encoder:
-    `sstext train` uses `learning_rate=2e-4, head_learning_rate=1e-3`; here the head's rate is the encoder's unless given.
+    All defaults of `TrainingArguments` apply. With 20–500 labels, the new head needs a much larger rate than the encoder:
+    `sstext train` uses `learning_rate=2e-4, head_learning_rate=1e-3`. Here, both have the same rate by default.
 
     >>> SemiSupervisedTrainingArguments("out", use_cpu=True).unlabeled_batch_ratio
     2.0
@@ -32,7 +32,9 @@ class SemiSupervisedTrainingArguments(SemiSupervisedOptions, TrainingArguments):
 
     head_learning_rate: float | None = option(None, _same_help(TrainingOptions, "head_learning_rate"))
     max_length: int | None = option(None, _same_help(DataOptions, "max_length"))
-    student_noise: bool = option(True, "token edits on labeled and pseudo-labeled rows, where there are such")
+    student_noise: bool = option(
+        True, "Whether labeled and pseudo-labeled rows get token edits. It has no effect without pseudo-labels."
+    )
 
     def __post_init__(self) -> None:
         if not 0 < self.gold_share <= 1:
@@ -45,21 +47,20 @@ class SemiSupervisedTrainingArguments(SemiSupervisedOptions, TrainingArguments):
         refuse_whole_checkpoints(self.hub_strategy)
 
 
-#: Options that are handed on under their own name.
+#: Options that the trainer takes under their own name.
 SAME_NAME = (
     "head_learning_rate", "unlabeled_batch_ratio", "gold_share", "logit_adjustment", "edits", "views",
 )  # fmt: skip
 
 
-#: Fields of TrainingArguments that follow from an option of ours.
+#: Fields of TrainingArguments that one of our options sets.
 HAVE_OPTIONS = {
     "output_dir": "--output", "max_steps": "--steps and --round-steps", "num_train_epochs": "--steps and --round-steps",
     "bf16": "--precision", "fp16": "--precision", "use_cpu": "--device",
     "data_seed": "--seed", "report_to": "--report-to",
 } | {
     name: f"--{name.replace('_', '-')}"
-    for name in (*SAME_NAME, "method", "method_args", "regularizers", "learning_rate", "seed", "max_length",
-    "eval_steps", "save_steps")
+    for name in (*SAME_NAME, "method", "method_args", "regularizers", "learning_rate", "seed", "max_length")
 }  # fmt: skip
 
 
@@ -142,7 +143,7 @@ def stage_arguments(
     except (TypeError, ValueError) as error:
         raise UserError(f"training_args: {error}") from error
     if precision == "fp32":
-        made.mixed_precision = "no"  # else the launcher's word would count where neither bf16 nor fp16 is asked for
+        made.mixed_precision = "no"  # otherwise the launcher would decide
     if "per_device_train_batch_size" not in config.training_args:
         name = "round_batch_size" if stage.schedule.of_rounds else "batch_size"
         rows, parts = stage.schedule.batch_size, made.world_size * made.gradient_accumulation_steps

@@ -33,11 +33,11 @@ def train_student(
     """Train a student to its end, from the newest whole checkpoint in `arguments.output_dir` if there is one.
 
     Args:
-        tokens: labeled rows, the corpus (for methods that learn from it inside a step), development rows.
+        tokens: labeled rows, development rows, and the corpus for methods that learn from it inside a step.
         objective: what the student minimizes.
         pseudo_labeled: pseudo-labeled rows; None in a stage without any.
-        patience: evaluations on the development rows without a gain after which it ends.
-        name, group: what it is called in its progress line, and in loggers.
+        patience: evaluations on the development rows without a gain, after which the training ends.
+        name, group: its name in the progress line, and in loggers.
 
     Raises:
         KeyboardInterrupt: it was stopped by a signal, after writing a checkpoint.
@@ -45,7 +45,7 @@ def train_student(
     stop = StopOnSignal()
     callbacks = [ProgressLine(reporter, name), SendFigures(reporter, group), stop]
     if tokens.dev is not None:
-        # A gain is one of macro-F1: a log-loss that still falls (see `checkpoint_metrics`) does not prolong a training.
+        # Only macro-F1 counts as a gain: a log-loss that still falls (see `checkpoint_metrics`) does not prolong a training.
         callbacks.append(EarlyStoppingCallback(patience, early_stopping_threshold=1e-3))
     trainer = SemiSupervisedTrainer(
         student,
@@ -66,7 +66,7 @@ def train_student(
         step = int(checkpoint.rpartition("-")[2])
         reporter.note(f"{name}: continuing from step {step}")
         if out_of_patience(checkpoint, patience):
-            trainer.args.max_steps = step  # it was over: there is nothing to train any more
+            trainer.args.max_steps = step  # it had ended: there is nothing left to train
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
     finally:
@@ -77,9 +77,9 @@ def train_student(
 
 
 def last_whole_checkpoint(directory: str | Path) -> str | None:
-    """The newest checkpoint in `directory` that was written to its end; those that a kill cut short are removed.
+    """The newest complete checkpoint in `directory`, or None. Checkpoints that a kill cut short are removed.
 
-    `Trainer` writes `trainer_state.json` last: a checkpoint without it, or with half of it, is not whole.
+    `Trainer` writes `trainer_state.json` last: a checkpoint without it, or with half of it, is incomplete.
     """
     while Path(directory).is_dir() and (checkpoint := get_last_checkpoint(str(directory))):
         try:

@@ -142,7 +142,7 @@ def test_multi_label_models_are_refused_by_the_methods_name(tiny_encoder: Path, 
     model = tiny_student(tiny_encoder, dropout=0.0)
     model.config.problem_type = "multi_label_classification"
     args = SemiSupervisedTrainingArguments(str(tmp_path), use_cpu=True, method_args=SETTINGS[name])
-    with pytest.raises(UserError, match=f"^{name} serves single-label tasks"):
+    with pytest.raises(UserError, match=f"^{name} supports single-label tasks"):
         SemiSupervisedTrainer(model, args, unlabeled_dataset=unlabeled_texts(), method=name)
 
 

@@ -17,7 +17,7 @@ from sstext.storage.whole import write_whole
     [
         ({}, "no results.json and no rounds.jsonl"),
         ({"config.yaml": "seed: 1\n"}, "without a finished round"),
-        ({"results.json": '{"accuracy": 1}'}, "is not of a run"),
+        ({"results.json": '{"accuracy": 1}'}, "was not written by a run"),
         ({"results.json": '{"chosen": {}, "rou'}, "damaged"),
         ({"results.json": "[1, 2]"}, "damaged"),
         ({"rounds.jsonl": "not json\n"}, "damaged"),
@@ -120,7 +120,7 @@ def test_what_is_damaged_or_gone_is_said_once(tmp_path: Path) -> None:
         assert run.predictions("test", expected=True) is None
     assert run.corpus is None
     assert [sentence.split(":")[0] for sentence in run.missing] == [
-        "config.yaml is not there", "predictions/test.parquet cannot be read", "data/unlabeled.arrow cannot be read",
+        "config.yaml is missing", "predictions/test.parquet cannot be read", "data/unlabeled.arrow cannot be read",
     ]  # fmt: skip
 
 

@@ -161,7 +161,7 @@ def test_a_trainer_says_which_paraphrases_it_misses(tiny_encoder: Path, tmp_path
     with pytest.raises(UserError, match=r"unlabeled_dataset: no column 'ones'; .* did you mean 'one'\?"):
         trainer_of(tiny_encoder, tmp_path, corpus(), views=["ones"])
     tokenized = trainer_of(tiny_encoder, tmp_path, corpus()).unlabeled_dataset
-    with pytest.raises(UserError, match="views: unlabeled_dataset is tokenized, its paraphrases are not"):
+    with pytest.raises(UserError, match="views: unlabeled_dataset is tokenized, but its paraphrases are not"):
         trainer_of(tiny_encoder, tmp_path, tokenized, views=["one"])
     ready = trainer_of(tiny_encoder, tmp_path, corpus(), views=["one"]).unlabeled_dataset
     assert trainer_of(tiny_encoder, tmp_path, ready, views=["one"]).unlabeled_dataset is ready

@@ -104,7 +104,7 @@ def test_a_push_that_fails_on_the_way_does_not_end_the_training(pushed: Any) -> 
     """Guards hours of training against a network that is away for a minute; and silence about it."""
     assert "Training in progress, step 2" not in pushed.hub.repositories["models", "ada/every"].messages
     assert "cannot push to 'ada/every'" in pushed.errors
-    assert "the training goes on" in pushed.errors
+    assert "the training continues" in pushed.errors
 
 
 def test_end_pushes_once_to_the_branch(pushed: Any) -> None:

@@ -250,7 +250,7 @@ def test_multi_label_models_are_refused_by_name(tiny_encoder: Path, tmp_path: Pa
     model = student(tiny_encoder)
     model.config.problem_type = "multi_label_classification"
     args = SemiSupervisedTrainingArguments(str(tmp_path), use_cpu=True)
-    with pytest.raises(UserError, match="fixmatch serves single-label tasks"):
+    with pytest.raises(UserError, match="fixmatch supports single-label tasks"):
         SemiSupervisedTrainer(model, args, train_dataset=None, unlabeled_dataset=unlabeled(), method="fixmatch")
 
 

@@ -198,7 +198,10 @@ def test_r_drop_keeps_its_labeled_part_where_a_batch_has_no_unlabeled_row(tiny_e
             {"method": "fixmatch", "method_args": {"strength": -1.0}},
             "method_args of fixmatch: strength: expected a number at least 0",
         ),
-        ({"method": "fixmatch", "label_smoothing_factor": 0.5}, "label_smoothing_factor: only plain fine-tuning"),
+        (
+            {"method": "fixmatch", "label_smoothing_factor": 0.5},
+            "label_smoothing_factor: works only for method='supervised'",
+        ),
         ({"method": "vat", "regularizers": {"entropy": 1}}, "regularizers: vat has entropy already"),
         ({"method": "adamatch", "regularizers": {"strong-labels": 1}}, "adamatch has strong-labels already"),
     ],
