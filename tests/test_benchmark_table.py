@@ -70,9 +70,9 @@ def test_the_marks() -> None:
 
 def test_kept_share_of_rounds_is_their_coverage() -> None:
     rounds = [{"coverage": 0.0}, {"coverage": 0.3}, {"coverage": 0.7}]
-    row = result(cells.DEFAULT_ROUNDS, 0.5, rounds=rounds)
+    row = result("class-balanced", 0.5, rounds=rounds)
     planned = cells.plan(cells.PROFILES["glance"])
-    assert table.summarize(cells.DEFAULT_ROUNDS, planned, {lines.key_of(row): row}).kept == 0.7
+    assert table.summarize("class-balanced", planned, {lines.key_of(row): row}).kept == 0.7
 
 
 def test_the_report_hides_nothing() -> None:
@@ -93,7 +93,7 @@ def test_the_report_hides_nothing() -> None:
     assert len(rows) == 4
     assert "- support_tickets, n = 10, seed 1, fixmatch: ValueError: why" in said
     assert f"Not run yet, {4 * (len(cells.PROFILES['glance'].methods) - 3)} cells: " in said
-    assert f"{cells.DEFAULT_ROUNDS} 4" in said
+    assert "class-balanced 4" in said
     assert "Left out: 1 results with other settings" in said
     assert "Measured on cpu (x86_64, 1 threads, fp32), commit abc; torch 2." in said
 

@@ -184,19 +184,36 @@ def test_the_readme_lists_the_packages() -> None:
     assert folders == set(FLOORS)
 
 
-@pytest.mark.parametrize("page", ["methods.md", "options.md"])
+@pytest.mark.parametrize("page", ["methods.md", "options.md", "../../CONTRIBUTING.md"])
 def test_generated_parts_are_up_to_date(page: str) -> None:
-    """Guards a composition, a default or a help that has moved on: `python recipes/guide/make.py` writes them."""
+    """Guards a composition, a default, a help or a floor that has moved on: `python recipes/guide/make.py` writes them."""
     make = script("make")
+    assert page in make.GENERATED
     assert make.made(page) == (GUIDE / page).read_text(encoding="utf-8")
+
+
+def test_the_floors_are_those_of_the_contract() -> None:
+    """Guards a package that moved to another floor, and a table that leaves one out."""
+    make = script("make")
+    floors = make.floors()
+    assert {name: floor for name, floor in floors.items() if name in FLOORS} == FLOORS
+    modules = {path.stem for path in (ROOT / "sstext").glob("*.py")} - {"__init__"}
+    assert floors.keys() - FLOORS.keys() == modules
+    rows = re.findall(r"^\| (\d+) \| `(\w+)` \| \S.*\. \|$", make.floors_table(), re.M)
+    assert [(name, int(floor)) for floor, name in rows] == list(floors.items())
 
 
 def test_every_option_stands_in_the_table_once() -> None:
     from sstext.config.options import options
     from sstext.config.run_config import RunConfig
 
-    rows = re.findall(r"^\| `(\w+)` \|", script("make").options_table(), re.M)
+    table = script("make").options_table()
+    rows = re.findall(r"^\| `(\w+)` \|", table, re.M)
     assert sorted(rows) == sorted(options(RunConfig))
+    assert re.findall(r"^## (.+)$", table, re.M) == [
+        "Your data", "The pretrained encoder", "The method", "Rounds of pseudo-labels", "Training, in detail", "The run",
+    ]  # fmt: skip
+    assert table.count("| option | default | what it does |") == 6
 
 
 def test_the_examples_of_the_generator() -> None:
@@ -226,21 +243,26 @@ def test_the_main_job(demo_encoder: Path, tmp_path: Path) -> None:
     run = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=False, timeout=1800)
     assert run.returncode == 0, run.stderr
     results = json.loads((clone / "out" / "quickstart" / "results.json").read_text())
-    planned = json.loads((clone / "out" / "quickstart" / "plan.json").read_text())["steps"]
-    assert 1 <= len(results["rounds"]) <= len(planned), "what the recipe's budget leaves on this machine"
+    planned = json.loads((clone / "out" / "quickstart" / "plan.json").read_text())["stages"]
+    assert all(stage["steps"] > 0 for stage in planned)
+    names = [stage["name"] for stage in planned if stage["name"] != "final"]
+    trained = [record["stage"] for record in results["rounds"]]
+    assert trained == names[: len(trained)], "what the recipe's budget leaves on this machine"
+    assert trained[0] == "baseline"
     assert (clone / "out" / "quickstart" / "report.html").exists()
     for model in ("supervised", "self_trained"):
         assert results["test"][model]["metrics"]["accuracy"]["score"] > 0.3, (
             "chance is 0.125; a budget may cut the steps"
         )
     for shown in (
-        "supervised",
-        "Chosen: round",
+        "baseline",
+        f"Chosen: {results['chosen']['stage']} (",
         "accuracy",
         "macro-F1",
         "calibration error",
-        "Rounds",
-        "sstext predict",
+        "Stages",
+        "Report: out/quickstart/report.html",
+        "sstext predict out/quickstart/model",
     ):
         assert shown in run.stdout, shown
     config = (clone / "out" / "quickstart" / "config.yaml").read_text()
