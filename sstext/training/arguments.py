@@ -58,8 +58,7 @@ HAVE_OPTIONS = {
     "data_seed": "--seed", "report_to": "--report-to",
 } | {
     name: f"--{name.replace('_', '-')}"
-    for name in (*SAME_NAME, "method", "method_args", "regularizers", "learning_rate", "seed", "max_length",
-    "eval_steps", "save_steps")
+    for name in (*SAME_NAME, "method", "method_args", "regularizers", "learning_rate", "seed", "max_length")
 }  # fmt: skip
 
 
