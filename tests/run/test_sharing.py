@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from fake_hub import LARGE, TOKEN, FakeHub, fake_hub
 
-from sstext.cli import main
+from sstext.cli.main import main
 from sstext.errors import UserError
 from sstext.run.sharing import shares
 
@@ -272,7 +272,7 @@ def test_a_single_hiccup_is_survived(hub: FakeHub, run: Path, tmp_path: Path) ->
 
 def test_the_folder_of_a_model_is_enough(run: Path) -> None:
     """Guards models without a run (a trainer's, an earlier round's): they get a card, and their folder stays as it is."""
-    folder = run / "round_0" / "model"
+    folder = run / "baseline" / "model"
     before = contents(folder)
     assert "README.md" not in before
     (share,) = shares(folder, "ada/tickets")
@@ -287,7 +287,7 @@ def test_the_folder_of_a_model_is_enough(run: Path) -> None:
 def test_a_card_knows_what_a_configuration_leaves_out(run: Path, tmp_path: Path) -> None:
     """Guards the two default classes, which transformers does not write down, and positions that RoBERTa never uses."""
     folder = tmp_path / "bare"
-    shutil.copytree(run / "round_0" / "model", folder)
+    shutil.copytree(run / "baseline" / "model", folder)
     config = json.loads((folder / "config.json").read_text())
     left = {name: value for name, value in config.items() if name not in ("id2label", "label2id")}
     like_roberta = {"model_type": "roberta", "max_position_embeddings": 34, "pad_token_id": 1}
