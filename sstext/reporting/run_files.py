@@ -17,6 +17,7 @@ from sstext.errors import UserError, listed
 from sstext.storage.run_folder import (
     ALL_LABELS,
     CONFIG,
+    PLAN,
     PSEUDO_LABELS,
     RESULTS,
     ROUNDS,
@@ -146,6 +147,11 @@ class RunFiles:
     def options(self) -> dict[str, Any] | None:
         """The resolved options of the run."""
         return self.read(self.path / CONFIG, _read_mapping, "the settings are left out")
+
+    @cached_property
+    def plan(self) -> dict[str, Any] | None:
+        """The plan of the run. Version 0.1 wrote one for runs with a budget only, without stages."""
+        return self.read(self.path / PLAN, _read_mapping, "the plan is left out", expected=False)
 
     @cached_property
     def knows_precision(self) -> bool:

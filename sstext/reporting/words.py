@@ -138,6 +138,19 @@ def rounds_table(rounds: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[l
     return list(filled), [list(line) for line in zip(*filled.values(), strict=True)]
 
 
+def plan_table(plan: Mapping[str, Any] | None) -> list[tuple[str, str, str, str]]:
+    """One line per stage of a plan: name, what it learns from, what labels these texts, steps; empty without stages."""
+    return [
+        (
+            capitalized(stage["name"]),
+            f"labeled rows and pseudo-labels of {stage['learns_from']}" if stage["learns_from"] else "labeled rows",
+            stage["labeled_by"] or "",
+            f"{stage['steps']:,}",
+        )
+        for stage in (plan or {}).get("stages", ())
+    ]
+
+
 def changed_settings(recorded: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
     """Name, value and default of every option that differs from its default. Options that name data are included."""
     if recorded is None:

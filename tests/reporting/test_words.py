@@ -14,12 +14,14 @@ from sstext.reporting.words import (
     columns_of,
     facts,
     phases,
+    plan_table,
     rounds_table,
     short_name,
     what_it_brought,
     what_was_chosen,
     what_was_left_out,
 )
+from sstext.selftraining.plan import make_plan
 
 
 def run_of(records: list[dict[str, Any]], round: int, why: str, **results: Any) -> RunFiles:
@@ -118,3 +120,20 @@ def test_short_names_keep_their_room(name: str) -> None:
     assert columns_of(short) <= 12
     assert short.endswith("…")
     assert "\n" not in short
+
+
+def test_the_plan_is_a_line_per_stage() -> None:
+    """Guards the plan in the report against a run of version 0.1, whose plan.json has no stages."""
+    plan = make_plan(RunConfig(), labeled=64, corpus=10_000, folds=3).record()
+    assert plan_table(plan) == [
+        ("Baseline", "labeled rows", "", "80"),
+        ("Start", "labeled rows", "", "60"),
+        ("Round 1", "labeled rows and pseudo-labels of start", "head and probe", "625"),
+        (
+            "Final",
+            "labeled rows and pseudo-labels of the chains",
+            "the chains, and head and probe of all labels",
+            "625",
+        ),
+    ]
+    assert plan_table(None) == plan_table({"steps": [80], "rounds": 0}) == []

@@ -53,7 +53,7 @@ def test_a_tokenizer_without_a_mask_token_is_said_before_the_first_training(
     config = RunConfig(
         labeled=str(task.labeled), unlabeled=str(task.unlabeled), encoder=str(encoder), output=str(tmp_path / "o")
     )
-    with pytest.raises(UserError, match="edits: mask=0.15: .* use mask=0"):
+    with pytest.raises(UserError, match=r"edits: mask=0.15: .* use mask=0"):
         open_chain(config)
     assert not (tmp_path / "o").exists()
 
