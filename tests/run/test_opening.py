@@ -26,6 +26,29 @@ from sstext.run.opening import open_chain
         ({"training_args": {"save_strategy": "no"}}, "training_args: save_strategy cannot be set"),
         ({"training_args": {"max_steps": 3}}, "training_args: max_steps is set by --steps"),
         ({"training_args": {"gradient_accumulation_steps": 5}}, "batch_size: expected a multiple of 5"),
+        (
+            {"training_args": {"weight_decay": -1.0}},
+            "training_args: weight_decay: expected a number of at least 0, found",
+        ),
+        (
+            {"training_args": {"weight_decay": "x"}},
+            "training_args: weight_decay: expected a number of at least 0, found 'x'",
+        ),
+        ({"training_args": {"warmup_steps": -0.1}}, "training_args: .*warmup_steps"),
+        ({"training_args": {"warmup_ratio": 0.1}}, "training_args: .*'warmup_ratio'"),
+        (
+            {"training_args": {"eval_steps": 0}},
+            "training_args: eval_steps: expected a whole number of at least 1, found 0",
+        ),
+        (
+            {"training_args": {"save_steps": 0}},
+            "training_args: save_steps: expected a whole number of at least 1, found 0",
+        ),
+        (
+            {"training_args": {"early_stopping_patience": 0}},
+            "training_args: early_stopping_patience: expected a whole number of at least 1, found 0",
+        ),
+        ({"freeze": ["3"]}, "freeze: expected at most 2, the encoder's layers, found 3"),
     ],
 )
 def test_what_a_training_would_trip_over_is_said_before_the_first_one(
@@ -53,7 +76,7 @@ def test_a_tokenizer_without_a_mask_token_is_said_before_the_first_training(
     config = RunConfig(
         labeled=str(task.labeled), unlabeled=str(task.unlabeled), encoder=str(encoder), output=str(tmp_path / "o")
     )
-    with pytest.raises(UserError, match="edits: mask=0.15: .* use mask=0"):
+    with pytest.raises(UserError, match=r"edits: mask=0\.15: .* use mask=0"):
         open_chain(config)
     assert not (tmp_path / "o").exists()
 

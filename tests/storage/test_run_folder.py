@@ -66,7 +66,7 @@ def test_a_run_with_former_options_is_not_continued(directory: RunDirectory) -> 
     """Guards a folder of version 0.1 against eight lines of other options, from which nobody learns what is the matter."""
     before = "alignment: true\nrounds: 2\nseed: 0\ntoken_mask: 0.15\nwarmup: 0.1\nweight_decay: 0.01\n"
     (directory.path / "config.yaml").write_text(before)
-    with pytest.raises(UserError, match="holds a run of an earlier version, .* choose another --output") as caught:
+    with pytest.raises(UserError, match=r"holds a run of an earlier version, .* choose another --output") as caught:
         directory.claim(CONFIG, PRINTS, RunConfig.defaults())
     assert "('alignment', 'token_mask', 'warmup' and 1 more)" in str(caught.value)
     assert (directory.path / "config.yaml").read_text() == before
