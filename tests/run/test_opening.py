@@ -96,3 +96,26 @@ def test_an_encoder_without_hidden_states_is_refused_before_the_first_training(
     with pytest.raises(UserError, match="T5ForSequenceClassification"):
         open_chain(RunConfig(**files, output=str(tmp_path / "out"), device="cpu"))
     assert not (tmp_path / "out").exists()
+
+
+def test_the_revision_of_an_encoder_stands_behind_its_name(
+    tiny_task: Any, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards `--encoder name@revision` against another version of the weights, and folders that have an @ in their names."""
+    task = tiny_task(tmp_path)
+    files = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "device": "cpu"}
+    shutil.copytree(tiny_encoder, tmp_path / "bert@home")
+    chain = open_chain(RunConfig(**files, encoder=str(tmp_path / "bert@home"), output=str(tmp_path / "out")))
+    assert chain.student(chain.plan.baseline).config.num_labels == 3
+
+    class AskedForError(Exception):
+        """What the Hub would be asked for."""
+
+    def ask(name: str, revision: str | None) -> None:
+        raise AskedForError(name, revision)
+
+    monkeypatch.setattr("sstext.run.opening.load_tokenizer", ask)
+    for given, expected in (("ada/encoder@v2", ("ada/encoder", "v2")), ("ada/encoder", ("ada/encoder", None))):
+        with pytest.raises(AskedForError) as asked:
+            open_chain(RunConfig(**files, encoder=given, output=str(tmp_path / "other")))
+        assert asked.value.args == expected
