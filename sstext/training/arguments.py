@@ -105,6 +105,7 @@ def stage_arguments(
         UserError: `training_args` that `TrainingArguments` refuses or that are ours to set, or batches that cannot be shared.
     """
     _refuse_ours(config)
+    _check_numbers(config)
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
     given = {name: value for name, value in config.training_args.items() if name != PATIENCE}
@@ -163,6 +164,18 @@ def patience_of(config: RunConfig) -> int:
     if type(patience) is not int or patience < 1:
         raise UserError(f"training_args: {PATIENCE}: expected a whole number of at least 1, found {patience!r}")
     return patience
+
+
+def _check_numbers(config: RunConfig) -> None:
+    """Refuse numbers of `training_args` that `TrainingArguments` takes, and training trips over."""
+    patience_of(config)
+    for name in ("eval_steps", "save_steps"):
+        steps = config.training_args.get(name, 1)
+        if type(steps) is not int or steps < 1:
+            raise UserError(f"training_args: {name}: expected a whole number of at least 1, found {steps!r}")
+    decay = config.training_args.get("weight_decay", 0.0)
+    if isinstance(decay, bool) or not isinstance(decay, int | float) or not decay >= 0:
+        raise UserError(f"training_args: weight_decay: expected a number of at least 0, found {decay!r}")
 
 
 def _refuse_ours(config: RunConfig) -> None:

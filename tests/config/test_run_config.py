@@ -326,6 +326,27 @@ def test_what_has_replaced_an_option_is_taken(name: str) -> None:
         assert key == "early_stopping_patience" or key in TrainingArguments.__dataclass_fields__
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("strength", -1.0, "strength: "),
+        ("labels", "firm", "labels: expected soft or hard, found 'firm'"),
+        ("min_confidence", 1.1, "min_confidence: "),
+        ("start", "anew", "start: expected previous or pretrained, found 'anew'"),
+        ("stop_agreement", -1.0, "stop_agreement: "),
+        ("round_batch_size", 0, "round_batch_size: expected a whole number of at least 1, found 0"),
+        ("round_batch_size", 1.5, "round_batch_size: expected a whole number of at least 1, found 1.5"),
+        ("round_learning_rate", -1.0, "round_learning_rate: "),
+        ("round_learning_rate", NAN, "round_learning_rate: "),
+    ],
+)
+def test_what_has_become_an_argument_of_the_method_has_its_range(name: str, value: Any, expected: str) -> None:
+    """Guards against ascending the loss, a negative λ and loops that never end, as the former options did; the steps, decay and
+    patience of `training_args` are tried in tests/run/test_opening.py."""
+    with pytest.raises(UserError, match=re.escape(expected)):
+        method_of(RunConfig(method="softmatch", method_args={name: value}))
+
+
 def test_a_former_switch_that_was_turned_off_is_named_too(capsys: pytest.CaptureFixture[str]) -> None:
     """Guards `--no-alignment`, the way in which most people gave it."""
     with pytest.raises(SystemExit):

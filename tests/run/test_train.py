@@ -75,9 +75,9 @@ def quick(task: Any, tiny_encoder: Path) -> Quick:
     def configure(output: Path, **changes: Any) -> RunConfig:
         options = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "dev": str(task.dev), "test": str(task.test),
                    "audit": str(task.answers), "encoder": str(tiny_encoder), "output": str(output), "steps": 12,
-                   "round_steps": 12, "rounds": 2, "keep": [0.3, 0.5], "learning_rate": 5e-3, "precision": "fp32", "device": "cpu",
-                   "training_args": {"eval_steps": 2, "early_stopping_patience": 2}, "method": "class-balanced",
-                   "method_args": ARGUMENTS}  # fmt: skip
+                   "round_steps": 12, "rounds": 2, "keep": [0.3, 0.5], "learning_rate": 5e-3, "precision": "fp32",
+                   "device": "cpu", "training_args": {"eval_steps": 2, "early_stopping_patience": 2},
+                   "method": "class-balanced", "method_args": ARGUMENTS}  # fmt: skip
         return RunConfig(**options | changes)
 
     return configure
