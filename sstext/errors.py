@@ -1,13 +1,13 @@
-"""The one error that a person can act on."""
+"""The error for mistakes that users can correct, and helpers for its messages."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Something that the user can mend: what was expected, what was found, and the remedy, in one message.
+    """A mistake that the user can correct. The message states what was expected, what was found, and the remedy.
 
-    The command line prints the message alone and leaves with exit code 2; in Python it is an ordinary `ValueError`.
+    The command line prints only the message and exits with code 2. In Python, it is an ordinary `ValueError`.
 
     >>> raise UserError("no such file: my.csv")
     Traceback (most recent call last):
@@ -17,7 +17,7 @@ class UserError(ValueError):
 
 
 def listed(names: "list[str] | tuple[str, ...]", limit: int = 8) -> str:
-    """Names for a message, cut where the list grows long.
+    """Format names for a message. Long lists are cut.
 
     >>> listed(["a", "b"]), listed([str(i) for i in range(9)], limit=2)
     ("'a', 'b'", "'0', '1' and 7 more")
@@ -27,7 +27,7 @@ def listed(names: "list[str] | tuple[str, ...]", limit: int = 8) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """What was perhaps meant, for a message.
+    """Suggest similar names for a message, or list all names.
 
     >>> nearest("fixmach", ["fixmatch", "vat"]), nearest("zzz", ["fixmatch", "vat"])
     ('did you mean fixmatch?', 'there are fixmatch, vat')

@@ -1,4 +1,4 @@
-"""Several processes, one run: who writes the files, what the first one saw, and waiting for the others."""
+"""Helpers for runs with several processes: which one writes files, sharing a value, and waiting for the others."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +11,10 @@ from accelerate.utils import broadcast_object_list
 
 @contextmanager
 def main_process_first(device: torch.device) -> Iterator[bool]:
-    """Run the block on the first process of each machine, then on the others; yields whether this is the first.
+    """Run the block on the first process of each machine, then on the others. Yields whether this is the main process.
 
     Args:
-        device: what will be computed on: it decides how the processes talk to each other.
+        device: device of the computation. It decides how the processes communicate.
     """
     state = PartialState(cpu=device.type == "cpu")
     with state.local_main_process_first():
@@ -27,12 +27,12 @@ def is_main_process() -> bool:
 
 
 def from_main_process(value: Any) -> Any:
-    """What the first process has in the place of `value`: a look at the disk decides for all, or they would part ways."""
+    """Return the `value` of the first process to all processes, so that all make the same decision about the disk."""
     found = [value]
     broadcast_object_list(found)
     return found[0]
 
 
 def wait_for_everyone() -> None:
-    """Wait until all processes are here."""
+    """Wait until all processes have reached this call."""
     PartialState().wait_for_everyone()

@@ -1,4 +1,4 @@
-"""What a person sees while waiting: one line per phase with a rate and the time left, on stderr."""
+"""Progress messages on stderr: one line per phase, with a rate and the remaining time."""
 
 import sys
 import time
@@ -8,12 +8,12 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-#: Seconds between two sentences about a phase, where there is no terminal for a line that moves.
+#: Seconds between two messages about a phase if the output is not a terminal.
 EVERY = 60.0
 
 
 class Tick(Protocol):
-    """Tells a progress line that `n` more units are done."""
+    """Advances a progress line by `n` units."""
 
     def __call__(self, n: int = 1) -> object: ...
 
@@ -21,8 +21,8 @@ class Tick(Protocol):
 class Reporter:
     """Notes and progress lines of one run.
 
-    Progress lines appear on a terminal; in a file or a pipe a sentence a minute stands for them. Notes (a sentence each) appear
-    everywhere. `quiet` silences all of it, and so does every process but the first.
+    Progress lines appear on a terminal. In a file or a pipe, there is one message per minute instead. Notes, of one
+    sentence each, appear everywhere. With `quiet`, nothing is printed; it is set for all processes except the first.
 
     >>> Reporter(quiet=True).note("never seen")
     """
@@ -32,24 +32,24 @@ class Reporter:
         self._times: dict[str, float] = {}
 
     def note(self, message: str) -> None:
-        """Print one sentence."""
+        """Print one note."""
         if not self.quiet:
             print(message, file=sys.stderr, flush=True)
 
     def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> AbstractContextManager[Tick]:
-        """Show one progress line while the block runs; call what it yields as units get done.
+        """Show one progress line while the block runs. It yields a function to call when units are done.
 
         Args:
-            name: what is going on, for example "round 1: training".
-            total: units in the whole phase, None where that is not known.
+            name: name of the phase, for example "round 1: training".
+            total: units in the whole phase, or None if the number is unknown.
             unit: "step", "text", ….
-            done: units that an interrupted run had already finished.
+            done: units that an interrupted run has already finished.
         """
         return self._timed_line(name, total, unit, done)
 
     @contextmanager
     def _timed_line(self, name: str, total: int | None, unit: str, done: int) -> Iterator[Tick]:
-        disable = True if self.quiet else None  # None: tqdm's word for "only on a terminal"
+        disable = True if self.quiet else None  # for tqdm, None means "only on a terminal"
         began = time.monotonic()
         try:
             with tqdm(
@@ -61,39 +61,40 @@ class Reporter:
                 dynamic_ncols=True,
                 mininterval=0.2,
             ) as bar:
-                yield bar.update if self.quiet or sys.stderr.isatty() else self._minutely(name, total, unit, done)
+                yield bar.update if self.quiet or sys.stderr.isatty() else self._make_tick(name, total, unit, done)
         finally:
             self._times[name] = self._times.get(name, 0.0) + time.monotonic() - began
 
-    def _minutely(self, name: str, total: int | None, unit: str, done: int) -> Tick:
-        """A tick that notes, once a minute, how far a phase is, at which rate, and how long it takes still."""
-        began = said = time.monotonic()
+    def _make_tick(self, name: str, total: int | None, unit: str, done: int) -> Tick:
+        """Make a tick that prints a note once a minute, with the units done, the rate and the remaining time."""
+        began = noted = time.monotonic()
         units = done
 
         def tick(n: int = 1) -> None:
-            nonlocal said, units
+            nonlocal noted, units
             units += n
             now = time.monotonic()
-            if now - said < EVERY:
+            if now - noted < EVERY:
                 return
-            said, rate = now, (units - done) / (now - began)
+            noted, rate = now, (units - done) / (now - began)
             of, left = (f" of {total:,}", f", {duration((total - units) / rate)} left") if total else ("", "")
             self.note(f"{name}: {units:,}{of} {unit}s, {rate:.3g} a second{left}")
 
         return tick
 
     def figures(self, values: Mapping[str, Any], step: int = 0) -> None:
-        """Tell what was measured, name → number: nobody here, the loggers in `sstext.training.loggers`.
+        """Report measured values, name → number. Here it does nothing; the loggers in `sstext.training.loggers` use it.
 
         Args:
-            step: optimizer steps of the training that goes on; 0 between trainings.
+            values: name → number.
+            step: optimizer steps of the current training. Default: 0, between trainings.
         """
 
     def trained(self, steps: int) -> None:
-        """Tell that a training is over, and how many optimizer steps it made."""
+        """Report that a training has ended, and the number of its optimizer steps."""
 
     def take_times(self) -> dict[str, float]:
-        """Seconds by phase since this was last asked, a phase that came twice in one.
+        """Seconds by phase since the last call. Repeated phases are added up.
 
         >>> reporter = Reporter(quiet=True)
         >>> with reporter.phase("scoring", 1, "text") as tick:
@@ -109,7 +110,7 @@ SILENT = Reporter(quiet=True)
 
 
 def duration(seconds: float) -> str:
-    """A duration for people.
+    """Format a duration.
 
     >>> duration(42), duration(125), duration(7300)
     ('42 s', '2 min 5 s', '2 h 1 min')

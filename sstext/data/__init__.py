@@ -1,1 +1,1 @@
-"""Files → rows → data sets → training batches; import from the module that defines what you need."""
+"""From files to rows, data sets and training batches. Import each name from the module that defines it."""

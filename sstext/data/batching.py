@@ -1,7 +1,7 @@
-"""Tokenized rows → the items of training: which row comes when, in which views.
+"""Tokenized rows → training items: the order of the rows, and their views.
 
-Everything drawn is a pure function of (seed, item): a run that is killed and continued sees the same batches without any
-iterator state, and so do several processes that share one order.
+Every random choice is a pure function of (seed, item). A run that is killed and resumed therefore sees the same batches
+without any saved iterator state. Several processes that share one order do so too.
 """
 
 import math
@@ -23,19 +23,19 @@ Edit = Callable[[Sequence[int], np.random.Generator], list[int]]
 Masking = Callable[[Sequence[int], np.random.Generator], tuple[list[int], list[int]]]
 
 
-#: Columns of a row that are inputs of a text encoder; whatever else a row has is not the model's.
-INPUTS = ("input_ids", "token_type_ids")  # padding makes the attention mask
+#: Columns of a row that are inputs of a text encoder; the model reads no other column.
+INPUTS = ("input_ids", "token_type_ids")  # padding adds the attention mask
 
 
 @dataclass(frozen=True)
 class Relabeled:
-    """M rows of a corpus with labels and weights of their own; nothing is copied.
+    """M rows of a corpus with new labels and weights; no row is copied.
 
     Attributes:
         corpus: tokenized rows.
-        rows: (M,) positions in it.
+        rows: (M,) positions in the corpus.
         labels: (M,) classes, or (M, C) probabilities.
-        weight: (M,).
+        weight: (M,) weight of each row.
     """
 
     corpus: Any
@@ -51,7 +51,7 @@ class Relabeled:
 
 
 def label_shares(labels: Any, classes: int) -> np.ndarray:
-    """Class shares of n labels, classes or probabilities, (C,); a class without any counts as half a label.
+    """Class shares (C,) of n labels, which are classes or probabilities. A class without labels counts as half a label.
 
     >>> label_shares([0, 0, 0, 1], 2)
     array([0.75, 0.25])
@@ -62,38 +62,39 @@ def label_shares(labels: Any, classes: int) -> np.ndarray:
     return counts / counts.sum()
 
 
-GOLD, PSEUDO_LABELED, UNLABELED = 0, 1, 2  # streams of rows, and their views with token edits
+GOLD, PSEUDO_LABELED, UNLABELED = 0, 1, 2  # numbers of the row streams, and of their views with token edits
 
 
 _STRONG_LABELED = 3  # + stream: the second view of a labeled row
 
 
-_MASKED, _ON_DEVICE = 6, 7  # the views of unlabeled rows with hidden tokens, and what a device draws for them
+_MASKED, _ON_DEVICE = 6, 7  # views of unlabeled rows with masked tokens; random numbers that the device draws for them
 
 
 class TrainingRows(Dataset):
-    """The rows of one epoch in the order of training: item i belongs to optimizer step i // (global batch).
+    """The rows of one epoch in training order. Item i belongs to optimizer step i // (global batch).
 
-    `Trainer` announces every epoch through `set_epoch`; item i of epoch e is item e · length + i of one endless plan.
+    `Trainer` calls `set_epoch` before every epoch. Item i of epoch e is item e · length + i of one endless sequence.
 
-    Of any k consecutive items ⌊k · gold_share⌋ or one more are gold rows, evenly spread, so that each batch of each process
-    has its share. Item i carries the unlabeled rows ⌊i · ratio⌋ … ⌊(i+1) · ratio⌋ − 1 of the stream.
+    Any k consecutive items contain ⌊k · gold_share⌋ labeled rows or one more. The labeled rows are evenly spread, so
+    each batch of each process gets its share. Item i also carries the unlabeled rows ⌊i · ratio⌋ … ⌊(i+1) · ratio⌋ − 1
+    of their stream.
 
-    Where token edits are made, one of the row's paraphrases (`VIEW_INPUTS`) is drawn first, if it has any.
+    If a row has paraphrases (`VIEW_INPUTS`), one of them is drawn before tokens are edited.
 
     Args:
         gold: tokenized labeled rows (`input_ids`, `labels`).
         length: items per epoch, a multiple of the global batch.
-        seed: of order and edits.
-        pseudo_labeled: tokenized rows with `labels` (class or probabilities) and perhaps `weight`; None: gold rows alone.
-        gold_share: share of gold rows among the items, above 0.
-        class_runs: gold rows of a class that follow each other (see `ClassRuns`); 1: in any order.
-        edit: token edits for the labeled rows; None: as they are.
-        unlabeled: tokenized rows; None: none.
+        seed: seed of the order and of the edits.
+        pseudo_labeled: tokenized rows with `labels` (class or probabilities) and optionally `weight`. Default: none.
+        gold_share: share of labeled rows among the items, above 0. It is 1 if there are no pseudo-labeled rows.
+        class_runs: number of consecutive labeled rows of the same class (see `ClassRuns`). 1 means a random order.
+        edit: token edits for the labeled rows. Default: no edits.
+        unlabeled: tokenized rows. Default: none.
         ratio: unlabeled rows per item.
-        strong: token edits for the strong view; None: the strong view is the weak one.
+        strong: token edits for the strong view. Default: the strong view equals the weak view.
         strong_labels: whether an item also holds a strong view of its labeled row.
-        masked: hides tokens of the unlabeled rows and says what stood there, in a view of its own; None: no such view.
+        masked: function that masks tokens of an unlabeled row, for a further view. Default: no such view.
     """
 
     def __init__(
@@ -124,14 +125,14 @@ class TrainingRows(Dataset):
             labels = labels.argmax(1) if labels.ndim == 2 else labels
             self.streams[GOLD] = ClassRuns(labels, run=class_runs, seed=seed, stream=GOLD)
         self.length, self.seed = length, seed
-        # As people write it: in floats, ⌊i · .7⌋ is now and then one row short, and processes must have equally many.
+        # An exact fraction: with floats, ⌊i · .7⌋ is sometimes one row short, and all processes need the same number.
         self.ratio = Fraction(ratio).limit_denominator(10**6)
         self.gold_share = 1.0 if pseudo_labeled is None else gold_share
         self.edit, self.strong, self.strong_labels, self.masked = edit, strong, strong_labels, masked
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to an epoch of the plan."""
+        """Move to an epoch of the sequence."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -159,7 +160,7 @@ class TrainingRows(Dataset):
         row, draw, values = self._row(UNLABELED, index)
         weak = self._inputs(values, None, row, draw, UNLABELED)
         strong = weak if self.strong is None else self._inputs(values, self.strong, row, draw, UNLABELED)
-        key = mixed(self.seed, row, draw, _ON_DEVICE) >> 1  # 63 bits: a tensor's integers have a sign
+        key = mixed(self.seed, row, draw, _ON_DEVICE) >> 1  # 63 bits, because a tensor's integers are signed
         views = {"id": row, "key": key, "weak": weak, "strong": strong}
         if self.masked is not None:
             ids, targets = self.masked(weak["input_ids"], view_rng(self.seed, row, draw, _MASKED))

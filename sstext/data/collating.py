@@ -1,4 +1,4 @@
-"""Items of training → batches: all rows that the student may read in one pass are padded to one length."""
+"""Training items → batches. All rows that the student may read in one pass are padded to the same length."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,12 +14,13 @@ Inputs = dict[str, torch.Tensor]
 class PairedCollator:
     """Items of `TrainingRows` → one nested batch of B labeled and N unlabeled rows.
 
-    The batch holds the inputs of the labeled rows (B, T each), `labels`, `weight`, perhaps `strong` (inputs, B), and under
-    `unlabeled`, if there are any: `weak` and `strong` (inputs, N), `ids` and `keys` (N,), perhaps `masked` (inputs, N) and
-    `masked_targets` (N, T). T is one for all of them. Plain rows (evaluation) are padded by `pad` alone.
+    The batch holds the inputs of the labeled rows (B, T each), `labels`, `weight` and optionally `strong` (inputs, B).
+    If there are unlabeled rows, `unlabeled` holds `weak` and `strong` (inputs, N), `ids` and `keys` (N,), and
+    optionally `masked` (inputs, N) and `masked_targets` (N, T). T is the same for all inputs. Rows without views
+    (evaluation) are only padded.
 
     Args:
-        pad: a list of inputs → padded tensors (for example `DataCollatorWithPadding`).
+        pad: function from a list of inputs to padded tensors (for example `DataCollatorWithPadding`).
     """
 
     def __init__(self, pad: Callable[[list[dict[str, Any]]], Mapping[str, torch.Tensor]]) -> None:
@@ -30,7 +31,7 @@ class PairedCollator:
             return dict(self.pad(list(items)))  # type: ignore[arg-type]
         views = [view for item in items for view in item.get("unlabeled", [])]
         same = all(view["weak"] is view["strong"] for view in views)
-        labeled, strong_labeled, weak, strong, masked = self._padded(
+        labeled, strong_labeled, weak, strong, masked = self._pad_together(
             [item["inputs"] for item in items],
             [item["strong"] for item in items if "strong" in item],
             [view["weak"] for view in views],
@@ -48,11 +49,11 @@ class PairedCollator:
             batch["unlabeled"]["keys"] = torch.tensor([view["key"] for view in views])
         if masked:
             targets = [view["masked_targets"] for view in views]
-            batch["unlabeled"] |= {"masked": masked, "masked_targets": _like(masked, targets)}
+            batch["unlabeled"] |= {"masked": masked, "masked_targets": _pad_targets(masked, targets)}
         return batch
 
-    def _padded(self, *blocks: list[dict[str, Any]]) -> list[Inputs]:
-        """The rows of every block, padded to the longest of all; a block without rows is empty."""
+    def _pad_together(self, *blocks: list[dict[str, Any]]) -> list[Inputs]:
+        """Pad the rows of all blocks to the longest row. A block without rows stays empty."""
         whole = self.pad([row for block in blocks for row in block])
         padded: list[Inputs] = []
         first = 0
@@ -63,15 +64,15 @@ class PairedCollator:
         return padded
 
 
-def _like(inputs: Inputs, values: Sequence[Sequence[int]]) -> torch.Tensor:
-    """One value per token of every row, padded as the inputs are, on whichever side: (N, T)."""
+def _pad_targets(inputs: Inputs, values: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Pad one value per token of every row, (N, T), on the same side as the inputs."""
     padded = torch.full_like(inputs["input_ids"], IGNORED)
     padded[inputs["attention_mask"].bool()] = torch.tensor([value for row in values for value in row])
     return padded
 
 
 def stack_labels(labels: Sequence[Any]) -> torch.Tensor:
-    """Classes → (B,) int64; where some rows have probabilities → (B, C) float32, gold classes one-hot.
+    """Stack classes to (B,) int64. If some rows have probabilities, stack to (B, C) float32 with one-hot classes.
 
     >>> stack_labels([1, [.75, .25]])
     tensor([[0.0000, 1.0000],

@@ -1,4 +1,4 @@
-"""Which column holds what, and cells as texts."""
+"""Find the text, label and paraphrase columns, and read cells as texts."""
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
@@ -7,26 +7,27 @@ from typing import Any, Literal
 from sstext.data.formats import TEXT_NAMES
 from sstext.errors import UserError, listed
 
-#: Column names that mean "the label", the most telling first.
+#: Column names that mean "the label", the most specific first.
 LABEL_NAMES = (
     "label", "labels", "category", "class", "target", "intent", "topic", "sentiment", "emotion", "tag",
     "label_text", "label_name", "class_name",
 )  # fmt: skip
-#: Column with the paraphrases of a row, a list of texts.
+#: Column that holds the paraphrases of a row as a list of texts.
 VIEW_TEXTS = "view_texts"
 
 
 def find_column(columns: Sequence[str], kind: Literal["text", "label"], wanted: str | None, source: str) -> str:
-    """The column that holds the texts or the labels.
+    """Find the column that holds the texts or the labels.
 
-    `wanted` must be there as it is. Otherwise the name "text" or "label" wins, in any case; then the one column that is
-    named in `TEXT_NAMES` or `LABEL_NAMES`; then, for texts, the only column there is.
+    If `wanted` is given, a column of exactly this name must exist. Otherwise a column named "text" or "label" (ignoring
+    case) is taken, then the one column whose name is in `TEXT_NAMES` or `LABEL_NAMES`. A single column is taken as the
+    text.
 
     >>> find_column(["id", "Message"], "text", None, "my.csv")
     'Message'
 
     Raises:
-        UserError: no column fits, or several do equally well.
+        UserError: if no column fits, or several fit equally well.
     """
     found, flag = f"found {listed(list(columns))}", f"--{kind}-column"
     if wanted is not None:
@@ -39,12 +40,12 @@ def find_column(columns: Sequence[str], kind: Literal["text", "label"], wanted: 
     for group in ((kind,), names):
         fitting = [column for column in columns if column.strip().lower() in group]
         if len(fitting) > 1:
-            raise UserError(f"{source}: {listed(fitting)} may all hold the {kind}; choose one with {flag}")
+            raise UserError(f"{source}: several columns may hold the {kind}: {listed(fitting)}; choose one with {flag}")
         if fitting:
             return fitting[0]
     if kind == "text" and len(columns) == 1:
         return columns[0]
-    raise UserError(f"{source}: no column is named like a {kind} ({listed(names, 6)}); {found}; name one with {flag}")
+    raise UserError(f"{source}: no column has a usual {kind} name ({listed(names, 6)}); {found}; name one with {flag}")
 
 
 def _no_such_column(wanted: str, columns: Sequence[str], source: str, remedy: str) -> UserError:
@@ -54,28 +55,29 @@ def _no_such_column(wanted: str, columns: Sequence[str], source: str, remedy: st
 
 
 def check_views(views: Sequence[str], columns: Sequence[str], source: str) -> None:
-    """Say which of the columns of paraphrases is not there.
+    """Check that all paraphrase columns exist.
 
     Raises:
-        UserError: one of them.
+        UserError: if a column is missing.
     """
     for view in views:
         if view not in columns:
-            raise _no_such_column(view, columns, source, "name columns of paraphrases with --views, or leave it out")
+            raise _no_such_column(view, columns, source, "name paraphrase columns with --views, or leave it out")
 
 
 def paraphrases(columns: Mapping[str, Sequence], views: Sequence[str], where: Callable[[int], str]) -> list[list[str]]:
-    """What the columns `views` hold of each row, without what is empty; a column that is not there holds nothing.
+    """The paraphrases of each row. Empty cells are dropped, and missing columns count as empty.
 
     >>> paraphrases({"back": ["late", None], "reworded": ["not here", "  "]}, ["back", "reworded"], str)
     [['late', 'not here'], []]
 
     Args:
         columns: rows as column name → values.
-        where: names a row, for a message.
+        views: names of the paraphrase columns.
+        where: function from a row number to its place, for messages.
 
     Raises:
-        UserError: a cell is no text.
+        UserError: if a cell does not hold a text.
     """
     nothing = [None] * len(next(iter(columns.values())))
     rows = zip(*(columns.get(view, nothing) for view in views), strict=True)
@@ -83,7 +85,7 @@ def paraphrases(columns: Mapping[str, Sequence], views: Sequence[str], where: Ca
 
 
 def text_of(value: Any, where: str) -> str:
-    """A cell as a text; "" where there is none."""
+    """A cell as a text, or "" if it is empty."""
     if isinstance(value, str):
         return value
     if value is None or value != value:

@@ -1,7 +1,8 @@
-"""Token edits: the changed view of a text in any language, made of its ids alone.
+"""Token edits: changed views of a text, made from its token ids alone, in any language.
 
-Masking a share of the tokens is the strong view of the consistency methods and the noise of a self-trained student: it
-asks for the same label with part of the evidence gone. It needs no dictionary and no second model.
+Consistency methods use masking of a share of the tokens as their strong view, and self-trained students use it as
+noise. The student must then predict the same label from part of the evidence. No dictionary and no second model are
+needed.
 """
 
 from collections.abc import Collection, Sequence
@@ -17,20 +18,20 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-IGNORED = -100  # target of a token that is not to be predicted, as everywhere in transformers
+IGNORED = -100  # target of a token that is not predicted, as everywhere in transformers
 
 
 def view_rng(seed: int, row: int, draw: int, view: int) -> np.random.Generator:
-    """The random numbers of one view of one row, a pure function of four counters.
+    """The random generator for one view of one row, a pure function of four counters.
 
-    Nothing is carried from one row to the next: a resumed run, another number of workers or another order of the rows
-    draws the same numbers, and there is no generator state to save.
+    No state passes from one row to the next. A resumed run, a different number of workers and a different order of the
+    rows draw the same numbers, and no generator state needs to be saved.
 
     Args:
         seed: the run's seed.
-        row: which text, counted over the corpus.
-        draw: how many times the text has come up before, or the step.
-        view: which of a draw's views.
+        row: number of the text in the corpus.
+        draw: how many times the text was drawn before, or the step.
+        view: number of the view within this draw.
 
     >>> view_rng(0, 7, 2, 1).random() == view_rng(0, 7, 2, 1).random()
     True
@@ -40,24 +41,25 @@ def view_rng(seed: int, row: int, draw: int, view: int) -> np.random.Generator:
 
 @dataclass(frozen=True)
 class TokenEdits:
-    """Cut one span of the n ordinary tokens, let pairs of the others change places, then drop some and mask some.
+    """Cut one span of the n ordinary tokens, swap pairs of the other tokens, then drop some tokens and mask some.
 
-    Special tokens are not touched and count for nothing: between two of them, or around one, ordinary tokens are neighbors.
-    One ordinary token is always left; where dropping would take the last ones, one of them, drawn at random, stays.
+    Special tokens are never changed or counted: ordinary tokens on both sides of a special token are neighbors. At
+    least one ordinary token is always left. If all of them would be dropped, one of them, drawn at random, stays.
 
     Args:
-        mask: probability that a token that stays is replaced by the mask token, each on its own, in [0, 1].
-        drop: probability that a token is left out, each on its own, in [0, 1].
-        swap: share of the tokens outside the span that change places with another one, in [0, 1]: ⌊swap · n/2 + u⌋ disjoint
-            pairs, u uniform in [0, 1), partners drawn from anywhere in the text.
-        cutoff: length of the span as a share, in [0, 1]: round(cutoff · n) consecutive tokens, at most n − 1, each start
-            alike. They are left out; the paper blanks their embeddings and leaves the positions.
-        mask_id: id of the mask token; needed where `mask` is above 0.
-        special_ids: ids that are never edited (start, end, padding, …). Where the mask token is among them, a mask that
-            already stands in a text can not be dropped; masking it changes nothing in either case.
+        mask: probability that a remaining token is replaced by the mask token, independent for each token, in [0, 1].
+        drop: probability that a token is left out, independent for each token, in [0, 1].
+        swap: share of the tokens outside the span that are swapped, in [0, 1]: ⌊swap · n/2 + u⌋ disjoint pairs, u
+            uniform in [0, 1). Partners are drawn from the whole text.
+        cutoff: share of the tokens in the span, in [0, 1]: round(cutoff · n) consecutive tokens, at most n − 1. All
+            starts are equally likely. The span is left out; the paper sets its embeddings to zero and keeps the
+            positions.
+        mask_id: id of the mask token; required if `mask` is above 0.
+        special_ids: ids that are never edited (start, end, padding, …). If the mask token is one of them, a mask token
+            that is already in the text cannot be dropped. Masking it changes nothing in either case.
 
     Raises:
-        UserError: a share outside [0, 1], or masking without a mask token.
+        UserError: if a share is outside [0, 1], or `mask` is above 0 without a mask token.
 
     Source: drop, swap: Wei & Zou 2019 (EDA), random deletion and swap; cutoff: Shen et al. 2020, span cutoff.
 
@@ -85,22 +87,23 @@ class TokenEdits:
 
     @classmethod
     def for_tokenizer(cls, tokenizer: "PreTrainedTokenizerBase", **shares: float) -> "TokenEdits":
-        """The edits for the ids of a tokenizer; its special tokens, the unknown one among them, stay as they are.
+        """The edits for the ids of a tokenizer. Its special tokens, including the unknown token, are never edited.
 
         Args:
             **shares: `mask`, `drop`, `swap`, `cutoff`.
 
         Raises:
-            UserError: a share outside [0, 1], or masking with a tokenizer that has no mask token.
+            UserError: if a share is outside [0, 1], or `mask` is above 0 and the tokenizer has no mask token.
         """
         return cls(**shares, mask_id=tokenizer.mask_token_id, special_ids=frozenset(tokenizer.all_special_ids))
 
     def __call__(self, ids: Sequence[int] | np.ndarray, rng: np.random.Generator) -> list[int]:
-        """Return the edited ids of one text; `ids` (T,) stay as they are.
+        """Return the edited ids of one text; `ids` is not changed.
 
         Args:
             ids: token ids of one text without padding, (T,).
-            rng: where the random numbers come from, see `view_rng`: 2·T for drop and mask, then those of cutoff and swap.
+            rng: random generator, see `view_rng`. It draws 2·T numbers for drop and mask, then those for cutoff and
+                swap.
         """
         tokens = np.array(ids, dtype=np.int64)
         ordinary = _ordinary(tokens, self._special)
@@ -116,12 +119,13 @@ class TokenEdits:
         left = ordinary & ~gone
         dropped = left & (drop_draw < self.drop)
         if dropped.any() and dropped.sum() == left.sum():
-            # Given that all were dropped, their draws are still exchangeable: the largest one falls on each alike.
+            # If all are dropped, their draws are still exchangeable, so each token is equally likely to have the
+            # largest.
             dropped[np.where(left, drop_draw, -1.0).argmax()] = False
         return tokens[~(gone | dropped)].tolist()
 
     def _span(self, places: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The places that are cut out of those of the ordinary tokens."""
+        """The places of the span that is cut, among the places of the ordinary tokens."""
         length = min(round(self.cutoff * len(places)), len(places) - 1)
         if length < 1:
             return places[:0]
@@ -129,8 +133,8 @@ class TokenEdits:
         return places[start : start + length]
 
     def _pairs(self, places: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """The places of the tokens that change places, and those of their partners."""
-        # Rounded at random, so that short texts are swapped as often as long ones.
+        """The places of the tokens that are swapped, and the places of their partners."""
+        # The number is rounded at random, so that the expected share is the same for short and long texts.
         pairs = min(int(self.swap * len(places) / 2 + rng.random()), len(places) // 2)
         chosen = rng.permutation(places)
         return chosen[:pairs], chosen[pairs : 2 * pairs]
@@ -142,15 +146,15 @@ class TokenEdits:
 
 @dataclass(frozen=True)
 class MaskedTokens:
-    """What masked language modeling asks: some tokens of a text are hidden, and what stood there is to be said.
+    """Inputs and targets of masked language modeling: hide some tokens of a text and keep the originals as targets.
 
-    Each ordinary token is chosen with probability `share`, on its own; where none is, one drawn at random. Of the chosen ones
-    80 % become the mask token, 10 % a random ordinary token, and 10 % stay.
+    Each ordinary token is chosen independently with probability `share`. If none is chosen, one is drawn at random. Of
+    the chosen tokens, 80 % become the mask token, 10 % become a random ordinary token, and 10 % stay.
 
     Args:
         mask_id: id of the mask token.
-        vocabulary: all ids of the vocabulary; a random token is one of them that is not special, each alike.
-        special_ids: ids that are neither chosen nor written (start, end, padding, …).
+        vocabulary: all ids of the vocabulary. Random tokens are drawn uniformly from the ids that are not special.
+        special_ids: ids that are never chosen and never inserted (start, end, padding, …).
         share: probability that a token is chosen, in [0, 1].
 
     Source: Devlin et al. 2019 (BERT), section 3.1 and appendix A.1.
@@ -167,10 +171,10 @@ class MaskedTokens:
 
     @classmethod
     def for_tokenizer(cls, tokenizer: "PreTrainedTokenizerBase") -> "MaskedTokens":
-        """The rule for the ids of a tokenizer; its special tokens, the unknown one among them, are never chosen.
+        """The masking for the ids of a tokenizer. Its special tokens, including the unknown token, are never chosen.
 
         Raises:
-            UserError: the tokenizer has no mask token.
+            UserError: if the tokenizer has no mask token.
         """
         if tokenizer.mask_token_id is None:
             raise UserError(
@@ -181,11 +185,11 @@ class MaskedTokens:
         return cls(tokenizer.mask_token_id, vocabulary, frozenset(tokenizer.all_special_ids))
 
     def __call__(self, ids: Sequence[int] | np.ndarray, rng: np.random.Generator) -> tuple[list[int], list[int]]:
-        """Return the ids with some of them hidden, and the targets: what stood there, `IGNORED` everywhere else.
+        """Return the ids with some tokens hidden, and the targets: the original id if chosen, `IGNORED` otherwise.
 
         Args:
-            ids: token ids of one text without padding, (T,); they stay as they are.
-            rng: where the 3·T random numbers come from, see `view_rng`.
+            ids: token ids of one text without padding, (T,); they are not changed.
+            rng: random generator, see `view_rng`; it draws 3·T numbers.
         """
         tokens = np.array(ids, dtype=np.int64)
         ordinary = _ordinary(tokens, self._special)
@@ -193,7 +197,8 @@ class MaskedTokens:
         substitutes = rng.choice(self._ordinary_vocabulary, len(tokens))
         chosen = ordinary & (choice < self.share)
         if ordinary.any() and not chosen.any():
-            # Given that none was chosen, their draws are still exchangeable: the smallest one falls on each alike.
+            # If none is chosen, their draws are still exchangeable, so each token is equally likely to have the
+            # smallest.
             chosen[np.where(ordinary, choice, np.inf).argmin()] = True
         targets = np.where(chosen, tokens, IGNORED)
         tokens[chosen & (fate < 0.8)] = self.mask_id
@@ -211,5 +216,5 @@ class MaskedTokens:
 
 
 def _ordinary(tokens: np.ndarray, special: np.ndarray) -> np.ndarray:
-    """Which of the tokens (T,) are not special."""
+    """Mask (T,) of the tokens that are not special."""
     return ~(tokens[:, None] == special).any(axis=1)

@@ -1,6 +1,6 @@
-"""Rows in and out of files, exactly as they are: no value is guessed, changed or dropped.
+"""File formats and reading rows from them. No value is guessed, changed or dropped.
 
-Everything streams in batches, so a file may be larger than memory; every complaint names its file and line.
+Rows are read in batches, so a file may be larger than memory. Every error message names the file and the line.
 """
 
 import csv
@@ -18,7 +18,7 @@ Place: TypeAlias = str | Path | IO[bytes]
 FORMATS = ("csv", "tsv", "jsonl", "json", "parquet", "txt")
 
 
-#: Column names that mean "the text", the most telling first; also how a csv header is told from a sentence with commas.
+#: Column names that mean "the text", the most specific first. They also tell a csv header from a sentence with commas.
 TEXT_NAMES = (
     "text", "sentence", "content", "message", "body", "review", "utterance", "document",
     "comment", "tweet", "post", "description", "question", "query", "ticket", "email", "input", "texts",
@@ -32,13 +32,13 @@ _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 
 def format_of(path: str | Path) -> str:
-    """The format that a file name's ending stands for.
+    """The format of a file, by the ending of its name.
 
     >>> format_of("tickets.ndjson")
     'jsonl'
 
     Raises:
-        UserError: no ending, one that is not known, or a compressed file.
+        UserError: if the ending is missing or unknown, or the file is compressed.
     """
     suffix = Path(path).suffix.lower()
     if suffix in _COMPRESSED:
@@ -59,26 +59,29 @@ def read_rows(
 ) -> Iterator[Rows]:
     """Yield the rows of a file or a byte stream, batch by batch.
 
-    csv and tsv cells stay strings ("01", "NA" and "" too); blank lines between rows are no rows. JSON keys that a row
-    lacks are None; a key that first appears in a later batch is a column from that batch on, so nothing is lost.
-    txt is one text a line, in the column "text"; its blank lines are empty texts.
+    csv and tsv cells stay strings (even "01", "NA" and ""), and blank lines between rows are skipped. A JSON key that
+    is missing in a row is None. A key that first appears in a later batch is a column from that batch on, so no value
+    is lost. txt holds one text per line, in the column "text", and its blank lines are empty texts.
 
-    A stream without a `format` is told by its first line: `{` begins jsonl, `[` a json array, a tab makes it tsv, and a
-    cell that is one of `TEXT_NAMES` (in any case) or `text_column` makes it csv; everything else is txt.
+    The format of a stream without `format` is recognized by its first line. It is jsonl if the line begins with `{`, a
+    json array if it begins with `[`, and tsv if it contains a tab. It is csv if a cell is `text_column` or one of
+    `TEXT_NAMES` (ignoring case). Everything else is txt.
 
     >>> import io
     >>> [rows.columns for rows in read_rows(io.BytesIO(b"text,label\\nhello,01\\n"))]
     [{'text': ['hello'], 'label': ['01']}]
 
     Args:
-        source: a path, or an open byte stream (left open; parquet needs all of a stream that cannot seek in memory).
-        format: one of `FORMATS`; by default told by the name's ending, or by the first line of a stream.
-        encoding: of text formats; a byte-order mark is dropped.
+        source: a path, or an open byte stream, which is left open. A parquet stream that cannot seek is read into
+            memory.
+        format: one of `FORMATS`. Default: recognized by the ending of the name, or by the first line of a stream.
+        encoding: encoding of text formats. A byte-order mark is dropped.
         batch_size: rows per batch.
-        text_column: the name that the caller is going to ask for, only used to recognize a stream's format.
+        text_column: name of the text column; only used to recognize the format of a stream.
 
     Raises:
-        UserError: missing, empty or unreadable file; ragged row, doubtful header, bad JSON, undecodable byte.
+        UserError: if the file is missing, empty or unreadable, a row has the wrong number of cells, a header is
+            doubtful, a line is not valid JSON, or a byte cannot be decoded.
     """
     check_format(format)
     with ExitStack() as opened:
@@ -92,7 +95,7 @@ def read_rows(
             empty = False
             yield rows
         if empty:
-            raise UserError(f"{name}: expected at least one row, found none; it is empty or holds only a header")
+            raise UserError(f"{name}: expected at least one row, found none; the file is empty or holds only a header")
 
 
 def check_format(format: str | None) -> None:
@@ -119,7 +122,7 @@ def _read(
         return
     text = Text(stream, name, encoding)
     try:
-        format = format or _sniffed(text.peek(), text_column)
+        format = format or _recognize_format(text.peek(), text_column)
         if format in ("csv", "tsv"):
             yield from delimited(text, "," if format == "csv" else "\t", batch_size)
         elif format == "txt":
@@ -132,7 +135,7 @@ def _read(
         text.release()
 
 
-def _sniffed(first_line: str, text_column: str | None) -> str:
+def _recognize_format(first_line: str, text_column: str | None) -> str:
     if first_line.lstrip()[:1] in ("{", "["):
         return "jsonl" if first_line.lstrip()[0] == "{" else "json"
     if "\t" in first_line:

@@ -1,4 +1,4 @@
-"""Sources → data sets of texts: each row checked, every choice told in a note."""
+"""Sources → data sets of texts. Every row is checked, and every choice is reported in a note."""
 
 import difflib
 import os
@@ -18,7 +18,7 @@ from sstext.errors import UserError, listed
 from sstext.progress import Tick
 
 if TYPE_CHECKING:
-    import datasets  # takes half a second to import: only the functions that build data sets do
+    import datasets  # the import takes half a second, so only the functions that build data sets import it
 
 __all__ = [
     "Labeled", "Source", "Unlabeled", "class_names", "fingerprint", "load_audit", "load_labeled", "load_unlabeled",
@@ -34,21 +34,21 @@ class Labeled:
 
     texts: "datasets.Dataset"  #: columns text (string) and label (ClassLabel of `classes`)
     classes: list[str]
-    notes: list[str]  #: sentences for the person: columns taken, rows skipped, classes that are thin
+    notes: list[str]  #: sentences for the user: columns read, rows skipped, classes with few rows
 
 
 @dataclass(frozen=True)
 class Unlabeled:
     """Unlabeled texts, memory-mapped from an Arrow file."""
 
-    texts: "datasets.Dataset"  #: columns text, row (0-based place among all rows of the source), perhaps `VIEW_TEXTS`
-    total: int  #: rows of the source, those without text included
+    texts: "datasets.Dataset"  #: columns text, row (0-based place in the source), optionally `VIEW_TEXTS`
+    total: int  #: rows of the source, including rows without text
     notes: list[str]
-    left: int = 0  #: texts of the source that were left out, at random
+    left: int = 0  #: texts of the source that were left out at random
 
 
 def class_names(values: Iterable[object]) -> list[str]:
-    """The distinct labels as stripped strings, in an order that does not hang on the order of the rows.
+    """The distinct labels as stripped strings, sorted, so that their order does not depend on the order of the rows.
 
     >>> class_names([10, 9, 9]), class_names(["spam ", "ham"]), class_names([True, False])
     (['9', '10'], ['ham', 'spam'], ['False', 'True'])
@@ -63,7 +63,7 @@ def _label(value: Any, where: str) -> str:
     """A cell as a class name."""
     if isinstance(value, list | dict):
         raise UserError(
-            f"{where}: expected one label per row, found {str(value)[:60]}; split or choose before training"
+            f"{where}: expected one label per row, found {str(value)[:60]}; keep one label per row before training"
         )
     label = "" if value is None or value != value else str(value).strip()
     if not label:
@@ -71,7 +71,7 @@ def _label(value: Any, where: str) -> str:
     return label
 
 
-def _known(label: str, classes: Sequence[str], where: str) -> int:
+def _class_index(label: str, classes: Sequence[str], where: str) -> int:
     if label not in classes:
         nearest = difflib.get_close_matches(label, classes, n=1)
         hint = f"did you mean {nearest[0]!r}?" if nearest else "correct the label, or label training rows with it"
@@ -89,17 +89,18 @@ def load_labeled(
     classes: Sequence[str] | None = None,
     split: str = "train",
 ) -> Labeled:
-    """Read labeled texts; rows without text are skipped and counted in a note.
+    """Read labeled texts. Rows without text are skipped and counted in a note.
 
     Args:
-        source: a file, a folder written by `save_to_disk`, a Hub name, or a data set; `:split` may follow a name.
-        what: the rows' role, for the notes: "labeled", "dev", "test".
-        classes: the only labels that may occur, in their order (development and test rows). By default those of a
-            ClassLabel column in its own order, or those that occur, in the order of `class_names`.
-        split: of a saved or a Hub data set that names none.
+        source: a file, a folder written by `save_to_disk`, a Hub name, or a data set. `:split` may follow a name.
+        what: role of the rows in the notes: "labeled", "dev" or "test".
+        classes: the only allowed labels, in their order (for development and test rows). Default: the names of a
+            ClassLabel column in its own order, or the labels that occur, in the order of `class_names`.
+        split: split of a saved or a Hub data set, if the source does not name one.
 
     Raises:
-        UserError: an empty, unknown or multiple label, with its file and line; only one class; no text at all.
+        UserError: if a label is empty, unknown or multiple (with its file and line), if there is only one class, or if
+            there is no text.
     """
     import datasets
 
@@ -108,7 +109,7 @@ def load_labeled(
     labels: list[str] = []
     skipped, columns = 0, ("", "")
     for rows in table.batches:
-        columns = columns if all(columns) else _both_columns(rows, text_column, label_column, table.name)
+        columns = columns if all(columns) else _find_columns(rows, text_column, label_column, table.name)
         for i, (value, label) in enumerate(zip(*(rows.columns[name] for name in columns), strict=True)):
             where = table.where(rows, i)
             text = text_of(value, where)
@@ -118,7 +119,7 @@ def load_labeled(
             texts.append(text)
             labels.append(_label(label, where))
             if classes is not None:
-                _known(labels[-1], classes, where)
+                _class_index(labels[-1], classes, where)
     if not texts:
         raise UserError(f"{table.name}: expected texts in column {columns[0]!r}, found only empty ones")
     names = list(classes) if classes is not None else table.class_labels.get(columns[1]) or class_names(labels)
@@ -127,14 +128,14 @@ def load_labeled(
             f"{table.name}: expected at least two classes, found only {labels[0]!r} in column {columns[1]!r}"
         )
     notes = [f"{what}: {len(texts):,} texts from {table.name}, text column {columns[0]!r}, label column {columns[1]!r}"]
-    notes += _skipped_note(what, skipped) + _thin_classes(what, names, labels)
+    notes += _skipped_note(what, skipped) + _notes_on_small_classes(what, names, labels)
     features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
     ids = {name: i for i, name in enumerate(names)}
     rows_by_column = {"text": texts, "label": [ids[label] for label in labels]}
     return Labeled(datasets.Dataset.from_dict(rows_by_column, features=features), names, notes)
 
 
-def _both_columns(rows: Rows, text_column: str | None, label_column: str | None, source: str) -> tuple[str, str]:
+def _find_columns(rows: Rows, text_column: str | None, label_column: str | None, source: str) -> tuple[str, str]:
     columns = list(rows.columns)
     text = find_column(columns, "text", text_column, source)
     label = find_column(columns, "label", label_column, source)
@@ -147,14 +148,14 @@ def _skipped_note(what: str, skipped: int) -> list[str]:
     return [f"{what}: skipped {skipped:,} row{'s' if skipped > 1 else ''} without text"] if skipped else []
 
 
-def _thin_classes(what: str, names: list[str], labels: list[str]) -> list[str]:
+def _notes_on_small_classes(what: str, names: list[str], labels: list[str]) -> list[str]:
     counts = dict.fromkeys(names, 0)
     for label in labels:
         counts[label] += 1
     absent = [name for name, count in counts.items() if count == 0]
     single = [name for name, count in counts.items() if count == 1]
     notes = [f"{what}: no row of {listed(absent)}"] if absent else []
-    return notes + ([f"{what}: only a single row of {listed(single)}"] if single else [])
+    return notes + ([f"{what}: only one row of {listed(single)}"] if single else [])
 
 
 def load_unlabeled(
@@ -169,17 +170,18 @@ def load_unlabeled(
     seed: int = 0,
     tick: Tick | None = None,
 ) -> Unlabeled:
-    """Stream the texts of a source into an Arrow file and map it; rows without text are skipped, labels are not read.
+    """Stream the texts of a source into an Arrow file and map it. Rows without text are skipped. Labels are not read.
 
     Args:
-        source: as in `load_labeled`; txt files too.
-        arrow_file: where the texts go; written whole or not at all.
+        source: as in `load_labeled`; a txt file is also allowed.
+        arrow_file: the file to write. It is written whole or not at all.
         views: columns with paraphrases of the text.
-        at_most: texts that are kept, drawn at random by `seed`; None: all.
-        tick: told the number of rows done, batch by batch.
+        at_most: number of texts to keep, drawn at random with `seed`. Default: all.
+        tick: called with the number of rows of each finished batch.
 
     Raises:
-        UserError: an unreadable source, one without any text, or without one of the `views` or any text in them.
+        UserError: if the source cannot be read or has no text, a column of `views` is missing, or all of them are
+            empty.
     """
     import datasets
 
@@ -193,7 +195,7 @@ def load_unlabeled(
     arrow_file.parent.mkdir(parents=True, exist_ok=True)
     total, kept, paraphrased, column, found = 0, 0, 0, "", dict[str, None]()
     try:
-        # One record batch per batch of rows: offsets within a batch are 32-bit, the file may be of any size.
+        # One record batch per batch of rows: offsets within a batch have 32 bits, but the file may have any size.
         with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
             for rows in table.batches:
                 column = column or _text_column_of(list(rows.columns), text_column, table)
@@ -226,13 +228,13 @@ def load_unlabeled(
     notes += _skipped_note("unlabeled", total - kept)
     if left:
         notes.append(
-            f"unlabeled: {kept - left:,} of these texts, drawn at random: the rounds' steps have room for no more"
+            f"unlabeled: {kept - left:,} of these texts are used, drawn at random; the training steps can use no more"
         )
     return Unlabeled(datasets.Dataset.from_file(str(arrow_file)), total, notes, left)
 
 
 def _keep_part(file: Path, rows: np.ndarray) -> None:
-    """Rewrite an Arrow file with some of its rows, which ascend; batch by batch, so that no size matters."""
+    """Rewrite an Arrow file, in batches, with only the given rows, which are in ascending order."""
     part, first = file.with_name(f"{file.name}.part"), 0
     try:
         with (
@@ -251,7 +253,7 @@ def _keep_part(file: Path, rows: np.ndarray) -> None:
 
 
 def _corpus_rows(rows: Rows, column: str, views: Sequence[str], table: Table, first: int) -> dict[str, list]:
-    """The rows with a text, as columns of the corpus; `first` is the place of the batch among all rows."""
+    """The rows that have a text, as columns of the corpus. `first` is the place of the first row in the source."""
     texts = [text_of(value, table.where(rows, i)) for i, value in enumerate(rows.columns[column])]
     places = [i for i, text in enumerate(texts) if text.strip()]
     columns: dict[str, list] = {"text": [texts[i] for i in places], "row": [first + i for i in places]}
@@ -262,7 +264,7 @@ def _corpus_rows(rows: Rows, column: str, views: Sequence[str], table: Table, fi
 
 
 def _text_column_of(columns: Sequence[str], wanted: str | None, table: Table) -> str:
-    """The wanted column; a corpus without it but with a column "text" need not follow the labeled file's names."""
+    """The text column of a corpus: `wanted`, or "text" if `wanted` is only a column of the labeled file."""
     elsewhere = not table.has_header or (wanted not in columns and "text" in columns)
     return find_column(columns, "text", None if elsewhere else wanted, table.name)
 
@@ -277,19 +279,20 @@ def load_audit(
     encoding: str = "utf-8",
     split: str = "train",
 ) -> np.ndarray:
-    """True classes of unlabeled texts, for measuring pseudo-labels and nothing else.
+    """True classes of unlabeled texts. They are only used to measure pseudo-labels.
 
     Args:
-        source: as many rows as the unlabeled source, in its order; the label column, or its only one, is read.
-        classes: the class names, C of them.
-        rows: (N,) 0-based places in the unlabeled source, `Unlabeled.texts["row"]`; other rows may lack a label.
-        total: rows of the unlabeled source, `Unlabeled.total`.
+        source: the same number of rows as the unlabeled source, in the same order. Its label column, or its only
+            column, is read.
+        classes: names of the C classes.
+        rows: (N,) 0-based places in the unlabeled source, `Unlabeled.texts["row"]`. Other rows need no label.
+        total: number of rows of the unlabeled source, `Unlabeled.total`.
 
     Returns:
         (N,) class indices in 0 … C − 1.
 
     Raises:
-        UserError: another number of rows, or a label among `rows` that is missing or unknown.
+        UserError: if the number of rows differs, or a label among `rows` is missing or unknown.
     """
     table = open_table(source, encoding, split)
     needed = np.zeros(total, dtype=bool)
@@ -302,7 +305,7 @@ def load_audit(
         for i, value in enumerate(batch.columns[column]):
             if place < total and needed[place]:
                 where = table.where(batch, i)
-                answers[place] = _known(_label(value, where), classes, where)
+                answers[place] = _class_index(_label(value, where), classes, where)
             place += 1
     if place != total:
         raise UserError(f"{table.name}: expected {total:,} rows, one per unlabeled row in its order, found {place:,}")

@@ -1,4 +1,4 @@
-"""The order of rows: keyed permutations, endless streams, runs of a class."""
+"""The order of rows: keyed permutations, endless streams, and runs of one class."""
 
 import math
 
@@ -16,7 +16,7 @@ def _mix(value: int) -> int:
 
 
 def mixed(*parts: int) -> int:
-    """One well-mixed number of 64 bits for a tuple of them; their order counts."""
+    """Hash integers to one well-mixed number of 64 bits. Their order matters."""
     state = 0
     for part in parts:
         state = _mix(state ^ (part & _MASK64))
@@ -26,7 +26,8 @@ def mixed(*parts: int) -> int:
 class KeyedPermutation:
     """A permutation of 0 … n−1 that is computed, not stored: O(1) time and memory for any n.
 
-    A six-round Feistel network over the next even power of two, walked until it lands below n (Black & Rogaway 2002).
+    A Feistel network of six rounds over the next even power of two, repeated until the result is below n (Black &
+    Rogaway 2002).
 
     >>> sorted(KeyedPermutation(5, 7)(i) for i in range(5))
     [0, 1, 2, 3, 4]
@@ -54,7 +55,7 @@ class KeyedPermutation:
 
 
 def random_rows(count: int, size: int, seed: int) -> np.ndarray:
-    """`size` of `count` rows, ascending, each set of them alike; nothing of size `count` is made.
+    """Draw `size` of `count` rows, in ascending order. All sets are equally likely. No array of size `count` is made.
 
     >>> random_rows(3, 3, seed=0)
     array([0, 1, 2])
@@ -66,7 +67,7 @@ def random_rows(count: int, size: int, seed: int) -> np.ndarray:
 
 
 class RowStream:
-    """An endless stream over n rows: every pass visits each row once, in an order of its own.
+    """An endless stream over n rows. Every pass visits each row once, in a new order.
 
     >>> rows = RowStream(3, seed=0, stream=0)
     >>> sorted(rows(i)[0] for i in range(3)), rows(4)[1]
@@ -77,22 +78,22 @@ class RowStream:
         self.n, self.key = n, (seed, stream)
 
     def __call__(self, index: int) -> tuple[int, int]:
-        """Row at `index`, and how many times it was drawn before."""
+        """The row at `index`, and how many times it was drawn before."""
         draw, position = divmod(index, self.n)
         return KeyedPermutation(self.n, *self.key, draw)(position), draw
 
 
 class ClassRuns:
-    """An endless stream over n labeled rows in which rows of a class follow each other, a few at a time.
+    """An endless stream over n labeled rows with short runs of rows of the same class.
 
-    Every pass visits each row once. Each class is cut into runs as equal as can be, none longer than `run` (5 rows in runs of
-    4: 3 + 2), drawn anew for every pass, and the runs come in random order. A batch then has several rows of every class that
-    it has any of, also where there are more classes than rows in a batch.
+    Every pass visits each row once. Each class is cut into runs of nearly equal length, at most `run` (with `run` 4, 5
+    rows become 3 + 2). The runs are drawn again for every pass and come in random order. A batch then has several rows
+    of each class in it, even if there are more classes than rows in a batch.
 
     Args:
         labels: (n,) classes.
-        run: rows of a class that follow each other, at most.
-        seed, stream: as of `RowStream`.
+        run: maximum number of consecutive rows of the same class.
+        seed, stream: see `RowStream`.
 
     >>> rows = ClassRuns(np.array([0, 1, 0, 1]), run=2, seed=0, stream=0)
     >>> {tuple(sorted(rows(i)[0] for i in pair)) for pair in ((0, 1), (2, 3))} == {(0, 2), (1, 3)}
@@ -104,7 +105,7 @@ class ClassRuns:
         self._pass: tuple[int, np.ndarray] = (-1, np.zeros(0, dtype=np.int64))
 
     def __call__(self, index: int) -> tuple[int, int]:
-        """Row at `index`, and how many times it was drawn before."""
+        """The row at `index`, and how many times it was drawn before."""
         draw, position = divmod(index, len(self.labels))
         if self._pass[0] != draw:
             self._pass = (draw, self._order(draw))

@@ -1,6 +1,6 @@
-"""The parsers behind `formats.read_rows`: each turns a stream into rows that know where they stand.
+"""The parsers behind `formats.read_rows`. Each turns a stream into rows that know their line in the file.
 
-What is common to them: nothing is read as a whole, no value is guessed, and a complaint names file and line.
+No parser reads a whole text file into memory or guesses a value. Every error message names the file and the line.
 """
 
 import codecs
@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 
 from sstext.errors import UserError, listed
 
-WINDOW = 1 << 16  # characters looked at together
+WINDOW = 1 << 16  # characters that are read at once
 
 
-_LONGEST_CELL = 1 << 27  # characters; beyond it an opening quote was surely never closed
+_LONGEST_CELL = 1 << 27  # characters; a longer cell means that a quote was never closed
 
 
-_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")  # what errors="surrogateescape" makes of a byte that does not decode
+_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")  # how errors="surrogateescape" represents a byte that cannot be decoded
 
 
 _NOT_BLANK = re.compile(r"\S")
@@ -33,7 +33,7 @@ _NOT_BLANK = re.compile(r"\S")
 _DECODER = json.JSONDecoder()
 
 
-_REMEDY = "give the file's own encoding, for example `--encoding cp1252` or `--encoding utf-16`"
+_REMEDY = "give the encoding of the file, for example `--encoding cp1252` or `--encoding utf-16`"
 
 
 _T = TypeVar("_T")
@@ -41,7 +41,7 @@ _T = TypeVar("_T")
 
 @dataclass
 class Rows:
-    """A batch of rows: column name → values, and where each row begins.
+    """A batch of rows: column name → values, and the line where each row begins.
 
     >>> rows = Rows({"text": ["late", "broken"]}, lines=[2, 3])
     >>> len(rows), rows.where(1)
@@ -49,34 +49,38 @@ class Rows:
     """
 
     columns: dict[str, list]
-    lines: list[int]  # 1-based: the line where the row starts, or its number where the format has no lines
+    lines: list[int]  # 1-based: the line where the row starts, or the number of the row if the format has no lines
     unit: str = "line"
 
     def __len__(self) -> int:
         return len(self.lines)
 
     def where(self, i: int) -> str:
-        """Where row `i` of the batch stands, for a message."""
+        """The place of row `i` of the batch, for messages."""
         return f"{self.unit} {self.lines[i]}"
 
 
 def codec_of(encoding: str) -> codecs.CodecInfo:
-    """The codec of that name, where it is one for text."""
+    """The text codec of this name.
+
+    Raises:
+        UserError: if there is no such codec.
+    """
     try:
         "".encode(encoding)
         return codecs.lookup(encoding)
     except LookupError:
-        raise UserError(f"--encoding: expected a known one such as utf-8 or cp1252, found {encoding!r}") from None
+        raise UserError(f"--encoding: expected a known encoding such as utf-8 or cp1252, found {encoding!r}") from None
 
 
 class Text:
-    """The lines of a byte stream, decoded and checked, line ends kept; knows the line it is at."""
+    """The decoded and checked lines of a byte stream, with their line ends. `line` numbers the current line."""
 
     def __init__(self, stream: IO[bytes], name: str, encoding: str) -> None:
         self.name, self.line = name, 0
         self._encoding = encoding
         self._ahead = ""
-        # newline="" keeps the line ends inside quoted cells; surrogateescape lets the bad byte be found in its line.
+        # newline="" keeps the line ends inside quoted cells; with surrogateescape, the message can name the bad byte.
         codec = codec_of(encoding).name
         codec = "utf-8-sig" if codec == "utf-8" else codec
         self._file = io.TextIOWrapper(stream, codec, errors="surrogateescape", newline="")
@@ -87,7 +91,7 @@ class Text:
     def __next__(self) -> str:
         line, self._ahead = self._ahead, ""
         if not line.endswith(("\n", "\r")):
-            line += self._decoded(self._file.readline)
+            line += self._decode(self._file.readline)
         if not line:
             raise StopIteration
         self._check(line)
@@ -95,28 +99,28 @@ class Text:
         return line
 
     def peek(self) -> str:
-        """The next line, or the beginning of a very long one, left in place."""
-        self._ahead = self._ahead or self._decoded(lambda: self._file.readline(WINDOW))
+        """The next line, or the beginning of a very long line, without consuming it."""
+        self._ahead = self._ahead or self._decode(lambda: self._file.readline(WINDOW))
         return self._ahead
 
     def first_character(self) -> str:
-        """The next character that is not blank, left in place ("" at the end); blank lines before it are passed."""
+        """The next character that is not blank, without consuming it ("" at the end). Skips blank lines before it."""
         while self.peek().isspace():
             next(self)
         return self.peek().lstrip()[:1]
 
     def read(self, size: int) -> str:
-        """What was peeked at and about `size` characters more; `line` counts the line ends in it."""
-        part, self._ahead = self._ahead + self._decoded(lambda: self._file.read(size)), ""
+        """Read the text that was peeked at and about `size` more characters. `line` advances by its line ends."""
+        part, self._ahead = self._ahead + self._decode(lambda: self._file.read(size)), ""
         self._check(part)
         self.line += part.count("\n")
         return part
 
     def release(self) -> None:
-        """Let go of the stream without closing it."""
+        """Detach the stream without closing it."""
         self._file.detach()
 
-    def _decoded(self, read: Callable[[], str]) -> str:
+    def _decode(self, read: Callable[[], str]) -> str:
         try:
             return read()
         except UnicodeError as error:
@@ -137,14 +141,14 @@ def _chunks(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
 
 
 def plain(text: Text, batch_size: int) -> Iterator[Rows]:
-    """One text a line, blank lines too."""
+    """Rows of a txt file: one text per line, including blank lines."""
     for lines in _chunks(text, batch_size):
         first = text.line - len(lines) + 1
         yield Rows({"text": [line.rstrip("\r\n") for line in lines]}, list(range(first, text.line + 1)))
 
 
 def delimited(text: Text, delimiter: str, batch_size: int) -> Iterator[Rows]:
-    """Rows below a header, every cell a string as it stands."""
+    """Rows of a csv or tsv file with a header. Every cell stays an unchanged string."""
     csv.field_size_limit(_LONGEST_CELL)
     rows = _delimited_rows(text, delimiter)
     header, line = next(rows, ([], 0))
@@ -155,14 +159,14 @@ def delimited(text: Text, delimiter: str, batch_size: int) -> Iterator[Rows]:
                 mark = "comma" if delimiter == "," else "tab"
                 raise UserError(
                     f"{text.name}: line {line}: expected {len(header)} cells ({listed(header)}), found {len(cells)}; "
-                    f'put a cell that holds a {mark} or a line break in quotes ("), or name a file of plain lines .txt'
+                    f'put cells that hold a {mark} or a line break in quotes ("), or name a file of plain lines .txt'
                 )
         columns = zip(*(cells for cells, _ in chunk), strict=True)
         yield Rows(dict(zip(header, map(list, columns), strict=True)), [line for _, line in chunk])
 
 
 def _delimited_rows(text: Text, delimiter: str) -> Iterator[tuple[list[str], int]]:
-    # strict: the lenient reader would quietly drop the quotes of `"so" they said`.
+    # strict, because the lenient reader silently drops the quotes of `"so" they said`.
     reader = csv.reader(text, delimiter=delimiter, strict=True)
     while True:
         line = text.line + 1
@@ -172,7 +176,7 @@ def _delimited_rows(text: Text, delimiter: str) -> Iterator[tuple[list[str], int
             return
         except csv.Error as error:
             raise UserError(
-                f"{text.name}: line {line}: {error}; quotes inside a quoted cell are doubled, and every quote is closed"
+                f"{text.name}: line {line}: {error}; double the quotes inside a quoted cell, and close every quote"
             ) from None
         if cells:
             yield cells, line
@@ -183,7 +187,7 @@ def _check_header(header: list[str], where: str, delimiter: str | None = None) -
         if not name.strip():
             raise UserError(f"{where}: column {i + 1} has no name; name it or leave it out (pandas: index=False)")
         if name in header[:i]:
-            raise UserError(f"{where}: two columns are named {name!r}; rename one")
+            raise UserError(f"{where}: two columns are named {name!r}; rename one of them")
     other = next((mark for mark in (";", "\t", "|") if len(header) == 1 and mark in header[0]), None)
     if delimiter and other:
         raise UserError(
@@ -193,7 +197,7 @@ def _check_header(header: list[str], where: str, delimiter: str | None = None) -
 
 
 def records(items: Iterator[tuple[dict, int]], unit: str, batch_size: int) -> Iterator[Rows]:
-    """Numbered objects as columns; a key is a column from the batch on in which it first appears."""
+    """Numbered JSON objects as columns. A key is a column from the first batch that contains it."""
     names: dict[str, None] = {}  # every key so far, in order of appearance
     for chunk in _chunks(items, batch_size):
         for record, _ in chunk:
@@ -203,7 +207,7 @@ def records(items: Iterator[tuple[dict, int]], unit: str, batch_size: int) -> It
 
 
 def json_lines(text: Text) -> Iterator[tuple[dict, int]]:
-    """Objects one a line, and the line of each; blank lines are passed."""
+    """The JSON objects of a file with one object per line, and the line of each. Blank lines are skipped."""
     for line in text:
         if line.isspace():
             continue
@@ -212,18 +216,18 @@ def json_lines(text: Text) -> Iterator[tuple[dict, int]]:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
             problem, found = getattr(error, "msg", error), line[:60].strip()
-            raise UserError(f"{where}: expected one JSON object a line, found {found!r} ({problem})") from None
+            raise UserError(f"{where}: expected one JSON object per line, found {found!r} ({problem})") from None
         yield _record(record, where, line), text.line
 
 
 class _Window:
-    """A moving window over JSON text: what is read is let go, so that no array ever sits in memory as a whole."""
+    """A moving window over JSON text. Text that was read is dropped, so no array is ever held in memory as a whole."""
 
     def __init__(self, text: Text) -> None:
         self._text, self._part, self._at, self._line = text, "", 0, text.line + 1
 
     def next_character(self) -> str:
-        """The next character that is not blank, left in place; "" at the end."""
+        """The next character that is not blank, without consuming it ("" at the end)."""
         while (found := _NOT_BLANK.search(self._part, self._at)) is None:
             self._at = len(self._part)
             if not self._refill():
@@ -232,20 +236,20 @@ class _Window:
         return found[0]
 
     def take(self, expected: str) -> None:
-        """Pass the one character that may stand here."""
+        """Consume the one character that is allowed here."""
         found = self.next_character()
         if found != expected:
             raise self._problem(f"expected {expected!r}, found {repr(found) if found else 'the end'}", self._at)
         self._at += 1
 
     def value(self) -> tuple[Any, str]:
-        """The next value and the text that it was decoded from."""
+        """The next JSON value, and the text that it was decoded from."""
         self.next_character()
         while True:
             try:
                 value, end = _DECODER.raw_decode(self._part, self._at)
             except json.JSONDecodeError as error:
-                # A value that the window cuts off fails near the window's end, or as a string without an end.
+                # If the window cuts a value off, decoding fails near the window's end, or because a string has no end.
                 cut_off = error.pos > len(self._part) - 16 or error.msg.startswith("Unterminated")
                 if not (cut_off and self._refill()):
                     raise self._problem(error.msg, error.pos) from None
@@ -265,7 +269,7 @@ class _Window:
 
 
 def array_items(text: Text) -> Iterator[tuple[dict, int]]:
-    """Objects of a JSON array, and the number of each."""
+    """The objects of a JSON array, and the number of each."""
     window, row = _Window(text), 0
     window.take("[")
     while window.next_character() != "]":
@@ -284,13 +288,13 @@ def _record(record: Any, where: str, raw: str) -> dict:
             json.dumps(record, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise UserError(
-                f"{where}: half a character (a lone \\ud8xx … \\udfxx); write \\ufffd in its place"
+                f"{where}: found half a character (a lone \\ud8xx … \\udfxx); write \\ufffd instead"
             ) from None
     return record
 
 
 def parquet(stream: IO[bytes], name: str, batch_size: int) -> Iterator[Rows]:
-    """Rows as Python values."""
+    """Rows of a parquet file as Python values."""
     whole = stream if stream.seekable() else io.BytesIO(stream.read())
     try:
         file = pq.ParquetFile(whole)

@@ -1,4 +1,4 @@
-"""The user's files → what a run works on: classes, tokenized rows, audit labels; every complaint before training starts."""
+"""The user's files → the data of a run: classes, tokenized rows, audit labels. All errors appear before training."""
 
 import json
 from dataclasses import dataclass, field
@@ -18,13 +18,13 @@ from sstext.hub.card import LEFT_OUT
 from sstext.progress import SILENT, Reporter
 from sstext.storage.whole import write_whole
 
-#: Options that name data, in the order in which they are read → the split that is taken where a name has several.
+#: Options that name data, in reading order → the split that is taken if the source has several.
 SPLITS = {"labeled": "train", "unlabeled": "train", "dev": "validation", "test": "test", "audit": "train"}
 
 
 @dataclass(frozen=True)
 class Texts:
-    """The data of a run as read, before any token: C classes, B labeled rows, N unlabeled ones."""
+    """The data of a run before tokenization: C classes, B labeled rows, N unlabeled rows."""
 
     labeled: Labeled
     classes: list[str]
@@ -42,7 +42,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Tokens:
-    """The tokenized rows of a run (data sets with `input_ids`, labeled ones with `labels`)."""
+    """The tokenized rows of a run: data sets with `input_ids`, and with `labels` if the rows are labeled."""
 
     labeled: Any
     corpus: Any
@@ -52,7 +52,7 @@ class Tokens:
 
 
 def sources(config: RunConfig, **given: Any) -> dict[str, Any]:
-    """Every source of data by its option: a data set given in Python, else what the configuration names."""
+    """The data source of each option: a data set passed in Python, or otherwise the one in the configuration."""
     unknown = sorted(given.keys() - SPLITS.keys())
     if unknown:
         raise TypeError(f"expected data as {', '.join(SPLITS)}, found {unknown[0]!r}")
@@ -64,7 +64,7 @@ def sources(config: RunConfig, **given: Any) -> dict[str, Any]:
 
 
 def fingerprints(named: dict[str, Any]) -> dict[str, str]:
-    """Fingerprint of every source: tells whether a run folder belongs to the same data."""
+    """Fingerprint of every source. It shows whether a run folder belongs to the same data."""
     return {name: fingerprint(source, SPLITS[name]) for name, source in named.items()}
 
 
@@ -77,16 +77,17 @@ def read_texts(
     *,
     needs_corpus: bool = True,
 ) -> Texts:
-    """Read all data; notes go to `reporter`.
+    """Read all data, and report notes to `reporter`.
 
     Args:
         named: see `sources`.
-        arrow_file: where the unlabeled corpus goes (kept there for a run that is continued).
-        at_most: texts of the corpus that are kept, drawn at random (see `sstext.selftraining.plan.texts_wanted`); None: all.
+        arrow_file: file for the unlabeled corpus. It is kept, so that a resumed run can use it.
+        at_most: number of texts of the corpus to keep, drawn at random (see `sstext.selftraining.plan.texts_wanted`).
+            Default: all.
         needs_corpus: whether the run has rounds of pseudo-labels.
 
     Raises:
-        UserError: a source is missing, empty or wrong (file and row are named).
+        UserError: if a source is missing, empty or wrong. The message names the file and the row.
     """
     if "labeled" not in named:
         raise UserError("labeled: no labeled texts; give --labeled my.csv (columns text and label)")
@@ -108,13 +109,13 @@ def read_texts(
     labeled = read("labeled")
     dev, test = (read(name, labeled.classes) if name in named else None for name in ("dev", "test"))
     if sample is not None:
-        return _sampled(sample, config, labeled, dev, test, arrow_file, reporter, at_most)
+        return _draw_sample(sample, config, labeled, dev, test, arrow_file, reporter, at_most)
 
     unlabeled, audit = None, None
     if "audit" in named and "unlabeled" not in named:
-        reporter.note("audit: not read, there are no unlabeled texts whose pseudo-labels it could measure")
+        reporter.note("audit: not read, because there are no unlabeled texts")
     if config.views and "unlabeled" not in named:
-        reporter.note("views: not read, there are no unlabeled texts whose paraphrases they could be")
+        reporter.note("views: not read, because there are no unlabeled texts")
     if "unlabeled" in named:
         unlabeled = _read_corpus(config, named["unlabeled"], arrow_file, reporter, at_most)
         if "audit" in named:
@@ -127,25 +128,25 @@ def read_texts(
 
 
 def _sample_of(config: RunConfig, named: dict[str, Any]) -> Sample | None:
-    """The sample that is asked for; None where the data are taken as they are."""
+    """The sample in the configuration, or None to use the data as they are."""
     if not config.sample:
         return None
     if besides := [name for name in ("unlabeled", "audit") if name in named]:
         raise UserError(
-            f"sample: takes unlabeled texts and their true labels from the labeled data; leave out {' and '.join(besides)}"
+            f"sample: the unlabeled texts and labels come from the labeled data; leave out {' and '.join(besides)}"
         )
     if config.views:
         raise UserError(
-            "sample: draws texts alone; leave out views, or give the unlabeled texts in a file of their own"
+            "sample: a sample has no paraphrases; leave out views, or give the unlabeled texts in a separate file"
         )
     return Sample.of(config.sample)
 
 
-def _sampled(
+def _draw_sample(
     sample: Sample, config: RunConfig, labeled: Labeled, dev: Labeled | None, test: Labeled | None, arrow_file: Path,
     reporter: Reporter, at_most: int | None,
 ) -> Texts:  # fmt: skip
-    """The data of a run on a part of the labeled rows, which hides the labels of all others."""
+    """Draw the data of a run from the labeled rows: a few keep their labels, the others become unlabeled rows."""
     labels = np.asarray(labeled.texts["label"][:])
     drawn = draw(sample, labels, labeled.classes, seed=config.seed, test_apart=test is not None)
     if test is not None:
@@ -158,7 +159,7 @@ def _sampled(
     few = Labeled(labeled.texts.select(drawn.labeled), labeled.classes, [])
     reporter.note(
         f"sample (seed {config.seed}): {len(few.texts):,} labeled rows, {sample.labels_per_class} of each class, and "
-        f"{len(corpus):,} whose labels are hidden (for the audit alone)"
+        f"{len(corpus):,} unlabeled rows (their labels are only used for the audit)"
         + (f"; {len(measured.texts):,} test rows" if measured is not None else "")
     )
     unlabeled = _read_corpus(config, corpus, arrow_file, SILENT, at_most)
@@ -171,7 +172,7 @@ def _sampled(
 def _read_corpus(
     config: RunConfig, source: Any, arrow_file: Path, reporter: Reporter, at_most: int | None
 ) -> Unlabeled:
-    """The corpus from its Arrow file where an earlier call (or another process) has written it, else from the source."""
+    """Read the corpus from its Arrow file if an earlier call or another process wrote it, otherwise from the source."""
     counted = arrow_file.with_suffix(".json")
     if counted.exists():
         return Unlabeled(Dataset.from_file(str(arrow_file)), **json.loads(counted.read_text(encoding="utf-8")))
@@ -189,17 +190,17 @@ def _read_corpus(
 def tokenize_texts(
     texts: Texts, tokenizer: Any, limit: int, config: RunConfig, cache: Path, reporter: Reporter
 ) -> Tokens:
-    """Tokenize what a run trains on, once, to Arrow files in `cache`; says the length that was chosen and what was cut.
+    """Tokenize the data of a run once, to Arrow files in `cache`, and report the length and the number of cut texts.
 
     Args:
-        limit: the most tokens that the encoder reads.
+        limit: maximum number of tokens that the encoder reads.
     """
     sample = texts.unlabeled.texts if texts.unlabeled is not None else texts.labeled.texts
     if config.max_length is None:
         max_length = choose_max_length(tokenizer, sample["text"], limit, config.seed)
         reason = f"the 95th percentile; the encoder reads up to {limit}"
     else:
-        max_length, reason = min(config.max_length, limit), f"as asked; the encoder reads up to {limit}"
+        max_length, reason = min(config.max_length, limit), f"as set; the encoder reads up to {limit}"
     reporter.note(f"max length: {max_length} tokens ({reason})")
 
     encoder = TextEncoder(tokenizer, max_length)
@@ -213,7 +214,7 @@ def tokenize_texts(
             tokens = tokenize(rows, encoder, cache=cache, name=name, tick=tick)
         truncated[name] = pc.sum(tokens.data.column("truncated")).as_py()
         if truncated[name]:
-            reporter.note(f"{name}: {truncated[name]:,} of {len(rows):,} texts are longer and were cut for training")
+            reporter.note(f"{name}: texts cut to this length for training: {truncated[name]:,} of {len(rows):,}")
         return tokens
 
     return Tokens(

@@ -1,4 +1,4 @@
-"""Which labeled rows go where: the case of few labels, where those of the others are hidden, and folds for cross-fitting."""
+"""Split the labeled rows: into a sample with few labels, or into folds for cross-fitting."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from sstext.errors import UserError, listed
 
 @dataclass(frozen=True)
 class Sample:
-    """What is drawn from labeled rows, so that a run sees few labels and can be judged by the others.
+    """The sizes of a sample of the labeled rows. A run sees few labels, and is judged by the hidden ones.
 
     Attributes:
         labels_per_class: rows of each class that keep their label.
-        unlabeled: rows whose label is hidden (None: all others).
-        test: rows that are measured on: of the test data, where there are such (None: all of them), else of the labeled ones
-            (None: none).
+        unlabeled: rows whose label is hidden. Default: all other rows.
+        test: number of test rows. They are drawn from the test data if there are any (default: all of them), otherwise
+            from the labeled rows (default: none).
     """
 
     labels_per_class: int = option(None, "rows of each class that keep their label")
     unlabeled: int | None = option(None, "rows whose label is hidden")
-    test: int | None = option(None, "rows that are measured on")
+    test: int | None = option(None, "number of test rows")
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "Sample":
@@ -33,7 +33,7 @@ class Sample:
         Sample(labels_per_class=10, unlabeled=None, test=1000)
 
         Raises:
-            UserError: an unknown key, a missing one, or a value that is no positive number.
+            UserError: if a key is unknown or missing, or a value is not a positive number.
         """
         known = options(cls)
         for key in given:
@@ -49,7 +49,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Rows by their part, as positions in the labeled data: none is in two parts."""
+    """The drawn rows, as positions in the labeled data. The three parts do not overlap."""
 
     labeled: np.ndarray
     unlabeled: np.ndarray
@@ -57,9 +57,10 @@ class Drawn:
 
 
 def few_labels(labels: Sequence[Any] | np.ndarray, *, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the first `n` rows of each class (all of a class that has fewer) in a random order, and of the others.
+    """Positions of the first `n` rows of each class in a random order, and positions of the other rows.
 
-    The order is p = default_rng(seed).permutation(N); both parts keep it.
+    If a class has fewer than `n` rows, all of them are in the first part. The order is p =
+    default_rng(seed).permutation(N), and both parts keep it.
 
     Args:
         labels: (N,) classes.
@@ -72,28 +73,28 @@ def few_labels(labels: Sequence[Any] | np.ndarray, *, n: int, seed: int) -> tupl
     _, classes = np.unique(np.asarray(labels)[order], return_inverse=True)
     by_class = np.argsort(classes, kind="stable")
     counts = np.bincount(classes)
-    rank = np.empty(len(order), dtype=np.int64)  # how many of its class come before a row
+    rank = np.empty(len(order), dtype=np.int64)  # number of rows of the same class before this row
     rank[by_class] = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
     return order[rank < n], order[rank >= n]
 
 
 def draw(sample: Sample, labels: np.ndarray, classes: Sequence[str], *, seed: int, test_apart: bool) -> Drawn:
-    """The parts of labeled data: first the labeled rows, then the unlabeled ones, then those of the test.
+    """Draw the labeled rows first, then the unlabeled rows, then the test rows.
 
     Args:
         labels: (N,) class indices in 0 … C − 1.
         classes: C names, for messages.
-        test_apart: the test rows come from elsewhere.
+        test_apart: whether the test rows come from separate test data.
 
     Raises:
-        UserError: too few rows.
+        UserError: if there are too few rows.
     """
     counts = np.bincount(labels, minlength=len(classes))
     if counts.min() < sample.labels_per_class:
         fewest = int(counts.argmin())
         raise UserError(
             f"sample: expected at least labels_per_class={sample.labels_per_class} rows of every class, "
-            f"found {counts[fewest]} of {classes[fewest]!r}; lower it"
+            f"found {counts[fewest]} of {classes[fewest]!r}; lower labels_per_class"
         )
     labeled, others = few_labels(labels, n=sample.labels_per_class, seed=seed)
     test = 0 if test_apart else sample.test or 0
@@ -101,19 +102,19 @@ def draw(sample: Sample, labels: np.ndarray, classes: Sequence[str], *, seed: in
     if unlabeled + test > len(others):
         asked = f"{unlabeled:,} unlabeled" + (f" and {test:,} test rows" if test else " rows")
         raise UserError(
-            f"sample: expected {asked} beside the {len(labeled):,} labeled ones, found {len(others):,} rows; "
+            f"sample: expected {asked} besides the {len(labeled):,} labeled ones, found {len(others):,} rows; "
             "lower the numbers"
         )
     return Drawn(labeled, others[:unlabeled], others[unlabeled : unlabeled + test])
 
 
 def measured_rows(sample: Sample, total: int) -> np.ndarray:
-    """Positions of the test rows among the `total` of the test data, the same ones at every seed of a run.
+    """Positions of the test rows among the `total` rows of the test data. They do not depend on the seed of a run.
 
-    They are drawn, since many a test file is sorted by class.
+    They are drawn at random, because many test files are sorted by class.
 
     Raises:
-        UserError: there are fewer.
+        UserError: if there are fewer rows than the sample needs.
     """
     asked = sample.test if sample.test is not None else total
     if asked > total:
@@ -124,25 +125,25 @@ def measured_rows(sample: Sample, total: int) -> np.ndarray:
 def stratified_folds(
     labels: np.ndarray, folds: int, seed: int, copies: Sequence[Sequence[int]] | None = None
 ) -> np.ndarray:
-    """Share B labeled rows out over K folds, each class as evenly as can be; (B,) fold of every row.
+    """Assign B labeled rows to K folds, with each class spread evenly. Returns the fold of every row, (B,).
 
-    Copies of a text are one row here: a chain that has one of them knows the others. What is the only text of its class is in
-    no fold (−1): a chain without it could never learn the class.
+    All copies of a text are in the same fold, because a chain that was trained on one copy knows the others. The only
+    text of a class is in no fold (−1), because a chain without it could not learn the class.
 
     Args:
         labels: (B,) classes.
         folds: K, at least 2.
-        seed: of the order in which a class is shared out.
-        copies: (B,) the rows' tokens, by which copies are found; None: there are none.
+        seed: seed of the order in which the rows of a class are assigned.
+        copies: (B,) tokens of the rows, used to find copies of a text. Default: all texts are treated as different.
 
     Raises:
-        UserError: K is below 2, or there are fewer texts to share out than folds.
+        UserError: if K is below 2, or there are fewer texts to assign than folds.
 
     >>> np.bincount(stratified_folds(np.arange(40) % 4, folds=3, seed=0))
     array([14, 13, 13])
     """
     if folds < 2:
-        raise UserError(f"folds: expected at least 2 (or 0: no cross-fitting), found {folds}")
+        raise UserError(f"folds: expected at least 2, or 0 for no cross-fitting, found {folds}")
     texts = list(range(len(labels))) if copies is None else [tuple(tokens) for tokens in copies]
     rng, fold_of, shared_out = np.random.default_rng((seed, folds)), dict[Any, int](), 0
     for number in np.unique(labels):
@@ -154,7 +155,7 @@ def stratified_folds(
                 shared_out += 1
     if shared_out < folds:
         raise UserError(
-            f"folds: expected at most {shared_out}, the number of labeled texts whose class has another one, found {folds}; "
-            "give more labels, --folds 0, or development rows (--dev)"
+            f"folds: expected at most {shared_out}, the number of labeled texts in classes with at least two texts, "
+            f"found {folds}; give more labels, --folds 0, or development rows (--dev)"
         )
     return np.array([fold_of.get(text, -1) for text in texts])

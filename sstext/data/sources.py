@@ -1,4 +1,4 @@
-"""What rows come from: a file, a folder written by `save_to_disk`, a name on the Hub, or a data set at hand."""
+"""The sources of rows: a file, a folder written by `save_to_disk`, a name on the Hub, or a data set in memory."""
 
 import os
 import re
@@ -15,29 +15,30 @@ from sstext.errors import UserError, listed
 from sstext.hub.access import ask_once, hub_trouble
 
 if TYPE_CHECKING:
-    import datasets  # takes half a second to import: only the functions that touch data sets do
+    import datasets  # the import takes half a second, so only the functions that use data sets import it
 
 Source: TypeAlias = "str | Path | datasets.Dataset"
 
-#: Environment variable: a folder whose data sets, NAME/train.parquet and NAME/test.parquet, replace those of the Hub.
+#: Environment variable that names a folder of local copies, NAME/train.parquet and NAME/test.parquet. They replace the
+#: data sets of the Hub.
 REPLACEMENTS = "SSTEXT_BENCH_DATA"
-#: Hub data sets whose folder there is not the last part of their name.
+#: Hub data sets whose folder of copies differs from the last part of their name.
 FOLDERS = {"tdavidson/hate_speech_offensive": "hate_offensive"}
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(:[^/]+)?")
 _BATCH = 1000  # rows
-_WHOLE = 64 << 20  # bytes up to which a fingerprint reads everything
-_END = 16 << 20  # bytes of each end that it reads of larger files
+_WHOLE = 64 << 20  # bytes; a fingerprint reads files up to this size as a whole
+_END = 16 << 20  # bytes that a fingerprint reads at each end of a larger file
 
 
 def source_kind(source: Source) -> Literal["file", "saved", "hub", "dataset"]:
-    """What a source is: a file, a folder written by `save_to_disk`, a Hub name, or a data set itself.
+    """The kind of a source: a file, a folder written by `save_to_disk`, a Hub name, or a data set.
 
     >>> source_kind("stanfordnlp/imdb:test")
     'hub'
 
     Raises:
-        UserError: a missing file, or a folder that is no saved data set.
+        UserError: if a file is missing, or a folder is not a saved data set.
     """
     if not isinstance(source, str | Path):
         return "dataset"
@@ -57,19 +58,19 @@ def source_kind(source: Source) -> Literal["file", "saved", "hub", "dataset"]:
 
 
 def _split_of(source: str | Path) -> tuple[Path, str | None]:
-    """Take a trailing `:split` off a name that does not exist with it."""
+    """Split a trailing `:split` off a name, unless a file of the whole name exists."""
     name, _, split = str(source).partition(":")
     return (Path(source), None) if not split or Path(source).exists() else (Path(name), split)
 
 
 def replacement(source: Source, split: str) -> Path | None:
-    """The file that is read in the place of a Hub data set; None where the Hub is asked.
+    """The local file that replaces a Hub data set, or None to use the Hub.
 
     Args:
-        split: where the source names none.
+        split: split to read if the source does not name one.
 
     Raises:
-        UserError: the data set is in the folder, that split is not.
+        UserError: if the data set is in the folder, but the split is not.
     """
     folder = os.environ.get(REPLACEMENTS)
     if not folder or source_kind(source) != "hub":
@@ -82,7 +83,7 @@ def replacement(source: Source, split: str) -> Path | None:
         return None
     if split not in there:
         raise UserError(
-            f"{name}: no split {split!r} in {home}, which {REPLACEMENTS} puts in its place; found {listed(there)}; "
+            f"{name}: no split {split!r} in {home}, which {REPLACEMENTS} uses instead; found {listed(there)}; "
             f"name one as {name}:SPLIT, or unset {REPLACEMENTS} to download"
         )
     return home / f"{split}.parquet"
@@ -94,19 +95,19 @@ class Table:
 
     name: str
     batches: Iterator[Rows]
-    class_labels: dict[str, list[str]]  # names of the ClassLabel columns, in their own order
-    has_header: bool = True  # False: plain lines, whose column no one has named
-    grows: bool = False  # True: a later row may bring a column that the first ones lack
+    class_labels: dict[str, list[str]]  # class names of the ClassLabel columns, in their own order
+    has_header: bool = True  # False for plain lines, whose column has no name in the file
+    grows: bool = False  # True if a later row may have a new column
 
     def where(self, rows: Rows, i: int) -> str:
-        """Where row `i` of a batch stands, for a message."""
+        """The place of row `i` of a batch, for messages."""
         return f"{self.name}: {rows.where(i)}"
 
 
 def open_table(source: Source, encoding: str, split: str) -> Table:
-    """Open any kind of source; `split` counts where a data set has several and the source names none."""
+    """Open a source of any kind. `split` is used if a data set has several splits and the source does not name one."""
     if (local := replacement(source, split)) is not None:
-        name = f"{local} ({REPLACEMENTS}, in the place of the Hub's {source})"
+        name = f"{local} ({REPLACEMENTS}, instead of {source} from the Hub)"
         return Table(name, read_rows(local, batch_size=_BATCH), {})
     if isinstance(source, str | Path) and source_kind(source) == "file":
         rows = read_rows(source, encoding=encoding, batch_size=_BATCH)
@@ -136,11 +137,11 @@ def _dataset(source: Source, split: str) -> "tuple[datasets.Dataset, str]":
             if not Path(datasets.config.HF_DATASETS_CACHE, str(path).replace("/", "___")).exists():
                 ask_once(str(path), kind="dataset", cached=())
             return datasets.load_dataset(str(path), split=split), f"{path}:{split}"
-        except Exception as error:  # whatever the Hub, the network or a data set's own files raise
+        except Exception as error:  # the Hub, the network and the files of a data set raise many kinds
             reason = hub_trouble(error, f"datasets/{path}") or " ".join(str(error).split())[:300].rstrip(".")
             raise UserError(
-                f"no such file, and no Hub data set that can be loaded: {path} (split {split}): {reason}; download it, or give "
-                "a file"
+                f"no such file, and no Hub data set that can be loaded: {path} (split {split}): {reason}; download it, "
+                "or give a file"
             ) from error
     saved = datasets.load_from_disk(str(path))
     if isinstance(saved, datasets.Dataset):
@@ -156,16 +157,16 @@ def _dataset_rows(dataset: "datasets.Dataset", class_labels: dict[str, list[str]
     for start in range(0, len(plain), _BATCH):
         columns = plain[start : start + _BATCH]
         for column, names in class_labels.items():
-            # −1 is how the Hub's test splits say "no label".
+            # Test splits on the Hub use −1 for "no label".
             columns[column] = [None if i is None or i < 0 else names[i] for i in columns[column]]
         yield Rows(columns, list(range(start + 1, min(start + _BATCH, len(plain)) + 1)), "row")
 
 
 def fingerprint(source: Source, split: str = "train") -> str:
-    """A short name of a source's content, by which a run knows its data again.
+    """A short name of a source's content. A resumed run compares it to check that its data are the same.
 
-    Files over 64 MB are known by their size and by the 16 MB at either end, Hub data sets by their name
-    (by the file that replaces them, where one does).
+    For files over 64 MB, only the size and the 16 MB at each end are read. For Hub data sets, the fingerprint is their
+    name; if a local file replaces them, it is the fingerprint of that file.
     """
     source = replacement(source, split) or source
     kind = source_kind(source)
@@ -188,9 +189,10 @@ def fingerprint(source: Source, split: str = "train") -> str:
 
 
 def hub_split(fingerprint: str | None) -> tuple[str, str] | None:
-    """Name and split of the data set on the Hub that a fingerprint was taken of.
+    """Name and split of the Hub data set that a fingerprint belongs to.
 
-    None for files, also for those that took a Hub data set's place, for data sets at hand, and for a part of a split.
+    Returns None for files (also for local copies of a Hub data set), for data sets in memory, and for a part of a
+    split.
 
     >>> hub_split("hub:stanfordnlp/imdb:test"), hub_split("hub:stanfordnlp/imdb:test[:10%]"), hub_split("file:1f")
     (('stanfordnlp/imdb', 'test'), None, None)

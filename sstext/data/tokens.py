@@ -1,4 +1,4 @@
-"""Texts → token ids: once, to Arrow files on disk."""
+"""Texts → token ids, computed once and stored in Arrow files."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,51 +17,51 @@ if TYPE_CHECKING:
     from sstext.progress import Tick
 
 
-#: Rows per Arrow file: an interrupted tokenization goes on at the file it was writing.
+#: Rows per Arrow file. An interrupted tokenization continues with the file that was being written.
 SHARD_ROWS = 200_000
 
 
-#: Texts that are looked at to choose a length.
+#: Maximum number of texts that are read to choose a length.
 SAMPLE_ROWS = 10_000
 
 
-#: Column with the inputs of every paraphrase of a row.
+#: Column that holds the inputs of every paraphrase of a row.
 VIEW_INPUTS = "view_inputs"
 
 
 def choose_max_length(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], limit: int, seed: int = 0) -> int:
-    """The 95th percentile of the texts' lengths in tokens, rounded up to a multiple of 8, within `limit`.
+    """The 95th percentile of the texts' lengths in tokens, rounded up to a multiple of 8, at most `limit`.
 
     Args:
-        texts: the corpus (a column of a data set: only a sample of it is read).
-        limit: what the encoder can read, see `length_limit`.
+        texts: the corpus, for example a column of a data set. Only a sample is read.
+        limit: maximum number of tokens that the encoder can read, see `length_limit`.
     """
     rows = np.arange(len(texts))
     if len(rows) > SAMPLE_ROWS:
         rows = np.sort(np.random.default_rng(seed).choice(len(rows), SAMPLE_ROWS, replace=False))
     sample = [texts[int(row)] for row in rows]
-    # Texts far beyond the limit are cut: their exact length changes nothing.
+    # Very long texts are cut at the limit, because their exact length does not change the result.
     lengths = [len(ids) for ids in tokenizer(sample, truncation=True, max_length=limit)["input_ids"]]
     return min(limit, max(8, 8 * math.ceil(float(np.percentile(lengths, 95)) / 8)))
 
 
 class TextEncoder:
-    """A batch of texts → columns of token ids, each text cut at `max_length`.
+    """A batch of texts → columns of token ids. Each text is cut at `max_length`.
 
     Args:
-        max_length: T, in tokens, special tokens included.
+        max_length: T in tokens, including special tokens.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> None:
         self.tokenizer, self.max_length = tokenizer, max_length
 
     def __call__(self, texts: Sequence[str]) -> dict[str, list]:
-        """Token ids and the tokenizer's other inputs but the attention mask (padding makes it), and `truncated`."""
+        """Token ids, the other inputs of the tokenizer except the attention mask (padding adds it), and `truncated`."""
         encoded = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)
         columns = {name: encoded[name] for name in encoded if name != "attention_mask"}
         if encoded.is_fast:
             columns["truncated"] = [bool(one.overflowing) for one in encoded.encodings or []]
-        else:  # slow tokenizers do not tell: a text of exactly the limit counts as cut
+        else:  # slow tokenizers do not report cuts, so a text of exactly the limit counts as cut
             columns["truncated"] = [len(ids) >= self.max_length for ids in encoded["input_ids"]]
         return columns
 
@@ -69,7 +69,7 @@ class TextEncoder:
         """The inputs of every paraphrase of a batch of rows.
 
         Args:
-            own: columns of the rows' own texts: a row without a paraphrase has itself as its only one.
+            own: columns of the rows' own texts. A row without a paraphrase counts as its own paraphrase.
             texts: the paraphrases of each row.
         """
         names = [name for name in own if name != "truncated"]
@@ -78,14 +78,14 @@ class TextEncoder:
 
 
 def with_view_texts(rows: "Dataset", views: Sequence[str], name: str) -> "Dataset":
-    """A data set with columns of paraphrases → one with all of them in `VIEW_TEXTS`, which `tokenize` reads.
+    """Move the paraphrases of a data set from their columns to one column `VIEW_TEXTS`, which `tokenize` reads.
 
     Args:
-        views: the columns.
-        name: what the data set is called in messages.
+        views: names of the columns.
+        name: name of the data set in messages.
 
     Raises:
-        UserError: one of the columns is missing or holds no texts.
+        UserError: if a column is missing or does not hold texts.
     """
     from datasets import List, Value
 
@@ -96,7 +96,7 @@ def with_view_texts(rows: "Dataset", views: Sequence[str], name: str) -> "Datase
 
 
 def _records(columns: Mapping[str, list], names: Sequence[str]) -> list[dict[str, np.ndarray]]:
-    # 32 bits: Arrow would take 64 for integers inside of records.
+    # int32, because Arrow uses 64 bits for Python integers inside records.
     rows = zip(*(columns[name] for name in names), strict=True)
     return [dict(zip(names, (np.asarray(values, np.int32) for values in row), strict=True)) for row in rows]
 
@@ -109,18 +109,18 @@ def tokenize(
     name: str = "texts",
     tick: "Tick | None" = None,
 ) -> "Dataset":
-    """A data set with a `text` column → one with token ids, `labels` where there was a `label`, other columns kept.
+    """Replace the `text` column of a data set by token ids, and rename `label` to `labels`. Other columns are kept.
 
     Args:
-        texts: N rows with `text`, and perhaps `label` (C class numbers) and `VIEW_TEXTS` (lists of paraphrases, which become
-            `VIEW_INPUTS`).
-        encoder: what tokenizes.
-        cache: folder of the Arrow files; files that are there already are taken. None: in memory.
-        name: how the files are called.
-        tick: told the number of rows after every batch.
+        texts: N rows with `text`, and optionally `label` (class numbers) and `VIEW_TEXTS` (lists of paraphrases, which
+            become `VIEW_INPUTS`).
+        encoder: tokenizes a batch of texts.
+        cache: folder of the Arrow files. Existing files are used. Default: in memory.
+        name: beginning of the file names.
+        tick: called with the number of rows of each finished batch.
 
     Raises:
-        UserError: there is no `text` column.
+        UserError: if there is no `text` column.
     """
     from datasets import concatenate_datasets
 
@@ -148,7 +148,7 @@ def tokenize(
             cache.mkdir(parents=True, exist_ok=True)
             where = {"cache_file_name": str(cache / f"{label}.arrow"), "load_from_cache_file": True}
         rows = texts.select(range(shard * SHARD_ROWS, min(len(texts), (shard + 1) * SHARD_ROWS)))
-        # A fingerprint of our own: hashing the tokenizer is slow, and `tick` cannot be hashed.
+        # The fingerprint is set here, because hashing the tokenizer is slow and `tick` cannot be hashed.
         parts.append(
             rows.map(encode, input_columns=read, batched=True, remove_columns=read, new_fingerprint=label, **where)
         )

@@ -1,4 +1,4 @@
-"""Rows → files in every format that can be read."""
+"""Write rows to files, in every format that `formats.read_rows` can read."""
 
 import codecs
 import csv
@@ -17,10 +17,10 @@ from sstext.errors import UserError, listed
 
 
 class RowWriter:
-    """Write rows to a file or a byte stream, batch by batch; a file appears whole or not at all.
+    """Write rows to a file or a byte stream, batch by batch. A file is written whole or not at all.
 
-    Where the block raises, nothing is left behind and an older file of that name stays. In csv and tsv None is an empty
-    cell and a list is JSON; columns, order and cells that `read_rows` took from a csv file come back the same.
+    If the block raises, no partial file is left, and an older file of the same name is kept. In csv and tsv, None is an
+    empty cell and a list is written as JSON. Rows that `read_rows` read from a csv file are written back unchanged.
 
     >>> out = io.BytesIO()
     >>> with RowWriter(out, "csv") as writer:
@@ -29,14 +29,14 @@ class RowWriter:
     b'text,label\\n"late, again",\\n'
 
     Args:
-        target: a path, or an open byte stream (left open; needs a `format`).
-        format: one of `FORMATS`; by default told by the name's ending.
-        encoding: of text formats.
-        text_column: the one column that txt writes (needed where there are several).
+        target: a path, or an open byte stream. A stream is left open and needs a `format`.
+        format: one of `FORMATS`. Default: recognized by the ending of the name.
+        encoding: encoding of text formats.
+        text_column: the one column that txt writes; required if there are several columns.
 
     Raises:
-        UserError: the target cannot be written, a later batch has other columns (csv, tsv, parquet), or a value
-            does not fit the format.
+        UserError: if the target cannot be written, a later batch has other columns (csv, tsv, parquet), or a value does
+            not fit the format.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class RowWriter:
         return self
 
     def write(self, columns: dict[str, list]) -> None:
-        """Append rows, given as column name → values, all of one length."""
+        """Append rows, given as column name → values, all of the same length."""
         lengths = {name: len(values) for name, values in columns.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"expected columns of one length, found {lengths}")
@@ -97,7 +97,7 @@ def _open_beside(path: Path) -> IO[bytes]:
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: expected a file to write, found a folder or a device")
     if not path.parent.is_dir():
-        raise UserError(f"{path}: no such folder: {path.parent}; make it first")
+        raise UserError(f"{path}: no such folder: {path.parent}; create it first")
     try:
         return _beside(path).open("wb")
     except OSError as error:
@@ -105,7 +105,7 @@ def _open_beside(path: Path) -> IO[bytes]:
 
 
 class _Sink:
-    """Where batches go; `close` writes what comes after the last row, where the rows are whole."""
+    """Writes batches in one format. `close` writes what follows the last row, if all rows were written (`whole`)."""
 
     def write(self, columns: dict[str, list]) -> None:
         raise NotImplementedError
@@ -115,7 +115,7 @@ class _Sink:
 
 
 class _Encoder:
-    """Text into a byte stream."""
+    """Encodes text and writes it to a byte stream."""
 
     def __init__(self, stream: IO[bytes], encoding: str, name: str) -> None:
         self.name, self._stream, self._encoding = name, stream, encoding
@@ -137,7 +137,7 @@ class _Delimited(_Sink):
     def write(self, columns: dict[str, list]) -> None:
         block = io.StringIO()
         plain = csv.writer(block, delimiter=self._delimiter, lineterminator="\n")
-        # Before Python 3.13 the writer leaves a lone carriage return unquoted, where a reader would end the row.
+        # Before Python 3.13, the writer does not quote a lone carriage return, and a reader would end the row there.
         quoted = csv.writer(block, delimiter=self._delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
         if not self._header:
             self._header = list(columns)
@@ -162,7 +162,7 @@ def _check_columns(name: str, expected: list[str], columns: dict[str, list]) -> 
 
 
 class _Json(_Sink):
-    """One object a line; as an array, with brackets around and commas between."""
+    """One JSON object per line, with `array` as a JSON array."""
 
     def __init__(self, emit: _Encoder, array: bool) -> None:
         self._emit, self._array, self._begun = emit, array, False
@@ -193,13 +193,13 @@ class _PlainText(_Sink):
         lines = [_cell(value) for value in columns[name]]
         if broken := [line for line in lines if "\n" in line or "\r" in line]:
             raise UserError(
-                f"{self._emit.name}: txt holds a row a line, found {broken[0][:60]!r}; write .csv or .jsonl"
+                f"{self._emit.name}: txt holds one row per line, found {broken[0][:60]!r}; write .csv or .jsonl"
             )
         self._emit("".join(f"{line}\n" for line in lines))
 
 
 class _Parquet(_Sink):
-    """Column types are those of the first batch; a column without any value there holds strings."""
+    """Column types are taken from the first batch. A column without values there holds strings."""
 
     def __init__(self, stream: IO[bytes], name: str) -> None:
         self._stream, self._name = stream, name
@@ -215,7 +215,7 @@ class _Parquet(_Sink):
             _check_columns(self._name, self._schema.names, columns)
             self._writer.write_table(pa.table(columns, schema=self._schema))
         except pa.ArrowException as error:
-            raise UserError(f"{self._name}: parquet wants one type per column: {error}; write .jsonl instead") from None
+            raise UserError(f"{self._name}: parquet needs one type per column: {error}; write .jsonl instead") from None
 
     def close(self, whole: bool) -> None:
         if whole and self._writer is None:

@@ -1,1 +1,1 @@
-"""How good predictions are, and how well their probabilities are calibrated."""
+"""Metrics of predictions, and calibration of their probabilities."""

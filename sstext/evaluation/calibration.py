@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: a temperature, folded into the model's head, and distribution alignment."""
+"""Calibration of probabilities: fit a temperature, estimate precision, and find confidence thresholds."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -13,8 +13,8 @@ from sstext.errors import UserError
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
 
-#: What log T is believed to be before any row is seen, where nothing else tells: its mean, exp'ed, and standard deviation. A
-#: classifier that has been fine-tuned on few labels is too sure of itself, see recipes/benchmark/LOG.md.
+#: Prior of log T if nothing else is known: exp of its mean, and its standard deviation. A classifier that was
+#: fine-tuned on few labels is overconfident, see recipes/benchmark/LOG.md.
 USUAL_TEMPERATURE, TEMPERATURE_SPREAD = 2.0, 0.5
 
 
@@ -27,58 +27,59 @@ def fit_temperature(
 ) -> float:
     """Find the temperature that makes held-out labels most likely.
 
-    T = argmin_T −Σ_i w_i log softmax(z_i / T)[y_i], within [0.05, 20]. The loss is convex in 1/T; the root of its slope,
-    Σ_i w_i (E[z_i] − z_i[y_i]) with the expectation over softmax(z_i / T), is found by bisection. Where every row is right,
-    sharper is always better: the lower bound; where the labels contradict the logits, the upper one; where the logits of
-    each row are all equal, no temperature matters: 1.
+    T = argmin_T −Σ_i w_i log softmax(z_i / T)[y_i], within [0.05, 20]. The loss is convex in 1/T. Bisection finds the
+    root of its slope, Σ_i w_i (E[z_i] − z_i[y_i]), with the expectation over softmax(z_i / T). If every row is
+    predicted correctly, a sharper model is always better, and T is the lower bound. If the labels contradict the
+    logits, T is the upper bound. If the logits of each row are all equal, the temperature has no effect, and T is 1.
 
-    With `believed`, T is the most probable one where log T ~ N(log T₀, σ²) is believed beforehand: what a few rows cannot say
-    is taken from elsewhere, and rows that are all right do not make the model infinitely sure.
+    With `believed`, T is the mode of the posterior with the prior log T ~ N(log T₀, σ²). The prior supplies what a few
+    rows cannot show. It keeps T away from its bound if all rows are predicted correctly.
 
     Args:
         logits: (N, C) z, of rows that the model was not trained on.
         labels: (N,) classes y.
-        believed: T₀, see above; σ is `TEMPERATURE_SPREAD`.
-        weights: (N,) w, how often each row counts (default: once each).
+        believed: T₀ of the prior; σ is `TEMPERATURE_SPREAD`. Default: no prior.
+        weights: (N,) w, how often each row counts. Default: 1 each.
 
     Raises:
-        UserError: no rows, shapes that do not fit, a logit that is not finite, or a label outside 0 … C − 1.
+        UserError: if there are no rows, shapes do not match, a logit is not finite, or a label is outside 0 … C − 1.
 
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", eq. 9.
 
-    >>> z = 3 * torch.tensor([[.75, .25]]).log().expand(4, 2)  # three times too sure of what is right 3 times in 4
+    >>> z = 3 * torch.tensor([[.75, .25]]).log().expand(4, 2)  # three times too confident: 3 of 4 are correct
     >>> round(fit_temperature(z, [0, 0, 0, 1]), 6)
     3.0
     """
-    z, y = _checked_logits(logits, labels)
-    z = z - z.amax(-1, keepdim=True)  # equal logits become 0, so that their slope is exactly 0
+    z, y = _check_logits(logits, labels)
+    z = z - z.amax(-1, keepdim=True)  # equal logits become 0, so their slope is exactly 0
     counted = torch.ones(len(y), dtype=z.dtype) if weights is None else _on_cpu(weights, torch.float64)
     if counted.shape != y.shape:
         raise UserError(f"expected a weight for each of {len(y)} rows, found the shape {tuple(counted.shape)}")
 
     def slope(inverse_temperature: float) -> float:
-        """Derivative of the mean negative log-likelihood by 1/T: never falls."""
+        """Derivative of the mean negative log-likelihood with respect to 1/T. It never decreases."""
         expected = ((z * inverse_temperature).softmax(-1) * z).sum(-1)
         return float((counted * (expected - z.gather(-1, y[:, None])[:, 0])).mean())
 
     if believed is None:
-        return _temperature_where(slope)
+        return _solve_temperature(slope)
     usual = believed
 
     def pull(inverse_temperature: float) -> float:
-        """The slope with the belief's own: d/d(1/T) of (log T − log T₀)²/2σ², divided by N as the likelihood is."""
+        """The slope plus that of the prior, d/d(1/T) of (log T − log T₀)²/2σ². Both are divided by N."""
         away = math.log(inverse_temperature * usual) / (TEMPERATURE_SPREAD**2 * inverse_temperature)
         return slope(inverse_temperature) + away / len(y)
 
-    return _temperature_where(pull)
+    return _solve_temperature(pull)
 
 
 def matching_temperature(logits: ArrayLike, probabilities: ArrayLike) -> float:
     """Find the temperature at which a model agrees best with given probabilities of the same rows.
 
-    T = argmin_T −Σ_i Σ_c q_ic log softmax(z_i / T)_c within [0.05, 20], by bisection of its slope, Σ_i Σ_c (p_ic − q_ic) z_ic.
+    T = argmin_T −Σ_i Σ_c q_ic log softmax(z_i / T)_c within [0.05, 20], by bisection of its slope,
+    Σ_i Σ_c (p_ic − q_ic) z_ic.
 
-    *Relations*: where each row of q is one class, it is `fit_temperature`.
+    *Relations*: if each row of q is one-hot, it equals `fit_temperature`.
 
     Args:
         logits: (N, C) z.
@@ -89,11 +90,11 @@ def matching_temperature(logits: ArrayLike, probabilities: ArrayLike) -> float:
     """
     z, q = torch.as_tensor(np.asarray(logits, dtype=np.float64)), torch.as_tensor(np.asarray(probabilities, np.float64))
     z = z - z.amax(-1, keepdim=True)
-    return _temperature_where(lambda inverse: float((((z * inverse).softmax(-1) - q) * z).sum(-1).mean()))
+    return _solve_temperature(lambda inverse: float((((z * inverse).softmax(-1) - q) * z).sum(-1).mean()))
 
 
-def _temperature_where(falling: Callable[[float], float]) -> float:
-    """T where a slope by 1/T, which never falls, is 0; a bound where it is not; 1 where it is 0 everywhere."""
+def _solve_temperature(falling: Callable[[float], float]) -> float:
+    """The T at which the non-decreasing slope by 1/T is 0. It is a bound if there is no root, and 1 if all is 0."""
     low, high = 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
     rises, falls = falling(low) >= 0, falling(high) <= 0
     if rises and falls:
@@ -107,16 +108,17 @@ def _temperature_where(falling: Callable[[float], float]) -> float:
 
 
 def precision_curve(confidence: ArrayLike, *, points: int = 50) -> list[list[float]]:
-    """What share of the rows above a confidence is right, if confidence means what it says.
+    """The expected precision of the most confident rows, if the confidence is calibrated.
 
-    Of the rows sorted by confidence, the first n have the precision mean(confidence of them): expected, not counted, so that a
-    corpus without labels serves.
+    The n most confident rows have the expected precision mean(confidence). No label is needed, so it can be computed on
+    an unlabeled corpus.
 
     Args:
         confidence: (N,) calibrated probability of the predicted class.
 
     Returns:
-        [confidence of the last row, precision, share of the rows] for `points` shares of the rows, the surest rows first.
+        [confidence of the last row, precision, share of the rows] for `points` shares of the rows, most confident
+            first.
 
     >>> precision_curve([.9, .5, .7, .5], points=2)
     [[0.7, 0.8, 0.5], [0.5, 0.65, 1.0]]
@@ -126,20 +128,20 @@ def precision_curve(confidence: ArrayLike, *, points: int = 50) -> list[list[flo
         return []
     precision = best.cumsum() / np.arange(1, len(best) + 1)
     ends = np.unique(np.ceil(len(best) * np.arange(1, points + 1) / points).astype(int)) - 1
-    # Rounded down: a threshold above all confidences would let nobody pass.
+    # Rounded down, because no row would pass a threshold that is above all confidences.
     return [
         [math.floor(float(v) * 1e6) / 1e6 for v in (best[end], precision[end], (end + 1) / len(best))] for end in ends
     ]
 
 
 def confidence_for(curve: Iterable[Sequence[float]], precision: float) -> float | None:
-    """The least confidence above which rows are right as often as wanted; None: none is sure enough.
+    """The lowest confidence threshold with at least the given precision, or None if there is none.
 
     >>> confidence_for([[.7, .8, .5], [.5, .65, 1.]], .75), confidence_for([[.7, .8, .5]], .9)
     (0.7, None)
     """
-    sure = [threshold for threshold, found, _ in curve if found >= precision]
-    return min(sure, default=None)
+    passing = [threshold for threshold, found, _ in curve if found >= precision]
+    return min(passing, default=None)
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -154,8 +156,8 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     return exponentials / exponentials.sum(-1, keepdims=True)
 
 
-def _checked_logits(logits: Tensor | ArrayLike, labels: Tensor | ArrayLike) -> tuple[Tensor, Tensor]:
-    """Logits (N, C) in float64 and labels (N,), on the CPU, checked."""
+def _check_logits(logits: Tensor | ArrayLike, labels: Tensor | ArrayLike) -> tuple[Tensor, Tensor]:
+    """Check logits and labels, and return them on the CPU as (N, C) float64 and (N,) int64."""
     z, y = _on_cpu(logits, torch.float64), _on_cpu(labels, torch.int64)
     if z.ndim != 2 or y.shape != z.shape[:1] or not z.numel():
         raise UserError(
@@ -175,4 +177,4 @@ def _checked_logits(logits: Tensor | ArrayLike, labels: Tensor | ArrayLike) -> t
 def _on_cpu(values: Tensor | ArrayLike, dtype: torch.dtype) -> Tensor:
     if isinstance(values, Tensor):
         return values.detach().to("cpu", dtype)
-    return torch.tensor(np.asarray(values), dtype=dtype)  # a copy: torch warns of arrays that it may not write to
+    return torch.tensor(np.asarray(values), dtype=dtype)  # a copy, because torch warns about read-only arrays

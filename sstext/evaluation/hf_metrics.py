@@ -1,4 +1,4 @@
-"""The metrics of `sstext.evaluation.metrics` as `evaluate.Metric` classes: made directly, they need no network.
+"""The metrics of `sstext.evaluation.metrics` as `evaluate.Metric` classes. They need no network.
 
 >>> Accuracy(keep_in_memory=True).compute(predictions=[0, 1], references=[0, 0])
 {'accuracy': 0.5}
@@ -14,7 +14,7 @@ from sstext.evaluation.metrics import measure
 
 
 class _Metric(evaluate.Metric):
-    """Predictions are probabilities (N, C) or, where these are not needed, classes (N,): `evaluate.combine` mixes all."""
+    """Predictions are probabilities (N, C), or classes (N,) if the metric needs no probabilities."""
 
     scores: tuple[str, ...]  #: names for `measure`
 
@@ -40,7 +40,7 @@ class F1(_Metric):
 
 
 class PrecisionRecall(_Metric):
-    """Precision and recall of each class: two lists, from class 0 on."""
+    """Precision and recall of each class, as two lists that begin with class 0."""
 
     scores = ("precision", "recall")
 
@@ -58,7 +58,7 @@ class NegativeLogLikelihood(_Metric):
 
 
 class BrierScore(_Metric):
-    """Mean squared distance of the probabilities to the one-hot reference."""
+    """Mean squared distance between the probabilities and the one-hot reference."""
 
     scores = ("brier",)
 

@@ -1,1 +1,1 @@
-"""The model card, and publishing to the Hugging Face Hub; reads files only."""
+"""The model card, and publishing to the Hugging Face Hub. This package only reads the files of a run."""

@@ -1,4 +1,4 @@
-"""What went wrong between here and the Hub: one sentence, with the remedy."""
+"""Explain errors of the Hub and the network in one sentence, with the remedy."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -19,54 +19,57 @@ from huggingface_hub.errors import (
 
 from sstext.errors import UserError
 
-LOG_IN = "log in with `hf auth login`, or set HF_TOKEN (tokens are made at https://huggingface.co/settings/tokens)"
+LOG_IN = "log in with `hf auth login`, or set HF_TOKEN (create a token at https://huggingface.co/settings/tokens)"
 
 
-#: Seconds until a network that does not answer counts as dead.
+#: Seconds after which a network that does not respond counts as unreachable.
 PATIENCE = 10.0
 
 
 def hub_trouble(error: BaseException, name: str, *, token: str | None = None) -> str | None:
-    """Say what the Hub or the way to it had against a request; None where the error is about something else.
+    """Explain an error of the Hub or the network. Returns None if the error has another cause.
 
-    Libraries wrap what they catch: the whole chain of causes is looked through.
+    Libraries wrap the errors that they catch, so the whole chain of causes is examined.
 
     Args:
-        error: what was raised.
-        name: of the repository, as the user gave it.
-        token: what was asked with (default: the one of the usual places).
+        error: the error that was raised.
+        name: name of the repository, as the user gave it.
+        token: token of the request. Default: HF_TOKEN or the token of `hf auth login`.
     """
     chain = _causes(error)
     for kind in (OfflineModeIsEnabled, LocalTokenNotFoundError, HFValidationError, HfHubHTTPError):
         found = next((cause for cause in chain if isinstance(cause, kind)), None)
         if isinstance(found, OfflineModeIsEnabled):
-            return "the Hub was not asked, because HF_HUB_OFFLINE is set; unset it to use the Hub"
+            return "the Hub was not used, because HF_HUB_OFFLINE is set; unset it to use the Hub"
         if isinstance(found, LocalTokenNotFoundError):
-            return f"nobody is logged in; {LOG_IN}"
+            return f"you are not logged in; {LOG_IN}"
         if isinstance(found, HFValidationError):
-            return "there is no such folder, and this is no name on the Hub; those read user/name"
+            return "there is no such folder, and this is not a valid name on the Hub, such as user/name"
         if isinstance(found, HfHubHTTPError):
-            return _answered(found, name, token if token is not None else get_token())
+            return _explain_response(found, name, token if token is not None else get_token())
     broken = next((cause for cause in reversed(chain) if _is_network(cause)), None)
     if broken is None:
         return None
     reason = " ".join(str(broken).split())[:200]
     return (
-        f"the Hub ({constants.ENDPOINT}) cannot be reached, or broke off; check the network, and try again ({reason})"
+        f"the Hub ({constants.ENDPOINT}) cannot be reached, or the connection was lost; check the network and try "
+        f"again ({reason})"
     )
 
 
 def ask_once(
     name: str, revision: str | None = None, *, kind: str = "model", cached: Sequence[str] = ("config.json",)
 ) -> list[str] | None:
-    """Ask the Hub for a repository, once and with a limit in time, before a library asks that tries for a minute and a half.
+    """Send one request for a repository to the Hub, with a time limit. Libraries would retry for a minute and a half.
 
     Args:
-        name: on the Hub; a folder is not asked for.
-        cached: files of which one in the cache is enough to go on without a network.
+        name: name on the Hub. No request is sent for a folder.
+        revision: branch, tag or commit. Default: main.
+        kind: `model` or `dataset`.
+        cached: if one of these files is in the cache, no request is sent.
 
     Returns:
-        The files that are there; None where the Hub was not asked.
+        The names of the files in the repository, or None if no request was sent.
     """
     if Path(name).exists() or constants.HF_HUB_OFFLINE:
         return None
@@ -78,7 +81,7 @@ def ask_once(
 
 @contextlib.contextmanager
 def hub_explained(doing: str, name: str, token: str | None = None) -> Iterator[None]:
-    """Turn what goes wrong with the Hub inside the block into a `UserError` that begins with what was being done."""
+    """Turn errors of the Hub inside the block into a `UserError` that begins with `doing`."""
     try:
         yield
     except UserError:
@@ -97,32 +100,33 @@ def _causes(error: BaseException | None) -> list[BaseException]:
 
 
 def _is_network(error: BaseException) -> bool:
-    """A failure below HTTP: of the client's own kinds, or of the sockets under it."""
+    """Whether an error comes from the network, below HTTP: from the client or its sockets."""
     return isinstance(error, HTTPError | ConnectionError | TimeoutError) and not isinstance(error, HfHubHTTPError)
 
 
-def _answered(error: HfHubHTTPError, name: str, token: str | None) -> str | None:
-    """What an answer of the Hub means; None where it has everything but a file."""
+def _explain_response(error: HfHubHTTPError, name: str, token: str | None) -> str | None:
+    """Explain an error response of the Hub. Returns None if only a file is missing in the repository."""
     status = error.response.status_code
     if isinstance(error, RemoteEntryNotFoundError):
         return None
     if isinstance(error, GatedRepoError):
-        return f"its authors want their terms accepted first: visit {constants.ENDPOINT}/{name}, then {LOG_IN}"
+        return f"you must first accept its authors' terms; visit {constants.ENDPOINT}/{name}, then {LOG_IN}"
     if isinstance(error, RevisionNotFoundError):
-        return f"it has no such branch, tag or commit; see {constants.ENDPOINT}/{name}/tree/main for those it has"
+        return f"it has no such branch, tag or commit; find them at {constants.ENDPOINT}/{name}/tree/main"
     if status == 401 and token:
         return f"the Hub refuses the token; {LOG_IN}"
     if isinstance(error, RepositoryNotFoundError) or status == 404:
         if token:
             return (
-                "not a folder here, and the Hub has no such name that your token may see; check the name and the token"
+                "there is no such folder, and the Hub has no such name that your token may read; check the name and "
+                "the token"
             )
-        return f"not a folder here, and the Hub has no such name, or it is private; check the name, or {LOG_IN}"
+        return f"there is no such folder, and the Hub has no such name, or it is private; check the name, or {LOG_IN}"
     if status == 401:
-        return f"nobody is logged in; {LOG_IN}"
+        return f"you are not logged in; {LOG_IN}"
     if status == 403:
-        return "your token may not do that; it must have the right to write there, and the name must be yours"
+        return "your token has no permission for this; it needs write access, and the repository must be yours"
     if status >= 500 or status == 429:
-        return f"the Hub is busy or broken (it answers {status}); try again later"
+        return f"the Hub is busy or out of order (status {status}); try again later"
     reason = " ".join(str(error.server_message or error).split())
-    return f"the Hub refuses (it answers {status}): {reason[:300]}"
+    return f"the Hub refused the request (status {status}): {reason[:300]}"

@@ -1,7 +1,7 @@
-"""The model card: what a stranger needs to know who finds the model's folder, or finds it on the Hub.
+"""The model card: what people need to know who find the model in a folder or on the Hub.
 
-The card is made of counts, shares and scores that are handed in. No training text, no file and no path of the machine
-gets into it, so that it may go wherever the model goes.
+The card contains only counts, shares and scores that are passed in. It contains no training text, file name or local
+path, so it can be published with the model.
 """
 
 import re
@@ -15,11 +15,11 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 DEMO_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 
 
-#: How a card calls the model as long as it has no name on the Hub.
+#: Name of the model in its card before it has a name on the Hub.
 THIS_FOLDER = "<this folder>"
 
 
-#: Our metrics as the Hub calls them, and what is to be known about them.
+#: Names and arguments on the Hub of our metrics, if they differ from ours.
 HUB_METRICS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "macro_f1": ("f1", {"average": "macro"}),
     "brier": ("brier_score", {}),
@@ -30,11 +30,11 @@ HUB_METRICS: Mapping[str, tuple[str, dict[str, Any]]] = {
 Metrics = Mapping[str, Mapping[str, Any]]
 
 
-#: Among the counts of rows: unlabeled texts that nobody reads, because no training has room for them.
+#: Key of the row counts for unlabeled texts that are not read, because the training steps can use no more.
 LEFT_OUT = "unlabeled_left_out"
 
 
-#: Coverage from which on every unlabeled row counts as kept.
+#: Coverage from which all unlabeled rows count as selected.
 WHOLE = 0.9995
 
 
@@ -67,21 +67,26 @@ def model_card(
 
     Args:
         classes: names of the C classes, in the order of the logits.
-        encoder: what was fine-tuned; named only where it is a Hub name (or `demo`), never where it is a folder.
-        max_length: tokens of a text that the model reads, special tokens included.
+        encoder: the encoder that was fine-tuned. The card names it if it is a Hub name or `demo`, but not if it is a
+            folder.
+        max_length: maximum number of tokens of a text that the model reads, including special tokens.
         rows: kind → number of rows, for example {"labeled": 64, "unlabeled": 1136}.
-        rounds: a record per round, of which the figures of `ROUNDS` are read. Everything else stays out of the card.
-        results: what was measured → metric → {"score", "confidence_interval"}; None: nothing was measured.
-        chosen: which model this is, and why, for example "round 2, the best on the development rows"; None: there was only one.
-        license: the Hub's identifier of a license; None: none is stated.
-        self_trained: whether it learned from pseudo-labels.
-        method: its name, arguments and further losses, for example "fixmatch (threshold=0.9) + entropy 0.1"; None: none.
-        citation: the method's paper; None: it has none.
-        of_this_model: which of `results` are this model's own, and go into the index that the Hub reads; None: none.
-        test_data: name and split of the data set on the Hub that they were measured on, all of it; None: it has no name there.
-        measured_on: what else the rows are called that they were measured on.
-        calibration: how probabilities were calibrated, and what that brought, in a sentence; None: nothing is said.
-        datasets: names of data sets on the Hub that it was trained on.
+        rounds: one record per round. The card shows only the figures in `ROUNDS`.
+        results: measured model → metric → {"score", "confidence_interval"}, or None if nothing was measured.
+        chosen: which model this is, and why, for example "round 2, the best on the development rows". None if there was
+            only one model.
+        license: the Hub's identifier of a license. Default: no license is stated.
+        self_trained: whether the model learned from pseudo-labels.
+        method: name, arguments and further losses of the method, for example "fixmatch (threshold=0.9) + entropy 0.1".
+            Default: no method is stated.
+        citation: the method's paper. Default: none.
+        of_this_model: key of `results` for this model. Its scores go into the index of the Hub. Default: no scores do.
+        test_data: name and split of the Hub data set that the scores were measured on, if all its rows were used.
+            Default: the test data are not on the Hub.
+        measured_on: name of the test rows if `test_data` is None.
+        calibration: a sentence on how the probabilities were calibrated, and with which effect. Default: no such
+            section.
+        datasets: names of data sets on the Hub that the model was trained on.
 
     >>> measured = {"test": {"accuracy": {"score": 0.9, "confidence_interval": (0.8, 0.95)}}}
     >>> card = model_card(classes=["no", "yes"], encoder="demo", max_length=64, rows={"labeled": 8}, rounds=[],
@@ -100,7 +105,7 @@ def model_card(
         license=license,
         datasets=list(datasets) or None,
         model_name=THIS_FOLDER,
-        eval_results=_index((results or {}).get(of_this_model or "", {}), test_data, measured_on),
+        eval_results=_eval_results((results or {}).get(of_this_model or "", {}), test_data, measured_on),
     )
     sections = [
         _summary(classes, base_model, chosen, _learned_from(rounds if self_trained else None, part=LEFT_OUT in rows)),
@@ -115,7 +120,7 @@ def model_card(
 
 
 def hub_name(encoder: str) -> str | None:
-    """The Hub name of an encoder, None for a folder: a machine's path tells strangers nothing, or too much.
+    """The Hub name of an encoder. Returns None for a folder, because a local path must not be published.
 
     >>> hub_name("microsoft/deberta-v3-small"), hub_name("/home/ada/encoder"), hub_name("demo")
     ('microsoft/deberta-v3-small', None, 'sentence-transformers/all-MiniLM-L6-v2')
@@ -126,7 +131,7 @@ def hub_name(encoder: str) -> str | None:
 
 
 def named(card: str, name: str, revision: str | None = None) -> str:
-    """A card with a name on the Hub wherever it says how to use the model.
+    """Insert the name on the Hub into the usage examples of a card.
 
     >>> named('sstext predict "<this folder>" new.csv', "ada/tickets", "v2")
     'sstext predict "ada/tickets" --revision "v2" new.csv'
@@ -138,8 +143,8 @@ def named(card: str, name: str, revision: str | None = None) -> str:
     return "\n".join(lines)
 
 
-def _index(metrics: Mapping[str, Any], test_data: tuple[str, str] | None, rows: str) -> list[EvalResult] | None:
-    """Scores as the Hub's index wants them; an interval is said in the name, and in the arguments for machines."""
+def _eval_results(metrics: Mapping[str, Any], test_data: tuple[str, str] | None, rows: str) -> list[EvalResult] | None:
+    """Scores in the format of the Hub's index. An interval is in the metric's name and in its arguments."""
     found = []
     data_set, split = test_data or (None, None)
     for name, result in metrics.items():
@@ -167,7 +172,7 @@ def _index(metrics: Mapping[str, Any], test_data: tuple[str, str] | None, rows: 
 
 
 def bare_card(classes: Sequence[str], max_length: int) -> str:
-    """The README.md of a model of which nothing but its folder is known: what it answers, and how to use it.
+    """The README.md of a model if only its folder is known: its classes and how to use it.
 
     >>> "How it was trained is not recorded" in bare_card(["no", "yes"], 64)
     True
@@ -200,24 +205,26 @@ Made with `sstext` from {origin}:
 
 
 def _learned_from(rounds: Sequence[Mapping[str, Any]] | None, part: bool) -> str:
-    """What a model learned from, in a sentence; None: from labels alone.
+    """Describe the training data of a model in a sentence.
 
-    Whether its rounds kept some of the unlabeled rows or all is seen in their coverage, a share of the part that was read
-    where `part` says so.
+    Args:
+        rounds: records of the rounds, or None if the model learned only from labels. Their coverage shows whether all
+            unlabeled rows were selected.
+        part: whether only a random part of the corpus was read. Coverage is then a share of this part.
     """
     if rounds is None:
         return "fine-tuned on labeled texts."
     coverages = [record["coverage"] for record in rounds if record["admitted"]]
     if coverages and max(coverages) < WHOLE:
         return (
-            "fine-tuned on labeled texts, then, round by round, also on those unlabeled texts whose predicted label\n"
-            "seemed safe enough to learn from."
+            "fine-tuned on labeled texts and then, in one or more rounds, also on unlabeled texts. Only texts with a\n"
+            "sufficiently confident predicted label were used."
         )
     if coverages and min(coverages) >= WHOLE:
         return (
-            "fine-tuned on labeled texts, then, round by round, also on all unlabeled texts"
+            "fine-tuned on labeled texts and then, in one or more rounds, also on all unlabeled texts"
             + (" of a random part of the corpus" if part else "")
-            + ", with what the models before\npredicted for them, sure or not."
+            + ".\nThe labels of the unlabeled texts were predicted by earlier models."
         )
     return "fine-tuned on labeled texts with the help of unlabeled ones."
 
@@ -234,10 +241,10 @@ classify = pipeline("text-classification", "{THIS_FOLDER}")
 classify("a text", truncation=True, max_length={max_length})
 ```
 
-A pipeline does not truncate on its own: without `truncation=True, max_length={max_length}` a text beyond the encoder's
+A pipeline does not truncate by default: without `truncation=True, max_length={max_length}`, a text beyond the encoder's
 limit raises an error.
 
-With `sstext`, which truncates by itself and is made for many texts:
+With `sstext`, which truncates by default and is made for many texts:
 
 ```bash
 sstext predict "{THIS_FOLDER}" texts.csv --output predictions.csv
@@ -270,24 +277,24 @@ def _share(value: float | None) -> str:
     return _NONE if value is None else f"{value:.1%}"
 
 
-#: What a card tells of a round; what no round has is left out.
+#: Columns of the table of rounds in a card. A column is left out if no round has a value.
 ROUNDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "round": lambda record: str(record["index"]),
-    "unlabeled rows kept": lambda record: f"{record['admitted']:,}",
+    "unlabeled rows selected": lambda record: f"{record['admitted']:,}",
     "coverage": lambda record: f"{record['coverage']:.1%}",
     "estimated precision": lambda record: _share(record.get("estimated_precision")),
     "audited precision": lambda record: _share(record.get("audit_precision")),
-    "out-of-fold accuracy": lambda record: _share((record.get("out_of_fold") or {}).get("accuracy")),
+    "held-out accuracy": lambda record: _share((record.get("out_of_fold") or {}).get("accuracy")),
     "development macro-F1": lambda record: _share((record.get("metrics") or {}).get("macro_f1")),
 }
 
 
 def _results(results: Mapping[str, Metrics] | None) -> str:
     if not results:
-        return "## Results\n\nNothing was measured: no test rows were given."
+        return "## Results\n\nNothing was measured, because there were no test rows."
     names = list(dict.fromkeys(name for metrics in results.values() for name in metrics))
     lines = [(measured, *(_score(metrics.get(name)) for name in names)) for measured, metrics in results.items()]
-    note = "In parentheses: 95 % intervals over the rows measured on, where they were computed."
+    note = "In parentheses: 95 % bootstrap intervals over the evaluated rows, if they were computed."
     return f"## Results\n\n{table(('', *names), lines)}\n\n{note}"
 
 
@@ -299,42 +306,48 @@ def calibration_sentence(
     before: float | None = None,
     after: Mapping[str, Any] | None = None,
 ) -> str:
-    """How the probabilities were calibrated, for a card.
+    """How the probabilities were calibrated, as a sentence for a card.
 
     Args:
-        temperature: what logits were divided by.
-        fitted_on: what it was fitted on; None: nothing told how sure the model may be.
-        folded: whether the last layer has it, so that everyone gets calibrated probabilities.
-        before, after: expected calibration error on the test rows without and with it (with its interval).
+        temperature: the divisor of the logits.
+        fitted_on: the rows on which the temperature was fitted, or None if there were no such rows.
+        folded: whether the last layer contains the temperature, so that the model predicts calibrated probabilities.
+        before, after: expected calibration error on the test rows without and with the temperature (with its interval).
 
     >>> calibration_sentence(1.25, fitted_on="the development rows")
-    'Logits are divided by 1.250, a temperature fitted on the development rows; the last layer does it.'
+    'Logits are divided by a temperature of 1.250, fitted on the development rows. The last layer already contains it.'
     """
     if fitted_on is None:
-        return "None: without folds or development rows, nothing told how sure the model may be."
+        return "The probabilities are not calibrated, because there were no folds or development rows."
     if not folded:
-        return f"None: the temperature {temperature:.3f}, fitted on {fitted_on}, could not be put into the last layer."
-    said = f"Logits are divided by {temperature:.3f}, a temperature fitted on {fitted_on}; the last layer does it."
+        return (
+            f"The probabilities are not calibrated: the temperature {temperature:.3f}, fitted on {fitted_on}, could "
+            "not be put into the last layer."
+        )
+    sentence = (
+        f"Logits are divided by a temperature of {temperature:.3f}, fitted on {fitted_on}. The last layer already "
+        "contains it."
+    )
     if after is None:
-        return said
+        return sentence
     figures = f"{before:.3f} before, {_score(after)} after" if before is not None else _score(after)
-    return f"{said} Expected calibration error on the test rows: {figures}."
+    return f"{sentence} Expected calibration error on the test rows: {figures}."
 
 
 def _limits(max_length: int, self_trained: bool, english_only: bool) -> str:
-    own = "It was trained on few labeled texts, and repeats their errors and biases, and those of the encoder."
+    own = "It was trained on few labeled texts. It repeats their errors and biases, and those of the encoder."
     if self_trained:
         own = (
-            "Part of the training labels are a model's own predictions: errors and biases of the encoder and of the labeled\n"
-            "  rows are repeated in them."
+            "Part of the training labels are predictions of a model. They repeat the errors and biases of the encoder\n"
+            "  and of the labeled rows."
         )
-    english = "- It reads English only: its encoder knows no other language.\n" if english_only else ""
+    english = "- It reads only English, because its encoder was trained on English.\n" if english_only else ""
     return f"""## Limits
 
-{english}- It always answers with one of the classes above, also for a text that belongs to none of them.
-- Of a longer text, only the first {max_length} tokens are read.
-- {own} Measure on your own labeled rows before anything that matters depends on it.
-- Scores and intervals hold for texts like those measured on; they say nothing about other sources or later times."""
+{english}- It always predicts one of the classes above, even for a text that belongs to none of them.
+- It reads only the first {max_length} tokens of a text.
+- {own} Measure it on your own labeled rows before you rely on it.
+- Scores and intervals hold for texts like the evaluated ones. They may differ for other sources or later times."""
 
 
 def _score(result: Mapping[str, Any] | None) -> str:
@@ -345,12 +358,12 @@ def _score(result: Mapping[str, Any] | None) -> str:
 
 
 def table(header: Iterable[Any], lines: Iterable[Iterable[Any]]) -> str:
-    """A Markdown table; a bar inside a cell would open a new column."""
+    """A Markdown table. Bars inside cells are escaped, because they would start a new column."""
     rows = [[_line(cell).replace("|", r"\|") for cell in row] for row in (header, *lines)]
     rows.insert(1, ["---"] * len(rows[0]))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _line(value: Any) -> str:
-    """A value without line breaks, which would end a Markdown table, list or code span."""
+    """A value without line breaks, because they would end a Markdown table, list or code span."""
     return " ".join(str(value).split())

@@ -1,6 +1,6 @@
-"""What of a folder goes to the Hub, and how: files of an allow-list, in one commit, and nothing else ever.
+"""Publish a folder to the Hub: only the files of an allow-list, in one commit.
 
-Whatever is not named here stays at home: training texts, pseudo-labels, scores, pickles, the state of an optimizer, code.
+All other files stay local: training texts, pseudo-labels, scores, pickles, optimizer states, code.
 """
 
 import json
@@ -18,7 +18,7 @@ from sstext.errors import UserError
 from sstext.hub.access import LOG_IN, PATIENCE, hub_explained
 from sstext.hub.card import named
 
-#: What is uploaded under a name: a file, or its content where that differs from the file's.
+#: What is uploaded under a name: a file, or bytes if the content differs from the file.
 Content = Path | bytes
 
 
@@ -40,11 +40,11 @@ TOKENIZERS = (
 CARD, RESULTS = "README.md", "results.json"
 
 
-#: Files of JSON that may know the machine that wrote them.
+#: JSON files that may contain paths of the machine that wrote them.
 _SETTINGS = (*CONFIGS, "tokenizer_config.json", WEIGHTS_INDEX)
 
 
-#: Where a tokenizer or a configuration was read from: true of this machine alone.
+#: Keys for where a tokenizer or a configuration was read from, which only holds on this machine.
 _OF_THIS_MACHINE = frozenset(
     {"_name_or_path", "name_or_path", "is_local", "local_files_only", "cache_dir", "tokenizer_file", "vocab_file"}
 )
@@ -53,15 +53,17 @@ _OF_THIS_MACHINE = frozenset(
 _PLACES = ("_file", "_dir", "_path", "_name_or_path")
 
 
-#: An absolute path of POSIX or Windows, a home, a share of a network. A slash alone is a token of many vocabularies.
+#: An absolute path of POSIX or Windows, a home folder, or a network share. A single slash is a token in many
+#: vocabularies.
 _ABSOLUTE = re.compile(r"(file:)?/+[^/\s]|~[\w.-]*[/\\]|[A-Za-z]:[/\\]|\\\\")
 
 
-#: What a model answers, and what its tokenizer reads: kept to the letter, also where a class is called "/r/news".
+#: Keys whose values are class names or tokens. They are kept unchanged, even if a class has a name such as "/r/news".
 _WORDS = re.compile(r"id2label|label2id|chat_template|added_tokens_decoder|.*_tokens?")
 
 
-#: Weights and states as pickles, which a plain `Trainer` pushes: stale beside safetensors, and able to run anything.
+#: Pickles of weights and states, which a plain `Trainer` pushes. They are outdated next to safetensors, and can run any
+#: code.
 _PICKLES = re.compile(
     r"pytorch_model(-\d{5}-of-\d{5})?\.bin|pytorch_model\.bin\.index\.json|training_args\.bin|optimizer\.(pt|bin)|"
     r"(scheduler|scaler)\.pt|rng_state(_\d+)?\.pth",
@@ -69,28 +71,29 @@ _PICKLES = re.compile(
 )
 
 
-#: Of `results.json`, what strangers may see: numbers, names of classes and versions.
+#: Keys of `results.json` that may be published: numbers, class names and versions.
 _PUBLIC_RESULTS = (
-    "chosen", "method", "classes", "rows", "max_length", "left_out", "rounds", "test", "uncalibrated", "versions", "machine",
-    "seed", "seconds", "phases", "peak_memory_mib",
+    "chosen", "method", "classes", "rows", "max_length", "left_out", "rounds", "test", "uncalibrated", "versions",
+    "machine", "seed", "seconds", "phases", "peak_memory_mib",
 )  # fmt: skip
 
 
 _PUBLIC_ROUNDS = (
-    "index", "admitted", "coverage", "per_class", "audit_precision", "temperature", "agreement", "metrics", "steps", "seconds",
-    "stopped_because", "estimated_precision", "out_of_fold", "gain", "refused", "class_shares", "chain_agreement",
+    "index", "admitted", "coverage", "per_class", "audit_precision", "temperature", "agreement", "metrics", "steps",
+    "seconds", "stopped_because", "estimated_precision", "out_of_fold", "gain", "refused", "class_shares",
+    "chain_agreement",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Published:
-    """What a push came to.
+    """The result of a push.
 
     Attributes:
-        url: where it can be seen.
-        commit: its id.
-        changed: whether the commit is new; False: all was there already.
-        deleted: files of earlier pushes that the commit took away.
+        url: address of the repository.
+        commit: id of the commit.
+        changed: whether the commit is new. False if the repository already had all files.
+        deleted: files of earlier pushes that the commit deleted.
     """
 
     url: str
@@ -100,22 +103,23 @@ class Published:
 
 
 def model_files(folder: Path) -> dict[str, Content]:
-    """The files of a model that may be published, by name: weights, configuration and tokenizer, its card where it has one.
+    """The files of a model that may be published, by name.
 
-    Whatever tells where on this machine something lay is left out of the configurations.
+    These are the weights, the configuration, the tokenizer, and the card if there is one. Paths of this machine are
+    removed from the configurations.
 
     Raises:
-        UserError: something that a model needs is missing, or its weights are a pickle.
+        UserError: if a necessary file is missing, or the weights are a pickle.
     """
     names = [CONFIGS[0], *_weights(folder)]
     if not any((folder / name).is_file() for name in TOKENIZERS):
-        raise UserError(f"{folder}: there is no tokenizer, without which nobody can use the model; save it there, too")
+        raise UserError(f"{folder}: there is no tokenizer, but the model cannot be used without it; save it there, too")
     names += [name for name in (*CONFIGS[1:], *TOKENIZERS, CARD) if (folder / name).is_file()]
-    return {name: _impersonal(folder / name) for name in names}
+    return {name: _remove_local_paths(folder / name) for name in names}
 
 
 def _weights(folder: Path) -> list[str]:
-    """The file of the weights; where there are several, their index and those that it names."""
+    """The file of the weights. If the weights are in several files, their index and all these files."""
     if not (folder / CONFIGS[0]).is_file():
         raise UserError(f"{folder}: expected the folder of a run or a model, found no {CONFIGS[0]}")
     if (folder / WEIGHTS).is_file():
@@ -130,14 +134,14 @@ def _weights(folder: Path) -> list[str]:
     pickles = sorted(path.name for path in folder.glob("*.bin"))
     if pickles:
         raise UserError(
-            f"{folder}: {pickles[0]} is a pickle, which can run anything on the machine that opens it; only safetensors are "
-            "published: load the model, and save it anew with save_pretrained"
+            f"{folder}: {pickles[0]} is a pickle, which could run any code when it is loaded; only safetensors are "
+            "published, so load the model and save it again with save_pretrained"
         )
-    raise UserError(f"{folder}: there are no weights, {WEIGHTS}; save the model there with save_pretrained")
+    raise UserError(f"{folder}: found no weights ({WEIGHTS}); save the model there with save_pretrained")
 
 
-def _impersonal(path: Path) -> Content:
-    """A file, or where it is a configuration that knows this machine, what is left of it."""
+def _remove_local_paths(path: Path) -> Content:
+    """A file, or the cleaned content of a configuration that contains paths of this machine."""
     if path.name not in _SETTINGS:
         return path
     settings = json.loads(path.read_text(encoding="utf-8"))
@@ -146,7 +150,7 @@ def _impersonal(path: Path) -> Content:
 
 
 def _without_places(value: Any) -> Any:
-    """A value of JSON without what names a place on this machine, at any depth.
+    """A JSON value without entries that are paths of this machine, at any depth.
 
     >>> _without_places({"sub": {"merges_file": "encoders/merges.txt", "layers": [1, "/home/ada"]}, "pad_token": "/s"})
     {'sub': {'layers': [1]}, 'pad_token': '/s'}
@@ -163,7 +167,7 @@ def _without_places(value: Any) -> Any:
 
 
 def _is_place(name: str, value: Any) -> bool:
-    """Whether an entry tells where something lies on this machine; a file's bare name tells nothing."""
+    """Whether an entry is a path of this machine. A file name without a folder is not a path."""
     if name in _OF_THIS_MACHINE:
         return True
     if not isinstance(value, str) or _WORDS.fullmatch(name):
@@ -173,7 +177,7 @@ def _is_place(name: str, value: Any) -> bool:
 
 
 def public_results(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a run's results that may be published: no example, no path, nothing that is not known to be harmless.
+    """The part of a run's results that may be published. It contains only keys of an allow-list, no examples or paths.
 
     >>> public_results({"seed": 0, "examples": ["a text"], "rounds": [{"index": 0, "folder": "/home/ada"}]})
     {'rounds': [{'index': 0}], 'seed': 0}
@@ -184,7 +188,7 @@ def public_results(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_names(files: Mapping[str, Content], name: str, revision: str | None = None) -> dict[str, Content]:
-    """The same files, the card telling how to use the model by its name on the Hub."""
+    """The same files, but the card uses the model's name on the Hub."""
     card = files.get(CARD)
     if card is None:
         return dict(files)
@@ -193,12 +197,12 @@ def with_names(files: Mapping[str, Content], name: str, revision: str | None = N
 
 
 def size_of(content: Content) -> int:
-    """Bytes that are uploaded."""
+    """Size of a content in bytes."""
     return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
 def check_name(name: str) -> None:
-    """Raise a `UserError` where a name is no `user/name` of the Hub."""
+    """Raise a `UserError` if a name is not a valid `user/name` on the Hub."""
     try:
         validate_repo_id(name)
     except ValueError:
@@ -210,11 +214,11 @@ def check_name(name: str) -> None:
 
 
 def refuse_whole_checkpoints(hub_strategy: str) -> None:
-    """Raise a `UserError` for a `hub_strategy` of `TrainingArguments` that would push the state of the optimizer."""
+    """Raise a `UserError` if a `hub_strategy` of `TrainingArguments` would push the state of the optimizer."""
     if hub_strategy in ("checkpoint", "all_checkpoints"):
         raise UserError(
-            f"hub_strategy: {str.__str__(hub_strategy)!r} would push whole checkpoints, the state of the optimizer with them; "
-            "choose 'end' or 'every_save', which push the model alone"
+            f"hub_strategy: {str.__str__(hub_strategy)!r} would push whole checkpoints, including the state of the "
+            "optimizer; choose 'end' or 'every_save', which push only the model"
         )
 
 
@@ -226,34 +230,35 @@ def prepare_repository(
     revision: str | None = None,
     token: str | None = None,
 ) -> str:
-    """See to it that there is a repository, and in it the branch, to push to; returns its whole name.
+    """Create the repository and its branch for a push if they do not exist. Returns the full name of the repository.
 
     Args:
-        name: `user/name`, or a name alone for one of the token's owner.
+        name: `user/name`, or only a name for a repository of the token's owner.
         kind: `model` or `dataset`.
-        private: whether only its owner may see it; None: as the owner's account has it.
-        revision: a branch.
-        token: default: the one of the usual places (HF_TOKEN, `hf auth login`).
+        private: whether a new repository is private. Default: the setting of the owner's account.
+        revision: a branch. Default: main.
+        token: token of the Hub. Default: HF_TOKEN or the token of `hf auth login`.
 
     Raises:
-        UserError: no token or a refused one, no network, or a public repository that was to be private.
+        UserError: if there is no token or it is refused, the network fails, or `private` is set for a public
+            repository.
     """
     if token is None and get_token() is None:
-        raise UserError(f"cannot push to {name!r}: nobody is logged in; {LOG_IN}")
+        raise UserError(f"cannot push to {name!r}: you are not logged in; {LOG_IN}")
     api = HfApi(token=token)
     with hub_explained("cannot push to", name, token):
         if "/" not in name:
             name = f"{api.whoami()['name']}/{name}"
         try:
-            # The first request has a limit in time: those that follow would wait for a dead network for minutes.
+            # The first request has a time limit. The later ones would wait minutes for an unreachable network.
             public = not api.repo_info(name, repo_type=kind, timeout=PATIENCE).private
         except RepositoryNotFoundError:
             api.create_repo(name, repo_type=kind, private=private or None, exist_ok=True)
         else:
             if private and public:
                 raise UserError(
-                    f"{name} is public already: --private makes new ones only; change it in its settings on the Hub, or push "
-                    "to another name"
+                    f"{name} is already public, and --private only applies to new repositories; change it in its "
+                    "settings on the Hub, or push to another name"
                 )
         if revision is not None:
             api.create_branch(name, repo_type=kind, branch=revision, exist_ok=True)
@@ -269,20 +274,20 @@ def push_files(
     message: str,
     token: str | None = None,
 ) -> Published:
-    """Upload files to a repository in one commit; there is none where nothing has changed.
+    """Upload files to a repository in one commit. If nothing has changed, no commit is made.
 
-    Of a model's repository, the same commit deletes what an earlier push left there and would be taken for a part of this
-    model: weights, shards, configurations, tokenizer files and results that it has not, and the pickles of a plain `Trainer`
-    (`pytorch_model*.bin`, `training_args.bin`, the state of an optimizer). Of a data set nothing is deleted, and whatever else
-    lies in either stays.
+    In a model's repository, the same commit deletes files of earlier pushes that would be mistaken for parts of this
+    model: weights, shards, configurations, tokenizer files and results that are not in `files`, and the pickles of a
+    plain `Trainer` (`pytorch_model*.bin`, `training_args.bin`, the state of an optimizer). All other files stay. In a
+    data set's repository, nothing is deleted.
 
     Args:
         files: name → content.
-        name, kind, revision, token: see `prepare_repository`, which comes first.
-        message: of the commit.
+        name, kind, revision, token: see `prepare_repository`, which must be called first.
+        message: message of the commit.
 
     Raises:
-        UserError: the Hub refuses, or the network broke off; nothing of the commit is there then.
+        UserError: if the Hub refuses the request or the connection is lost. Nothing is then committed.
     """
     api = HfApi(token=token)
     with hub_explained("cannot push to", name, token):
@@ -298,6 +303,6 @@ def push_files(
 
 
 def _is_stale(path: str) -> bool:
-    """Whether a file that a model does not have may be taken away with its push (a card never is)."""
+    """Whether a push deletes this file from the repository if the model does not have it. A card is never deleted."""
     ours = path in (WEIGHTS, WEIGHTS_INDEX, RESULTS, *CONFIGS, *TOKENIZERS) or _SHARD.fullmatch(path)
     return bool(ours or _PICKLES.fullmatch(path))

@@ -1,1 +1,1 @@
-"""A trained model → logits and probabilities of texts."""
+"""Compute logits and probabilities of texts with a trained model."""

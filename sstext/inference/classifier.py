@@ -19,16 +19,16 @@ from sstext.progress import Tick
 
 
 class Classifier:
-    """A trained classifier: texts in, class names or probabilities out.
+    """A trained classifier: it predicts class names or probabilities for texts.
 
-    Predictions read a text up to the model's limit, in float32 unless asked otherwise, and are the same for a text alone and
-    in any company.
+    Texts are read up to the model's limit. The prediction for a text does not depend on the other texts. The default
+    precision is float32.
 
     Args:
         model: a sequence classifier.
         tokenizer: its tokenizer.
         device, precision: see `resolve_device` and `resolve_precision`.
-        max_length: T, tokens of a text that are read; default: as many as the model can.
+        max_length: T, maximum number of tokens that are read of a text. Default: the model's limit.
     """
 
     def __init__(
@@ -46,25 +46,31 @@ class Classifier:
         limit = length_limit(tokenizer, model.config)
         self.encoder = TextEncoder(tokenizer, min(max_length or limit, limit))
         self.classes: list[str] = [model.config.id2label[number] for number in range(model.config.num_labels)]
-        self.truncated = 0  # texts that were longer than what is read, since loading
+        self.truncated = 0  # number of texts that were cut since loading
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, revision: str | None = None, **arguments: Any) -> "Classifier":
-        """Load a classifier from a directory or the Hub (safetensors only; `revision`: branch, tag or commit).
+        """Load a classifier from a directory or the Hub. Only safetensors are read.
+
+        Args:
+            name: directory or Hub name.
+            revision: branch, tag or commit on the Hub.
+            **arguments: see `Classifier`.
 
         Raises:
-            UserError: there is none, or it is no text classifier.
+            UserError: if there is no such model, or it is not a text classifier.
         """
         with explained(str(name)):
             there = ask_once(str(name), revision, cached=("model.safetensors", "model.safetensors.index.json"))
             if there is not None and not any(file.endswith(".safetensors") for file in there):
-                # Said before transformers finds out, which has a bot of the Hub convert the weights.
+                # Raised before transformers loads the model, because it would have a bot on the Hub convert the
+                # weights.
                 raise OSError(f"no safetensors among {listed(there)}")
             config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
             if not any("SequenceClassification" in kind for kind in config.architectures or []):
                 raise UserError(
                     f"{name}: expected a trained text classifier, found {config.architectures or 'a bare config'}; "
-                    "give the `model` folder of a run (out/model)"
+                    "use the `model` folder of a run (out/model)"
                 )
             model = AutoModelForSequenceClassification.from_pretrained(
                 name, revision=revision, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
@@ -84,36 +90,36 @@ class Classifier:
         return score(self.model, rows, self.tokenizer, precision=self.precision, tick=tick)
 
     def predict_proba(self, texts: Sequence[str], tick: Tick | None = None) -> np.ndarray:
-        """Probabilities of the classes (in the order of `classes`), (N, C), rows summing to 1."""
+        """Probabilities of the classes (in the order of `classes`), (N, C). Each row sums to 1."""
         return softmax(self.logits(texts, tick))
 
     def predict(self, texts: Sequence[str]) -> list[str]:
-        """The most probable class of every text, by name."""
+        """The name of the most probable class of every text."""
         return [self.classes[number] for number in self.logits(texts).argmax(-1)]
 
     def threshold(self, precision: float) -> float:
-        """The confidence from which on predictions are right in a share `precision` of the cases, as training estimated it.
+        """The lowest confidence at which predictions have at least the given precision, as estimated in training.
 
         Raises:
-            UserError: it made no estimate, or no text is that sure.
+            UserError: if the model has no estimate, or no threshold has this precision.
         """
         if not 0 < precision <= 1:
             raise UserError(f"target_precision: expected a share above 0 and up to 1, found {precision}")
         curve = (getattr(self.model.config, "sstext", None) or {}).get("precision_curve")
         if not curve:
             raise UserError(
-                "target_precision: this model knows nothing of its precision; train it with --folds or --dev"
+                "target_precision: this model has no estimate of its precision; train it with --folds or --dev"
             )
         found = confidence_for(curve, precision)
         if found is None:
             best = max(share for _, share, _ in curve)
             raise UserError(
-                f"target_precision: expected at most {best:.3f}, the precision that even the surest texts are estimated at, "
+                f"target_precision: expected at most {best:.3f}, the estimated precision of the most confident texts, "
                 f"found {precision}"
             )
         return found
 
     def stream(self, texts: Iterator[Sequence[str]], tick: Tick | None = None) -> Iterator[np.ndarray]:
-        """Probabilities batch by batch, for more texts than memory holds."""
+        """Probabilities batch by batch, for texts that do not fit in memory."""
         for batch in texts:
             yield self.predict_proba(batch, tick)

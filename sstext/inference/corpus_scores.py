@@ -1,4 +1,4 @@
-"""A corpus scored to disk: once, or in several passes with dropout on, chunk by chunk, so that a killed run goes on."""
+"""Score a corpus to disk, in one pass or in several passes with dropout. A killed run resumes at the next chunk."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ from sstext.inference.scoring import score
 from sstext.progress import Tick
 from sstext.storage.chunks import computed_in_chunks
 
-#: Rows that are scored before the result is written down: what a killed run has to repeat at most.
+#: Rows that are scored before their result is stored. A killed run repeats at most this number of rows.
 CHUNK_ROWS = 20_000
 
 
@@ -27,17 +27,17 @@ def score_to_disk(
     precision: str = "fp32",
     tick: Tick | None = None,
 ) -> np.ndarray:
-    """Like `score`, written down every `CHUNK_ROWS` rows, so that an interrupted pass over a corpus goes on.
+    """Like `score`, but the result is stored every `CHUNK_ROWS` rows, so that an interrupted pass can be resumed.
 
     Returns:
         (N, C) float32, mapped from `directory/scores.npy`.
     """
 
-    def scored(start: int, end: int) -> np.ndarray:
+    def score_rows(start: int, end: int) -> np.ndarray:
         return score(model, rows.select(range(start, end)), tokenizer, precision=precision, tick=tick)
 
     shape = (len(rows), int(model.config.num_labels))  # type: ignore[union-attr, arg-type]
-    return computed_in_chunks(directory / "scores.npy", shape, CHUNK_ROWS, scored, done=tick)
+    return computed_in_chunks(directory / "scores.npy", shape, CHUNK_ROWS, score_rows, done=tick)
 
 
 def score_passes_to_disk(
@@ -52,46 +52,47 @@ def score_passes_to_disk(
     precision: str = "fp32",
     tick: Tick | None = None,
 ) -> np.ndarray:
-    """What `passes` predictions with dropout come to, in the columns of `summarize_passes`.
+    """Summarize `passes` predictions with dropout for every row, in the columns of `summarize_passes`.
 
-    The masks of a pass over a chunk are those of (seed, chunk, pass, process): an interrupted call that is continued ends in
-    the same numbers. Every chunk is as much work as one of `score_to_disk`.
+    The dropout masks depend on (seed, chunk, pass, process), so a resumed call gives the same numbers. A chunk takes
+    about the same time as a chunk of `score_to_disk`.
 
     Args:
         model, rows, tokenizer, precision: see `score`.
-        file: where the result is kept.
-        seed: of the masks.
+        file: file of the result.
+        passes: number of passes.
+        seed: seed of the masks.
         temperature: T of softmax(logits / T), the same for every pass.
-        tick: told the number of rows, of every pass.
+        tick: called with the number of rows, in every pass.
 
     Returns:
         (N, C + 2) float32, mapped from the file.
     """
     device = next(model.parameters()).device
 
-    def summarized(start: int, end: int) -> np.ndarray:
+    def summarize_rows(start: int, end: int) -> np.ndarray:
         chunk = rows.select(range(start, end))
 
-        def once(turn: int) -> np.ndarray:
+        def score_once(turn: int) -> np.ndarray:
             with seeded(device, seed, start, turn, PartialState().process_index):
                 return score(model, chunk, tokenizer, precision=precision, dropout=True, tick=tick) / temperature
 
-        return summarize_passes(once(turn) for turn in range(passes))
+        return summarize_passes(score_once(turn) for turn in range(passes))
 
-    def found(n: int = 1) -> None:
+    def tick_passes(n: int = 1) -> None:
         if tick is not None:
             tick(n * passes)
 
     shape = (len(rows), int(model.config.num_labels) + 2)  # type: ignore[union-attr, arg-type]
-    return computed_in_chunks(file, shape, -(-CHUNK_ROWS // passes), summarized, done=found)
+    return computed_in_chunks(file, shape, -(-CHUNK_ROWS // passes), summarize_rows, done=tick_passes)
 
 
 def summarize_passes(logits: Iterable[np.ndarray]) -> np.ndarray:
-    """Mean prediction, variance and disagreement of T passes over N rows, one pass in memory at a time.
+    """Mean prediction, variance and disagreement of T passes over N rows. Only one pass is in memory at a time.
 
-    q̄ = mean q_t; Var = mean (q_t[c] − q̄[c])² of the class c = argmax q̄, divided by T as in the paper's code; BALD =
-    H(q̄) − mean H(q_t) in nats, at least 0. The mean and the squared deviations are running ones (Welford 1962): the
-    difference of two running sums would have no digit left in float32 where the passes agree.
+    q̄ = mean q_t. Var = mean (q_t[c] − q̄[c])² for the class c = argmax q̄; as in the paper's code, the mean divides by
+    T. BALD = H(q̄) − mean H(q_t) in nats, at least 0. Mean and squared deviations are updated pass by pass (Welford
+    1962). The difference of two running sums would lose all digits in float32 if the passes agree.
 
     Args:
         logits: T arrays (N, C).
@@ -124,7 +125,7 @@ def summarize_passes(logits: Iterable[np.ndarray]) -> np.ndarray:
 
 @contextlib.contextmanager
 def seeded(device: torch.device, *seed: int) -> Iterator[None]:
-    """torch's random numbers of a seed inside; outside they go on as if nothing had been drawn."""
+    """Seed torch's random numbers inside the block. Afterwards, the earlier generator state is restored."""
     devices = range(torch.cuda.device_count()) if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]))

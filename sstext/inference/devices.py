@@ -7,15 +7,15 @@ import torch
 
 from sstext.errors import UserError
 
-#: Padded tokens per forward pass: enough to fill a device, and small enough for its memory (and a CPU's cache).
+#: Padded tokens per forward pass: enough to use the whole device, but not too many for its memory (or a CPU's cache).
 TOKENS_PER_BATCH = {"cpu": 4_096, "cuda": 131_072, "mps": 16_384}
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """`auto`: this process's GPU where there is one, else MPS, else the CPU; any other name as torch takes it.
+    """The device of a name. `auto` is the GPU of this process, MPS or the CPU, the first that is available.
 
     Raises:
-        UserError: the device is not on this machine.
+        UserError: if the name is unknown, or the device is not available.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -34,12 +34,13 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """fp32, bf16 or fp16; `auto` is bf16 where the device multiplies bfloat16 natively, else fp32.
+    """The precision of a name: fp32, bf16 or fp16.
 
-    A mixed precision set by `accelerate launch` is honored by `auto`.
+    `auto` is the mixed precision set by `accelerate launch`, if there is one. Otherwise it is bf16 if the device
+    supports bfloat16 natively, and fp32 if it does not.
 
     Raises:
-        UserError: the device cannot do it.
+        UserError: if the device does not support the precision.
     """
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if name == "auto" and launched in ("bf16", "fp16"):
@@ -47,7 +48,7 @@ def resolve_precision(name: str, device: torch.device) -> str:
     if name == "auto":
         return "bf16" if _has_native_bf16(device) else "fp32"
     if name == "fp16" and device.type == "cpu":
-        raise UserError("precision: fp16 training wants a GPU; use --precision bf16 or fp32 on a CPU")
+        raise UserError("precision: fp16 training needs a GPU; use --precision bf16 or fp32 on a CPU")
     return name
 
 
@@ -61,19 +62,22 @@ def _has_native_bf16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
-    """Mixed precision for a forward pass (nothing at fp32)."""
+    """Context manager for the precision of a forward pass. With fp32, it does nothing."""
     if precision == "fp32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
 def calm_libraries() -> None:
-    """Our own notes and progress lines replace those of the libraries (here, and not on import: they are the program's)."""
+    """Silence the log messages and progress bars of the libraries, because sstext prints its own.
+
+    Only programs call this. Importing sstext does not change the libraries.
+    """
     import datasets
     import huggingface_hub
     import transformers
 
-    huggingface_hub.utils.logging.set_verbosity_error()  # its retries; what fails in the end is said once
+    huggingface_hub.utils.logging.set_verbosity_error()  # it logs every retry; a final failure is reported once
     datasets.disable_progress_bars()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

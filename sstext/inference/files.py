@@ -1,4 +1,4 @@
-"""Files through a trained classifier: predictions beside the input's own columns, and figures on labeled rows."""
+"""Apply a trained classifier to files: add predictions to the input's columns, or evaluate on labeled rows."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,7 +16,7 @@ from sstext.inference.classifier import Classifier
 from sstext.processes import is_main_process
 from sstext.progress import SILENT, Reporter
 
-#: Rows that are read, scored and written together: enough to sort by length, few enough for any memory.
+#: Rows that are read, scored and written together: enough to sort by length, but few enough for small memories.
 ROWS_AT_ONCE = 4_000
 
 
@@ -33,26 +33,27 @@ def predict_file(
     output_format: str | None = None,
     reporter: Reporter = SILENT,
 ) -> int:
-    """Label every row of a file; columns and order stay, `predicted_label` and `confidence` are added.
+    """Label every row of a file. Adds the columns `predicted_label` and `confidence`, and keeps columns and order.
 
-    An empty text is labeled like any other, so that no row is lost. Rows stream through: memory stays flat.
+    Empty texts are labeled too, so no row is lost. Rows are processed in batches, so memory use does not grow.
 
     Args:
-        source, target: paths (formats by their names) or byte streams (`input_format` guessed from the first line,
-            `output_format` csv by default).
-        probabilities: add a column `probability/<class>` for each of the C classes.
-        target_precision: add a column `abstain`, true for rows that are not sure enough for it (`Classifier.threshold`).
+        source, target: paths, whose formats are recognized by their names, or byte streams. The default `input_format`
+            of a stream is recognized by its first line. The default `output_format` of a stream is csv.
+        probabilities: whether to add a column `probability/<class>` for each of the C classes.
+        target_precision: adds a column `abstain`, which is true for rows below the confidence for this precision
+            (`Classifier.threshold`). Default: no such column.
 
     Returns:
         The number of rows.
 
     Raises:
-        UserError: a source or target that cannot be read or written, or that has columns of these names already. A target
-            file is written whole or not at all.
+        UserError: if the source cannot be read or the target cannot be written, or if the source already has columns
+            with these names. A target file is written whole or not at all.
     """
     if isinstance(target, str | Path):
         if isinstance(source, str | Path) and Path(target).resolve() == Path(source).resolve():
-            raise UserError(f"{target}: this is the input, it would be overwritten; choose another --output")
+            raise UserError(f"{target}: this is the input and would be overwritten; choose another --output")
         output_format = output_format or format_of(target)
     threshold = None if target_precision is None else classifier.threshold(target_precision)
     name = str(source) if isinstance(source, str | Path) else "the input"
@@ -74,7 +75,9 @@ def predict_file(
             column = column or find_column(list(rows.columns), "text", text_column, name)
             taken = sorted(set(added) & set(rows.columns))
             if taken:
-                raise UserError(f"{name}: the columns {listed(taken)} are there already; rename them, or drop them")
+                raise UserError(
+                    f"{name}: predictions would overwrite {listed(taken)}; rename or drop these input columns"
+                )
             scored = classifier.predict_proba(rows.columns[column])
             if writer is not None:
                 writer.write(rows.columns | _predictions(classifier, scored, probabilities, threshold))
@@ -83,7 +86,7 @@ def predict_file(
     reporter.note(f"{done:,} text{'s' if done != 1 else ''} from column {column!r}")
     if classifier.truncated:
         limit = classifier.encoder.max_length
-        reporter.note(f"{classifier.truncated:,} of them are longer than the {limit} tokens that are read and were cut")
+        reporter.note(f"texts cut to the {limit} tokens that the model reads: {classifier.truncated:,}")
     return done
 
 
@@ -104,7 +107,7 @@ def _predictions(
 
 
 def _rows_in(source: str | Path | IO[bytes], format: str | None) -> int | None:
-    """How many rows a file has, where that is quick to tell."""
+    """The number of rows in a file, or None if counting them takes long."""
     if not isinstance(source, str | Path) or not Path(source).is_file():
         return None
     if (format or format_of(source)) == "parquet":
@@ -123,10 +126,10 @@ def evaluate_file(
     encoding: str = "utf-8",
     reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
-    """Figures of a classifier on labeled rows, with bootstrap intervals, see `sstext.evaluation.metrics.evaluate_predictions`.
+    """Evaluate a classifier on labeled rows. The result is that of `sstext.evaluation.metrics.evaluate_predictions`.
 
     Raises:
-        UserError: the rows cannot be read, or have a label that is no class of the classifier.
+        UserError: if the rows cannot be read, or have a label that is not a class of the classifier.
     """
     rows = load_labeled(
         source, what="test", classes=classifier.classes, split="test",

@@ -1,4 +1,4 @@
-"""Classifier: load, predict, predict_proba, stream; scoring in batches of equal cost, shared out over processes."""
+"""Compute logits in batches of similar cost, divided over all processes."""
 
 import math
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from sstext.progress import Tick
 
 
 def plan_batches(lengths: Sequence[int] | np.ndarray, tokens_per_batch: int) -> list[np.ndarray]:
-    """Rows in batches of at most `tokens_per_batch` padded tokens, of like lengths, longest first.
+    """Group rows of similar length into batches of at most `tokens_per_batch` padded tokens, longest first.
 
-    Longest first, because memory then peaks at the start. Every row is in exactly one batch.
+    The longest rows come first, so that memory peaks at the start. Every row is in exactly one batch.
 
     >>> [batch.tolist() for batch in plan_batches([1, 9, 2, 8], 18)]
     [[1, 3], [2, 0]]
@@ -46,22 +46,22 @@ def score(
 ) -> np.ndarray:
     """Logits of tokenized rows, (N, C) float32, in the order of the rows.
 
-    Under `accelerate launch` every process scores a share, and all get the whole result.
+    Under `accelerate launch`, every process scores a share, and all processes get the whole result.
 
     Args:
         model: a sequence classifier, on its device.
         rows: N rows with `input_ids` (a data set, or a list of dicts).
-        tokenizer: pads.
+        tokenizer: pads the batches.
         precision: fp32, bf16 or fp16.
-        tokens_per_batch: padded tokens per forward pass; default by device.
-        dropout: whether the model's dropout is on, as in training; its masks are torch's own random numbers.
-        tick: told the number of rows after every batch (of this process).
+        tokens_per_batch: padded tokens per forward pass. Default: depends on the device.
+        dropout: whether the model's dropout is on, as in training. The masks use torch's global random numbers.
+        tick: called with the estimated number of rows in all processes after every batch of this process.
     """
     state, device = PartialState(), next(model.parameters()).device
     budget = tokens_per_batch or TOKENS_PER_BATCH.get(device.type, 16_384)
     mine = np.arange(state.process_index, len(rows), state.num_processes)
     features = _features(rows, mine)
-    share = math.ceil(len(rows) / state.num_processes)  # a gather wants equal shapes: shorter shares are padded
+    share = math.ceil(len(rows) / state.num_processes)  # a gather needs equal shapes, so shorter shares are padded
     logits = torch.zeros(share, model.config.num_labels, device=device)  # type: ignore[union-attr, arg-type]
     training = model.training
     model.train(dropout)
@@ -70,7 +70,7 @@ def score(
         with autocast(device, precision):
             logits[torch.from_numpy(batch).to(device)] = model(**inputs).logits.float()
         if tick is not None:
-            tick(len(batch) * state.num_processes)  # the others are about as far
+            tick(len(batch) * state.num_processes)  # other processes are about as far
     model.train(training)
     if state.num_processes > 1:
         shares = gather(logits).view(state.num_processes, share, -1)
@@ -79,7 +79,7 @@ def score(
 
 
 def _features(rows: Any, chosen: np.ndarray) -> list[dict[str, list]]:
-    """The inputs of the chosen rows; a data set is read by columns, twenty times quicker than row by row."""
+    """The inputs of the chosen rows. A data set is read by columns, which is twenty times faster than by rows."""
     if not hasattr(rows, "column_names"):
         return [{name: rows[row][name] for name in INPUTS if name in rows[row]} for row in chosen]
     names = [name for name in INPUTS if name in rows.column_names]

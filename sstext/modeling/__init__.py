@@ -1,1 +1,1 @@
-"""The student: a pretrained encoder with a classification head."""
+"""The student model: a pretrained encoder with a classification head."""

@@ -13,17 +13,18 @@ from sstext.errors import UserError
 def fold_temperature(model: nn.Module, temperature: float, probe: Mapping[str, Any]) -> None:
     """Divide the model's logits by a temperature, in place, by dividing weight and bias of its last linear layer.
 
-    (W/T) h + b/T = (W h + b) / T: whoever loads the model then gets calibrated probabilities without knowing of T. The
-    layer is the last `nn.Linear` with `model.config.num_labels` outputs; the probe shows whether it makes the logits.
+    (W/T) h + b/T = (W h + b) / T, so the saved model predicts calibrated probabilities, and T need not be known. The
+    layer is the last `nn.Linear` with `model.config.num_labels` outputs. A test batch checks that this layer makes the
+    logits.
 
     Args:
-        model: a sequence classifier in float32; its mode, training or evaluation, is left as it was.
+        model: a sequence classifier in float32. Its mode, training or evaluation, does not change.
         temperature: T, above 0.
-        probe: a batch of model inputs.
+        probe: a batch of model inputs for the check.
 
     Raises:
-        UserError: T is not above 0 and finite, there is no such layer, or the probe's logits are not divided by T (to a
-            relative 1e-4); the model is then left as it was.
+        UserError: if T is not above 0 and finite, there is no such layer, or the logits of the test batch are not
+            divided by T (relative tolerance 1e-4). The model is then unchanged.
     """
     if not 0 < temperature < float("inf"):
         raise UserError(f"temperature: expected a finite number above 0, found {temperature}")
@@ -43,14 +44,14 @@ def fold_temperature(model: nn.Module, temperature: float, probe: Mapping[str, A
                     parameter.copy_(value)
     if not folded:
         raise UserError(
-            f"{type(model).__name__}: expected layer {name!r} to make the logits, in float32; found that dividing its "
-            f"weight and bias by {temperature:g} does not divide them. The model is unchanged: use one whose last "
-            "linear layer makes the logits, or leave the temperature at 1"
+            f"{type(model).__name__}: expected that layer {name!r} makes the logits, in float32; found that dividing "
+            f"its weight and bias by {temperature:g} does not divide the logits. The model is unchanged; use a model "
+            "whose last linear layer makes the logits, or leave the temperature at 1"
         )
 
 
 def _last_linear(model: Any) -> tuple[str, nn.Linear]:
-    """Name and layer of the last `nn.Linear` with as many outputs as the model has labels."""
+    """Name and module of the last `nn.Linear` with one output per label."""
     num_labels = model.config.num_labels
     heads = [
         (name, layer)
@@ -67,7 +68,7 @@ def _last_linear(model: Any) -> tuple[str, nn.Linear]:
 
 @contextmanager
 def _evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Dropout off inside the block; afterwards every module is in the mode that it was in."""
+    """Turn dropout off inside the block. Afterwards, every module is in its previous mode."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -8,21 +8,25 @@ from sstext.errors import UserError
 
 
 def last_hidden_states(said: Any, student: nn.Module) -> Tensor:
-    """The encoder's last hidden states (N, T, D) in what a student said.
+    """The encoder's last hidden states (N, T, D) from the outputs of a student.
+
+    Args:
+        said: outputs of the student.
+        student: the model, for messages.
 
     Raises:
-        UserError: a student that has none (an encoder with a decoder).
+        UserError: if the student returns no hidden states, for example because it is an encoder-decoder model.
     """
     states = getattr(said, "hidden_states", None)
     if not states:
         raise UserError(
-            f"{type(student).__name__} gives no hidden states, which reconstruction and supervised contrast read; choose "
-            "another encoder, or leave them out"
+            f"{type(student).__name__} returns no hidden states, but reconstruction and supervised contrast need them; "
+            "choose another encoder, or leave these losses out"
         )
     return states[-1]
 
 
 def mean_pooled(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Mean of the hidden states (N, T, D) over the tokens that `mask` (N, T) marks: padding plays no part, (N, D)."""
+    """Mean (N, D) of the hidden states (N, T, D) over the tokens in `mask` (N, T), without padding."""
     kept = mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * kept).sum(1) / kept.sum(1).clamp_min(1)

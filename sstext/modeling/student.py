@@ -23,22 +23,23 @@ def new_student(
     freeze_layers: int = 0,
     keep_head: bool = False,
 ) -> Any:
-    """A sequence classifier whose head is new (drawn from `seed`) and whose everything else is the encoder's.
+    """Make a sequence classifier with a new head (drawn from `seed`) on a pretrained encoder.
 
-    Its weights are float32, whatever the encoder was stored in: AdamW's small steps are lost in 16 bits.
+    The weights are float32 for every encoder, because the small steps of AdamW are lost in 16 bits.
 
-    An encoder that has no safetensors (many older ones) is read from its pickle with `torch.load(weights_only=True)`, which
-    takes tensors alone and runs no code. Classifiers (`sstext.inference.classifier.Classifier`) are read as safetensors only.
+    Many older encoders have no safetensors. They are read from their pickle with `torch.load(weights_only=True)`, which
+    loads only tensors and runs no code. Classifiers (`sstext.inference.classifier.Classifier`) are only read as
+    safetensors.
 
     Args:
         encoder: directory or Hub name.
         classes: names of the C classes, in the order of the outputs.
-        dropout: replaces every dropout probability of the encoder's configuration.
-        freeze_embeddings, freeze_layers: what stays as it was pretrained: the embeddings, the first K layers.
-        keep_head: `encoder` is an earlier student, whose head goes on.
+        dropout: replaces every dropout probability of the encoder's configuration. Default: no change.
+        freeze_embeddings, freeze_layers: whether the embeddings stay pretrained, and how many of the first layers do.
+        keep_head: whether to keep the head of `encoder`, which is then an earlier student.
 
     Raises:
-        UserError: the encoder cannot be loaded, has fewer layers, or no dropout to set.
+        UserError: if the encoder cannot be loaded, has fewer layers, or has no dropout to set.
     """
     path = encoder_path(encoder)
     set_seed(seed)
@@ -46,7 +47,7 @@ def new_student(
         ask_once(path, revision)
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
         if hasattr(config, "sstext"):
-            del config.sstext  # what an earlier training found out of its own model
+            del config.sstext  # results of an earlier training, which do not hold for this model
         config.num_labels = len(classes)
         config.id2label = dict(enumerate(classes))
         config.label2id = {name: number for number, name in enumerate(classes)}
@@ -59,7 +60,7 @@ def new_student(
             trust_remote_code=False,
             config=config,
             dtype=torch.float32,
-            ignore_mismatched_sizes=True,  # the head of a classifier with other classes
+            ignore_mismatched_sizes=True,  # for the head of a classifier with other classes
             output_loading_info=True,
         )
     if not keep_head:
@@ -71,7 +72,7 @@ def new_student(
 
 
 def _set_dropout(config: Any, dropout: float) -> None:
-    """Set every dropout probability of a configuration, whatever the architecture calls it."""
+    """Set every dropout probability of a configuration. Its name differs between architectures."""
     names = [
         name
         for name, value in config.to_dict().items()
@@ -84,26 +85,26 @@ def _set_dropout(config: Any, dropout: float) -> None:
 
 
 def _renew_head(model: Any, new: set[str]) -> None:
-    """Draw the head anew where the encoder came with one of its own: what it was trained for is not what is wanted."""
+    """Draw a new head if the encoder has a head, because that head was trained for another task."""
     prefix = f"{model.base_model_prefix}."
     head = {name for name in model.state_dict() if not name.startswith(prefix)}
     if head <= new:
-        return  # as for every plain encoder: from_pretrained has just drawn it
+        return  # an encoder without a head: from_pretrained has just drawn it
     fresh = type(model)._from_config(model.config)
     model.load_state_dict({name: fresh.state_dict()[name] for name in head}, strict=False)
 
 
 def has_dropout(model: nn.Module) -> bool:
-    """Whether anything in a model is dropped in training, whatever the architecture calls its dropout."""
+    """Whether a model has a dropout layer with a probability above 0, under any name."""
     layers = [part for part in model.modules() if "dropout" in type(part).__name__.lower()]
     return any(getattr(layer, "p", getattr(layer, "drop_prob", 0.0)) for layer in layers)
 
 
 def freeze(model: Any, *, embeddings: bool = False, layers: int = 0) -> None:
-    """Keep the embeddings and the first K transformer layers of a classifier as they are.
+    """Freeze the embeddings and the first K transformer layers of a classifier.
 
     Raises:
-        UserError: there are fewer layers than K.
+        UserError: if there are fewer than K layers.
     """
     if embeddings:
         block = getattr(model.base_model, "embeddings", None) or model.get_input_embeddings()
@@ -112,6 +113,6 @@ def freeze(model: Any, *, embeddings: bool = False, layers: int = 0) -> None:
         stacks = [part for part in model.base_model.modules() if isinstance(part, nn.ModuleList)]
         stack = max(stacks, key=len, default=nn.ModuleList())
         if layers > len(stack):
-            raise UserError(f"freeze: expected at most {len(stack)}, the encoder's layers, found {layers}")
+            raise UserError(f"freeze: expected at most {len(stack)}, the number of layers, found {layers}")
         for layer in list(stack)[:layers]:
             layer.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""A vocabulary head beside the classifier's own, for as long as a training lasts: masked language modeling needs one."""
+"""A second head that predicts masked tokens, for masked language modeling. It exists only during training."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +10,14 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from sstext.modeling.pooling import last_hidden_states
 
-TOKEN_HEAD = "token_head."  # prefix of its weights among a checkpoint's state
+TOKEN_HEAD = "token_head."  # prefix of its weights in a checkpoint
 
 
 @dataclass
 class TokenOutput(SequenceClassifierOutput):
-    """What a classifier says, and `token_logits` (M, V) of the M masked tokens.
+    """Outputs of a classifier, with `token_logits` (M, V) of the M masked tokens.
 
-    A field like the others: what wraps a model for several devices or for 16 bits finds it, where it would lose an attribute.
+    `token_logits` is a field, because wrappers for several devices or for 16 bits keep fields but lose attributes.
     """
 
     token_logits: Tensor | None = None
@@ -26,13 +26,13 @@ class TokenOutput(SequenceClassifierOutput):
 class TokenHead(nn.Module):
     """Hidden states of masked tokens → logits of the vocabulary: LayerNorm(gelu(W h + b₁)) · Eᵀ + b₂, as in BERT.
 
-    E are the encoder's token embeddings, handed in at every call: no weight is stored twice.
+    E are the encoder's token embeddings. They are an argument of every call, so no weight is stored twice.
 
-    Source: Devlin et al. 2019 (BERT), released code; with embeddings narrower than D: Clark et al. 2020 (ELECTRA).
+    Source: Devlin et al. 2019 (BERT), released code; Clark et al. 2020 (ELECTRA) for embeddings narrower than D.
 
     Args:
         width: D of the hidden states.
-        embeddings: (V, E) of the encoder; the head is made beside them, in their type.
+        embeddings: (V, E) embeddings of the encoder. The head has their device and data type.
     """
 
     def __init__(self, width: int, embeddings: Tensor) -> None:
@@ -48,10 +48,11 @@ class TokenHead(nn.Module):
 
 
 class WithTokenHead(nn.Module):
-    """A classifier that can also say which tokens were masked: one module, so that optimizer, DDP and checkpoints see both.
+    """A classifier that also predicts masked tokens.
 
-    A call without `masked` is the classifier's, to the bit. So is every attribute that is not found here (config, base_model,
-    get_input_embeddings, save_pretrained, …): any encoder serves, and what `save_pretrained` writes has no such head.
+    It is one module, so that optimizer, DDP and checkpoints see both heads. A call without `masked` returns exactly the
+    outputs of the classifier. All other attributes (config, base_model, get_input_embeddings, save_pretrained, …) are
+    those of the classifier. Any encoder can therefore be used, and `save_pretrained` does not write the second head.
 
     Args:
         classifier: any sequence classifier of transformers.
@@ -64,24 +65,25 @@ class WithTokenHead(nn.Module):
         self.train(classifier.training)
 
     def forward(self, *, masked: Tensor | None = None, head_only: bool = False, **inputs: Any) -> Any:
-        """What the classifier says, with `token_logits` in the order of the rows where `masked` is given.
+        """The outputs of the classifier. With `masked`, they include `token_logits`, in the order of the rows.
 
         Args:
             masked: (N, T), True at the tokens to predict.
-            head_only: the classifier gets no gradient from `token_logits`, neither through hidden states nor embeddings.
-            inputs: the classifier's, (N, T) each.
+            head_only: if True, `token_logits` give no gradient to the classifier, neither to its layers nor its
+                embeddings.
+            inputs: inputs of the classifier, (N, T) each.
         """
         if masked is None:
             return self.classifier(**inputs)
-        asked = inputs.pop("output_hidden_states", False)
-        said = self.classifier(**inputs, output_hidden_states=True)
-        hidden, embeddings = last_hidden_states(said, self.classifier)[masked], self._embeddings()
+        wanted = inputs.pop("output_hidden_states", False)
+        outputs = self.classifier(**inputs, output_hidden_states=True)
+        hidden, embeddings = last_hidden_states(outputs, self.classifier)[masked], self._embeddings()
         if head_only:
             hidden, embeddings = hidden.detach(), embeddings.detach()
         return TokenOutput(
-            loss=said.loss,
-            logits=said.logits,
-            hidden_states=said.hidden_states if asked else None,
+            loss=outputs.loss,
+            logits=outputs.logits,
+            hidden_states=outputs.hidden_states if wanted else None,
             token_logits=self.token_head(hidden, embeddings),
         )
 

@@ -1,4 +1,4 @@
-"""What a run comes to: the model that is shipped, its figures on the test rows, and the predictions behind a report."""
+"""Evaluate the models of a run on the test rows, and store the predictions for the report."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,25 +18,26 @@ from sstext.selftraining.cross_fitting import Run, out_of_fold, rows_of_folds
 from sstext.selftraining.record import StageRecord
 from sstext.storage.whole import write_table_whole
 
-#: Folder of the rows that were measured on, with what was predicted for them; private, as all texts are.
+#: Folder of the evaluated rows and their predictions. It is private, because it contains texts.
 PREDICTIONS = "predictions"
 
 
 def measure(
     run: Run, *, baseline_temperature: float, temperature: float, same: bool
 ) -> tuple[dict[str, Any], dict[str, float]]:
-    """Supervised and shipped model on the test rows, in float32, with bootstrap intervals; empty without test rows.
+    """Evaluate the baseline and the final model on the test rows, in float32, with bootstrap intervals.
 
-    What they predict for each row goes to `predictions/test.parquet`.
+    Their predictions are written to `predictions/test.parquet`. Without test rows, the results are empty.
 
     Args:
-        baseline_temperature: of supervised fine-tuning on all labels.
-        temperature: that is in the weights of the shipped model.
-        same: whether supervised fine-tuning is what is shipped.
+        run: the finished run.
+        baseline_temperature: temperature of the baseline, which was trained on all labels.
+        temperature: temperature that the weights of the final model contain.
+        same: whether the baseline is the final model.
 
     Returns:
-        "supervised" and "self_trained" → all that `evaluate_predictions` says; and the shipped model's calibration error
-        without its temperature.
+        "supervised" (baseline) and "self_trained" (final model) → the result of `evaluate_predictions`; and the
+        calibration error of the final model without its temperature.
     """
     chain = run.whole
     test = chain.texts.test
@@ -46,8 +47,8 @@ def measure(
     figures: dict[str, Any] = {}
     logits: dict[str, np.ndarray] = {}
     for name, title, folder, divided_by in (
-        ("supervised", "supervised", chain.students.folder(run.plan.baseline) / "model", baseline_temperature),
-        ("self_trained", "shipped", run.directory.model, 1.0),  # its temperature is in its weights
+        ("supervised", "baseline", chain.students.folder(run.plan.baseline) / "model", baseline_temperature),
+        ("self_trained", "final model", run.directory.model, 1.0),  # its weights contain its temperature
     ):
         if name == "self_trained" and same:
             figures[name], logits["final"] = figures["supervised"], logits["supervised"] / baseline_temperature
@@ -60,18 +61,17 @@ def measure(
         figures[name] = evaluate_predictions(probabilities, labels, chain.texts.classes, seed=chain.config.seed)
         if classifier.truncated and name == "supervised":
             limit = classifier.encoder.max_length
-            chain.reporter.note(
-                f"test: {classifier.truncated:,} texts are longer than the {limit} tokens that are read"
-            )
+            chain.reporter.note(f"test: texts cut to the {limit} tokens that the model reads: {classifier.truncated:,}")
     write_predictions(run.directory.path / PREDICTIONS / "test.parquet", texts, labels, chain.texts.classes, logits)
     before = expected_calibration_error(softmax(logits["final"] * temperature), labels)
     return figures, {"expected_calibration_error": float(before)}
 
 
 def write_held_out(run: Run, records: Sequence[StageRecord]) -> None:
-    """Write what every round says of the rows that it was compared on: `predictions/out_of_fold.parquet` or `…/dev.parquet`.
+    """Write the logits of every stage on the rows that stages are compared on.
 
-    Logits are raw; the temperature of a round is in its record.
+    The file is `predictions/out_of_fold.parquet`, or `predictions/dev.parquet` with development rows. The logits are
+    not divided by a temperature. The temperature of a stage is in its record.
     """
     whole, folder = run.whole, run.directory.path / PREDICTIONS
     if run.cross_fitted:
@@ -100,10 +100,13 @@ def write_predictions(
     logits: Mapping[str, np.ndarray],
     **columns: np.ndarray,
 ) -> None:
-    """Write N rows with their labels and what models say of them; the file appears whole or not at all.
+    """Write N rows with their labels and the logits of models. The file is written whole or not at all.
 
     Args:
-        labels: (N,) class numbers; their names are written.
+        file: the parquet file.
+        texts: N texts.
+        labels: (N,) class numbers. Their names are written.
+        classes: names of the C classes.
         logits: name of a column → (N, C).
         **columns: further columns, (N,) each.
     """
@@ -118,7 +121,7 @@ def write_predictions(
 
 
 def peak_memory() -> dict[str, float | None]:
-    """The most memory in MiB that this process has held since it began, and that its tensors held on the GPU (None: no GPU)."""
+    """Peak memory in MiB of this process since its start, and of its tensors on the GPU (None without a GPU)."""
     try:
         import resource
     except ModuleNotFoundError:  # Windows

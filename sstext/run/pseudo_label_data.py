@@ -1,4 +1,4 @@
-"""The pseudo-labels that a model learned from as a data set for the Hub: parquet, and a card that says what they are."""
+"""The pseudo-labels of a model's training as a data set for the Hub: a parquet file and a card."""
 
 import io
 import json
@@ -13,34 +13,36 @@ from sstext.errors import UserError
 from sstext.hub.card import table
 from sstext.storage.run_folder import ALL_LABELS, PSEUDO_LABELS, RunDirectory
 
-#: The data set's only file of rows; `load_dataset` takes the split from its name.
+#: The only data file of the data set. `load_dataset` takes the split from its name.
 ROWS, CARD = "train.parquet", "README.md"
 
 
 def pseudo_label_files(folder: Path, *, model: str) -> dict[str, bytes]:
-    """The files of the data set, by name: the rows that the chosen model was trained on beside the labels, each once.
+    """The files of the data set, by name. It holds each pseudo-labeled row that the chosen model was trained on once.
 
-    Columns: `text`, `label` (the most probable class, also where the model learned from the probabilities of all), `confidence`
-    (of the label, 0 … 1), `weight` (in the training), `round` (that trained on it).
+    Columns: `text`, `label` (the most probable class, even if the model learned from all probabilities), `confidence`
+    (of the label, 0 … 1), `weight` (in training), `round` (that trained on the row).
 
     Args:
-        folder: of a finished run.
-        model: `user/name` of the model that learned from them, for the card.
+        folder: folder of a finished run.
+        model: `user/name` of the model that learned from these labels, for the card.
 
     Raises:
-        UserError: the model learned from labels alone, or the run's private files are gone.
+        UserError: if the model learned only from labels, or the run's private files were deleted.
     """
-    found = pq.read_table(_chosen(folder))
-    _, first = _first_of_each(found["position"])
+    found = pq.read_table(_chosen_file(folder))
+    _, first = _first_occurrences(found["position"])
     found = found.take(first)
     if not len(found):
         raise UserError(
-            f"{folder}: no pseudo-label was sure enough to be learned from, so that there is none to publish"
+            f"{folder}: no pseudo-label was confident enough for training, so there are none to publish; leave out "
+            "--push-pseudo-labels"
         )
     corpus = folder / "data" / "unlabeled.arrow"
     if not corpus.is_file():
         raise UserError(
-            f"{folder}: the texts ({corpus.relative_to(folder)}) are gone, without which labels mean nothing"
+            f"{folder}: the texts of the pseudo-labels ({corpus.relative_to(folder)}) were deleted; leave out "
+            "--push-pseudo-labels, or repeat the run"
         )
     with pa.memory_map(str(corpus)) as source:
         corpus_texts = pa.ipc.open_stream(source).read_all()["text"]
@@ -57,7 +59,7 @@ def pseudo_label_files(folder: Path, *, model: str) -> dict[str, bytes]:
     }
 
 
-def _chosen(folder: Path) -> Path:
+def _chosen_file(folder: Path) -> Path:
     """The file of the pseudo-labels that the model in `model/` was trained on."""
     run = RunDirectory(folder)
     if not run.results.is_file():
@@ -74,40 +76,40 @@ def _chosen(folder: Path) -> Path:
         file = run.stage(stage) / PSEUDO_LABELS
     if not file.is_file():
         raise UserError(
-            f"{folder}: the model of {stage} learned from no pseudo-labels, or the private files of the run are gone; "
-            "leave out --push-pseudo-labels"
+            f"{folder}: the model of {stage} learned from no pseudo-labels, or the private files of the run "
+            "were deleted; leave out --push-pseudo-labels"
         )
     return file
 
 
-def _first_of_each(positions: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
-    """Distinct positions, and the index of the first row that has each: a row that joined several times is one row."""
+def _first_occurrences(positions: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
+    """Distinct positions, and the index of the first row with each position. Repeated rows count once."""
     numbered = pa.table({"position": positions, "index": pa.array(range(len(positions)), pa.int64())})
     firsts = numbered.group_by("position").aggregate([("index", "min")]).sort_by("index_min")
     return firsts["position"], firsts["index_min"]
 
 
 def card(rows: pa.Table, model: str, *, total: int, soft: bool, left: int = 0) -> str:
-    """The README.md of the data set: counts and shares, no text.
+    """The README.md of the data set. It contains counts and shares, but no text.
 
     Args:
-        rows: of the data set.
+        rows: rows of the data set.
         model: `user/name` of the model that learned from them.
-        total: texts in the corpus, or in the part of it that was drawn at random.
-        left: texts of the corpus that were not drawn.
-        soft: whether it learned from the probabilities of all classes.
+        total: number of texts in the corpus, or in its random part if only a part was read.
+        soft: whether the model learned from the probabilities of all classes.
+        left: number of texts of the corpus that were not read.
     """
     counts = sorted(rows["label"].value_counts().to_pylist(), key=lambda entry: entry["values"])
     classes = table(("class", "rows"), ((entry["values"], f"{entry['counts']:,}") for entry in counts))
     sure = pc.mean(rows["confidence"]).as_py()
-    learned = "It learned from these labels as they are."
+    learned = "The model learned from exactly these labels."
     if soft:
-        learned = "It learned from the probabilities of all classes; only the most probable one is published."
-    whole = "No text of the corpus is missing: those of which that model was unsure are here, too."
+        learned = "The model learned from the probabilities of all classes. Only the most probable class is published."
+    whole = "The data set contains all texts of the corpus, including those with low confidence."
     if len(rows) < total:
         whole = (
-            f"{total - len(rows):,} of the corpus's {total:,} texts were not learned from, as a rule those of which that\n"
-            "model was less sure, and are missing: neither the shares of the classes nor the kinds of texts are the corpus's."
+            f"{total - len(rows):,} of the {total:,} texts of the corpus were not used for training and are missing,\n"
+            "usually those with lower confidence. This data set is therefore not representative of the corpus."
         )
     if left:
         whole = f"The corpus is a random part of a larger one, whose other {left:,} texts were not read.\n{whole}"
@@ -120,9 +122,10 @@ def card(rows: pa.Table, model: str, *, total: int, soft: bool, left: int = 0) -
 
 # Pseudo-labels of {model}
 
-**The labels are a model's guesses, nobody has checked them.** These are {len(rows):,} texts of an unlabeled corpus that
-[{model}](https://huggingface.co/{model}) learned from, each with the class that the model before it found most probable. Some
-are wrong; their mean confidence is {sure:.1%}, which is no measurement. Do not evaluate on these rows.
+**The labels are predictions of a model. They were not checked.** These are {len(rows):,} texts of an unlabeled corpus
+that [{model}](https://huggingface.co/{model}) was trained on. Each label is the most probable class according to an
+earlier model. Some labels are wrong. Their mean confidence is {sure:.1%}, which is an estimate and was not measured. Do
+not evaluate models on these rows.
 
 {learned}
 
@@ -130,11 +133,11 @@ are wrong; their mean confidence is {sure:.1%}, which is no measurement. Do not 
 
 | column | |
 | --- | --- |
-| `text` | as it stood in the corpus |
+| `text` | the unchanged text of the corpus |
 | `label` | the predicted class |
 | `confidence` | estimated probability of that class |
-| `weight` | how much the row counted in the training |
-| `round` | of self-training that trained on it |
+| `weight` | weight of the row in training |
+| `round` | round of self-training that used the row |
 
 {classes}
 

@@ -1,4 +1,4 @@
-"""`sstext push`: the folder of a run, or of any model, to the Hub; and on request its pseudo-labels as a data set."""
+"""`sstext push`: upload a run or a model to the Hub, and optionally its pseudo-labels as a data set."""
 
 import json
 from collections.abc import Mapping
@@ -28,14 +28,14 @@ from sstext.storage.run_folder import RunDirectory
 
 @dataclass(frozen=True)
 class Share:
-    """Files that go to one repository.
+    """The files that are uploaded to one repository.
 
     Attributes:
         name: `user/name`.
         kind: `model` or `dataset`.
         files: name → content.
-        message: of the commit.
-        revision: the branch; None: main.
+        message: message of the commit.
+        revision: the branch. Default: main.
     """
 
     name: str
@@ -53,23 +53,23 @@ def shares(
     message: str | None = None,
     pseudo_labels: str | None = None,
 ) -> list[Share]:
-    """What a push would upload; nothing is sent.
+    """Collect the files that a push uploads. Nothing is sent.
 
     Args:
-        folder: of a finished run (its `model/` and `results.json` count, and nothing else), or of a model.
+        folder: folder of a finished run, of which only `model/` and `results.json` are used, or folder of a model.
         name: `user/name` of the model's repository.
-        revision: a branch.
-        message: of the commit.
-        pseudo_labels: `user/name` of a data set; None: they stay at home.
+        revision: a branch. Default: main.
+        message: message of the commits. Default: a short standard message.
+        pseudo_labels: `user/name` of a data set for the pseudo-labels. Default: they are not published.
 
     Raises:
-        UserError: an unfinished run, something that a model needs is missing, or there are no pseudo-labels.
+        UserError: if the run is not finished, a file of the model is missing, or there are no pseudo-labels.
     """
     for given in (name, pseudo_labels):
         if given is not None:
             check_name(given)
     if name == pseudo_labels:
-        raise UserError(f"push_pseudo_labels: expected another name than the model's, found {name!r} again")
+        raise UserError(f"push_pseudo_labels: expected a different name than the model's, found {name!r} again")
     files = with_names(run_files(folder), name, revision)
     found = [Share(name, "model", files, message or "A text classifier, made with sstext", revision)]
     if pseudo_labels is not None:
@@ -79,9 +79,9 @@ def shares(
 
 
 def run_files(folder: Path) -> dict[str, Content]:
-    """The files of a run, or of a model without one, that may be published.
+    """The files of a run, or of a model without a run, that may be published.
 
-    A model without a card gets a short one; its folder stays as it is.
+    A model without a card gets a short card. Its folder is not changed.
     """
     run = RunDirectory(folder)
     if not folder.is_dir():
@@ -93,16 +93,16 @@ def run_files(folder: Path) -> dict[str, Content]:
         return files
     if not run.results.is_file():
         raise UserError(
-            f"{folder}: expected the folder of a finished run, or of a model, found no {RESULTS} and no {CONFIGS[0]}; "
-            "`sstext train` finishes a run that was interrupted"
+            f"{folder}: expected the folder of a finished run or of a model, found no {RESULTS} and no {CONFIGS[0]}; "
+            "run `sstext train` again to finish an interrupted run"
         )
     results = json.dumps(public_results(run.read_results()), indent=2, ensure_ascii=False) + "\n"
     return {**model_files(run.model), RESULTS: results.encode()}
 
 
 def _short_card(folder: Path) -> str:
-    """The card of a model that has none: its classes and its length as transformers finds them, defaults included."""
-    from transformers import AutoConfig  # takes seconds to import, and a folder with a card needs none of it
+    """A short card for a model without one, with its classes and maximum length as transformers reads them."""
+    from transformers import AutoConfig  # the import takes seconds, and a folder with a card does not need it
 
     from sstext.modeling.pretrained import explained, length_limit, load_tokenizer
 
@@ -113,40 +113,41 @@ def _short_card(folder: Path) -> str:
 
 
 def show_plan(found: list[Share], private: bool) -> None:
-    """Print what would be pushed, and who would see it."""
+    """Print which files would be pushed, and who could see them."""
     for share in found:
         where = share.name + (f", branch {share.revision}" if share.revision else "")
         print(f"Would push to the {'data set' if share.kind == 'dataset' else 'model'} {where}:")
         print("\n".join(listing(share)))
-    print("Of a model that is there already, weights, configurations and pickles of earlier pushes would be deleted.")
+    print("In an existing model repository, outdated weights, configurations and pickles would be deleted.")
     print(
         "New repositories would be private." if private
-        else "Everyone would see them, unless your account makes new repositories private (--private does)."
+        else "New repositories would be public, unless your account makes them private; --private makes them private."
     )  # fmt: skip
     print("Nothing was sent (--dry-run).")
 
 
 def show_published(found: list[Share], done: list[Published]) -> None:
-    """Print where everything is, and how to use it."""
+    """Print the addresses of the pushed files, and how to use them."""
     for share, published in zip(found, done, strict=True):
         print("\n".join(listing(share)))
         print(
             f"Pushed: {published.url} (commit {published.commit[:8]})" if published.changed
-            else f"Nothing changed: {published.url} has these files already (commit {published.commit[:8]})"
+            else f"Nothing changed: {published.url} already has these files (commit {published.commit[:8]})"
         )  # fmt: skip
         if published.deleted:
-            print(f"Deleted there, left by an earlier push: {', '.join(published.deleted)}")
+            print(f"Deleted there (files of an earlier push): {', '.join(published.deleted)}")
         print("Use it:")
         print("\n".join(f"  {line}" for line in how_to_use(share)))
 
 
 def push(found: list[Share], *, private: bool = False, reporter: Reporter = SILENT) -> list[Published]:
-    """Upload what `shares` found, a commit each.
+    """Upload the result of `shares`, with one commit per repository.
 
     Raises:
-        UserError: what the Hub or the network has against it; the folder is as it was, and of that commit nothing is there.
+        UserError: if the Hub refuses the request or the connection is lost. The folder is unchanged, and nothing of
+            that commit is published.
     """
-    for share in found:  # what is wrong with the second one is said before the first one is out
+    for share in found:  # all repositories first, so that an error of the second appears before the first is published
         prepare_repository(share.name, kind=share.kind, private=private, revision=share.revision)
     done = []
     for share in found:
@@ -159,7 +160,7 @@ def push(found: list[Share], *, private: bool = False, reporter: Reporter = SILE
 
 
 def listing(share: Share) -> list[str]:
-    """Names and sizes of the files of a share, a line each, and their sum."""
+    """Names and sizes of the files of a share, one line each, and the total size."""
     sizes = {name: size_of(content) for name, content in sorted(share.files.items())}
     width = max(map(len, sizes))
     lines = [f"  {name:{width}}  {in_units(size):>9}" for name, size in sizes.items()]
@@ -167,7 +168,7 @@ def listing(share: Share) -> list[str]:
 
 
 def in_units(size: int) -> str:
-    """Bytes for people.
+    """Format a number of bytes.
 
     >>> in_units(512), in_units(90_868_376)
     ('512 B', '90.9 MB')
@@ -182,7 +183,7 @@ def in_units(size: int) -> str:
 
 
 def how_to_use(share: Share) -> list[str]:
-    """What people type who want what was pushed."""
+    """Commands that use what was pushed."""
     if share.kind == "dataset":
         revision = f", revision='{share.revision}'" if share.revision else ""
         return [f"python -c \"from datasets import load_dataset; print(load_dataset('{share.name}'{revision}))\""]
@@ -190,6 +191,6 @@ def how_to_use(share: Share) -> list[str]:
     revision = f", revision='{share.revision}'" if share.revision else ""
     return [
         f"sstext predict {share.name}{flag} new.csv -o predictions.csv",
-        f"python -c \"from transformers import pipeline; print(pipeline('text-classification', '{share.name}'{revision})"
-        "('your text', truncation=True))\"",
+        'python -c "from transformers import pipeline; '
+        f"print(pipeline('text-classification', '{share.name}'{revision})('your text', truncation=True))\"",
     ]

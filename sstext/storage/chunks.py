@@ -1,4 +1,4 @@
-"""Arrays that are computed in chunks, so that an interrupted computation continues."""
+"""Arrays that are computed in chunks, so that an interrupted computation can be resumed."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,14 +30,14 @@ def computed_in_chunks(
     *,
     done: Tick | None = None,
 ) -> np.ndarray:
-    """A matrix that is computed some rows at a time, each chunk written down, and read from disk once it is whole.
+    """Compute a float32 matrix in chunks of rows, store each chunk, and return the whole matrix, mapped from disk.
 
     Args:
-        whole: the .npy file.
-        shape: of the matrix, which is float32.
-        chunk: rows that are computed together, by all processes.
-        compute: (first row, row after the last) → these rows; every process gets the same.
-        done: told the rows of the chunks that an interrupted call has left.
+        whole: the .npy file of the matrix.
+        shape: shape of the matrix.
+        chunk: rows that all processes compute together.
+        compute: function from (first row, last row + 1) to these rows. It returns the same rows in every process.
+        done: called with the number of rows of each chunk that an interrupted call has already computed.
     """
     if not from_main_process(whole.exists()):
         whole.parent.mkdir(parents=True, exist_ok=True)
@@ -55,12 +55,12 @@ def computed_in_chunks(
                 write_array_whole(part, values)
             wait_for_everyone()
         if is_main_process():
-            _join(parts, chunk, whole, shape)
+            _join_parts(parts, chunk, whole, shape)
         wait_for_everyone()
     return np.load(whole, mmap_mode="r", allow_pickle=False)
 
 
-def _join(parts: Sequence[Path], chunk: int, whole: Path, shape: tuple[int, int]) -> None:
+def _join_parts(parts: Sequence[Path], chunk: int, whole: Path, shape: tuple[int, int]) -> None:
     with open_array_whole(whole, shape) as joined:
         for number, part in enumerate(parts):
             joined[number * chunk : (number + 1) * chunk] = np.load(part, allow_pickle=False)

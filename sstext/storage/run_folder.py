@@ -1,4 +1,4 @@
-"""What a run leaves on disk, and how it is written: every file whole or not at all."""
+"""The folder of a run. Every file in it is written whole or not at all."""
 
 import difflib
 import json
@@ -40,11 +40,11 @@ class RunDirectory:
 
     ```
     config.yaml      the resolved options; `sstext train config.yaml --output elsewhere` repeats the run
-    data.json        fingerprints of the input files, and what was counted while reading them
+    data.json        fingerprints and counts of the input data
     data/            the corpus and its tokens as Arrow files
     rounds.jsonl     one line per finished round
-    baseline/ start/ round_1/ …   model, scores and pseudo-labels of a stage; private: never pushed
-    predictions/     rows that were measured on, and what is predicted for them; private
+    baseline/ start/ round_1/ …   model, scores and pseudo-labels of a stage; private, never pushed
+    predictions/     evaluated rows and their predictions; private, never pushed
     times.json       seconds by phase
     model/           the chosen model
     results.json     numbers of the whole run
@@ -56,27 +56,27 @@ class RunDirectory:
         self.data, self.model, self.results = self.path / "data", self.path / "model", self.path / RESULTS
 
     def claim(self, config: str, fingerprints: Mapping[str, str], defaults: Mapping[str, Any] | None = None) -> None:
-        """Take the folder for a run with these options and data, new or to be continued.
+        """Claim the folder for a new or resumed run with these options and data.
 
         Args:
             config: the resolved options, as YAML.
-            fingerprints: of the input files, by name.
-            defaults: of all options. An option that an earlier version did not have may be missing from the folder's record
-                if it has its default value now.
+            fingerprints: fingerprints of the input files, by option.
+            defaults: default values of all options. An option that is missing in the folder's record, because an
+                earlier version did not have it, is accepted if it has its default value now.
 
         Raises:
-            UserError: it holds another run, or something that is no run.
+            UserError: if the folder holds another run, or files that do not belong to a run.
         """
         self.check(config, fingerprints, defaults)
         if not (self.path / CONFIG).exists():
             write_whole(self.path / DATA, json.dumps({"fingerprints": dict(fingerprints)}, indent=2))
-            write_whole(self.path / CONFIG, config)  # last: with it, the folder is taken
+            write_whole(self.path / CONFIG, config)  # last, because this file claims the folder
 
     def check(self, config: str, fingerprints: Mapping[str, str], defaults: Mapping[str, Any] | None = None) -> None:
-        """Say whether `claim` would succeed; nothing is written.
+        """Check whether `claim` would succeed. Nothing is written.
 
         Raises:
-            UserError: as `claim`.
+            UserError: see `claim`.
         """
         for place in (self.path, *self.path.parents):
             if place.is_file():
@@ -86,7 +86,7 @@ class RunDirectory:
             return
         left_by_a_kill = {DATA, f"{DATA}.tmp", f"{CONFIG}.tmp"}
         if self.path.is_dir() and any(file.name not in left_by_a_kill for file in self.path.iterdir()):
-            raise UserError(f"output: {self.path} holds files that are not of a run; choose another --output")
+            raise UserError(f"output: {self.path} holds files that do not belong to a run; choose another --output")
 
     def _check_same(self, config: str, fingerprints: Mapping[str, str], defaults: Mapping[str, Any]) -> None:
         remedy = "choose another --output, or delete the folder"
@@ -104,7 +104,7 @@ class RunDirectory:
             )
         if changed:
             raise UserError(
-                f"output: {self.path} belongs to another run, with other options (- there, + now): "
+                f"output: {self.path} belongs to another run, with other options (- in the folder, + now): "
                 f"{'; '.join(changed[:8])}; {remedy}"
             )
         there = self.read_data().get("fingerprints", {})
@@ -148,12 +148,12 @@ class RunDirectory:
         write_whole(self.path / PLAN, json.dumps(plan, indent=2, ensure_ascii=False))
 
     def times(self) -> dict[str, Any]:
-        """ "seconds" of all calls that a run took, and "phases", name and seconds of each, in their order."""
+        """The "seconds" of all calls of a run together, and its "phases" in order, each with name and seconds."""
         file = self.path / TIMES
         return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"seconds": 0.0, "phases": []}
 
     def add_times(self, phases: Mapping[str, float], seconds: float) -> None:
-        """Add the time of a call, and that of its phases to those of the same name where there are any."""
+        """Add the time of a call. The time of each phase is added to the phase of the same name, if there is one."""
         before = self.times()
         total = {phase["name"]: phase["seconds"] for phase in before["phases"]}
         for name, more in phases.items():
@@ -172,7 +172,7 @@ class RunDirectory:
 
 
 def _without_newer_defaults(config: str, before: str, defaults: Mapping[str, Any]) -> str:
-    """The options of a run without those that an earlier version, which wrote `before`, did not have and that are not used."""
+    """The options of a run, without new options (missing in the record `before`) that have their default value."""
     recorded = {line.partition(":")[0] for line in before.splitlines()}
     newer = {name: value for name, value in defaults.items() if name not in recorded}
     used = {name: value for name, value in yaml.safe_load(config).items() if name not in newer or value != newer[name]}

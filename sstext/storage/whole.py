@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all."""
+"""Write files and folders whole or not at all."""
 
 import shutil
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file through a temporary one, so that a kill leaves the old file or the new one."""
+    """Write a text file through a temporary file. If the process is killed, the old or the new file remains."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
@@ -35,7 +35,7 @@ def write_table_whole(path: Path, table: pa.Table) -> None:
 
 
 def write_folder_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary folder, then put it in the place of `path`."""
+    """Call `write` to fill a temporary folder, then replace `path` by it."""
     temporary = path.with_name(path.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

@@ -222,8 +222,8 @@ FILES = {"labeled": "my.csv", "unlabeled": "my.jsonl", "test": "test2.csv", "dev
     [
         ("labeled", b"", "my.csv: expected at least one row, found none", "it is empty"),
         ("labeled", b"text,label\n", "my.csv: expected at least one row, found none", "only a header"),
-        ("labeled", b"text,kind\na,b\n", "my.csv: no column is named like a label", "with --label-column"),
-        ("labeled", b"a,b,label\n1,2,3\n", "my.csv: no column is named like a text", "with --text-column"),
+        ("labeled", b"text,kind\na,b\n", "my.csv: no column has a usual label name", "with --label-column"),
+        ("labeled", b"a,b,label\n1,2,3\n", "my.csv: no column has a usual text name", "with --text-column"),
         ("labeled", b"text,label\na,b\nc,b\n", "my.csv: expected at least two classes", "only 'b' in column 'label'"),
         ("labeled", LABELED + b"late,\n", "my.csv: line 6: expected a label, found none", "fill it in"),
         (
@@ -233,8 +233,8 @@ FILES = {"labeled": "my.csv", "unlabeled": "my.jsonl", "test": "test2.csv", "dev
             "--encoding cp1252",
         ),
         ("labeled", LABELED + b"a,b,c\n", "my.csv: line 6: expected 2 cells", "in quotes"),
-        ("unlabeled", b'{"id": 1, "kind": 2}\n', "my.jsonl: no column is named like a text", "with --text-column"),
-        ("unlabeled", b'{"text": "a"}\n{"text"\n', "my.jsonl: line 2: ", "one JSON object a line"),
+        ("unlabeled", b'{"id": 1, "kind": 2}\n', "my.jsonl: no column has a usual text name", "with --text-column"),
+        ("unlabeled", b'{"text": "a"}\n{"text"\n', "my.jsonl: line 2: ", "one JSON object per line"),
         ("unlabeled", b'{"text": "a"}\n{"text": "\xff"}\n', "my.jsonl: line 2: expected utf-8", "--encoding"),
         ("unlabeled", b'{"text": " "}\n', "my.jsonl: expected texts", "found only empty ones"),
         ("test", b"text,label\na,refund\nb,refunds\n", "test2.csv: line 3: unknown label", "did you mean 'refund'?"),
@@ -268,7 +268,7 @@ def test_a_bad_file_is_one_message_with_a_remedy_and_leaves_nothing(
         ({"encoder": "no-such-org/none"}, "cannot load 'no-such-org/none'", "check the name and the network"),
         ({"encoder": "."}, "cannot load '.'", "must hold config.json"),
         ({"text_column": "txt"}, "labeled.csv: no column 'txt'", "did you mean 'text'"),
-        ({"encoding": "utf-9"}, "--encoding: expected a known one", "found 'utf-9'"),
+        ({"encoding": "utf-9"}, "--encoding: expected a known encoding", "found 'utf-9'"),
         ({"method": "fixmach"}, "fixmach", "fixmatch"),
         (
             {"method_args": "min_confidense=2"},
@@ -279,7 +279,7 @@ def test_a_bad_file_is_one_message_with_a_remedy_and_leaves_nothing(
         ({"gold_share": "2"}, "gold_share: expected ", "found 2"),
         ({"steps": "many"}, "steps: expected int", "found 'many'"),
         ({"device": "gpu"}, "device: expected auto, cpu, cuda", "found 'gpu'"),
-        ({"precision": "fp16"}, "precision: fp16 training wants a GPU", "bf16 or fp32"),
+        ({"precision": "fp16"}, "precision: fp16 training needs a GPU", "bf16 or fp32"),
         ({"prior": "refund=1"}, "prior: expected a share for each of 'account'", "found 'refund'"),
         ({"freeze": "9"}, "freeze: expected at most 2", "found 9"),
         ({"edits": "mask=2"}, "edits: expected a share between 0 and 1 for mask", "found 2"),
@@ -298,7 +298,7 @@ def test_a_bad_option_is_one_message_with_a_remedy_and_leaves_nothing(
 
 @pytest.mark.parametrize(
     ("name", "found"),
-    [("config.yaml", "out belongs to another run"), ("thesis.tex", "out holds files that are not of a run")],
+    [("config.yaml", "out belongs to another run"), ("thesis.tex", "out holds files that do not belong to a run")],
 )
 def test_a_folder_in_use_is_not_touched(name: str, found: str, place: Path, encoder: str, refused: Refused) -> None:
     """Guards another run, and somebody's own files."""
@@ -326,9 +326,9 @@ def test_data_that_changed_under_a_run_are_named(place: Path, encoder: str, caps
 @pytest.mark.parametrize(
     ("content", "note"),
     [
-        (LABELED, "labeled: only a single row of 'account', 'delivery'"),
+        (LABELED, "labeled: only one row of 'account', 'delivery'"),
         (LABELED + b",refund\n  ,account\n", "labeled: skipped 2 rows without text"),
-        (LABELED + b"money " * 80 + b",refund\n", "labeled: 1 of 5 texts are longer and were cut for training"),
+        (LABELED + b"money " * 80 + b",refund\n", "labeled: texts cut to this length for training: 1 of 5"),
     ],
 )
 def test_what_is_odd_but_usable_is_a_note(
@@ -346,7 +346,7 @@ def test_predict_wants_a_model_not_an_encoder(place: Path, encoder: str, capsys:
     """Guards the first mistake with `sstext predict`: no output file, and the folder that is meant."""
     before = listing(place)
     assert main(["predict", encoder, "test.csv", "-o", "out.csv"]) == 2
-    assert "give the `model` folder of a run (out/model)" in capsys.readouterr().err
+    assert "use the `model` folder of a run (out/model)" in capsys.readouterr().err
     assert main(["evaluate", "out/model", "test.csv"]) == 2
-    assert "cannot load 'out/model': not a folder here" in capsys.readouterr().err
+    assert "cannot load 'out/model': there is no such folder" in capsys.readouterr().err
     assert listing(place) == before

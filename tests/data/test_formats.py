@@ -108,7 +108,7 @@ def test_json_without_a_bracket_is_json_lines(tmp_path):
         ("a.csv", "text,label\nx,y\nx\n", r"a.csv: line 3: expected 2 cells \('text', 'label'\), found 1"),
         ("a.csv", "text\nhello, world\n", r"a.csv: line 2: expected 1 cells.*found 2"),
         ("a.csv", 'text,label\n"so" they said,y\n', r"a.csv: line 2: .*quotes inside"),
-        ("a.csv", 'text,label\nx,y\n"never closed,y\nx,y\n', r"a.csv: line 3: .*every quote is closed"),
+        ("a.csv", 'text,label\nx,y\n"never closed,y\nx,y\n', r"a.csv: line 3: .*close every quote"),
         ("a.csv", "text,text\nx,y\n", r"line 1: two columns are named 'text'"),
         ("a.csv", ",text\n0,y\n", r"line 1: column 1 has no name"),
         ("a.csv", "text;label\nx;y\n", r"expected columns separated by ',', found 'text;label'"),
@@ -116,9 +116,9 @@ def test_json_without_a_bracket_is_json_lines(tmp_path):
         ("a.csv", "", r"a.csv: expected at least one row"),
         ("a.json", "[]", r"a.json: expected at least one row"),
         ("a.txt", "", r"a.txt: expected at least one row"),
-        ("a.jsonl", '{"text": 1}\n\n{"text": }\n', r"a.jsonl: line 3: expected one JSON object a line"),
+        ("a.jsonl", '{"text": 1}\n\n{"text": }\n', r"a.jsonl: line 3: expected one JSON object per line"),
         ("a.jsonl", '{"text": 1}\n[1]\n', r"a.jsonl: line 2: expected a JSON object.*found list"),
-        ("a.jsonl", '{"text": "\\ud83d"}\n', r"a.jsonl: line 1: half a character"),
+        ("a.jsonl", '{"text": "\\ud83d"}\n', r"a.jsonl: line 1: found half a character"),
         ("a.json", '[{"text": 1},\n{"text": "x]', r"a.json: line 2: not a JSON array"),
         ("a.json", '[{"text": 1}\n\n{"text": 2}]', r"a.json: line 3: .*expected ','"),
         ("a.json", '[{"text": 1},', r"a.json: line 1: not a JSON array"),
@@ -161,7 +161,7 @@ def test_other_encodings_are_read_and_written_when_named(tmp_path):
         assert gathered(path, encoding=encoding) == {"text": ["café", "naïve"]}
     with pytest.raises(UserError, match=r"'😀' does not exist in cp1252"):
         written(tmp_path / "b.csv", {"text": ["😀"]}, encoding="cp1252")
-    with pytest.raises(UserError, match=r"--encoding: expected a known one.*'utf-88'"):
+    with pytest.raises(UserError, match=r"--encoding: expected a known encoding.*'utf-88'"):
         gathered(path, encoding="utf-88")
 
 
@@ -251,7 +251,7 @@ def test_txt_writes_the_one_column_asked_for(tmp_path):
     assert (tmp_path / "a.txt").read_text() == "spam\nham\n"
     with pytest.raises(UserError, match="txt holds one column, found 'text', 'predicted_label'"):
         written(tmp_path / "b.txt", columns)
-    with pytest.raises(UserError, match="txt holds a row a line"):
+    with pytest.raises(UserError, match="txt holds one row per line"):
         written(tmp_path / "b.txt", {"text": ["two\nlines"]})
 
 

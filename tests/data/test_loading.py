@@ -45,7 +45,7 @@ def test_labeled_rows_keep_text_and_get_numeric_class_order(labeled):
     assert read.notes == [
         f"labeled: 3 texts from {labeled}, text column 'text', label column 'label'",
         "labeled: skipped 1 row without text",
-        "labeled: only a single row of '9'",
+        "labeled: only one row of '9'",
     ]
 
 
@@ -55,8 +55,11 @@ def test_labeled_rows_keep_text_and_get_numeric_class_order(labeled):
         ("text,label\na,x\nb,\nc,y\n", r"l.csv: line 3: expected a label, found none"),
         ("text,label\na,x\nb,x\n", r"expected at least two classes, found only 'x'"),
         ("text,label\n,x\n,y\n", r"found only empty ones"),
-        ("text,stars\na,1\nb,2\n", r"no column is named like a label .*'text', 'stars'.*--label-column"),
-        ("body,content,label\na,b,x\n", r"'body', 'content' may all hold the text; choose one with --text-column"),
+        ("text,stars\na,1\nb,2\n", r"no column has a usual label name .*'text', 'stars'.*--label-column"),
+        (
+            "body,content,label\na,b,x\n",
+            r"several columns may hold the text: 'body', 'content'; choose one with --text-column",
+        ),
     ],
 )
 def test_labeled_mistakes_are_named(tmp_path, content, message):

@@ -144,14 +144,14 @@ def test_the_length_is_chosen_from_the_corpus_and_said(task: Any, tiny_encoder: 
     assert notes.said[0] == "max length: 8 tokens (the 95th percentile; the encoder reads up to 64)"
     assert max(map(len, tokens.corpus["input_ids"])) == 8
     assert tokens.truncated["unlabeled"] == 1
-    assert "unlabeled: 1 of 60 texts are longer and were cut for training" in notes.said
+    assert "unlabeled: texts cut to this length for training: 1 of 60" in notes.said
 
 
 def test_a_length_that_was_asked_for_is_taken_within_the_limit(task: Any, tiny_encoder: Path) -> None:
     """Guards `--max-length`, in both directions."""
     notes = Notes()
     assert tokens_of(task, tiny_encoder, notes, max_length=6).max_length == 6
-    assert notes.said[0] == "max length: 6 tokens (as asked; the encoder reads up to 64)"
+    assert notes.said[0] == "max length: 6 tokens (as set; the encoder reads up to 64)"
     assert tokens_of(task, tiny_encoder, Notes(), max_length=512).max_length == 64
 
 
@@ -189,7 +189,7 @@ def test_columns_of_paraphrases_without_a_corpus_are_said(task: Any) -> None:
     """Guards an option that is silently without effect."""
     notes = Notes()
     read(config_of(task, unlabeled=None, audit=None, rounds=0, views=["one"]), task.dev.parent, notes)
-    assert "views: not read, there are no unlabeled texts whose paraphrases they could be" in notes.said
+    assert "views: not read, because there are no unlabeled texts" in notes.said
 
 
 def test_texts_are_tokenized_once(task: Any, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,9 +211,7 @@ def sampled(task: Any, folder: Path, **changes: Any) -> preparing.Texts:
     given = {"labeled": str(task.test), "sample": SAMPLE} | changes
     notes = Notes()
     texts = read(RunConfig(**given), folder, notes)
-    assert any(
-        "sample (seed 0): 6 labeled rows, 2 of each class, and 15 whose labels are hidden" in n for n in notes.said
-    )
+    assert any("sample (seed 0): 6 labeled rows, 2 of each class, and 15 unlabeled rows" in n for n in notes.said)
     return texts
 
 
@@ -254,7 +252,7 @@ def test_a_sample_can_be_too_large_for_the_steps(task: Any, tmp_path: Path) -> N
     texts = read_texts(config, sources(config), tmp_path / "unlabeled.arrow", notes, at_most=10)
     assert texts.counts()["unlabeled"] == 10
     assert texts.counts()["unlabeled_left_out"] == 5
-    assert notes.said[-1].startswith("unlabeled: 10 of these texts, drawn at random")
+    assert notes.said[-1].startswith("unlabeled: 10 of these texts are used, drawn at random")
     with task.test.open(newline="") as file:
         truth = {row["text"]: row["label"] for row in csv.DictReader(file)}
     assert texts.audit is not None
@@ -288,7 +286,7 @@ def test_a_sample_is_continued_on_the_same_corpus(task: Any, tmp_path: Path) -> 
     ("changes", "message"),
     [
         ({"unlabeled": "corpus.jsonl", "audit": "a.csv"}, "sample: .* leave out unlabeled and audit"),
-        ({"views": ["back"]}, "sample: draws texts alone; leave out views"),
+        ({"views": ["back"]}, "sample: a sample has no paraphrases; leave out views"),
         ({"sample": SAMPLE | {"tests": 1}}, "sample: unknown key 'tests'; the keys are"),
     ],
 )

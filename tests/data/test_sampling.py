@@ -72,10 +72,10 @@ def test_samples_that_are_none(given: dict[str, Any], message: str) -> None:
     ("sample", "message"),
     [
         (Sample(5), "at least labels_per_class=5 rows of every class, found 4 of 'a'"),
-        (Sample(2, unlabeled=7), "expected 7 unlabeled rows beside the 4 labeled ones, found 6 rows"),
+        (Sample(2, unlabeled=7), "expected 7 unlabeled rows besides the 4 labeled ones, found 6 rows"),
         (
             Sample(2, unlabeled=4, test=3),
-            "expected 4 unlabeled and 3 test rows beside the 4 labeled ones, found 6 rows",
+            "expected 4 unlabeled and 3 test rows besides the 4 labeled ones, found 6 rows",
         ),
         (Sample(2, test=6), "expected 1 unlabeled and 6 test rows"),
     ],

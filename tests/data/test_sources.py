@@ -32,7 +32,7 @@ def test_a_hub_name_is_read_from_the_folder_and_says_so(folder: Path) -> None:
     """By the last part of the name or by the table; guards a download where data lie at hand, and a silent one."""
     read = load_labeled("someone/toy")
     assert read.texts["text"][:] == ["train one", "train two"]
-    assert "SSTEXT_BENCH_DATA, in the place of the Hub's someone/toy" in read.notes[0]
+    assert "SSTEXT_BENCH_DATA, instead of someone/toy from the Hub" in read.notes[0]
     assert load_labeled("toy:test").texts["text"][0] == "test one"
     assert load_labeled("toy", split="test").texts["text"][0] == "test one"
     assert load_labeled("tdavidson/hate_speech_offensive").texts["text"][0] == "train three"

@@ -199,7 +199,7 @@ class Head(nn.Module):
 def test_a_layer_that_does_not_make_the_logits_is_refused(model: Head, layer: str):
     """A wrong layer, and a right one with something behind it: weights come back bit for bit, the mode too."""
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(UserError, match=f"Head: expected layer {layer} to make the logits"):
+    with pytest.raises(UserError, match=f"Head: expected that layer {layer} makes the logits"):
         fold_temperature(model, 3.0, {"x": torch.randn(5, 4)})
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert model.training

@@ -108,8 +108,11 @@ def test_rows_and_rounds_are_counted():
 @pytest.mark.parametrize(
     ("coverages", "expected"),
     [
-        ([0.3, 0.5], "also on those unlabeled texts whose predicted label\nseemed safe enough to learn from."),
-        ([1.0, 0.9999], "also on all unlabeled texts, with what the models before\npredicted for them, sure or not."),
+        ([0.3, 0.5], "also on unlabeled texts. Only texts with a\nsufficiently confident predicted label were used."),
+        (
+            [1.0, 0.9999],
+            "also on all unlabeled texts.\nThe labels of the unlabeled texts were predicted by earlier models.",
+        ),
         ([0.5, 1.0], "fine-tuned on labeled texts with the help of unlabeled ones."),
         ([], "fine-tuned on labeled texts with the help of unlabeled ones."),
     ],
@@ -125,7 +128,7 @@ def test_what_was_learned_from_is_said_as_it_was(coverages: list[float], expecte
 def test_a_part_of_the_corpus_is_said_to_be_one() -> None:
     """Guards "all unlabeled texts" where a random part of them was read."""
     said = card(rounds=[{"index": 1, "admitted": 9, "coverage": 1.0}], rows={"labeled": 9, LEFT_OUT: 1_000})
-    assert "also on all unlabeled texts of a random part of the corpus, with what the models before\n" in said
+    assert "also on all unlabeled texts of a random part of the corpus.\n" in said
     assert "Rows: 9 labeled, 1,000 unlabeled left out." in section(said, "Training")
 
 
@@ -206,7 +209,7 @@ def test_rounds_show_their_evidence_and_no_empty_columns():
         {"index": 1, "admitted": 9, "coverage": 0.5, "out_of_fold": {"accuracy": 0.625}, "estimated_precision": 0.75},
     ]
     lines = section(card(rounds=rounds), "Training").strip().split("\n\n")[-1].splitlines()
-    assert lines[0] == "| round | unlabeled rows kept | coverage | estimated precision | out-of-fold accuracy |"
+    assert lines[0] == "| round | unlabeled rows selected | coverage | estimated precision | held-out accuracy |"
     assert lines[2:] == ["| 0 | 0 | 0.0% | – | 50.0% |", "| 1 | 9 | 50.0% | 75.0% | 62.5% |"]
 
 
@@ -215,11 +218,11 @@ def test_calibration_says_what_was_done_and_what_it_brought():
     after = {"score": 0.05, "confidence_interval": (0.04, 0.06)}
     said = calibration_sentence(1.25, fitted_on="the development rows", before=0.12, after=after)
     assert said.startswith(
-        "Logits are divided by 1.250, a temperature fitted on the development rows; the last layer does it."
+        "Logits are divided by a temperature of 1.250, fitted on the development rows. The last layer already contains it."
     )
     assert said.endswith("on the test rows: 0.120 before, 0.050 (0.040 to 0.060) after.")
     assert calibration_sentence(1.25, fitted_on="x", after=after).endswith("test rows: 0.050 (0.040 to 0.060).")
-    assert calibration_sentence(1.0, fitted_on=None).startswith("None: without folds or development rows")
+    assert calibration_sentence(1.0, fitted_on=None).endswith("because there were no folds or development rows.")
     assert "could not be put into the last layer" in calibration_sentence(1.25, fitted_on="x", folded=False)
     assert section(card(calibration=said), "Calibration").strip() == said
     assert "## Calibration" not in card()
@@ -228,7 +231,7 @@ def test_calibration_says_what_was_done_and_what_it_brought():
 def test_demo_is_said_to_read_english_only():
     """Guards people with texts of other languages: the encoder answers all the same."""
     assert ModelCard(card(encoder="demo")).data.language == "en"
-    assert "It reads English only" in section(card(encoder="demo"), "Limits")
+    assert "It reads only English" in section(card(encoder="demo"), "Limits")
     assert ModelCard(card()).data.language is None
     assert "English" not in card()
 

@@ -60,8 +60,8 @@ def test_large_models_go_with_the_shards_that_their_index_names(tmp_path: Path) 
     ("names", "expected"),
     [
         (("model.safetensors", "tokenizer.json"), "expected the folder of a run or a model, found no config.json"),
-        (("config.json", "tokenizer.json"), "there are no weights"),
-        (("config.json", "tokenizer.json", "pytorch_model.bin"), "pytorch_model.bin is a pickle.*save it anew"),
+        (("config.json", "tokenizer.json"), "found no weights"),
+        (("config.json", "tokenizer.json", "pytorch_model.bin"), "pytorch_model.bin is a pickle.*save it again"),
         (("config.json", "model.safetensors"), "there is no tokenizer"),
     ],
 )
@@ -143,6 +143,6 @@ def test_without_a_login_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> Non
     """Guards against a stranger's request that fails with a riddle."""
     monkeypatch.setattr("sstext.hub.publishing.get_token", lambda: None)
     with pytest.raises(
-        UserError, match="cannot push to 'ada/tickets': nobody is logged in; log in with `hf auth login`"
+        UserError, match="cannot push to 'ada/tickets': you are not logged in; log in with `hf auth login`"
     ):
         prepare_repository("ada/tickets")

@@ -129,18 +129,27 @@ def test_names_serve_as_classifier_encoder_and_data_set(said: dict[str, Any], fi
 @pytest.mark.parametrize(
     ("what", "expected"),
     [
-        ("missing", "cannot load 'ada/tikets': not a folder here, and the Hub has no such name, or it is private"),
-        ("private", "cannot load 'ada/secret': not a folder here, and the Hub has no such name, or it is private"),
+        (
+            "missing",
+            "cannot load 'ada/tikets': there is no such folder, and the Hub has no such name, or it is private",
+        ),
+        (
+            "private",
+            "cannot load 'ada/secret': there is no such folder, and the Hub has no such name, or it is private",
+        ),
         ("revision", "cannot load 'ada/tickets': it has no such branch, tag or commit"),
         (
             "pickle",
-            "cannot load 'bob/pickle': it has no weights as safetensors, and classifiers are read as nothing else",
+            "cannot load 'bob/pickle': it has no weights as safetensors, the only format in which classifiers are read",
         ),
-        ("code", "cannot load 'bob/code': it brings code of its own, which is never run here"),
-        ("encoder with code", "cannot load 'bob/code': it brings code of its own"),
-        ("encoder missing", "cannot load 'ada/encodr': not a folder here, and the Hub has no such name"),
+        ("code", "cannot load 'bob/code': it needs its own code, which sstext never runs"),
+        ("encoder with code", "cannot load 'bob/code': it needs its own code"),
+        ("encoder missing", "cannot load 'ada/encodr': there is no such folder, and the Hub has no such name"),
         ("data set missing", "no such file, and no Hub data set that can be loaded: ada/rowz (split train): "),
-        ("no name", "cannot load 'out/round_1/model': there is no such folder, and this is no name on the Hub"),
+        (
+            "no name",
+            "cannot load 'out/round_1/model': there is no such folder, and this is not a valid name on the Hub",
+        ),
     ],
 )
 def test_what_cannot_be_pulled_says_why(said: dict[str, Any], what: str, expected: str) -> None:
@@ -161,7 +170,7 @@ def test_the_command_predicts_with_a_private_model_of_ones_own(said: dict[str, A
 
 def test_a_dead_network_is_said_at_once(said: dict[str, Any]) -> None:
     """Guards against retries that make a person wait for minutes."""
-    unreachable = "the Hub (http://127.0.0.1:9) cannot be reached, or broke off; check the network"
+    unreachable = "the Hub (http://127.0.0.1:9) cannot be reached, or the connection was lost; check the network"
     assert said["network"][1].startswith(f"cannot load 'ada/never-seen': {unreachable}")
     assert unreachable in said["network, data set"][1]
     assert said["waits"] == []

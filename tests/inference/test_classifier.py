@@ -156,7 +156,7 @@ def unusable(kind: str, folder: Path, tiny_encoder: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("a bare encoder", "expected a trained text classifier, found .'BertModel'.; give the `model` folder of a run"),
+        ("a bare encoder", "expected a trained text classifier, found .'BertModel'.; use the `model` folder of a run"),
         ("nothing", "the folder must hold config.json, model.safetensors and a tokenizer"),
         ("no weights", "the folder must hold config.json, model.safetensors and a tokenizer"),
     ],
@@ -172,7 +172,7 @@ def test_a_folder_without_a_classifier_says_so(kind: str, message: str, tiny_enc
 @pytest.mark.parametrize("name", ["no-such-org/no-such-model", "out/modle"])
 def test_a_name_that_cannot_be_found_says_what_to_do(name: str) -> None:
     """Guards against the Hub client's many errors: one message, with the name, the network and the way out."""
-    with pytest.raises(UserError, match="not a folder here, and the Hub could not be asked") as caught:
+    with pytest.raises(UserError, match="there is no such folder, and the Hub cannot be reached") as caught:
         Classifier.from_pretrained(name)
     assert repr(name) in str(caught.value)
     assert "check the name and the network, or download it elsewhere" in str(caught.value)
@@ -182,7 +182,7 @@ def test_the_folder_of_a_run_is_told_from_its_model(tmp_path: Path) -> None:
     """Guards `sstext predict out new.csv`: the message names out/model."""
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
-    with pytest.raises(UserError, match="this is the folder of a run; give its model"):
+    with pytest.raises(UserError, match="this is the folder of a run; use its model"):
         Classifier.from_pretrained(tmp_path)
 
 
@@ -211,5 +211,5 @@ def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_precision("auto", cpu) == "bf16"
     assert resolve_precision("fp32", cpu) == "fp32"  # said is said
     assert resolve_precision("fp16", torch.device("cuda")) == "fp16"
-    with pytest.raises(UserError, match="fp16 training wants a GPU; use --precision bf16 or fp32"):
+    with pytest.raises(UserError, match="fp16 training needs a GPU; use --precision bf16 or fp32"):
         resolve_precision("fp16", cpu)

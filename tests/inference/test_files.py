@@ -112,7 +112,7 @@ def test_rows_stream_in_batches_that_change_nothing(
 def test_columns_that_are_there_already_are_not_overwritten(taken: str, classifier: Classifier, tmp_path: Path) -> None:
     """Guards the predictions of an earlier model."""
     source = write(tmp_path / "in.csv", {"text": ["a"], taken: ["b"]})
-    with pytest.raises(UserError, match=f"in.csv: the columns '{taken}' are there already; rename them"):
+    with pytest.raises(UserError, match=f"in.csv: predictions would overwrite '{taken}'; rename or drop"):
         predict_file(classifier, source, tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
 
@@ -137,7 +137,11 @@ def test_a_bad_line_late_in_the_file_keeps_the_older_output(
         ("in.csv", "none/out.csv", "no such folder"),
         ("in.csv", "out.xyz", "expected a file name that ends in"),
         ("in.doc", "out.csv", "in.doc: expected a file name that ends in"),
-        ("two.csv", "out.csv", "two.csv: no column is named like a text .*found 'a', 'b'; name one with --text-column"),
+        (
+            "two.csv",
+            "out.csv",
+            "two.csv: no column has a usual text name .*found 'a', 'b'; name one with --text-column",
+        ),
     ],
 )
 def test_what_cannot_be_read_or_written(
@@ -165,7 +169,7 @@ def test_the_input_is_never_overwritten(classifier: Classifier, tmp_path: Path) 
     """Guards `predict model new.csv -o new.csv`, a slip that would replace the person's own file."""
     path = write(tmp_path / "in.csv", {"text": TEXTS})
     before = path.read_bytes()
-    with pytest.raises(UserError, match="this is the input, it would be overwritten"):
+    with pytest.raises(UserError, match="this is the input and would be overwritten"):
         predict_file(classifier, path, tmp_path / "." / "in.csv")
     assert path.read_bytes() == before
 
@@ -179,7 +183,7 @@ def test_texts_that_were_cut_are_counted(model: Path, tmp_path: Path) -> None:
     predict_file(classifier, write(tmp_path / "in.csv", {"text": TEXTS}), tmp_path / "out.csv", reporter=reporter)
     assert notes == [
         "6 texts from column 'text'",
-        "1 of them are longer than the 64 tokens that are read and were cut",
+        "texts cut to the 64 tokens that the model reads: 1",
     ]
 
 
@@ -272,8 +276,8 @@ def test_rows_that_are_not_sure_enough_are_marked(model: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("curve", "precision", "message"), [
-    (None, 0.9, "knows nothing of its precision; train it with --folds or --dev"),
-    ([[0.9, 0.95, 0.1]], 0.99, "expected at most 0.950, the precision that even the surest texts are estimated at, found 0.99"),
+    (None, 0.9, "has no estimate of its precision; train it with --folds or --dev"),
+    ([[0.9, 0.95, 0.1]], 0.99, "expected at most 0.950, the estimated precision of the most confident texts, found 0.99"),
     ([[0.9, 0.95, 0.1]], 95, "expected a share above 0 and up to 1, found 95"),
 ])  # fmt: skip
 def test_a_precision_that_cannot_be_promised_is_refused(

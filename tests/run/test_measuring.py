@@ -93,7 +93,7 @@ def test_phases_and_memory_are_recorded(folded: Results) -> None:
     _, results = folded
     seconds = {phase["name"]: phase["seconds"] for phase in results["phases"]}
     assert {
-        "tokenizing labeled", "chain 2, round 1: training", "chain 1, baseline: scoring", "test: supervised", "test: shipped",
+        "tokenizing labeled", "chain 2, round 1: training", "chain 1, baseline: scoring", "test: baseline", "test: final model",
     } <= set(seconds)  # fmt: skip
     assert 0 < sum(seconds.values()) <= results["seconds"]
     assert results["peak_memory_mib"]["process"] > 100

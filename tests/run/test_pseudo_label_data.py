@@ -62,7 +62,7 @@ def test_what_is_not_there_is_said(run: Path) -> None:
     file, results = run / "round_1" / "pseudo_labels.parquet", json.loads((run / "results.json").read_text())
     table = pq.read_table(file)
     pq.write_table(table.slice(0, 0), file)
-    with pytest.raises(UserError, match="no pseudo-label was sure enough"):
+    with pytest.raises(UserError, match="no pseudo-label was confident enough"):
         pseudo_label_files(run, model="ada/tickets")
     pq.write_table(table, file)
     for chosen, name in (
@@ -74,7 +74,7 @@ def test_what_is_not_there_is_said(run: Path) -> None:
             pseudo_label_files(run, model="ada/tickets")
     (run / "results.json").write_text(json.dumps(results))
     shutil.rmtree(run / "data")
-    with pytest.raises(UserError, match=r"the texts \(data/unlabeled.arrow\) are gone"):
+    with pytest.raises(UserError, match=r"the texts of the pseudo-labels \(data/unlabeled.arrow\) were deleted"):
         pseudo_label_files(run, model="ada/tickets")
     with pytest.raises(UserError, match="only the folder of a finished run has pseudo-labels"):
         pseudo_label_files(run / "model", model="ada/tickets")
@@ -87,10 +87,10 @@ def test_the_card_says_whose_labels_these_are_and_shows_no_text(run: Path) -> No
     data = DatasetCard(text).data
     assert data.task_categories == ["text-classification"]
     assert data.tags == ["sstext", "pseudo-labels"]
-    assert "a model's guesses" in text
+    assert "predictions of a model" in text
     assert len(rows) == 60
-    assert "No text of the corpus is missing" in text
-    assert "learned from these labels as they are" in text
+    assert "contains all texts of the corpus" in text
+    assert "learned from exactly these labels" in text
     assert "ada/tickets" in text
     assert not any(row["text"] in text for row in rows)
     for name in {row["label"] for row in rows}:
@@ -113,8 +113,8 @@ def test_the_card_says_what_is_missing(run: Path) -> None:
     pq.write_table(table.slice(0, 57).append_column("target", target), file)
     files = pseudo_label_files(run, model="ada/tickets")
     text = files["README.md"].decode()
-    assert "3 of the corpus's 60 texts were not learned from" in text
-    assert "No text of the corpus is missing" not in text
-    assert "learned from the probabilities of all classes; only the most probable one is published" in text
-    assert "as they are" not in text
+    assert "3 of the 60 texts of the corpus were not used for training" in text
+    assert "contains all texts of the corpus" not in text
+    assert "learned from the probabilities of all classes. Only the most probable class is published" in text
+    assert "exactly these labels" not in text
     assert set(rows_of(files)[0]) == {"text", "label", "confidence", "weight", "round"}

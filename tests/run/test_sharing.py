@@ -146,7 +146,7 @@ def test_a_second_push_commits_what_has_changed_and_nothing_else(hub: FakeHub, r
     assert "Pushed" in changed.stdout, changed.stderr
     files = repository.files() or {}
     assert sorted(files) == [".gitattributes", *sorted([*MODEL, *kept])]
-    assert f"Deleted there, left by an earlier push: {', '.join(old)}\n" in changed.stdout
+    assert f"Deleted there (files of an earlier push): {', '.join(old)}\n" in changed.stdout
     assert "Deleted" not in same.stdout
     assert b"# Mine" in files["README.md"]
     assert len(repository.messages) == 4
@@ -171,7 +171,7 @@ def test_a_dry_run_lists_the_files_and_asks_nobody(hub: FakeHub, run: Path, tmp_
     assert hub.requests == []
     listed = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")]
     assert listed == [*MODEL, "6", "README.md", "train.parquet", "2"]
-    assert "Everyone would see them" in done.stdout
+    assert "New repositories would be public" in done.stdout
 
 
 def test_pseudo_labels_are_published_only_when_asked(hub: FakeHub, run: Path, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_pseudo_labels_are_published_only_when_asked(hub: FakeHub, run: Path, tm
     assert push(hub, tmp_path, run, "ada/tickets").returncode == 0
     assert list(hub.repositories) == [("models", "ada/tickets")]
     done = push(hub, tmp_path, run, "ada/tickets", "--push-pseudo-labels", "ada/labels", "--private")
-    assert "--private makes new ones only" in done.stderr, "the model is public already"
+    assert "--private only applies to new repositories" in done.stderr, "the model is already public"
     assert ("datasets", "ada/labels") not in hub.repositories
     hub.add("ada/labels", {"results.json": b"of theirs", "vocab.txt": b"", "training_args.bin": b""}, kind="datasets")
     done = push(hub, tmp_path, run, "ada/tickets", "--push-pseudo-labels", "ada/labels")
@@ -187,7 +187,7 @@ def test_pseudo_labels_are_published_only_when_asked(hub: FakeHub, run: Path, tm
     files = hub.repositories["datasets", "ada/labels"].files() or {}
     theirs = ["results.json", "train.parquet", "training_args.bin", "vocab.txt"]
     assert sorted(files) == [".gitattributes", "README.md", *theirs], "of a data set, nothing is deleted"
-    assert "a model's guesses" in files["README.md"].decode()
+    assert "predictions of a model" in files["README.md"].decode()
 
 
 @pytest.mark.slow
@@ -211,7 +211,7 @@ def test_published_pseudo_labels_are_a_data_set(hub: FakeHub, run: Path, finishe
 
 @pytest.mark.parametrize(
     ("token", "expected"),
-    [(None, "nobody is logged in; log in with `hf auth login`"), ("wrong", "the Hub refuses the token")],
+    [(None, "you are not logged in; log in with `hf auth login`"), ("wrong", "the Hub refuses the token")],
 )
 def test_without_a_good_token_nothing_is_made(
     hub: FakeHub, run: Path, tmp_path: Path, token: str | None, expected: str
@@ -237,7 +237,7 @@ def test_a_dead_network_is_said_at_once(hub: FakeHub, run: Path, tmp_path: Path)
 def test_somebody_elses_name_is_refused(hub: FakeHub, run: Path, tmp_path: Path) -> None:
     done = push(hub, tmp_path, run, "bob/tickets")
     assert done.returncode == 2
-    assert "your token may not do that" in done.stderr
+    assert "your token has no permission for this" in done.stderr
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/commit/main$"), ("PUT", "^/lfs/")])
@@ -302,12 +302,12 @@ def test_what_cannot_be_pushed_is_said_before_anybody_is_asked(run: Path, tmp_pa
     """Guards against half a run on the Hub, and a data set that overwrites the model."""
     (run / "results.json").rename(run / "results.json.tmp")
     with pytest.raises(
-        UserError, match=r"expected the folder of a finished run, or of a model.*`sstext train` finishes a run"
+        UserError, match=r"expected the folder of a finished run or of a model.*run `sstext train` again to finish"
     ):
         shares(run, "ada/tickets")
     with pytest.raises(UserError, match=r"no such folder: .*nowhere"):
         shares(tmp_path / "nowhere", "ada/tickets")
     with pytest.raises(UserError, match="expected a name on the Hub as user/name"):
         shares(run, "tickets")
-    with pytest.raises(UserError, match="push_pseudo_labels: expected another name than the model's"):
+    with pytest.raises(UserError, match="push_pseudo_labels: expected a different name than the model's"):
         shares(run, "ada/tickets", pseudo_labels="ada/tickets")

@@ -361,7 +361,7 @@ def test_a_corpus_that_no_training_can_read_is_cut_at_random(
     options = {"rounds": 1, "gold_share": 0.5, "method_args": {"round_batch_size": 8}}
     config, notes = quick(tmp_path / "out", **options, method="auto", folds=0, keep=[1.0]), Notes()
     final = list(self_train(config, reporter=notes))[-1]
-    assert any(note.startswith("unlabeled: 24 of these texts, drawn at random") for note in notes.said)
+    assert any(note.startswith("unlabeled: 24 of these texts are used, drawn at random") for note in notes.said)
     kept, answers = pseudo_labels(tmp_path / "out", 1), column(task.answers, "label")
     assert (final.admitted, final.coverage, len(set(kept["row"]))) == (24, 1.0, 24)
     assert len(np.load(tmp_path / "out" / "start" / "scores.npy")) == 24 < len(answers)

@@ -56,7 +56,7 @@ def test_a_run_of_an_earlier_version_goes_on(directory: RunDirectory) -> None:
     """Options that came later are no change while they are at their defaults, and one where they are used."""
     directory.claim("regularizers: {}\nrounds: 2\nseed: 0\ndropout: null\nviews: []\n", PRINTS, RunConfig.defaults())
     assert (directory.path / "config.yaml").read_text() == CONFIG
-    with pytest.raises(UserError, match=r"with other options \(- there, \+ now\): \+ dropout: 0.2; choose"):
+    with pytest.raises(UserError, match=r"with other options \(- in the folder, \+ now\): \+ dropout: 0.2; choose"):
         directory.claim("rounds: 2\nseed: 0\ndropout: 0.2\nviews: []\n", PRINTS, RunConfig.defaults())
     with pytest.raises(UserError, match=r"- rounds: 2; choose"):  # recorded, and not at its default
         directory.claim("seed: 0\n", PRINTS, RunConfig.defaults())
@@ -75,7 +75,7 @@ def test_a_run_with_former_options_is_not_continued(directory: RunDirectory) -> 
 def test_foreign_files_are_never_mixed_with_a_run(tmp_path: Path) -> None:
     """Guards somebody's folder, and somebody's file."""
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(UserError, match="holds files that are not of a run; choose another --output"):
+    with pytest.raises(UserError, match="holds files that do not belong to a run; choose another --output"):
         RunDirectory(tmp_path).claim(CONFIG, PRINTS)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(UserError, match=r"expected a folder, found the file .*thesis\.tex"):

@@ -141,14 +141,14 @@ def test_the_card_of_a_bare_trainer_says_what_it_knows(pushed: Any) -> None:
 
 
 def test_a_name_that_is_not_ones_own_is_refused_before_the_training(pushed: Any) -> None:
-    assert pushed.found["refused"].startswith("cannot push to 'bob/not-mine': your token may not do that")
+    assert pushed.found["refused"].startswith("cannot push to 'bob/not-mine': your token has no permission for this")
 
 
 @pytest.mark.parametrize("strategy", ["checkpoint", "all_checkpoints"])
 def test_strategies_that_push_the_optimizer_are_refused(strategy: str, tmp_path: Path) -> None:
     """Guards both ways to such a strategy: as an argument, and set afterwards, when the trainer is made."""
     reason = (
-        f"hub_strategy: '{strategy}' would push whole checkpoints, the state of the optimizer with them; choose 'end'"
+        f"hub_strategy: '{strategy}' would push whole checkpoints, including the state of the optimizer; choose 'end'"
     )
     with pytest.raises(UserError, match=reason):
         SemiSupervisedTrainingArguments(str(tmp_path), use_cpu=True, hub_strategy=strategy)
