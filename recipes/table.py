@@ -1,4 +1,4 @@
-"""Run folders of recipes → lines of recipes/results.jsonl → the table of what was measured, in recipes/README.md.
+"""Run folders of recipes → lines of recipes/results.jsonl → the table of what was measured, in recipes/benchmark/RESULTS.md.
 
 for seed in 0 1 2; do sstext train recipes/ag_news.yaml --seed $seed --output out/ag_news/seed-$seed; done
 python recipes/table.py out/ag_news/seed-* --write
@@ -184,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table, or write it; 2 for input that can be mended."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("folders", nargs="*", type=Path, help="finished runs")
-    options.add_argument("--write", action="store_true", help="write results.jsonl and README.md")
+    options.add_argument("--write", action="store_true", help="write results.jsonl and benchmark/RESULTS.md")
     options.add_argument(
         "--home", type=Path, default=RECIPES, help=argparse.SUPPRESS
     )  # of the two files, for the tests
@@ -195,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not asked.write:
             print(report(lines))
             return 0
-        write_between_markers(asked.home / "README.md", "recipes", report(lines))
+        write_between_markers(asked.home / "benchmark" / "RESULTS.md", "recipes", report(lines))
         write_whole(kept, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     except UserError as error:
         print(error, file=sys.stderr)

@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from sstext.errors import UserError
     from sstext.inference.classifier import Classifier
     from sstext.methods import METHODS
+    from sstext.modeling.pretrained import encoder_path
     from sstext.objective import Objective
     from sstext.run.train import self_train, train
-    from sstext.selftraining.record import Round
+    from sstext.selftraining.plan import Plan
+    from sstext.selftraining.record import StageRecord
     from sstext.training.arguments import SemiSupervisedTrainingArguments
     from sstext.training.trainer import SemiSupervisedTrainer
 
@@ -21,18 +23,20 @@ _HOMES = {
     "METHODS": "sstext.methods",
     "Classifier": "sstext.inference.classifier",
     "Objective": "sstext.objective",
-    "Round": "sstext.selftraining.record",
+    "Plan": "sstext.selftraining.plan",
     "RunConfig": "sstext.config.run_config",
     "SemiSupervisedTrainer": "sstext.training.trainer",
     "SemiSupervisedTrainingArguments": "sstext.training.arguments",
+    "StageRecord": "sstext.selftraining.record",
     "UserError": "sstext.errors",
+    "encoder_path": "sstext.modeling.pretrained",
     "self_train": "sstext.run.train",
     "train": "sstext.run.train",
 }
 
 __all__ = [
-    "METHODS", "Classifier", "Objective", "Round", "RunConfig", "SemiSupervisedTrainer",
-    "SemiSupervisedTrainingArguments", "UserError", "self_train", "train",
+    "METHODS", "Classifier", "Objective", "Plan", "RunConfig", "SemiSupervisedTrainer",
+    "SemiSupervisedTrainingArguments", "StageRecord", "UserError", "encoder_path", "self_train", "train",
 ]  # fmt: skip
 
 

@@ -4,6 +4,8 @@ At these settings a method that has a threshold keeps some rows and not others, 
 where every row counts, or none does, a contract is easily kept.
 """
 
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +15,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
 
-from sstext.methods.registry import METHODS, build
+from sstext.methods.registry import METHODS, OF_ROUNDS, build, compose
 from sstext.modeling.pooling import mean_pooled
 from sstext.objective.objective import Losses, Objective
 from sstext.objective.part import Part, Signals
@@ -38,6 +40,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "freematch": {"momentum": 0.5, "fairness": 0.1},
     "r-drop": {},
     "self-training": {"threshold": 0.4},
+    "class-balanced": {},
     "margin-history": {},
     "noisy-student": {"threshold": 0.4},
     "ust": {},
@@ -56,7 +59,9 @@ BATCH_STATISTICS = {
 
 #: Methods that do something of their own inside a step; those of the round loop alone train as `supervised` does.
 IN_STEP = [name for name in METHODS if name == "supervised" or not build(name).plain]
-#: … that let a teacher label the unlabeled rows.
+#: Methods that do nothing of their own inside a step.
+BETWEEN_ROUNDS = [name for name in OF_ROUNDS if compose(name).between_rounds]
+#: Methods that let a teacher label the unlabeled rows inside a step.
 TAUGHT = [name for name in METHODS if build(name).teacher is not None]
 
 # The table: token → probabilities of a text of this token alone. Three classes.
@@ -136,23 +141,37 @@ def prepared(name: str, student: nn.Module, **arguments: Any) -> tuple[Objective
 TEXTS = ["my money return please", "the parcel is late today", "password login not again", "refund charged twice now"]
 
 
+@cache
 def labeled_texts() -> Dataset:
     """12 rows of three classes."""
     texts = [TEXTS[i % 3] + " very" * (i % 4) for i in range(12)]
     return Dataset.from_dict({"text": texts, "label": [i % 3 for i in range(12)]})
 
 
+@cache
 def unlabeled_texts() -> Dataset:
     """24 rows without a label."""
     return Dataset.from_dict({"text": [f"{TEXTS[i % 4]} {TEXTS[i // 6]}" + " still" * (i % 3) for i in range(24)]})
 
 
-def tiny_student(encoder: Path, dropout: float) -> Any:
-    """The tiny encoder with a new head, the same at every call."""
+@cache
+def _student(encoder: Path, dropout: float) -> Any:
     set_seed(0)
     return AutoModelForSequenceClassification.from_pretrained(
         encoder, num_labels=3, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
     )
+
+
+def tiny_student(encoder: Path, dropout: float) -> Any:
+    """The tiny encoder with a new head, the same at every call."""
+    student = deepcopy(_student(encoder, dropout))
+    set_seed(0)
+    return student
+
+
+@cache
+def _tokenizer(encoder: Path) -> Any:
+    return AutoTokenizer.from_pretrained(encoder)
 
 
 def make_trainer(
@@ -174,7 +193,7 @@ def make_trainer(
         SemiSupervisedTrainingArguments(str(output), **(given | arguments)),
         train_dataset=labeled_texts(),
         unlabeled_dataset=unlabeled_texts() if unlabeled is None else unlabeled,
-        processing_class=AutoTokenizer.from_pretrained(encoder),
+        processing_class=deepcopy(_tokenizer(encoder)),
         method=method,
     )
 

@@ -1,6 +1,6 @@
 """A Hub on loopback: as much of its protocol as `huggingface_hub` speaks when it pushes, branches, lists and pulls.
 
-The real client runs against it, in processes of its own: it reads HF_ENDPOINT when it is imported.
+The real client runs against it, in processes of its own, since it reads HF_ENDPOINT when it is imported, or `here`.
 Requests are recorded, and any of them can be made to break off half-way.
 """
 
@@ -16,8 +16,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+import huggingface_hub
+import pytest
 
 USER, TOKEN = "ada", "hf_adas_token"
 #: Bytes from which on a file is sent as a large one (Git LFS).
@@ -73,6 +77,28 @@ class FakeHub:
         own = {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "*"}
         own["HF_HUB_DISABLE_XET"] = "1"  # its storage speaks a protocol of its own; plain LFS is what it falls back to
         return inherited | own | ({"HF_TOKEN": token} if token else {})
+
+    @contextlib.contextmanager
+    def here(self, home: Path, token: str | None = TOKEN) -> Iterator[None]:
+        """This process takes the server for the Hub meanwhile, and does not wait before it tries again."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name in os.environ.keys() - self.environment(home, token).keys():
+                patch.delenv(name)
+            for name, value in self.environment(home, token).items():
+                patch.setenv(name, value)
+            for name, value in {"ENDPOINT": self.url, "HF_TOKEN_PATH": str(home / "token"), "HF_HUB_OFFLINE": False,
+                                "HF_HUB_DISABLE_XET": True}.items():  # fmt: skip
+                patch.setattr(f"huggingface_hub.constants.{name}", value)
+            patch.setattr("huggingface_hub.hf_api.api.endpoint", self.url)
+            patch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda _: None))
+            verbosity = huggingface_hub.utils.logging.get_verbosity()
+            huggingface_hub.close_session()  # the one at hand knows of no network
+            try:
+                yield
+            finally:
+                huggingface_hub.close_session()
+                huggingface_hub.utils.logging.set_verbosity(verbosity)
+                huggingface_hub.utils.enable_progress_bars()
 
     def add(self, name: str, files: dict[str, bytes], *, kind: str = "models", private: bool = False) -> Repository:
         """A repository that somebody else has made."""

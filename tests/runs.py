@@ -18,7 +18,7 @@ QUICK = (
     "--learning-rate=5e-3",
     "--precision=fp32",
     "--device=cpu",
-    "--method=supervised",
+    "--method=class-balanced",
 )
 
 
@@ -54,5 +54,6 @@ def records(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
 
 
-def pseudo_labels(folder: Path, index: int) -> dict[str, list]:
-    return pq.read_table(folder / f"round_{index}" / "pseudo_labels.parquet").to_pydict()
+def pseudo_labels(folder: Path, number: int) -> dict[str, list]:
+    """Those of a round, numbered from 1."""
+    return pq.read_table(folder / f"round_{number}" / "pseudo_labels.parquet").to_pydict()

@@ -85,7 +85,7 @@ def test_a_reference_that_is_missing_is_named() -> None:
 
 def test_the_page_shows_the_file() -> None:
     """A table that was typed, or left behind by newer lines, would say what nobody measured."""
-    page = ablations.README.read_text(encoding="utf-8")
+    page = ablations.PAGE.read_text(encoding="utf-8")
     assert ablations.report(lines.read_lines(ablations.RESULTS)) in page
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from sstext import RunConfig
 from sstext.errors import UserError
-from sstext.methods.registry import build
+from sstext.methods.registry import OF_ROUNDS, build
 
 BENCHMARK = Path(__file__).parent.parent / "recipes" / "benchmark"
 sys.path.append(str(BENCHMARK))  # scripts, not a package
@@ -104,16 +104,17 @@ def test_support_tickets_with_their_answers() -> None:
 
 
 def test_every_method_is_run_as_what_it_is() -> None:
-    """A method of the outer loop run without rounds would be supervised under another name."""
+    """A method of the round loop that is run without rounds would be supervised under another name."""
     for method in cells.METHODS:
         options = cells.options_of(method, 60)
         assert options["method"] == method
         if method != "auto":  # its rounds are its own
-            assert options["rounds"] == (3 if method in cells.BETWEEN_ROUNDS else 0)
+            assert options["rounds"] == (3 if method in OF_ROUNDS else 0)
         assert options["steps"] == options.get("round_steps", 60) == 60
-    assert cells.options_of(cells.DEFAULT_ROUNDS, 60) == {
-        "method": "supervised", "rounds": 3, "steps": 60, "round_steps": 60,
+    assert cells.options_of("class-balanced", 60) == {
+        "method": "class-balanced", "rounds": 3, "steps": 60, "round_steps": 60,
     }  # fmt: skip
+    assert cells.options_of("supervised", 60) == {"method": "supervised", "rounds": 0, "steps": 60}
     assert cells.options_of(cells.ALL_LABELS, 60) == {"method": "supervised", "rounds": 0}
 
 
@@ -187,7 +188,7 @@ def test_what_counted_at_the_end_of_a_training() -> None:
 def test_a_small_run_from_files_to_table(
     tiny_profile: None, toy_data: Path, tiny_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output, methods = tmp_path / "tiny.jsonl", ["supervised", "fixmatch", cells.DEFAULT_ROUNDS]
+    output, methods = tmp_path / "tiny.jsonl", ["supervised", "fixmatch", "class-balanced"]
     given = ["--profile", "tiny", "--data", str(toy_data), "--encoder", str(tiny_encoder), "--output", str(output)]
     assert run.main([*given, "--methods", *methods]) == 0
     rows = {row["method"]: row for row in map(json.loads, output.read_text(encoding="utf-8").splitlines())}
@@ -197,7 +198,8 @@ def test_a_small_run_from_files_to_table(
     assert [record["steps"] for record in rows["fixmatch"]["rounds"]] == [10]
     assert 0 <= rows["fixmatch"]["kept_share"] <= 1
     assert rows["supervised"]["kept_share"] is None
-    by_round = rows[cells.DEFAULT_ROUNDS]["rounds"]
+    by_round = rows["class-balanced"]["rounds"]
+    assert [record["stage"] for record in by_round][:2] == ["baseline", "round 1"]
     assert by_round[0]["audit_precision"] is None
     assert by_round[1]["admitted"] == pytest.approx(0.3 * 20, abs=1)
     assert 0 <= by_round[1]["audit_precision"] <= 1

@@ -17,9 +17,10 @@ from safetensors.torch import load_file
 from sstext.methods.registry import METHODS, build
 
 FLAGS = [
-    *("--steps", "6", "--round-steps", "6", "--rounds", "2", "--keep", "0.3", "0.5", "--stop-agreement", "1.1"),
+    *("--steps", "6", "--round-steps", "6", "--rounds", "2", "--keep", "0.3", "0.5"),
     # All 12 labeled rows in a batch: plain Trainer repeats rows where the last batch of an epoch cannot be shared out.
-    *("--precision", "fp32", "--device", "cpu", "--dropout", "0", "--batch-size", "12", "--round-batch-size", "8"),
+    *("--precision", "fp32", "--device", "cpu", "--dropout", "0", "--batch-size", "12"),
+    *("--method-args", "stop_agreement=1.1", "round_batch_size=8"),
     # SGD: Adam would blow rounding up to the size of a step.
     *("--training-args", "optim=sgd", "--learning-rate", "0.05", "--head-learning-rate", "0.05"),
 ]
@@ -49,24 +50,26 @@ def train(processes: int, output: Path, task: object, encoder: Path, *more: str)
 
 @pytest.mark.distributed
 @pytest.mark.parametrize(
-    "method", ["supervised", "softmatch", "ust", "noisy-student", "self-training", "margin-history"]
+    "method", ["class-balanced", "softmatch", "ust", "noisy-student", "self-training", "margin-history"]
 )
 def test_two_processes_train_select_and_score_as_one(
     tiny_encoder: Path, tiny_task: Callable, tmp_path: Path, method: str
 ) -> None:
     """Guards against batches that are not shared out, statistics of one process only, and shuffled scores."""
     task = tiny_task(tmp_path)
-    arguments = {"supervised": (), "margin-history": (), "softmatch": ("momentum=0.5",), "ust": ("passes=2",)}.get(
+    arguments = {"class-balanced": (), "margin-history": (), "softmatch": ("momentum=0.5",), "ust": ("passes=2",)}.get(
         method, ("threshold=0.36",)
     )
     more = ("--method", method, *(("--method-args", *arguments) if arguments else ()))
     one = train(1, tmp_path / "one", task, tiny_encoder, *more)
     two = train(2, tmp_path / "two", task, tiny_encoder, *more)
     assert [record["per_class"] for record in one["rounds"]] == [record["per_class"] for record in two["rounds"]]
-    for index in range(3):
-        folder = f"round_{index}/model/model.safetensors"
-        alone, shared = load_file(tmp_path / "one" / folder), load_file(tmp_path / "two" / folder)
-        assert max((alone[name] - shared[name]).abs().max().item() for name in alone) < 1e-5, index
+    stages = [record["stage"] for record in one["rounds"]]
+    assert stages == ["start" if method == "softmatch" else "baseline", "round 1", "round 2"]
+    for stage in stages:
+        model = f"{stage.replace(' ', '_')}/model/model.safetensors"
+        alone, shared = load_file(tmp_path / "one" / model), load_file(tmp_path / "two" / model)
+        assert max((alone[name] - shared[name]).abs().max().item() for name in alone) < 1e-5, stage
     scores = [run["test"]["self_trained"]["metrics"]["nll"]["score"] for run in (one, two)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-5)
 
@@ -82,14 +85,16 @@ def test_two_processes_compare_and_ship_as_one(
     task = tiny_task(tmp_path)
     given = [str(task.dev) if word == "dev.csv" else word for word in more]
     if "--dev" in given:
-        given += ["--method", "supervised"]
+        given += ["--method", "class-balanced"]
     given += ["--report-to", "tensorboard"]
     one = train(1, tmp_path / "one", task, tiny_encoder, *given)
     two = train(2, tmp_path / "two", task, tiny_encoder, *given)
     assert one["chosen"]["round"] == two["chosen"]["round"]
     alone, shared = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two"))
     assert max((alone[name] - shared[name]).abs().max().item() for name in alone) < 1e-4
-    assert (tmp_path / "two" / "plan.json").exists() == ("--budget" in more)
+    plans = [json.loads((tmp_path / name / "plan.json").read_text()) for name in ("one", "two")]
+    assert plans[0]["stages"] == plans[1]["stages"], "one process decides, and tells the other"
+    assert all((plan["seconds"] is not None) == ("--budget" in more) for plan in plans)
     assert (tmp_path / "two" / "report.html").exists()
     for file in sorted((tmp_path / "one" / "predictions").iterdir()):
         rows = [pq.read_table(tmp_path / name / "predictions" / file.name) for name in ("one", "two")]

@@ -56,9 +56,9 @@ def test_a_log_file_gets_a_sentence_a_minute(
     """Guards a run that is silent for half an hour where nobody has a terminal. 20 steps in 100 s are .2 a second."""
     clock = iter([0.0, 0.0, 59.0, 100.0, 110.0, 200.0])
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    with Reporter().phase("round 0: training", 50, "step", done=10) as tick:
+    with Reporter().phase("baseline: training", 50, "step", done=10) as tick:
         tick(10)
         tick(10)
         tick(1)
     said = capsys.readouterr().err.splitlines()
-    assert said == ["round 0: training: 30 of 50 steps, 0.2 a second, 1 min 40 s left"]
+    assert said == ["baseline: training: 30 of 50 steps, 0.2 a second, 1 min 40 s left"]

@@ -1,91 +1,234 @@
-"""The README is true: every command and every Python block in it runs, as it stands there."""
+"""The README and the guides are true: every command and every Python block in them runs, as it stands there."""
 
+import doctest
+import importlib.util
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import sstext
 from sstext.cli import main as cli
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BASH = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.strip().splitlines()]
-PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
+README = ROOT / "README.md"
+GUIDE = ROOT / "recipes" / "guide"
+#: In this order, for later pages use the model of the README and of earlier ones.
+PAGES = [README] + [
+    GUIDE / f"{name}.md"
+    for name in ("data", "choosing", "predicting", "methods", "report", "sharing", "devices", "trainer", "options")
+]
 MAIN_JOB = (
     "python -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt -e '.[demo]' "
     "&& sstext train recipes/quickstart.yaml"
 )
 TESTS = "pip install -c constraints.txt -e '.[test]' && pytest"
 #: Commands with a test of their own: the main job (slow), and the tests, which .ci/run calls.
-ELSEWHERE = (MAIN_JOB, TESTS, "sstext train recipes/quickstart.yaml --output elsewhere --seed 3")
+ELSEWHERE = (MAIN_JOB, TESTS)
+#: Floors of the README's list of packages, from top to bottom, as in the contract that `lint-imports` checks.
+FLOORS = {
+    "cli": 10, "run": 9, "selftraining": 8, "training": 7, "methods": 6, "pseudolabels": 5, "objective": 4, "inference": 4,
+    "modeling": 3, "data": 3, "reporting": 3, "config": 2, "evaluation": 2, "hub": 2, "storage": 2,
+}  # fmt: skip
+
+
+def blocks(page: Path) -> Iterator[tuple[str, str]]:
+    """Language and text of every fenced block of a page, in its order."""
+    yield from re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.S | re.M)
+
+
+def commands(page: Path) -> list[str]:
+    return [line for language, block in blocks(page) if language == "bash" for line in block.strip().splitlines()]
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"guide_{name}", GUIDE / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_task: Callable, tiny_encoder: Path) -> Path:
-    """A folder with the files that the README speaks of; `demo` is the tiny encoder here."""
+def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_task: Callable) -> Path:
+    """A folder with the files that the pages speak of; `demo` is the tiny encoder here."""
     folder = tmp_path_factory.mktemp("readme")
     task = tiny_task(folder)
     for source, name in ((task.labeled, "my.csv"), (task.unlabeled, "corpus.jsonl"), (task.test, "new.csv")):
         shutil.copy(source, folder / name)
+    rows = task.labeled.read_text(encoding="utf-8").splitlines()
+    (folder / "all.csv").write_text("\n".join([*rows, "no label yet,"]) + "\n", encoding="utf-8")
+    for name in ("recipes", "data"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("benchmark"))
     return folder
 
 
 def run_line(line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = re.sub(r"^cat new.csv \| ", "", line).removeprefix("sstext ").split()
     if line.startswith("cat "):  # the shell's part of the line: a pipe and a redirection
         shell = f"{sys.executable} -m {line.split('| ')[1]}"
         subprocess.run(f"cat new.csv | {shell}", shell=True, check=True)
         return
-    assert cli.main(arguments) == 0, capsys.readouterr().err
+    assert cli.main(line.removeprefix("sstext ").split()) == 0, f"{line}\n{capsys.readouterr().err}"
 
 
-def test_every_command_runs_in_the_order_of_the_readme(
+def test_every_command_and_block_runs_in_the_order_of_the_pages(
     workplace: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(workplace)
-    monkeypatch.setattr("sstext.run.opening.encoder_path", lambda name: str(tiny_encoder))
-    monkeypatch.setattr("sstext.modeling.student.encoder_path", lambda name: str(tiny_encoder))
+    for place in ("sstext.run.opening.encoder_path", "sstext.modeling.student.encoder_path"):
+        monkeypatch.setattr(place, lambda name: str(tiny_encoder))
+    monkeypatch.setattr("sstext.encoder_path", lambda name: str(tiny_encoder), raising=False)
     monkeypatch.setattr("sstext.selftraining.chain.Chain.steps", lambda *_: 8)
-    commands = [line for line in BASH if line not in ELSEWHERE]
-    assert len(commands) >= 8, "the README lost its commands"
-    for line in commands:
-        run_line(line, capsys)
-    assert (workplace / "predictions.csv").read_text().startswith("text,label,predicted_label,confidence")
-    assert "probability/refund" in json.loads((workplace / "predictions.jsonl").read_text().splitlines()[0])
-    results = json.loads((workplace / "out-dev" / "results.json").read_text())
+    done = {"bash": 0, "python": 0}
+    for page in PAGES:
+        names: dict[str, object] = {
+            "__name__": page.stem
+        }  # later blocks of a page go on with the names of earlier ones
+        for language, block in blocks(page):
+            assert language in ("", "bash", "python"), f"{page.name}: nothing runs a block of {language}"
+            if language == "bash":
+                for line in [line for line in block.strip().splitlines() if line not in ELSEWHERE]:
+                    run_line(line, capsys)
+                    done["bash"] += 1
+            elif language == "python":
+                exec(compile(block.replace("max_length=512", "max_length=64"), page.name, "exec"), names)
+                done["python"] += 1
+    assert done["bash"] >= 20, "the pages lost their commands"
+    assert done["python"] >= 7, "the pages lost their blocks"
+    assert Path("predictions.csv").read_text().startswith("text,label,predicted_label,confidence")
+    assert Path("confident.csv").read_text().startswith("text,label,predicted_label,confidence,abstain")
+    assert "probability/refund" in json.loads(Path("predictions.jsonl").read_text().splitlines()[0])
+    results = json.loads(Path("out/dev/results.json").read_text())
     assert results["test"]["self_trained"]["rows"] == 30
     assert results["rounds"][-1]["audit_precision"] is not None
+    assert Path("without_label.jsonl").read_text() == '{"text": "no label yet"}\n'
+    assert len(Path("with_label.csv").read_text().splitlines()) == 13
 
-    for code in PYTHON:
-        namespace: dict[str, object] = {"__name__": "readme"}
-        exec(compile(code.replace("max_length=512", "max_length=64"), "README.md", "exec"), namespace)
+
+def test_what_a_block_imports_from_sstext_is_public() -> None:
+    """Guards names that only the test above puts there (`encoder_path`)."""
+    for page in PAGES:
+        for language, block in blocks(page):
+            if language == "python":
+                for line in re.findall(r"^from sstext import (.+)$", block, re.M):
+                    assert not set(line.split(", ")) - set(sstext.__all__), f"{page.name}: {line}"
+
+
+def test_options_in_the_text_exist() -> None:
+    """Guards flags that are gone but still stand in a sentence or a table: only blocks are run."""
+    flags = {flag for command in _command_parsers() for action in command._actions for flag in action.option_strings}
+    foreign = {"--multi_gpu", "--num_processes", "--nproc_per_node", "--check"}  # of launchers, and of make.py
+    for page in PAGES:
+        for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", page.read_text(encoding="utf-8")):
+            assert flag in flags | foreign, f"{page.name}: {flag}"
+
+
+def _command_parsers() -> list:
+    import argparse
+
+    from sstext.cli.main import parser
+
+    (commands,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    return list(commands.choices.values())
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
+    assert len((ROOT / "recipes" / "README.md").read_text(encoding="utf-8").splitlines()) <= 70
+    assert sorted(GUIDE.glob("*.md")) == sorted(PAGES[1:]), "a guide that no test reads"
 
 
 def test_the_two_commands_stand_in_the_readme_and_in_ci() -> None:
-    assert MAIN_JOB in BASH
-    assert TESTS in BASH
+    assert MAIN_JOB in commands(README)
+    assert TESTS in commands(README)
     assert TESTS in (ROOT / ".ci" / "run").read_text(encoding="utf-8"), ".ci/run must call the README's own command"
 
 
-def test_the_tree_names_every_module() -> None:
-    tree = README.split("## The code")[1]
-    for path in sorted((ROOT / "sstext").rglob("*.py")):
-        if not path.name.startswith("__"):
-            assert path.name in tree, f"{path.name} is missing from the README's tree"
+@pytest.mark.parametrize(
+    "page",
+    [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "recipes" / "README.md", ROOT / "recipes" / "benchmark" / "RESULTS.md"],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Guards links to files that have moved and to headings that have another name now."""
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+    for target in re.findall(r"\]\((?!https?://)([^)\s]+)\)", prose):
+        name, _, heading = target.partition("#")
+        place = (page.parent / name).resolve() if name else page
+        assert place.exists(), f"{page.name}: {target}"
+        if heading:
+            assert heading in anchors(place), f"{page.name}: {target}"
 
 
-def test_the_table_of_methods_is_the_codes_own() -> None:
-    """Guards against a composition, a paper or an advice that has moved on: the table is made by `sstext.methods.catalog`."""
-    from sstext.methods.catalog import markdown_table
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
-    table = README.split("<!-- methods -->")[1].split("<!-- /methods -->")[0]
-    assert table.strip() == markdown_table()
+
+def test_the_readme_lists_the_packages() -> None:
+    """Guards a package that is missing, gone or on another floor: fifteen packages, a line each."""
+    section = README.read_text(encoding="utf-8").split("## The code")[1].split("\n## ")[0]
+    listed = {name: int(floor) for floor, name in re.findall(r"^ *(\d+)  (\w+)/ +\S", section, re.M)}
+    assert listed == FLOORS
+    folders = {path.parent.name for path in (ROOT / "sstext").glob("*/__init__.py")}
+    assert folders == set(FLOORS)
+
+
+@pytest.mark.parametrize("page", ["methods.md", "options.md", "../../CONTRIBUTING.md"])
+def test_generated_parts_are_up_to_date(page: str) -> None:
+    """Guards a composition, a default, a help or a floor that has moved on: `python recipes/guide/make.py` writes them."""
+    make = script("make")
+    assert page in make.GENERATED
+    assert make.made(page) == (GUIDE / page).read_text(encoding="utf-8")
+
+
+def test_the_floors_are_those_of_the_contract() -> None:
+    """Guards a package that moved to another floor, and a table that leaves one out."""
+    make = script("make")
+    floors = make.floors()
+    assert {name: floor for name, floor in floors.items() if name in FLOORS} == FLOORS
+    modules = {path.stem for path in (ROOT / "sstext").glob("*.py")} - {"__init__"}
+    assert floors.keys() - FLOORS.keys() == modules
+    rows = re.findall(r"^\| (\d+) \| `(\w+)` \| \S.*\. \|$", make.floors_table(), re.M)
+    assert [(name, int(floor)) for floor, name in rows] == list(floors.items())
+
+
+def test_every_option_stands_in_the_table_once() -> None:
+    from sstext.config.options import options
+    from sstext.config.run_config import RunConfig
+
+    table = script("make").options_table()
+    rows = re.findall(r"^\| `(\w+)` \|", table, re.M)
+    assert sorted(rows) == sorted(options(RunConfig))
+    assert re.findall(r"^## (.+)$", table, re.M) == [
+        "Your data", "The pretrained encoder", "The method", "Rounds of pseudo-labels", "Training, in detail", "The run",
+    ]  # fmt: skip
+    assert table.count("| option | default | what it does |") == 6
+
+
+def test_the_examples_of_the_generator() -> None:
+    found = doctest.testmod(script("make"))
+    assert found.attempted
+    assert not found.failed
+
+
+def test_the_figure_is_drawn_by_its_script_and_follows_light_and_dark() -> None:
+    figure = script("how_it_works")
+    drawn = figure.PICTURE.read_text(encoding="utf-8")
+    assert drawn == figure.picture(), "run python recipes/guide/how_it_works.py"
+    assert ElementTree.fromstring(drawn).tag.endswith("svg")
+    assert "prefers-color-scheme: dark" in drawn
+    assert not re.findall(r'(?:fill|stroke)="#', drawn), "a color that does not follow the reader's setting"
 
 
 @pytest.mark.slow
@@ -100,21 +243,26 @@ def test_the_main_job(demo_encoder: Path, tmp_path: Path) -> None:
     run = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=False, timeout=1800)
     assert run.returncode == 0, run.stderr
     results = json.loads((clone / "out" / "quickstart" / "results.json").read_text())
-    planned = json.loads((clone / "out" / "quickstart" / "plan.json").read_text())["steps"]
-    assert 1 <= len(results["rounds"]) <= len(planned), "what the recipe's budget leaves on this machine"
+    planned = json.loads((clone / "out" / "quickstart" / "plan.json").read_text())["stages"]
+    assert all(stage["steps"] > 0 for stage in planned)
+    names = [stage["name"] for stage in planned if stage["name"] != "final"]
+    trained = [record["stage"] for record in results["rounds"]]
+    assert trained == names[: len(trained)], "what the recipe's budget leaves on this machine"
+    assert trained[0] == "baseline"
     assert (clone / "out" / "quickstart" / "report.html").exists()
     for model in ("supervised", "self_trained"):
         assert results["test"][model]["metrics"]["accuracy"]["score"] > 0.3, (
             "chance is 0.125; a budget may cut the steps"
         )
     for shown in (
-        "supervised",
-        "Chosen: round",
+        "baseline",
+        f"Chosen: {results['chosen']['stage']} (",
         "accuracy",
         "macro-F1",
         "calibration error",
-        "Rounds",
-        "sstext predict",
+        "Stages",
+        "Report: out/quickstart/report.html",
+        "sstext predict out/quickstart/model",
     ):
         assert shown in run.stdout, shown
     config = (clone / "out" / "quickstart" / "config.yaml").read_text()

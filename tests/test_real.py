@@ -33,7 +33,7 @@ def test_self_training_learns_ag_news(bench_data, demo_encoder, tmp_path) -> Non
     config = RunConfig(
         labeled=str(tmp_path / "labeled.parquet"), unlabeled=str(tmp_path / "unlabeled.parquet"),
         audit=str(tmp_path / "answers.parquet"), test=str(tmp_path / "test.parquet"), encoder=str(demo_encoder),
-        output=str(tmp_path / "out"), method="supervised", rounds=1, steps=60, round_steps=60, max_length=64,
+        output=str(tmp_path / "out"), method="class-balanced", rounds=1, steps=60, round_steps=60, max_length=64,
     )  # fmt: skip
     results = train(config)
     supervised, trained = (

@@ -100,23 +100,25 @@ def test_folders_that_are_no_finished_runs(tmp_path: Path) -> None:
 
 def test_lines_and_table_are_written_and_read_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Guards seeds whose folders are gone since; a page without a place for the table leaves the lines as they were."""
-    (tmp_path / "README.md").write_text("above\n<!-- recipes -->\n<!-- /recipes -->\nbelow\n", encoding="utf-8")
+    page = tmp_path / "benchmark" / "RESULTS.md"
+    page.parent.mkdir()
+    page.write_text("above\n<!-- recipes -->\n<!-- /recipes -->\nbelow\n", encoding="utf-8")
     home = ["--home", str(tmp_path), "--write"]
     for seed in (0, 1):
         run = finished(tmp_path / "imdb" / f"seed-{seed}", "imdb", seed, 0.7)
         assert table.main([str(run), *home]) == 0
-    assert "| imdb | 0, 1 | 50.0 ± 0.0 → **70.0** ± 0.0 |" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "| imdb | 0, 1 | 50.0 ± 0.0 → **70.0** ± 0.0 |" in page.read_text(encoding="utf-8")
     kept = (tmp_path / "results.jsonl").read_text(encoding="utf-8")
     assert kept.count("\n") == 2
-    (tmp_path / "README.md").write_text("no place\n", encoding="utf-8")
+    page.write_text("no place\n", encoding="utf-8")
     assert table.main([str(finished(tmp_path / "imdb" / "seed-2", "imdb", 2, 0.7)), *home]) == 2
     assert "expected the lines <!-- recipes -->" in capsys.readouterr().err
     assert (tmp_path / "results.jsonl").read_text(encoding="utf-8") == kept
 
 
 def test_the_page_holds_the_table_of_the_lines() -> None:
-    """Guards a figure in the README that no line stands for."""
-    page = (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")
+    """Guards a figure on the page that no line stands for."""
+    page = (ROOT / "recipes" / "benchmark" / "RESULTS.md").read_text(encoding="utf-8")
     shown = page.split("<!-- recipes -->")[1].split("<!-- /recipes -->")[0]
     assert shown.strip() == table.report(table.read_lines(ROOT / "recipes" / "results.jsonl"))
 

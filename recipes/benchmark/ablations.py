@@ -16,7 +16,7 @@ import numpy as np
 from cells import ABLATIONS, PROFILES
 from lines import read_lines
 from markers import write_between_markers
-from table import README
+from table import PAGE
 
 from sstext.errors import UserError
 
@@ -124,11 +124,11 @@ def report(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the tables, or write them into recipes/README.md; 2 for input that can be mended."""
+    """Print the tables, or write them into RESULTS.md; 2 for input that can be mended."""
     try:
         said = report(read_lines(RESULTS))
         if "--write" in arguments:
-            write_between_markers(README, "ablation", said)
+            write_between_markers(PAGE, "ablation", said)
         else:
             print(said)
     except UserError as error:

@@ -12,7 +12,7 @@ from peers import PEERS
 
 from sstext.data.sampling import few_labels
 from sstext.errors import UserError, listed
-from sstext.methods.registry import BETWEEN_ROUNDS, METHODS
+from sstext.methods.registry import METHODS, OF_ROUNDS
 
 SAMPLE = "support_tickets"
 SAMPLE_FOLDER = Path(__file__).parents[2] / "data" / SAMPLE
@@ -25,7 +25,6 @@ VALIDATION_ROWS = (300, 2_000)
 ROUNDS = 3
 
 SUPERVISED = "supervised"
-DEFAULT_ROUNDS = "sstext rounds (default)"
 ALL_LABELS = "all pool labels"
 #: `auto` with one thing changed: what its ingredients are worth (`ablations.py`).
 ABLATIONS: dict[str, dict[str, Any]] = {
@@ -33,16 +32,16 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "auto, 2 folds": {"folds": 2},
     "auto, 5 folds": {"folds": 5},
     "auto, contrast 1": {"method_args": {"contrast": 1}},
-    "auto, hard labels": {"pseudo_labels": "hard"},
+    "auto, hard labels": {"method_args": {"labels": "hard"}},
     "auto, best half": {"keep": [0.5]},
-    "auto, unaligned": {"alignment": False},
-    "auto, unmasked": {"token_mask": 0.0},
+    "auto, unaligned": {"prior": "none"},
+    "auto, unmasked": {"edits": {"mask": 0.0}},
     "auto, R-Drop": {"regularizers": {"r-drop": 1.0}},
-    "auto, from pretrained": {"start": "pretrained"},
+    "auto, from pretrained": {"method_args": {"start": "pretrained"}},
     "auto, two rounds": {"rounds": 2},
 }
 #: All that can be measured: the methods, other people's, two marks to see them by, and parts of `auto`.
-COMPETITORS = (*METHODS, DEFAULT_ROUNDS, *PEERS, ALL_LABELS, *ABLATIONS)
+COMPETITORS = (*METHODS, *PEERS, ALL_LABELS, *ABLATIONS)
 #: What `auto` is compared with in the profiles quick and full; the methods have the profile glance.
 AGAINST_PEERS = ("auto", SUPERVISED, "self-training", *PEERS, ALL_LABELS)
 
@@ -76,7 +75,7 @@ PROFILES = {
     profile.name: profile
     for profile in (
         Profile("glance", {"ag_news": (10,), SAMPLE: (10,)}, pool=2_000, test=1_000, seeds=(0, 1), steps=60,
-                methods=(*METHODS, DEFAULT_ROUNDS, ALL_LABELS)),
+                methods=(*METHODS, ALL_LABELS)),
         Profile("quick", dict.fromkeys(_QUICK_SETS, (10,)), pool=2_000, test=1_000, seeds=(0, 1, 2), steps=None,
                 methods=AGAINST_PEERS),
         Profile("ablation", dict.fromkeys(_QUICK_SETS, (10,)), pool=2_000, test=1_000, seeds=(0, 1, 2), steps=None,
@@ -85,7 +84,7 @@ PROFILES = {
             "full",
             dict.fromkeys(_FULL_SETS, (5, 10, 50)) | {"banking77": (3, 5, 10)},
             pool=4_000, test=2_000, seeds=(0, 1, 2, 3, 4), steps=None,
-            methods=(*METHODS, DEFAULT_ROUNDS, *PEERS, ALL_LABELS),
+            methods=(*METHODS, *PEERS, ALL_LABELS),
         ),
     )
 }  # fmt: skip
@@ -171,9 +170,8 @@ def options_of(method: str, steps: int | None) -> dict[str, Any]:
         return {"method": SUPERVISED, "rounds": 0}
     if method == "auto" or method in ABLATIONS:
         return {"method": "auto", "steps": steps, "round_steps": steps} | ABLATIONS.get(method, {})
-    if method == DEFAULT_ROUNDS or method in BETWEEN_ROUNDS:
-        name = SUPERVISED if method == DEFAULT_ROUNDS else method
-        return {"method": name, "rounds": ROUNDS, "steps": steps, "round_steps": steps}
+    if method in OF_ROUNDS:
+        return {"method": method, "rounds": ROUNDS, "steps": steps, "round_steps": steps}
     return {"method": method, "rounds": 0, "steps": steps}
 
 

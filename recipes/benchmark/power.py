@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from markers import write_between_markers
-from table import README
+from table import PAGE
 
 from sstext.selftraining.verdict import GAIN_SPREAD, PROVEN, ROUND_SPREAD, UNPROVEN, expected_gain
 
@@ -64,9 +64,9 @@ def _table(rule: Rule) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print the table, or write it into recipes/README.md."""
+    """Print the table, or write it into RESULTS.md."""
     if "--write" in arguments:
-        write_between_markers(README, "power", power_table())
+        write_between_markers(PAGE, "power", power_table())
     else:
         print(power_table())
 

@@ -39,7 +39,7 @@ from sstext.run.results import VERSIONS, machine
 RESULTS = Path(__file__).parent / "results"
 #: What is kept of the record of a round.
 RECORDED = (
-    "index", "admitted", "coverage", "audit_precision", "estimated_precision",
+    "index", "stage", "admitted", "coverage", "audit_precision", "estimated_precision",
     "steps", "seconds", "temperature", "out_of_fold", "gain", "refused",
 )  # fmt: skip
 INTERRUPTED = 130  # the shell's code for a program that Ctrl-C has stopped
@@ -130,12 +130,13 @@ def run_cell(cell: Cell, rows: pd.DataFrame, test: pd.DataFrame) -> dict[str, An
     with tempfile.TemporaryDirectory(prefix="sstext-benchmark-") as scratch:
         folder = Path(scratch, "out")
         results = train(
-            RunConfig(output=str(folder), seed=cell.seed, report=False, **settings["run"]),
+            RunConfig(output=str(folder), seed=cell.seed, **settings["run"]),
+            report=False,
             labeled=_dataset(pd.concat([labeled, pool]) if cell.method == ALL_LABELS else labeled),
             unlabeled=_dataset(pool[["text"]]),
             audit=_dataset(pool[["label"]]),  # measures the pseudo-labels; training never sees it
         )
-        log = folder / "round_0" / "log.jsonl"  # of a single chain: what acts inside a step is run in one
+        log = folder / "start" / "log.jsonl"  # of a single chain: what acts inside a step is run in one
         kept = kept_at_the_end(log.read_text(encoding="utf-8") if log.exists() else "")
         classifier = Classifier.from_pretrained(folder / "model")
         probabilities = classifier.predict_proba(measured_on["text"].tolist())

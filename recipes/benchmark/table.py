@@ -1,4 +1,4 @@
-"""Lines of recipes/benchmark/run.py → a Markdown table, also written into recipes/README.md.
+"""Lines of recipes/benchmark/run.py → a Markdown table, also written into RESULTS.md beside this file.
 
 python recipes/benchmark/table.py recipes/benchmark/results/glance.jsonl [--write]
 """
@@ -21,7 +21,7 @@ from plot import Drawing, differences_drawing
 
 from sstext.errors import UserError
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parent / "RESULTS.md"
 #: A cell does harm where its accuracy is further than this below plain supervised fine-tuning.
 HARM = 0.01
 RESAMPLES = 9_999
@@ -374,7 +374,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table, or write it; 2 for input that can be mended."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("results", type=Path, help="file of recipes/benchmark/run.py")
-    options.add_argument("--write", action="store_true", help="write it into recipes/README.md")
+    options.add_argument("--write", action="store_true", help="write it into recipes/benchmark/RESULTS.md")
     asked = options.parse_args(arguments)
     try:
         results = read_lines(asked.results)
@@ -386,8 +386,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if asked.write:
             if figure is not None:
                 (asked.results.parent / f"{profile.name}.svg").write_text(figure.alone, encoding="utf-8")
-                content += f"\n\n![{figure.description}](benchmark/results/{profile.name}.svg)"
-            write_between_markers(README, profile.name, content)
+                content += f"\n\n![{figure.description}](results/{profile.name}.svg)"
+            write_between_markers(PAGE, profile.name, content)
         else:
             print(content)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""What a finished command shows: tables on stdout, by rich."""
+"""Tables on stdout, drawn by rich."""
 
 import os
 from collections.abc import Mapping
@@ -14,7 +14,11 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-SHOWN = {"accuracy": "accuracy %", "macro_f1": "macro-F1 %", "expected_calibration_error": "calibration error %"}
+SHOWN = {
+    "accuracy": "accuracy %",
+    "macro_f1": "macro-F1 %",
+    "expected_calibration_error": "calibration error % (lower is better)",
+}
 
 
 class _Page(Console):

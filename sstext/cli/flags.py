@@ -8,22 +8,41 @@ from typing import Any
 from sstext.config.options import default_of, options, value_type
 from sstext.config.run_config import RunConfig
 
-#: What `--help` shows for a value, where its type does not say it: for the first one, for further ones.
+#: What the help shows for a value, for the first one and for further ones.
 METAVARS: dict[str, str | tuple[str, ...]] = {
     "method": "NAME",
     "regularizers": "NAME=STRENGTH",
-    "prior": ("uniform|labeled|auto|CLASS=SHARE", "CLASS=SHARE"),
+    "prior": ("auto|uniform|labeled|none|CLASS=SHARE", "CLASS=SHARE"),
+    **dict.fromkeys(("labeled", "unlabeled", "dev", "test", "audit"), "FILE"),
+    **dict.fromkeys(("steps", "round_steps", "rounds", "folds", "batch_size", "seed", "max_length", "workers"), "N"),
+    "output": "FOLDER",
+    "encoder": "NAME",
+    "budget": "TIME",
+    "text_column": "COLUMN",
+    "label_column": "COLUMN",
+    "device": "NAME",
+    "keep": "SHARE",
+    "views": "COLUMN",
+    "report_to": "LOGGER",
+    "freeze": "PART",
 }
 
 
-def add_flag(group: Any, name: str, spec: Field) -> None:
-    """One flag from one option. No default here: only flags that were given override the recipe."""
+def add_flag(group: Any, name: str, spec: Field, *, shown: bool = True) -> None:
+    """One flag from one option. It has no default here: only flags that were given override the recipe.
+
+    Args:
+        shown: whether the help of the command shows it.
+    """
     kind, _ = value_type(spec)
-    default = default_of(spec)
-    shown = spec.metadata["help"].replace("%", "%%")
-    if default not in (None, {}, [], False, ""):
-        shown += f" [{' '.join(map(str, default)) if isinstance(default, list) else default}]"
-    settings: dict[str, Any] = {"help": shown, "default": argparse.SUPPRESS, "dest": name}
+    default, text = default_of(spec), spec.metadata["help"].replace("%", "%%")
+    if isinstance(default, str | int | float) and "Default: " not in text:
+        text += f" Default: {default}."
+    settings: dict[str, Any] = {
+        "help": text if shown else argparse.SUPPRESS,
+        "default": argparse.SUPPRESS,
+        "dest": name,
+    }
     flag = "--" + name.replace("_", "-")
     if kind is bool:
         group.add_argument(flag, action=argparse.BooleanOptionalAction, **settings)
@@ -32,7 +51,7 @@ def add_flag(group: Any, name: str, spec: Field) -> None:
     elif kind is Any:
         group.add_argument(flag, nargs="+", metavar=METAVARS.get(name), action=_WordOrKeyValues, **settings)
     elif typing.get_origin(kind) is list:
-        group.add_argument(flag, nargs="+", metavar="X", **settings)
+        group.add_argument(flag, nargs="+", metavar=METAVARS.get(name, "X"), **settings)
     else:
         choices = spec.metadata["choices"]
         group.add_argument(flag, choices=choices, metavar=None if choices else METAVARS.get(name, "X"), **settings)
@@ -77,6 +96,11 @@ class _WordOrKeyValues(_KeyValues):
             setattr(namespace, self.dest, values[0])
         else:
             super().__call__(parser, namespace, values, option_string)
+
+
+def add_quiet(command: Any) -> None:
+    """The flag that leaves notes and progress out."""
+    command.add_argument("--quiet", action="store_true", help="Print the result alone.")
 
 
 def add_same_flags(command: Any, *names: str) -> None:

@@ -16,6 +16,7 @@ from sstext.cli.predict import add_evaluate, add_predict
 from sstext.cli.push import add_push
 from sstext.cli.report import add_report
 from sstext.cli.train import add_train
+from sstext.config.old_options import replacement
 from sstext.errors import UserError
 
 INTERRUPTED = 130  # the shell's code for a program that Ctrl-C has stopped
@@ -36,24 +37,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         remedy = "; the same command continues the run" if parsed.command == "train" else ""
         print(f"\nsstext: interrupted{remedy}", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of stdout, `head` for example, had enough
+    except BrokenPipeError:  # the reader of stdout, for example `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return 0
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser (and the parsers of its commands) that says what is wrong in one line, without the usage."""
+    """A parser that reports an error in one line, without the usage; so do the parsers of its commands."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"sstext: error: {message}; `{self.prog} --help` explains\n")
+        self.exit(2, f"sstext: error: {message}; `{self.prog} --help` lists the arguments\n")
 
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = _Parser(
         prog="sstext",
-        description="Trains a text classifier from a few labeled texts and a pile of unlabeled ones.",
+        description="Trains a text classifier from a few labeled texts and many unlabeled ones.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"sstext {_version()}")
@@ -68,11 +69,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _unrecognized(argument: str, command: str) -> str:
-    """What is wrong with an argument that a command does not have."""
+    """The message for an argument that a command does not have."""
     subparsers = next(action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
     flags = [flag for action in subparsers.choices[command]._actions for flag in action.option_strings]
+    now = replacement(argument.split("=")[0].removeprefix("--").removeprefix("no-").replace("-", "_"), flag=True)
+    if command == "train" and now is not None:
+        return f"{argument.split('=')[0]} has been replaced; use {now}"
     nearest = difflib.get_close_matches(argument.split("=")[0], flags, n=2)
-    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"`sstext {command} --help` lists what there is"
+    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"`sstext {command} --help` lists the arguments"
     return f"{command} has no argument {argument!r}; {hint}"
 
 

@@ -5,37 +5,44 @@ import os
 import sys
 from typing import IO, Any
 
-from sstext.cli.flags import add_same_flags
+from sstext.cli.flags import add_quiet, add_same_flags
 from sstext.errors import UserError
 from sstext.progress import Reporter
 
 
 def _add_model_options(command: Any) -> None:
-    add_same_flags(command, "text_column", "encoding", "device", "quiet")
-    command.add_argument("--max-length", type=int, help="tokens of a text that are read (default: the model's limit)")
-    command.add_argument("--precision", default="fp32", choices=("auto", "fp32", "bf16", "fp16"), help="[fp32]")
-    command.add_argument("--revision", help="branch, tag or commit of a Hub model")
+    add_same_flags(command, "text_column", "encoding", "device")
+    add_quiet(command)
+    command.add_argument(
+        "--max-length", type=int, help="Tokens of a text that are read. Default: the limit of the model."
+    )
+    command.add_argument(
+        "--precision", default="fp32", choices=("auto", "fp32", "bf16", "fp16"), help="Number format. Default: fp32."
+    )
+    command.add_argument("--revision", help="Branch, tag or commit of a Hub model. Default: main.")
 
 
 def add_predict(commands: Any) -> None:
     predict = commands.add_parser(
         "predict",
         help="label texts from a file",
-        description="Write the input's rows, columns and order, with `predicted_label` and `confidence` added.",
+        description="Writes the rows of the input in their order, with the columns `predicted_label` and `confidence` added.",
     )
     predict.set_defaults(handler=run_predict)
-    predict.add_argument("model", help="folder of a trained model (out/model) or a Hub name")
-    predict.add_argument("input", help="csv, tsv, jsonl, json, parquet or txt; - for stdin")
+    predict.add_argument("model", help="Folder of a trained model (out/model), or a Hub name.")
+    predict.add_argument("input", help="File with texts: csv, tsv, jsonl, json, parquet or txt; - for stdin.")
     predict.add_argument(
-        "-o", "--output", default="-", help="file to write, in the format of its name; - for stdout [-]"
+        "-o", "--output", default="-", help="File to write, in the format of its name; - for stdout. Default: -."
     )
-    predict.add_argument("--probabilities", action="store_true", help="add probability/<class> for every class")
+    predict.add_argument(
+        "--probabilities", action="store_true", help="Add a column probability/<class> for every class."
+    )
     predict.add_argument(
         "--target-precision", type=float, metavar="SHARE",
-        help="mark rows in a column `abstain` that are too unsure for it, for example 0.95",
+        help="Expected precision, for example 0.95. A column `abstain` marks the rows that are too uncertain for it.",
     )  # fmt: skip
-    predict.add_argument("--input-format", help="format of stdin (guessed from its first line)")
-    predict.add_argument("--output-format", help="format of stdout [csv]")
+    predict.add_argument("--input-format", help="Format of stdin. Default: found by its first line.")
+    predict.add_argument("--output-format", help="Format of stdout. Default: csv.")
     _add_model_options(predict)
 
 
@@ -43,13 +50,13 @@ def add_evaluate(commands: Any) -> None:
     evaluate = commands.add_parser(
         "evaluate",
         help="measure a model on labeled rows",
-        description="Accuracy, F1, calibration and more on labeled rows, with 95 % bootstrap intervals.",
+        description="Shows accuracy, F1, calibration and more on labeled rows, with 95 %% confidence intervals.",
     )
     evaluate.set_defaults(handler=run_evaluate)
-    evaluate.add_argument("model", help="folder of a trained model (out/model) or a Hub name")
-    evaluate.add_argument("data", help="labeled rows, any format that `train` reads")
+    evaluate.add_argument("model", help="Folder of a trained model (out/model), or a Hub name.")
+    evaluate.add_argument("data", help="File or Hub name with labeled rows, in any format that `train` reads.")
     add_same_flags(evaluate, "label_column")
-    evaluate.add_argument("--json", metavar="FILE", help="write all figures to a file; - for stdout")
+    evaluate.add_argument("--json", metavar="FILE", help="Write all figures to a file; - for stdout.")
     _add_model_options(evaluate)
 
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from sstext.cli.flags import add_same_flags
+from sstext.cli.flags import add_quiet
 from sstext.progress import Reporter
 
 
@@ -12,21 +12,21 @@ def add_push(commands: Any) -> None:
     push = commands.add_parser(
         "push",
         help="publish a model on the Hugging Face Hub",
-        description="Upload weights, configuration, tokenizer, model card and results.json of a run, in one commit. No text, "
-        "pseudo-label or state of the training goes with them.",
+        description="Uploads weights, configuration, tokenizer, model card and results.json of a run, in one commit. No text, "
+        "no pseudo-label and no state of the training is uploaded.",
     )
     push.set_defaults(handler=run_push)
-    push.add_argument("folder", help="folder of a finished run (out), or of a model")
-    push.add_argument("name", metavar="user/name", help="where to; made if it is not there")
-    push.add_argument("--private", action="store_true", help="make new repositories private")
-    push.add_argument("--revision", help="branch to push to; made if it is not there [main]")
-    push.add_argument("--message", help="of the commit")
+    push.add_argument("folder", help="Folder of a finished run (out), or of a model.")
+    push.add_argument("name", metavar="user/name", help="Repository. It is created if it does not exist.")
+    push.add_argument("--private", action="store_true", help="Make new repositories private.")
+    push.add_argument("--revision", help="Branch to push to. It is created if it does not exist. Default: main.")
+    push.add_argument("--message", help="Message of the commit.")
     push.add_argument(
         "--push-pseudo-labels", metavar="user/name",
-        help="also publish the texts that the model learned from with the labels it gave them, as a data set",
+        help="Also publish a data set: the texts that the model learned from, with their pseudo-labels.",
     )  # fmt: skip
-    push.add_argument("--dry-run", action="store_true", help="list the files and their sizes, send nothing")
-    add_same_flags(push, "quiet")
+    push.add_argument("--dry-run", action="store_true", help="List the files and their sizes, and send nothing.")
+    add_quiet(push)
 
 
 def run_push(parsed: argparse.Namespace) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 def add_report(commands: Any) -> None:
     report = commands.add_parser(
         "report",
-        help="make one page of a run: report.html",
-        description="Write FOLDER/report.html and FOLDER/report_figures from what a run has left in its folder.",
+        help="write the report of a run: report.html",
+        description="Writes FOLDER/report.html and FOLDER/report_figures from the files of a run.",
     )
     report.set_defaults(handler=run_report)
-    report.add_argument("folder", help="folder of a run (--output of train), finished or not")
+    report.add_argument("folder", help="Folder of a run (--output of train), finished or not.")
 
 
 def run_report(parsed: argparse.Namespace) -> None:

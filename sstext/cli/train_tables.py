@@ -8,34 +8,30 @@ from rich.table import Table
 
 from sstext.cli.console import SHOWN, interval, new_console, new_table, percent
 from sstext.errors import listed
+from sstext.methods.method import Stage
+from sstext.objective.targets import Hard
 from sstext.progress import duration
 from sstext.reporting.words import left_out_said
-from sstext.run.dry_run import Plan
+from sstext.run.dry_run import Forecast
+from sstext.selftraining.plan import Plan
+from sstext.storage.run_folder import stage_name
 
-#: As `results.json` calls the model that is shipped, and as people do: not every one has learned from pseudo-labels.
-SHIPPED = {"self_trained": "shipped"}
+#: Models by their names in `results.json`, as people call them.
+MODELS = {"supervised": "baseline", "self_trained": "chosen model"}
 
 
 def show_results(results: Mapping[str, Any], output: str, budget: str | None = None) -> None:
-    """The end of a training: test figures, rounds, what a budget left out, where the model lies and how to use it."""
+    """The end of a training: figures on test rows, the stages, the choice, what to do next, and how to use the model."""
     console = new_console()
     if results["test"]:
-        table = new_table(f"On {results['rows']['test']:,} test rows (95 % bootstrap intervals)")
-        table.add_column("model")
-        for title in SHOWN.values():
-            table.add_column(title, justify="right")
-        same = results["test"].get("self_trained") == results["test"]["supervised"]
-        for name, numbers in results["test"].items():
-            if name == "self_trained" and same:
-                continue  # what is shipped is the row above
-            shown = "supervised (shipped)" if same else SHIPPED.get(name, name)
-            table.add_row(shown, *(interval(numbers["metrics"][metric]) for metric in SHOWN))
-        console.print(table)
-    console.print(rounds_table(results["rounds"]))
+        console.print(figures_table(results))
+    console.print(records_table(results["rounds"]))
+    console.print(f"Training stopped: {results['rounds'][-1]['stopped_because']}.", highlight=False)
     chosen = results["chosen"]
-    console.print(f"Chosen: round {chosen['round']} ({chosen['why']}).", highlight=False)
-    if left_out := left_out_said(results.get("left_out", []), budget):  # runs of earlier versions do not know
-        console.print(left_out, highlight=False)
+    name = stage_name(results["rounds"][chosen["round"]])
+    lines = [f"Chosen: {name} ({chosen['why']}).", left_out_said(results.get("left_out", []), budget), advice(results)]
+    for line in filter(None, lines):
+        console.print(line, highlight=False)
     console.print(f"Model: {output}/model", highlight=False, soft_wrap=True)
     if Path(output, "report.html").exists():
         console.print(f"Report: {output}/report.html", highlight=False, soft_wrap=True)
@@ -48,49 +44,92 @@ def show_results(results: Mapping[str, Any], output: str, budget: str | None = N
     )  # fmt: skip
 
 
-def rounds_table(rounds: list[Mapping[str, Any]]) -> Table:
-    """One line per round; columns that no round fills are left out."""
-    table = new_table("Rounds")
+def figures_table(results: Mapping[str, Any]) -> Table:
+    """Figures on the test rows: one line for the baseline, one for the chosen model."""
+    table = new_table(f"On {results['rows']['test']:,} test rows (in brackets: 95 % confidence interval)")
+    table.add_column("model")
+    for title in SHOWN.values():
+        table.add_column(title, justify="right")
+    same = results["test"].get("self_trained") == results["test"]["supervised"]
+    for name, numbers in results["test"].items():
+        if name == "self_trained" and same:
+            continue  # the chosen model is the row above
+        shown = "baseline (chosen)" if same else MODELS.get(name, name)
+        table.add_row(shown, *(interval(numbers["metrics"][metric]) for metric in SHOWN))
+    return table
+
+
+def advice(results: Mapping[str, Any]) -> str:
+    """What to do next, in a sentence; empty if everything went as expected."""
+    chosen, records = results["chosen"], results["rounds"]
+    if len(records) > 1 and not records[-1].get("out_of_fold") and not records[-1]["metrics"]:
+        return "Next: this choice was not checked. Leave out --folds 0, or give --dev, to check it."
+    if len(records) > 1 and chosen["round"] == 0:
+        return "Next: the unlabeled texts did not help here. More labels help most; the report lists texts to look at."
+    return ""
+
+
+def records_table(records: list[Mapping[str, Any]]) -> Table:
+    """One line per stage; columns without any value are left out."""
+    table = new_table("Stages")
     cells = {
-        "round": lambda r: str(r["index"]),
-        "kept": lambda r: f"{r['admitted']:,}",
-        "coverage": lambda r: f"{r['coverage']:.1%}",
-        "precision (audit)": lambda r: percent(r["audit_precision"]),
-        "(estimated)": lambda r: percent(r.get("estimated_precision")),
-        "out-of-fold accuracy": lambda r: percent(r["out_of_fold"]["accuracy"]) if r.get("out_of_fold") else "",
+        "stage": stage_name,
+        "pseudo-labels": lambda r: f"{r['admitted']:,}" if r["admitted"] else "",
+        "of the corpus": lambda r: f"{r['coverage']:.1%}" if r["admitted"] else "",
+        "right (audit)": lambda r: percent(r["audit_precision"]),
+        "right (expected)": lambda r: percent(r.get("estimated_precision")),
+        "held-out accuracy": lambda r: percent(r["out_of_fold"]["accuracy"]) if r.get("out_of_fold") else "",
         "dev macro-F1": lambda r: f"{r['metrics']['macro_f1']:.3f}" if r["metrics"] else "",
         "same class as before": lambda r: percent(r["agreement"]),
         "steps": lambda r: f"{r['steps']:,}",
         "time": lambda r: duration(r["seconds"]),
     }
-    filled = {title: cell for title, cell in cells.items() if any(cell(record) for record in rounds)}
+    filled = {title: cell for title, cell in cells.items() if any(cell(record) for record in records)}
     for title in filled:
-        table.add_column(title, justify="right")
-    for record in rounds:
+        table.add_column(title, justify="left" if title == "stage" else "right")
+    for record in records:
         table.add_row(*(cell(record) for cell in filled.values()))
-    table.caption = f"Stopped: {rounds[-1]['stopped_because']}."
-    table.caption_justify = "left"
     return table
 
 
-def show_plan(plan: Plan) -> None:
-    """What `--dry-run` found."""
-    console = new_console()
+def show_forecast(forecast: Forecast) -> None:
+    """The result of `--dry-run`: the data, and the stages of the plan."""
+    console, plan = new_console(), forecast.plan
     table = new_table("Plan (nothing was trained, nothing is left on disk)", show_header=False)
-    for name, count in plan.rows.items():
+    for name, count in forecast.rows.items():
         table.add_row(f"{name} rows", f"{count:,}")
-    table.add_row("classes", f"{len(plan.classes)}: {listed(plan.classes)}")
-    table.add_row("max length", f"{plan.max_length} tokens")
-    table.add_row("device", f"{plan.device}, {plan.precision}")
-    table.add_row("method", plan.method)
+    table.add_row("classes", f"{len(forecast.classes)}: {listed(forecast.classes)}")
+    table.add_row("max length", f"{forecast.max_length} tokens")
+    table.add_row("device", f"{forecast.device}, {forecast.precision}")
+    table.add_row("method", forecast.method)
     if plan.folds:
-        table.add_row("chains", f"{plan.folds}, each without one fold of the labels, and a last student")
-    for index, steps in enumerate(plan.steps):
-        table.add_row(
-            f"round {index}",
-            f"{steps:,} steps{' (plain fine-tuning)' if index == 0 and plan.method in ('auto', 'supervised') else ''}",
-        )
-    table.add_row("estimated time", f"about {duration(plan.seconds)}")
+        table.add_row("chains", f"{plan.folds}, each without one fold of the labels")
+    table.add_row("estimated time", f"about {duration(plan.seconds or 0)}")
     if plan.left_out:
         table.add_row("left out", ", ".join(plan.left_out))
     console.print(table)
+    console.print(stages_table(plan))
+
+
+def stages_table(plan: Plan) -> Table:
+    """One line per stage of a plan."""
+    table = new_table("Stages")
+    for title in ("stage", "learns from", "labeled by", "selects"):
+        table.add_column(title, overflow="fold")
+    table.add_column("steps", justify="right")
+    table.add_column("trained", no_wrap=True)
+    for stage in (*plan.stages, plan.final):
+        if stage is not None:
+            trained = "once, on all labels" if stage is plan.final else f"{plan.folds} times" if plan.folds else "once"
+            table.add_row(
+                stage.name, stage.learns_from or "the labels", plan.labeled_by(stage) or "", _selects(stage),
+                f"{plan.steps(stage):,}", trained,
+            )  # fmt: skip
+    return table
+
+
+def _selects(stage: Stage) -> str:
+    if stage.selection is None:
+        return ""
+    rows = "every row" if stage.selection.quotas == "none" else f"{stage.keep:.0%} of the corpus"
+    return f"{rows}, {'hard' if isinstance(stage.selection.target, Hard) else 'soft'} labels"

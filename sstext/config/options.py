@@ -1,5 +1,6 @@
 """What an option is: a dataclass field with its help beside it, and a value that is checked against its type."""
 
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -8,10 +9,28 @@ from typing import Any
 
 from sstext.errors import UserError
 
+#: Least and greatest value of a number.
+SHARE, ANY_NUMBER, POSITIVE = (0.0, 1.0), (0.0, math.inf), (1.0, math.inf)
 
-def option(default: Any, help: str, choices: tuple[str, ...] | None = None) -> Any:
-    """One option: a dataclass field that carries its own help (and its choices, where it has any)."""
-    metadata = {"help": help, "choices": choices}
+
+def option(
+    default: Any,
+    help: str,
+    choices: tuple[str, ...] | None = None,
+    *,
+    common: bool = False,
+    limits: tuple[float, float] | None = None,
+) -> Any:
+    """One option: a dataclass field that carries its own help.
+
+    Args:
+        default: its default.
+        help: what it does, its default, and when to change it.
+        choices: values of a word.
+        common: whether `--help` shows it; `--help-all` shows all options.
+        limits: least and greatest value of a number.
+    """
+    metadata = {"help": help, "choices": choices, "common": common, "limits": limits}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -30,7 +49,10 @@ def default_of(spec: Field) -> Any:
 
 
 def checked(name: str, value: Any, spec: Field) -> Any:
-    """Return `value` as the type of its option, or say what was expected.
+    """Return `value` as the type of its option.
+
+    Raises:
+        UserError: the value has another type, or is out of range.
 
     >>> from sstext.config.run_config import RunConfig
     >>> checked("learning_rate", "1e-4", options(RunConfig)["learning_rate"])  # YAML reads 1e-4 as a string
@@ -40,6 +62,17 @@ def checked(name: str, value: Any, spec: Field) -> Any:
     ...
     sstext.errors.UserError: rounds: expected int, found 'many'
     """
+    found = _typed(name, value, spec)
+    low, high = spec.metadata.get("limits") or (-math.inf, math.inf)
+    if isinstance(found, int | float) and not isinstance(found, bool) and not low <= found <= high:
+        bounds = f"at least {low:g}" if high == math.inf else f"a share between {low:g} and {high:g}"
+        if high > 1 and high != math.inf:
+            bounds = f"a number between {low:g} and {high:.0f}"
+        raise UserError(f"{name}: expected {bounds}, found {value}")
+    return found
+
+
+def _typed(name: str, value: Any, spec: Field) -> Any:
     kind, optional = value_type(spec)
     if optional and isinstance(value, str) and value.lower() in ("none", "null"):
         return None  # how a flag takes back what a recipe sets

@@ -7,8 +7,7 @@ from typing import Any
 
 import yaml
 
-from sstext.config.options import options
-from sstext.config.run_config import RunConfig
+from sstext.config.run_config import RunConfig, refuse_unknown
 from sstext.errors import UserError
 
 
@@ -18,15 +17,10 @@ def read_config(path: str | Path | None, overrides: Mapping[str, Any]) -> RunCon
     Raises:
         UserError: the file is missing or no mapping, or holds a key that is no option (the nearest names are given).
     """
-    known = options(RunConfig)
     values: dict[str, Any] = {}
     if path is not None:
         values = _read_yaml(Path(path))
-        for key in values:
-            if key not in known:
-                close = difflib.get_close_matches(str(key), known, n=3, cutoff=0.5)
-                hint = f"did you mean {', '.join(close)}?" if close else "`sstext train --help` lists the options"
-                raise UserError(f"{path}: unknown option {key!r}; {hint}")
+        refuse_unknown(values, f"{path}: ")
     return RunConfig(**{**values, **overrides})
 
 

@@ -1,241 +1,254 @@
 """Every option once, with its help beside it; free of torch, so that `sstext --help` answers at once.
 
-The command line, the YAML files, the run directory's config.yaml and `SemiSupervisedTrainingArguments` are all made from
-the fields below: a new option is one field here and the line of code that reads it.
+The command line, the YAML files, the run folder's config.yaml and `SemiSupervisedTrainingArguments` are all made from
+the fields below. A new option is one field here and the line of code that reads it.
 """
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import yaml
 
-from sstext.config.options import checked, default_of, option, options
-from sstext.errors import UserError
+from sstext.config.old_options import replacement
+from sstext.config.options import ANY_NUMBER, POSITIVE, SHARE, checked, default_of, option, options
+from sstext.errors import UserError, nearest
+
+#: Changes that a student sees, and the shares of tokens that they change by default.
+EDITS: dict[str, float] = {"mask": 0.15, "drop": 0.0, "swap": 0.0, "cutoff": 0.0}
 
 
 @dataclass
 class DataOptions:
-    """Where the texts come from."""
+    """Your data."""
 
     labeled: str | None = option(
-        None, "labeled texts: csv, tsv, json(l), parquet, a saved data set or a Hub name[:split]"
+        None, "File or Hub name with labeled texts: csv, tsv, json, jsonl, parquet, or a saved data set.", common=True
     )
-    unlabeled: str | None = option(None, "unlabeled texts: the same formats, or txt with one text a line")
-    dev: str | None = option(None, "labeled development rows: early stopping, choice of the round, temperature")
-    test: str | None = option(None, "labeled test rows: only measured on, never chosen by")
-    audit: str | None = option(None, "true labels of the unlabeled texts, row by row: only to audit pseudo-labels")
+    unlabeled: str | None = option(
+        None,
+        "File or Hub name with unlabeled texts: the same formats, or txt with one text per line. Needed for rounds.",
+        common=True,
+    )
+    test: str | None = option(
+        None, "Labeled test rows. The model is measured on them; nothing is chosen by them.", common=True
+    )
+    dev: str | None = option(
+        None,
+        "Labeled development rows. They choose the stage, stop trainings early and calibrate the model. "
+        "Give them only if you have labels to spare.",
+        common=True,
+    )
+    audit: str | None = option(
+        None, "True labels of the unlabeled texts, row by row. They only measure how many pseudo-labels are right."
+    )
     sample: dict[str, Any] = option(
         {},
-        "KEY=VALUE …, to try it on data that are all labeled: labels_per_class=10 unlabeled=2000 test=1000 "
-        "hides the labels of the unlabeled rows",
+        "For data in which every row is labeled: hide most labels. For example labels_per_class=10 unlabeled=2000 test=1000.",
     )
-    text_column: str | None = option(None, "column with the text (guessed by name where not given)")
-    label_column: str | None = option(None, "column with the label (guessed by name where not given)")
-    encoding: str = option("utf-8", "encoding of text files")
+    text_column: str | None = option(None, "Column with the text. Default: found by its name.")
+    label_column: str | None = option(None, "Column with the label. Default: found by its name.")
+    encoding: str = option("utf-8", "Encoding of text files. Change it if a file is refused as not UTF-8.")
     max_length: int | None = option(
         None,
-        "tokens of a text that are read "
-        "(default: training reads the corpus's 95th percentile, prediction up to the model's limit)",
+        "Tokens of a text that are read. Default: 95 of 100 texts fit during training; prediction reads up to the limit of the "
+        "model. Raise it if the end of your texts matters.",
+        limits=(4, math.inf),
     )
 
 
 @dataclass
 class EncoderOptions:
-    """The pretrained encoder and what of it is trained."""
+    """The pretrained encoder."""
 
-    encoder: str | None = option(None, "pretrained encoder: a directory, a Hub name, or `demo` (English, extra `demo`)")
-    revision: str | None = option(None, "branch, tag or commit of a Hub encoder")
-    freeze_embeddings: bool = option(False, "keep the embedding layer as it was pretrained")
-    freeze_layers: int = option(0, "keep the first K transformer layers as they were pretrained")
-    dropout: float | None = option(None, "dropout of the encoder and the head (default: the encoder's own)")
-
-
-@dataclass
-class TrainingOptions:
-    """How a model is fine-tuned, in round 0 and in every further round."""
-
-    steps: int | None = option(
+    encoder: str | None = option(
         None,
-        "optimizer steps of round 0 (default: 20 passes over the labels, within 60 … 500; at least 120 with a loss on "
-        "unlabeled texts)",
+        "Pretrained encoder: a folder, a Hub name, a Hub name@revision, or `demo` (English, installed by the extra `demo`).",
+        common=True,
     )
-    round_steps: int | None = option(
-        None,
-        "optimizer steps of a further round (default: 3 passes over the kept rows, within 120 … 2,000; with auto, 1.5, and as "
-        "much of a larger corpus is read as they have room for)",
+    freeze: list[str] = option(
+        [],
+        "Parts that are not trained: `embeddings`, and a number for the first layers. Freeze parts to save memory.",
     )
-    batch_size: int = option(16, "labeled rows per step of round 0, over all devices")
-    round_batch_size: int = option(32, "labeled and kept rows per step of a further round, over all devices")
-    learning_rate: float = option(2e-4, "peak learning rate of the encoder in round 0")
-    round_learning_rate: float = option(1e-4, "peak learning rate of the encoder in a further round")
-    head_learning_rate: float | None = option(1e-3, "peak learning rate of the new head (none: the encoder's)")
-    weight_decay: float = option(0.01, "weight decay (AdamW)")
-    warmup: float = option(0.1, "share of the steps over which the rate rises; it falls linearly afterwards")
-    eval_steps: int | None = option(
-        None, "steps between evaluations on the development rows (default: a sixth of the steps)"
-    )
-    patience: int = option(3, "evaluations without a gain after which training stops (with development rows)")
-    save_steps: int = option(
-        50, "steps between checkpoints, from which a killed run goes on (with development rows: every evaluation)"
-    )
-    precision: str = option("auto", "auto: bf16 where the device has it natively", ("auto", "fp32", "bf16", "fp16"))
-    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps")
-    seed: int = option(0, "seed of everything random")
-    training_args: dict[str, Any] = option({}, "KEY=VALUE … handed to transformers.TrainingArguments as they are")
-
-
-@dataclass
-class SemiSupervisedOptions:
-    """What a student is asked on unlabeled text while it trains.
-
-    These are fields of `SemiSupervisedTrainingArguments` too.
-    """
-
-    method: str = option(
-        "supervised", "method, inside a step, between rounds or both, see `sstext methods` (supervised: none)"
-    )
-    method_args: dict[str, Any] = option({}, "KEY=VALUE … handed to the method, for example threshold=0.9")
-    regularizers: dict[str, Any] = option(
-        {}, "NAME=STRENGTH … further losses beside the method's, see `sstext methods`, for example entropy=0.1"
-    )
-    unlabeled_batch_ratio: float = option(
-        2.0, "unlabeled rows per labeled row in a step (methods other than supervised)"
-    )
-    unsupervised_strength: float | None = option(
-        None, "λ, the weight of the unlabeled loss (default: the method's own)"
-    )
-    gold_share: float = option(0.25, "share of gold rows in every batch of a round")
-    logit_adjustment: float = option(
-        0.0, "τ of logit adjustment: 1 makes classes with few labels as likely to be predicted as others (0: none)"
-    )
-    class_runs: int | None = option(
-        None, "gold rows of a class that follow each other (default: 4 where supervised contrast compares them, else 1)"
-    )
-    token_mask: float = option(0.15, "share of tokens masked in a changed view")
-    token_drop: float = option(0.0, "share of tokens dropped in a changed view")
-    token_swap: float = option(0.0, "share of tokens that change places with another one in a changed view")
-    token_cutoff: float = option(0.0, "share of tokens cut out of a changed view in one piece")
-    views: list[str] = option(
-        [], "columns of the unlabeled texts with paraphrases, a,b or a b: a changed view starts from one of them"
+    dropout: float | None = option(
+        None, "Dropout of the encoder and the head. Default: that of the encoder. Method ust needs some.", limits=SHARE
     )
 
 
 @dataclass
 class SelfTrainingOptions:
-    """How the round loop grows the training set."""
+    """Rounds of pseudo-labels."""
 
-    rounds: int = option(
+    rounds: int | None = option(
         None,
-        "rounds of pseudo-labels after those on labels alone (default: 1 with auto, which adds a last student, else 3)",
+        "Number of rounds of pseudo-labels. Default: set by the method (auto: 1, supervised: 0, others: 3). "
+        "Use 0 to train on labels alone.",
+        limits=ANY_NUMBER,
     )
-    keep: list[float] = option(
+    keep: list[float] | None = option(
         None,
-        "share of the corpus kept in their order; the last one goes on (default: 1 with auto, else .3 .5 .7; 1 with soft "
-        "pseudo-labels: every row, no quotas)",
+        "Share of the corpus that each round may select; the last one is repeated. Default: 1 with auto, .3 .5 .7 otherwise. "
+        "Lower it if pseudo-labels are often wrong.",
     )
     prior: Any = option(
         "auto",
-        "class shares of the corpus, which pseudo-labels are aligned to: uniform, labeled, CLASS=SHARE …, "
-        "or auto (labeled shares; where the labels are balanced, estimated from what is predicted)",
-    )
-    min_confidence: float = option(0.0, "probability below which a row is never kept")
-    alignment: bool = option(True, "align the mean of the corpus predictions to the prior before selecting")
-    pseudo_labels: str = option(
-        None,
-        "train on the predicted class, or on the predicted probabilities (default: soft with auto, else hard)",
-        ("hard", "soft"),
-    )
-    start: str = option("previous", "what the student of a further round starts from", ("previous", "pretrained"))
-    stop_agreement: float = option(
-        0.999, "stop where at least this share of the corpus keeps its predicted class (above 1: never)"
+        "Class shares of the corpus: uniform, labeled, or CLASS=SHARE …. `none` switches the alignment to them off. "
+        "Default: auto, the shares of the labels, or an estimate if all classes have the same number of labels. "
+        "Give them if you know them and classes are imbalanced.",
+        common=True,
     )
     folds: int | None = option(
         None,
-        "chains, each self-trained without one fold of the labels, whose predictions on it calibrate the model and choose the "
-        "round (default: 3 with auto, where 6 texts or more are not alone in their class and there are no development rows; "
-        "else 0, none)",
+        "Number of chains, each trained without one fold of the labels. Their held-out predictions choose the stage and "
+        "calibrate the model. Default: 3 with auto if there are enough labels and no development rows, otherwise 0. "
+        "Use 0 to save time and check nothing.",
+        common=True,
+        limits=ANY_NUMBER,
+    )
+
+
+@dataclass
+class SemiSupervisedOptions:
+    """The method.
+
+    These are fields of `SemiSupervisedTrainingArguments` too.
+    """
+
+    method: str = option(
+        "supervised",
+        "How to learn from unlabeled texts; `sstext methods` lists the methods. `supervised` trains on the labels alone.",
+        common=True,
+    )
+    method_args: dict[str, Any] = option(
+        {}, "Arguments of the method, for example threshold=0.9; `sstext methods NAME` lists them."
+    )
+    regularizers: dict[str, Any] = option(
+        {}, "Further losses beside that of the method, for example entropy=0.1; `sstext methods` lists them."
+    )
+    unlabeled_batch_ratio: float = option(
+        2.0,
+        "Unlabeled rows per labeled row in a step, for methods that read them there. Lower it to save time or memory.",
+        limits=(1e-6, math.inf),
+    )
+    gold_share: float = option(
+        0.25,
+        "Share of labeled rows in every batch of a round. Raise it if pseudo-labels are often wrong.",
+        limits=SHARE,
+    )
+    logit_adjustment: float = option(
+        0.0,
+        "Strength τ of logit adjustment. At 1, rare classes are predicted as often as others; at 0 it is off. "
+        "Raise it if recall on rare classes matters.",
+        limits=ANY_NUMBER,
+    )
+    edits: dict[str, Any] = option(
+        EDITS,
+        "Shares of tokens that are changed in a changed copy of a text: mask, drop, swap, cutoff. Default: mask=0.15.",
+    )
+    views: list[str] = option(
+        [],
+        "Columns of the unlabeled texts with paraphrases. A changed copy starts from one of them.",
+    )
+
+
+@dataclass
+class TrainingOptions:
+    """Training, in detail."""
+
+    steps: int | None = option(
+        None,
+        "Optimizer steps of the first training. Default: 20 passes over the labels, at least 60 and at most 500 "
+        "(at least 120 if it also reads unlabeled texts).",
+        limits=POSITIVE,
+    )
+    round_steps: int | None = option(
+        None,
+        "Optimizer steps of a round. Default: 3 passes over the pseudo-labels (auto: 1.5), at least 120 (auto: 60), at most "
+        "2,000.",
+        limits=POSITIVE,
+    )
+    batch_size: int = option(
+        16,
+        "Labeled rows per step of the first training, over all devices. Lower it if memory runs out.",
+        limits=POSITIVE,
+    )
+    learning_rate: float = option(
+        2e-4, "Peak learning rate of the encoder in the first training. Lower it for large encoders.", limits=ANY_NUMBER
+    )
+    head_learning_rate: float | None = option(
+        1e-3, "Peak learning rate of the new head. With `none`, it is that of the encoder.", limits=ANY_NUMBER
+    )
+    precision: str = option(
+        "auto",
+        "Number format. Default: auto, bf16 if the device supports it natively.",
+        ("auto", "fp32", "bf16", "fp16"),
+    )
+    device: str = option("auto", "Device: cpu, cuda, cuda:N or mps. Default: auto, the best one there is.", common=True)
+    seed: int = option(
+        0, "Seed of everything random. Change it to see how much results vary.", common=True, limits=(0, 2**32 - 1)
+    )
+    training_args: dict[str, Any] = option(
+        {},
+        "Fields of transformers.TrainingArguments, for example weight_decay=0.05 warmup_steps=0.2 eval_steps=50, "
+        "and early_stopping_patience. Change them if you know why.",
     )
 
 
 @dataclass
 class RunOptions:
-    """One run."""
+    """The run."""
 
-    output: str | None = option(None, "folder of the run; the same command continues an interrupted one")
+    output: str | None = option(None, "Folder of the run. The same command continues an interrupted run.", common=True)
     budget: str | None = option(
-        None, "time that the run may take on this machine, for example 10m: steps, rounds and folds are cut to it"
+        None,
+        "Time that the run may take on this machine, for example 10m. Steps, folds and rounds are cut to it. "
+        "Default: no limit.",
+        common=True,
     )
     report_to: list[str] = option(
-        [],
-        "loggers that see the run as it goes, for example tensorboard wandb mlflow (whatever Accelerate or Trainer knows)",
+        [], "Loggers that get figures during the run, for example tensorboard wandb mlflow. Default: none."
     )
     workers: int | None = option(
         None,
-        "chains that train side by side, each in a process of its own (default: one per GPU; on a CPU 1: where it has many "
-        "cores, more are faster)",
+        "Number of chains that are trained at the same time, each in its own process. Default: one per GPU, 1 on a CPU. "
+        "Raise it on a CPU with many cores.",
+        limits=POSITIVE,
     )
-    report: bool = option(True, "make report.html at the end, one page to look at")
-    dry_run: bool = option(False, "print the plan (rows, steps, estimated time) and stop")
-    quiet: bool = option(False, "print the result alone")
-
-
-#: Options whose default hangs on the method: that of `auto`, and that of all others.
-BY_METHOD: dict[str, tuple[Any, Any]] = {
-    "rounds": (1, 3),
-    "keep": ([1.0], [0.3, 0.5, 0.7]),
-    "pseudo_labels": ("soft", "hard"),
-}
-
-
-#: Least and greatest value of the options that are numbers.
-RANGES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("token_mask", "token_drop", "token_swap", "token_cutoff"), (0, 1)),
-    **dict.fromkeys(("gold_share", "min_confidence", "warmup", "dropout"), (0, 1)),
-    **dict.fromkeys(("learning_rate", "round_learning_rate", "head_learning_rate", "weight_decay"), (0, math.inf)),
-    **dict.fromkeys(
-        ("rounds", "freeze_layers", "unsupervised_strength", "stop_agreement", "folds", "logit_adjustment"),
-        (0, math.inf),
-    ),
-    **dict.fromkeys(("batch_size", "round_batch_size", "save_steps", "patience", "class_runs"), (1, math.inf)),
-    **dict.fromkeys(("steps", "round_steps", "eval_steps", "workers"), (1, math.inf)),
-    "seed": (0, 2**32 - 1),
-    "max_length": (4, math.inf),
-    "unlabeled_batch_ratio": (1e-6, math.inf),
-}
 
 
 @dataclass
-class RunConfig(RunOptions, SelfTrainingOptions, SemiSupervisedOptions, TrainingOptions, EncoderOptions, DataOptions):
-    """Everything that `sstext train` can be told: flat, so that a YAML key, a flag and a field are one name."""
+class RunConfig(RunOptions, TrainingOptions, SemiSupervisedOptions, SelfTrainingOptions, EncoderOptions, DataOptions):
+    """Everything that `sstext train` can be told. A YAML key, a flag and a field have one name.
+
+    Raises:
+        UserError: a value of the wrong type or out of range, or an unknown or former option.
+    """
 
     #: Fields that may differ when a run is continued: they change what is shown, not what is computed.
-    UNRECORDED: ClassVar[tuple[str, ...]] = ("output", "report_to", "workers", "report", "dry_run", "quiet")
+    UNRECORDED: ClassVar[tuple[str, ...]] = ("output", "report_to", "workers")
 
-    method: str = option("auto", options(SemiSupervisedOptions)["method"].metadata["help"])
+    method: str = option("auto", options(SemiSupervisedOptions)["method"].metadata["help"], common=True)
 
     def __post_init__(self) -> None:
-        for name, (auto, others) in BY_METHOD.items():
-            if getattr(self, name) is None:
-                default = auto if self.method == "auto" else others
-                setattr(self, name, list(default) if isinstance(default, list) else default)
         for name, spec in options(RunConfig).items():
             setattr(self, name, checked(name, getattr(self, name), spec))
-        self._check_ranges()
-
-    def _check_ranges(self) -> None:
-        for name, (low, high) in RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                bounds = f"at least {low}" if high == math.inf else f"a share between {low} and {high}"
-                raise UserError(f"{name}: expected {bounds}, found {value}")
-        if not self.keep or any(not 0 < share <= 1 for share in self.keep):
+        self.edits = checked_edits(self.edits)
+        for part in self.freeze:
+            if part != "embeddings" and not part.isdigit():
+                raise UserError(f"freeze: expected `embeddings` or a number of layers, found {part!r}")
+        if self.keep is not None and (not self.keep or any(not 0 < share <= 1 for share in self.keep)):
             raise UserError(f"keep: expected shares above 0 and up to 1, one per round, found {self.keep}")
         if self.budget is not None:
             seconds_of(self.budget)
-        if self.gold_share == 0 and self.rounds:
-            raise UserError("gold_share: expected more than 0, so that no batch is without gold rows, found 0")
+        if self.gold_share == 0 and self.rounds != 0:
+            raise UserError("gold_share: expected more than 0, so that every batch has labeled rows, found 0")
+
+    @property
+    def frozen_layers(self) -> int:
+        """Number of the first layers that are not trained."""
+        return max([0, *(int(part) for part in self.freeze if part.isdigit())])
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -246,6 +259,51 @@ class RunConfig(RunOptions, SelfTrainingOptions, SemiSupervisedOptions, Training
         """The resolved run, enough to repeat it (without what only changes the display)."""
         kept = {name: value for name, value in asdict(self).items() if name not in self.UNRECORDED}
         return yaml.safe_dump(kept, sort_keys=True, allow_unicode=True)
+
+
+def refuse_unknown(names: Mapping[str, Any], where: str = "") -> None:
+    """Refuse names that are no options.
+
+    Raises:
+        UserError: names what has replaced a former option, or the options with the nearest names.
+    """
+    known = options(RunConfig)
+    for name in names:
+        if name not in known:
+            now = replacement(str(name))
+            if now is not None:
+                raise UserError(f"{where}option {name!r} has been replaced; use {now}")
+            raise UserError(f"{where}unknown option {name!r}; {nearest(str(name), known)}")
+
+
+def _named_errors(generated: Any) -> Any:
+    """The generated `__init__`, with an error that names the new option for a former one."""
+
+    def initialize(self: RunConfig, **given: Any) -> None:
+        refuse_unknown(given)
+        generated(self, **given)
+
+    return initialize
+
+
+RunConfig.__init__ = _named_errors(RunConfig.__init__)  # type: ignore[method-assign]
+
+
+def checked_edits(given: Mapping[str, Any]) -> dict[str, float]:
+    """Shares of all token edits; those that are not given have their default.
+
+    Raises:
+        UserError: no such edit, or no share between 0 and 1.
+
+    >>> checked_edits({"drop": .1})
+    {'mask': 0.15, 'drop': 0.1, 'swap': 0.0, 'cutoff': 0.0}
+    """
+    for name, share in given.items():
+        if name not in EDITS:
+            raise UserError(f"edits: no edit {name!r}; {nearest(str(name), EDITS)}")
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise UserError(f"edits: expected a share between 0 and 1 for {name}, found {share!r}")
+    return {name: float(given.get(name, default)) for name, default in EDITS.items()}
 
 
 def seconds_of(budget: str) -> float:

@@ -78,11 +78,11 @@ class TokenEdits:
     def __post_init__(self) -> None:
         for name in ("mask", "drop", "swap", "cutoff"):
             if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"token_{name}: expected a share between 0 and 1, found {getattr(self, name)}")
+                raise UserError(f"edits: expected a share between 0 and 1 for {name}, found {getattr(self, name)}")
         if self.mask > 0 and self.mask_id is None:
             raise UserError(
-                f"token_mask={self.mask}: expected a tokenizer with a mask token, found none; "
-                f"set token_mask=0 and drop tokens instead, for example token_drop={self.mask}"
+                f"edits: mask={self.mask}: expected a tokenizer with a mask token, found none; "
+                f"use mask=0 and drop tokens instead, for example drop={self.mask}"
             )
 
     @classmethod

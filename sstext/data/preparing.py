@@ -69,7 +69,13 @@ def fingerprints(named: dict[str, Any]) -> dict[str, str]:
 
 
 def read_texts(
-    config: RunConfig, named: dict[str, Any], arrow_file: Path, reporter: Reporter, at_most: int | None = None
+    config: RunConfig,
+    named: dict[str, Any],
+    arrow_file: Path,
+    reporter: Reporter,
+    at_most: int | None = None,
+    *,
+    needs_corpus: bool = True,
 ) -> Texts:
     """Read all data, and report notes to `reporter`.
 
@@ -78,6 +84,7 @@ def read_texts(
         arrow_file: file for the unlabeled corpus. It is kept, so that a resumed run can use it.
         at_most: number of texts of the corpus to keep, drawn at random (see `sstext.selftraining.plan.texts_wanted`).
             Default: all.
+        needs_corpus: whether the run has rounds of pseudo-labels.
 
     Raises:
         UserError: if a source is missing, empty or wrong. The message names the file and the row.
@@ -85,7 +92,7 @@ def read_texts(
     if "labeled" not in named:
         raise UserError("labeled: no labeled texts; give --labeled my.csv (columns text and label)")
     sample = _sample_of(config, named)
-    if "unlabeled" not in named and sample is None and config.rounds > 0:
+    if "unlabeled" not in named and sample is None and needs_corpus:
         raise UserError(
             "unlabeled: no unlabeled texts; give --unlabeled corpus.jsonl, or --rounds 0 to train on labels alone"
         )

@@ -1,27 +1,45 @@
-"""`auto`, the default method."""
+"""`auto`, the default method: all of it."""
 
+from functools import partial
+
+from sstext.methods.method import HEAD, HEAD_AND_PROBE, PROVEN, Method, Schedule, Stage
+from sstext.methods.rounds import FOLDS, baseline, kind_of_label, pseudo_labels
 from sstext.objective.objective import Objective
 from sstext.objective.regularizers import SupervisedContrast
-from sstext.objective.targets import Soft
-from sstext.pseudolabels.admission import Admission
 
 
-def auto(contrast: float = 10.0, temperature: float = 0.1) -> tuple[Objective, Admission]:
-    """What the evidence supports: classes are pulled apart first, on the labels, then the corpus joins round by round.
+def auto(contrast: float = 10.0, temperature: float = 0.1, labels: str = "soft") -> Method:
+    """Pulls the classes apart on the labeled rows first, then adds the whole corpus with soft pseudo-labels.
 
-    L = mean H(y, p) + c · L_contrast over the labels in round 1 (supervised contrast of pooled rows); L = mean H(y, p) over the
-    labels and the corpus from round 2 on, y = what the last student predicts of a text, aligned to --prior. Round 0 is plain
-    fine-tuning, to compare with: --folds says whether the later rounds are better, and which of them is shipped.
+    L = mean H(y, p). Baseline: over the labeled rows. Start: over the labeled rows, + c · L_contrast (supervised contrast of
+    pooled rows). Round: over the labeled rows and the corpus, y = the teacher's prediction, aligned to the class shares.
+    Head and probe of the start label the corpus together. Held-out predictions decide which stage is used.
 
-    When: always, unless you know better; the default. Its ingredients and what did not help: recipes/benchmark/LOG.md.
+    When: always, unless you know better. It is the default. Its ingredients, and what did not help: recipes/benchmark/LOG.md.
 
     Source: ours, of Khosla et al. 2020, "Supervised Contrastive Learning", eq. 2, and Berthelot et al. 2020 (ReMixMatch),
     section 3.1
 
     Args:
-        contrast: c (Khosla: the contrast alone comes first, without H; at 1, H pulls the embeddings that the probe reads).
+        contrast: c (Khosla: the contrast alone comes first, without H; at 1, H moves the embeddings that the probe reads).
         temperature: τ of the contrast (Khosla: .1).
+        labels: soft or hard pseudo-labels.
     """
-    return Objective(regularizers=[SupervisedContrast(contrast, temperature)]), Admission(
-        target=Soft(), quotas="none", labels_first=True, start_only=True, probe=True, follows_options=True
+    objective = partial(_contrasted, contrast, temperature)
+    objective()  # its arguments are checked now
+    start = Stage(
+        "start", objective, Schedule(passes=30, least=60, most=500, batch_size=32, learning_rate=1e-4, of_rounds=True),
+        labels_with=HEAD_AND_PROBE,
+    )  # fmt: skip
+    grow = Stage(
+        "round", Objective,
+        Schedule(passes=1.5, least=60, most=2_000, batch_size=32, learning_rate=1e-4, of_rounds=True),
+        selection=pseudo_labels(kind_of_label(labels)), labels_with=HEAD,
+    )  # fmt: skip
+    return Method(
+        (baseline(), start), round=grow, rounds=1, keep=(1.0,), folds=FOLDS, expected_gain=PROVEN, follows_shares=True
     )
+
+
+def _contrasted(contrast: float, temperature: float) -> Objective:
+    return Objective(regularizers=[SupervisedContrast(contrast, temperature)])

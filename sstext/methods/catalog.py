@@ -1,6 +1,6 @@
-"""What there is to choose from: every method and regularizer, read from the code that composes it.
+"""The catalog of methods and regularizers, read from the code that composes them.
 
-The command line's `sstext methods` and the table in README.md are both made here, so that neither can drift from the code.
+`sstext methods` and the table in README.md are both made from it, so they always match the code.
 """
 
 import inspect
@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from sstext.errors import UserError, nearest
-from sstext.methods.registry import BETWEEN_ROUNDS, METHODS, admission_of, build
+from sstext.methods.registry import METHODS, OF_ROUNDS, build, compose
 from sstext.objective.objective import Objective
 from sstext.objective.regularizers import REGULARIZERS
 from sstext.pseudolabels.admission import Admission
 
-#: Stage of what is no method of its own.
+#: Stage of a regularizer.
 BESIDE = "beside any method"
 
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument of a method or a further loss: its default, what it does and what the paper has."""
+    """One argument of a method or regularizer: its default, its effect and the paper's value."""
 
     name: str
     default: Any
@@ -30,15 +30,15 @@ class Argument:
 
 @dataclass(frozen=True)
 class Entry:
-    """A method, or a loss that any method can add, as people meet it.
+    """A method, or a regularizer that any method can add, as shown to users.
 
     Attributes:
-        idea: its effect in a line.
-        formula: the loss, and how it differs.
+        idea: its effect in one line.
+        formula: the loss, and its differences from the paper.
         when: when to use it.
-        source: paper and equations; empty for what has none.
-        composition: its parts, axis by axis.
-        tasks: what it serves.
+        source: paper and equations. Empty without a paper.
+        composition: its parts, by axis.
+        tasks: the tasks that it supports.
         stage: in a step, between rounds, or beside any method.
     """
 
@@ -59,10 +59,10 @@ class Entry:
 
 
 def pages(name: str) -> list[Entry]:
-    """Everything of that name: a method, a loss that any method can add, or both.
+    """The entries with this name: a method, a regularizer, or both.
 
     Raises:
-        UserError: there is nothing of that name.
+        UserError: no method or regularizer has this name.
 
     >>> [page.stage for page in pages("r-drop")]
     ['in a step', 'beside any method']
@@ -80,13 +80,15 @@ def entry(name: str) -> Entry:
     >>> entry("fixmatch").composition
     'Self · Hard · Threshold · Augmented · cross_entropy'
     """
-    objective, admission = build(name), admission_of(name)
+    objective = build(name)
+    method = compose(name) if name in OF_ROUNDS else None
+    works = "in a step" if method is None else "between rounds" if method.between_rounds else "both"
     return Entry(
         name=name,
         arguments=_arguments(METHODS[name]),
-        composition=_composition_of(objective, admission),
+        composition=_composition_of(objective, method.selection if method is not None else None),
         tasks=", ".join(objective.tasks),
-        stage="between rounds" if name in BETWEEN_ROUNDS else "in a step" if admission is None else "both",
+        stage=works,
         **_sections(METHODS[name]),
     )
 
@@ -99,7 +101,7 @@ def _composition_of(objective: Objective, admission: Admission | None) -> str:
 
 
 def regularizer_entry(name: str) -> Entry:
-    """The entry of a loss that any method can add.
+    """The entry of a regularizer.
 
     >>> [(argument.name, argument.default) for argument in regularizer_entry("clustering").arguments]
     [('strength', 0.1), ('balance', 1.0), ('prior', None)]
@@ -116,31 +118,31 @@ def regularizer_entry(name: str) -> Entry:
 
 
 def composition(objective: Objective) -> str:
-    """The parts of an objective in the order of the axes: teacher, target, weight, view, divergence; then what is added."""
-    said = []
+    """The parts of an objective in the order teacher, target, weight, view, divergence, additional losses."""
+    parts = []
     if objective.teacher is not None:
         axes = (objective.teacher, objective.target, objective.weight, objective.view)
-        said = [*(type(part).__name__ for part in axes), objective.divergence.__name__]
+        parts = [*(type(part).__name__ for part in axes), objective.divergence.__name__]
     elif not objective.supervised:
-        said = [type(objective.view).__name__]
+        parts = [type(objective.view).__name__]
     added = [type(part).__name__ for part in objective.regularizers]
     if objective.label_weight is not None:
         added.append(f"{type(objective.label_weight).__name__} of the labels")
-    return " + ".join([" · ".join(said) or "labels alone", *added])
+    return " + ".join([" · ".join(parts) or "labels alone", *added])
 
 
 def composition_between_rounds(admission: Admission) -> str:
-    """The parts of an admission, by the same axes as far as they go: teacher, target, weight, view; then which rows join."""
-    teacher = "last student, dropout on" if admission.passes else "last student"
+    """The parts of an admission in the order teacher, target, weight, view, and then the selection of rows."""
+    teacher = "teacher, dropout on" if admission.passes else "teacher"
     view = "Augmented" if admission.noise else "Same"
     order = "largest mean margin over rounds" if admission.history else admission.order.__name__
-    rows = {"prior": f"{order} by prior", "equal": f"{order}, as many of each class", "none": "all of them"}
+    rows = {"prior": f"{order} by prior", "equal": f"{order}, the same number of each class", "none": "all of them"}
     parts = (type(part).__name__ for part in (admission.target, admission.weight))
     return " · ".join([teacher, *parts, view, rows[admission.quotas]])
 
 
 def markdown_table() -> str:
-    """All methods as the table of README.md."""
+    """The table of methods in README.md."""
     lines = ["| method | paper | composition | when to use |", "|---|---|---|---|"]
     for name in METHODS:
         found = entry(name)
@@ -149,7 +151,7 @@ def markdown_table() -> str:
 
 
 def _sections(function: Callable[..., Any]) -> dict[str, str]:
-    """Docstring → idea, formula, when, source."""
+    """Split a docstring into idea, formula, when and source."""
     paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
     joined = [" ".join(line.strip() for line in paragraph.splitlines()) for paragraph in paragraphs]
     found = {"idea": joined[0], "formula": "", "when": "", "source": ""}

@@ -1,4 +1,4 @@
-"""Methods that learn from what the teacher is sure of: they differ in how sure, and in what becomes of the label."""
+"""Methods that learn from confident predictions. They differ in the threshold and in the use of the label."""
 
 from collections.abc import Sequence
 
@@ -15,17 +15,17 @@ from sstext.objective.weights import Gaussian, Threshold, TrainingSignalAnnealin
 
 
 def pseudo_label(threshold: float = 0.95, strength: float = 1.0, ramp: float = 0.4) -> Objective:
-    """Confident predictions on a text become its label, on that same text.
+    """A confident prediction for a text becomes the label of the same text.
 
     L_u = mean 1[max q ≥ τ] · H(argmax q, p), faded in by min(1, t / (ramp · T)).
 
-    When: as the baseline that others are measured by; with few labels it harms more often than it helps.
+    When: a simple method is needed for comparison. With few labels it does harm more often than it helps.
 
     Source: Lee 2013, "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method", eqs. 15–16.
 
     Args:
-        threshold: τ; the paper has none, .95 is the usual choice in later work.
-        strength: λ after the ramp (the paper: 3).
+        threshold: τ (paper: none; .95 is the usual choice in later work).
+        strength: λ after the ramp (paper: 3).
         ramp: share of the training over which λ rises.
     """
     return Objective(
@@ -42,21 +42,21 @@ def uda(
     strength: float = 1.0,
     ramp: float = 0.0,
 ) -> Objective:
-    """Sharpened predictions teach a changed copy of the text, while the labels are let out little by little.
+    """Sharpened predictions become the target of a changed copy of the text. The labels are released gradually.
 
-    L_u = mean 1[max q ≥ τ] · KL(q^(1/T)/Σ q^(1/T) ‖ Q); a labeled row counts while the probability of its class is below
-    η = a (1 − 1/C) + 1/C, a = t/T (linear), e^{5(t/T − 1)} (exp) or 1 − e^{−5t/T} (log).
+    L_u = mean 1[max q ≥ τ] · KL(q^(1/T)/Σ q^(1/T) ‖ Q). A labeled row counts only while the probability of its class is
+    below η = a (1 − 1/C) + 1/C, a = t/T (linear), e^{5(t/T − 1)} (exp) or 1 − e^{−5t/T} (log).
 
-    With rounds that start from the previous student, every round lets the labels out anew.
+    If rounds start from the previous student, the release of the labels starts again in every round.
 
-    When: there are good paraphrases (--views), and so few labels that the student learns them by heart.
+    When: there are good paraphrases (--views), and so few labels that the student overfits them.
 
     Source: Xie et al. 2020, "Unsupervised Data Augmentation for Consistency Training", eqs. 1–2 (sections 3.2, A).
 
     Args:
         threshold: τ (paper: .8).
         temperature: T (paper: .4).
-        annealing: linear, exp, log (paper: by task, exp where labels are few) or none.
+        annealing: linear, exp, log or none (paper: by task, exp for few labels).
         view: augmented, same, noise or adversarial (paper: back-translation; give paraphrases with --views).
         strength: λ (paper: 1).
         ramp: share of the training over which λ rises (paper: none).
@@ -70,7 +70,7 @@ def uda(
 def fixmatch(
     threshold: float = 0.95, view: str | View = "augmented", strength: float = 1.0, ramp: float = 0.0
 ) -> Objective:
-    """Confident predictions on a text become the label of a changed copy of it.
+    """A confident prediction for a text becomes the label of a changed copy of the text.
 
     L_u = mean 1[max q ≥ τ] · H(argmax q, Q), Q = the student on the strong view.
 
@@ -97,19 +97,19 @@ def flexmatch(
     strength: float = 1.0,
     ramp: float = 0.0,
 ) -> Objective:
-    """FixMatch with a lower threshold for the classes that are harder to learn.
+    """FixMatch with a lower threshold for classes that are harder to learn.
 
     L_u = mean 1[max q ≥ T(q̂)] · H(q̂, Q), q̂ = argmax q, T(c) = M(β(c)) τ, M(x) = x/(2 − x), β(c) = σ(c)/max{max σ, N − Σ σ},
-    σ(c) = corpus rows whose last prediction above τ was c. T starts at 0: at first, every row counts.
+    σ(c) = number of corpus rows whose last prediction above τ was c. T starts at 0, so every row counts at first.
 
-    When: some classes are learned later than others, and the training visits the corpus several times: at first every row
-    counts.
+    When: some classes are learned later than others, and the training visits the corpus several times. At first every
+    row counts.
 
     Source: Zhang et al. 2021, "FlexMatch: Boosting Semi-Supervised Learning with Curriculum Pseudo Labeling", eqs. 5–11.
 
     Args:
         threshold: τ (paper: .95).
-        warmup: the term N − Σ σ, rows that were never predicted with confidence (paper: yes).
+        warmup: use the term N − Σ σ, the number of rows without any confident prediction so far (paper: yes).
         view: augmented, same, noise or adversarial (paper: strong augmentation).
         strength: λ (paper: 1).
         ramp: share of the training over which λ rises (paper: none).
@@ -130,20 +130,20 @@ def dash(
     view: str | View = "augmented",
     strength: float = 1.0,
 ) -> Objective:
-    """Rows count while the loss of their own label is below a bound that falls as the training goes on.
+    """A row counts if the loss on its own label is below a bound. The bound falls during training.
 
-    L_u = mean 1[H(q̃, q) ≤ ρ] · H(q̃, Q), ρ = max(c · γ^{−k} · ρ₀, floor), ρ₀ = the mean labeled loss after the warm-up, k =
-    reductions so far; q̃ = q sharpened by T, and hard once ρ has reached its floor.
+    L_u = mean 1[H(q̃, q) ≤ ρ] · H(q̃, Q), ρ = max(c · γ^{−k} · ρ₀, floor), ρ₀ = mean labeled loss after the warm-up,
+    k = number of reductions so far, q̃ = q sharpened by T. When ρ reaches its floor, q̃ becomes hard.
 
-    When: confidence is badly calibrated, so that no fixed threshold fits.
+    When: confidence is badly calibrated, so no fixed threshold fits.
 
     Source: Xu et al. 2021, "Dash: Semi-Supervised Learning with Dynamic Thresholding", eqs. 5–7 and algorithm 1.
 
     Args:
         c: factor of ρ₀ (paper: 1.0001).
         gamma: γ (paper: 1.27).
-        floor: the least ρ, at which labels become hard (paper: .05).
-        warmup: share of the training on labeled rows alone, before ρ₀ is taken.
+        floor: the smallest ρ, at which labels become hard (paper: .05).
+        warmup: share of the training on labeled rows only, before ρ₀ is measured.
         interval: share of the training between two reductions of ρ (paper: by epochs).
         temperature: T (paper: .5).
         view: augmented, same, noise or adversarial (paper: strong augmentation).
@@ -165,17 +165,18 @@ def adamatch(
 ) -> Objective:
     """The threshold follows the confidence on labeled rows, and the labels follow their class shares.
 
-    L_u = mean 1[max q′ ≥ c] · H(q′, Q) · ½ (1 − cos(min(π, 2πt/T))), q′ = Norm(q · E[p_labeled]/E[q]), c = factor × the mean
-    over labeled rows of max p; labeled rows enter as plain and as changed copy. Random logit interpolation is left out: it
-    is for batch normalization.
+    L_u = mean 1[max q′ ≥ c] · H(q′, Q) · ½ (1 − cos(min(π, 2πt/T))), q′ = Norm(q · E[p_labeled]/E[q]), c = factor × the
+    mean over labeled rows of max p. Each labeled row is used unchanged and as a changed copy. Random logit
+    interpolation is left out, because it is meant for batch normalization.
 
-    When: class shares of the labels are those of the corpus, or the corpus is of another domain.
+    When: the labels have the same class shares as the corpus, or the corpus comes from another domain.
 
     Source: Berthelot et al. 2022, "AdaMatch: A Unified Approach to Semi-Supervised Learning and Domain Adaptation", eqs. 1–7.
 
     Args:
-        factor: of the labeled confidence, τ (paper: .9).
-        momentum: of both expectations (paper: of the batch alone, 0; its code: running means; batches here are a few rows).
+        factor: τ, the threshold as a fraction of the labeled confidence (paper: .9).
+        momentum: momentum of both expectations (paper: 0, only the current batch; released code: running means). It is
+            high here because batches have few rows.
         view: augmented, same, noise or adversarial (paper: strong augmentation).
         strength: λ after the ramp (paper: 1).
         ramp: share of the training over which λ rises as a cosine (paper: .5).
@@ -195,18 +196,20 @@ def softmatch(
     strength: float = 1.0,
     ramp: float = 0.0,
 ) -> Objective:
-    """Every prediction counts, the less the further its confidence lies below the usual one.
+    """Every prediction counts, but less if its confidence is below the mean.
 
-    L_u = mean w · H(argmax q, Q), w the truncated Gaussian of max q′, q′ = Norm(q · u / E[q]); the label is that of q.
+    L_u = mean w · H(argmax q, Q), w = the truncated Gaussian of max q′, q′ = Norm(q · u / E[q]). The label comes from
+    q.
 
-    When: the training has thousands of steps (or a ramp): at first every row counts, whatever the untrained head says of it.
+    When: the training has thousands of steps (or a ramp). At first every row counts, although the head is not trained
+    yet.
 
     Source: Chen et al. 2023, "SoftMatch", eqs. 5–9.
 
     Args:
         momentum: m of all moving averages (paper: .999).
         n_sigma: 2 gives the weights of the released code, which divides σ² by 4.
-        prior: (C,) class shares u (paper: uniform; give the true ones where classes are imbalanced).
+        prior: (C,) class shares u (paper: uniform). Give the true shares if the classes are imbalanced.
         view: augmented, same, noise or adversarial (paper: strong augmentation).
         strength: λ (paper: 1).
         ramp: share of the training over which λ rises (paper: none).
@@ -224,12 +227,13 @@ def freematch(
     strength: float = 1.0,
     ramp: float = 0.0,
 ) -> Objective:
-    """The threshold rises with the usual confidence, class by class, and predictions are kept from collapsing.
+    """The threshold of each class rises with the mean confidence. A fairness loss prevents collapse.
 
-    L_u = mean 1[max q ≥ T(q̂)] · H(q̂, Q), T(c) = τ p̃(c)/max p̃ with moving averages τ of the mean confidence and p̃ of the mean
-    prediction; + w_f · Σ_c a(c) log b(c), a and b the mean prediction over its histogram, of all rows and of the kept ones.
+    L_u = mean 1[max q ≥ T(q̂)] · H(q̂, Q), T(c) = τ p̃(c)/max p̃ with moving averages τ of the mean confidence and p̃
+    of the mean prediction. Added is w_f · Σ_c a(c) log b(c), a and b = the mean prediction ÷ its histogram, for all
+    rows (a) and for the selected rows (b).
 
-    When: the training has thousands of steps (or a ramp): the threshold starts at 1/C, where every row counts.
+    When: the training has thousands of steps (or a ramp). The threshold starts at 1/C, so every row counts at first.
 
     Source: Wang et al. 2023, "FreeMatch: Self-adaptive Thresholding for Semi-supervised Learning", eqs. 5–12.
 

@@ -1,4 +1,4 @@
-"""Methods that ask for the same answer twice: under noise, of an earlier self, or on a disturbed text."""
+"""Methods that train for consistent predictions: under noise, over time, or on a changed text."""
 
 from sstext.objective.divergences import kl, squared_error
 from sstext.objective.objective import Objective
@@ -12,12 +12,12 @@ from sstext.objective.weights import Known
 
 
 def pi_model(strength: float = 2.0, ramp: float = 0.25) -> Objective:
-    """Two passes with different dropout agree.
+    """Two passes with different dropout must agree.
 
     L_u = mean ‖p̃ − p‖²/C, p̃ and p = the student on the same text under two dropout masks, faded in by
-    exp(−5 (1 − t/(ramp · T))²). The gradient flows through p alone; in the paper it flows through both passes.
+    exp(−5 (1 − t/(ramp · T))²). The gradient flows only through p. In the paper it flows through both passes.
 
-    When: nothing else can be changed about a text; the weakest and cheapest of its family.
+    When: a text cannot be changed in any other way. It is the weakest and cheapest method of its family.
 
     Source: Laine & Aila 2017, "Temporal Ensembling for Semi-Supervised Learning", algorithm 1.
 
@@ -32,13 +32,13 @@ def pi_model(strength: float = 2.0, ramp: float = 0.25) -> Objective:
 
 
 def temporal_ensembling(momentum: float = 0.6, strength: float = 2.0, ramp: float = 0.25) -> Objective:
-    """The student agrees with the average of what it has said of a text on earlier visits.
+    """The student must agree with the average of its predictions for a text on earlier visits.
 
     L_u = mean ‖Z/(1 − α^t) − p‖²/C with Z ← α Z + (1 − α) p after every visit t of a row, faded in by
-    exp(−5 (1 − t/(ramp · T))²). A row without an earlier visit does not count (in the paper, nothing does in the first
-    epoch): it wants a training that visits its unlabeled rows more than once.
+    exp(−5 (1 − t/(ramp · T))²). A row does not count on its first visit (paper: no row counts in the first epoch). The
+    training must therefore visit the unlabeled rows more than once.
 
-    When: the corpus is small enough to be visited many times; its memory is N × C numbers.
+    When: the corpus is small enough to be visited many times. The method stores N × C numbers.
 
     Source: Laine & Aila 2017, "Temporal Ensembling for Semi-Supervised Learning", algorithm 2.
 
@@ -61,19 +61,20 @@ def mean_teacher(
     strength: float = 100.0,
     ramp: float = 0.4,
 ) -> Objective:
-    """The student agrees with a moving average of its own weights.
+    """The student must agree with a teacher whose weights are a moving average of its own.
 
-    L_u = mean ‖q − Q‖²/C, q = the averaged weights θ′ ← m θ′ + (1 − m) θ on the weak view, faded in by
-    exp(−5 (1 − t/(ramp · T))²). What is saved as the model is the student.
+    L_u = mean ‖q − Q‖²/C, q = the prediction of the averaged weights θ′ ← m θ′ + (1 − m) θ on the weak view, faded in
+    by exp(−5 (1 − t/(ramp · T))²). The saved model is the student.
 
-    When: the training has thousands of steps; after 60, the teacher is still to 76 % what it was at the start (warm: not).
+    When: the training has thousands of steps. After 60 steps, 76 % of the teacher's weights still come from the start
+    (unless warm is set).
 
     Source: Tarvainen & Valpola 2017, "Mean teachers are better role models", section 2 and appendix B.
 
     Args:
         decay: m after the ramp (paper: .999).
         ramp_decay: m during the ramp (paper: .99).
-        warm: start as the plain mean of the student's weights, as the released code does (paper: no).
+        warm: start with the arithmetic mean of the student's weights, as the released code does (paper: no).
         view: augmented, same, noise or adversarial (paper: another noise and augmentation of the same input).
         strength: w_max (paper: 100).
         ramp: share of the training over which the loss rises (paper: 40,000 of 100,000 steps).
@@ -87,7 +88,7 @@ def mean_teacher(
 def vat(
     epsilon: float = 0.02, xi: float = 0.001, entropy: float = 1.0, strength: float = 1.0, ramp: float = 0.0
 ) -> Objective:
-    """The prediction stays where it is when the embeddings are pushed in the worst direction.
+    """The prediction must not change if the embeddings are moved in the worst direction.
 
     L_u = mean KL(q ‖ p(e + r)) + c · mean H(p(e)), r = ε ‖e‖ g/‖g‖₂ from one power iteration, per row.
 
@@ -109,16 +110,16 @@ def vat(
 
 
 def r_drop(alpha: float = 1.0, unlabeled: bool = True) -> Objective:
-    """Two dropout passes of every row predict the same, and both predict its label.
+    """Two dropout passes of every row must agree, and both must predict its label.
 
-    L = mean [H(y, p₁) + H(y, p₂)] + α · mean ½ (KL(p₁ ‖ p₂) + KL(p₂ ‖ p₁)), the second mean on unlabeled rows, too.
+    L = mean [H(y, p₁) + H(y, p₂)] + α · mean ½ (KL(p₁ ‖ p₂) + KL(p₂ ‖ p₁)). The second mean includes unlabeled rows.
 
-    When: there is little unlabeled text: it regularizes the labeled rows, too.
+    When: there is little unlabeled text, because the method also regularizes the labeled rows.
 
     Source: Liang et al. 2021, "R-Drop: Regularized Dropout for Neural Networks", eqs. 2–4; on unlabeled rows: ours.
 
     Args:
         alpha: α (paper: 5 for translation; .1, .5 or 1 for GLUE).
-        unlabeled: also ask it of unlabeled rows (the paper has none).
+        unlabeled: also apply the second term to unlabeled rows (the paper has none).
     """
     return Objective(view=Same(), regularizers=[RDrop(alpha, unlabeled)])

@@ -1,36 +1,44 @@
-"""Published methods as compositions: one documented function per paper.
-
-Each returns an `Objective`; those of the round loop an `Objective` for the steps and an `Admission` between two rounds.
-"""
+"""Methods by name: `build` makes what a student minimizes inside a step, `compose` the stages of a whole run."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 from sstext.errors import UserError, nearest
 from sstext.methods.auto import auto
 from sstext.methods.confidence import adamatch, dash, fixmatch, flexmatch, freematch, pseudo_label, softmatch, uda
 from sstext.methods.consistency import mean_teacher, pi_model, r_drop, temporal_ensembling, vat
-from sstext.methods.rounds import margin_history, noisy_student, self_training, ust
+from sstext.methods.method import UNPROVEN, Method, Stage
+from sstext.methods.rounds import (
+    class_balanced,
+    in_step,
+    kind_of_label,
+    labels_alone,
+    margin_history,
+    noisy_student,
+    self_training,
+    ust,
+)
 from sstext.objective.objective import Objective
 from sstext.objective.part import in_range
 from sstext.objective.regularizers import REGULARIZERS
-from sstext.pseudolabels.admission import Admission
+from sstext.objective.targets import Soft
 
 
 def supervised() -> Objective:
-    """Fine-tuning on the labeled (and, between rounds, pseudo-labeled) rows alone.
+    """Fine-tunes on the labeled rows alone.
 
-    L = mean H(label, p). Unlabeled rows play no part inside a step; the round loop may still use them.
+    L = mean H(label, p). Unlabeled rows are not used.
 
     When: there is no unlabeled text, or to see what every other method must beat.
     """
     return Objective()
 
 
-#: Name on the command line → the function that composes the method.
-METHODS: dict[str, Callable[..., Objective | tuple[Objective, Admission]]] = {
-    "auto": auto,
+#: Methods inside a step: name → the function that composes their objective.
+IN_STEP: dict[str, Callable[..., Objective]] = {
     "supervised": supervised,
     "pseudo-label": pseudo_label,
     "pi-model": pi_model,
@@ -45,30 +53,66 @@ METHODS: dict[str, Callable[..., Objective | tuple[Objective, Admission]]] = {
     "softmatch": softmatch,
     "freematch": freematch,
     "r-drop": r_drop,
+}
+
+#: Methods of the round loop: name → the function that composes their stages. `auto` works inside a step, too.
+OF_ROUNDS: dict[str, Callable[..., Method]] = {
+    "auto": auto,
     "self-training": self_training,
+    "class-balanced": class_balanced,
     "margin-history": margin_history,
     "noisy-student": noisy_student,
     "ust": ust,
 }
 
+#: All methods by name.
+METHODS: dict[str, Callable[..., Objective] | Callable[..., Method]] = {
+    "auto": auto, **IN_STEP, **{name: method for name, method in OF_ROUNDS.items() if name != "auto"},
+}  # fmt: skip
 
-#: Methods of the round loop; the others work inside a step, and `auto` does both.
-BETWEEN_ROUNDS = frozenset({"self-training", "margin-history", "noisy-student", "ust"})
+
+@dataclass(frozen=True)
+class LoopArguments:
+    """Arguments that every method takes beside its own.
+
+    Attributes:
+        strength: λ, the weight of the unlabeled loss inside a step (default: the method's own).
+        labels: soft or hard pseudo-labels between rounds. Methods of the round loop have their own default, others use hard.
+        min_confidence: probability below which a pseudo-label is never selected.
+        start: what the student of a round starts from: `previous` (the student before) or `pretrained` (the encoder).
+        stop_agreement: stop if at least this share of the corpus keeps its predicted class (above 1: never).
+        round_batch_size: labeled and pseudo-labeled rows per step of a round, over all devices.
+        round_learning_rate: peak learning rate of the encoder in a round.
+    """
+
+    strength: float | None = None
+    labels: str = "hard"
+    min_confidence: float = 0.0
+    start: str = "previous"
+    stop_agreement: float = 0.999
+    round_batch_size: int = 32
+    round_learning_rate: float = 1e-4
+
+    def __post_init__(self) -> None:
+        kind_of_label(self.labels)
+        in_range("min_confidence", self.min_confidence, 0, 1)
+        in_range("stop_agreement", self.stop_agreement, 0)
+        in_range("round_learning_rate", self.round_learning_rate, 0)
+        if type(self.round_batch_size) is not int or self.round_batch_size < 1:
+            raise UserError(f"round_batch_size: expected a whole number of at least 1, found {self.round_batch_size!r}")
+        if self.start not in ("previous", "pretrained"):
+            raise UserError(f"start: expected previous or pretrained, found {self.start!r}")
 
 
 def build(
-    name: str,
-    arguments: Mapping[str, Any] | None = None,
-    regularizers: Mapping[str, Any] | None = None,
-    strength: float | None = None,
+    name: str, arguments: Mapping[str, Any] | None = None, regularizers: Mapping[str, Any] | None = None
 ) -> Objective:
-    """The objective of a named method, its arguments checked against the signature first.
+    """The objective of a named method inside a step.
 
     Args:
         name: of the method.
-        arguments: of the method's function.
+        arguments: of the method's function, and those of `LoopArguments`.
         regularizers: name → strength of further losses.
-        strength: λ, in the place of the method's own.
 
     Raises:
         UserError: no such method, argument or regularizer (the nearest names are given), or a value out of range.
@@ -76,51 +120,148 @@ def build(
     >>> build("fixmatch", {"threshold": .9}).weight.threshold
     0.9
     """
-    objective, _ = _composed(name, arguments)
-    for further, number in (regularizers or {}).items():
+    own, loop = _split(name, arguments)
+    composed = _called(name, own)
+    objective = composed.teacher.objective() if isinstance(composed, Method) else composed
+    if loop.strength is not None:
+        if objective.teacher is None:
+            raise UserError(f"method_args of {name}: there is no loss of a teacher's labels; leave strength out")
+        objective.strength = in_range("strength", loop.strength, 0)
+    return with_regularizers(objective, name, regularizers or {})
+
+
+def with_regularizers(objective: Objective, name: str, regularizers: Mapping[str, Any]) -> Objective:
+    """Add further losses to the objective of a method.
+
+    Raises:
+        UserError: no such regularizer, one that the method has already, or a strength out of range.
+    """
+    for further, strength in regularizers.items():
         if further not in REGULARIZERS:
             raise UserError(f"regularizers: no regularizer {further!r}; {nearest(further, REGULARIZERS)}")
         try:
-            added = REGULARIZERS[further](number)
+            added = REGULARIZERS[further](strength)
         except (TypeError, UserError) as error:
             raise UserError(f"regularizers: {further}: {error}") from None
         if any(type(added) is type(there) for there in objective.regularizers):
             raise UserError(f"regularizers: {name} has {further} already; give its strength by --method-args")
         objective.regularizers.append(added)
-    if strength is not None:
-        if objective.teacher is None:
-            raise UserError(f"unsupervised_strength: {name} has no loss of a teacher's labels to weigh; leave it out")
-        objective.strength = in_range("unsupervised_strength", strength, 0)
     return objective
 
 
-def admission_of(name: str, arguments: Mapping[str, Any] | None = None) -> Admission | None:
-    """What a method of the round loop decides between two rounds; None for a method that works inside a step.
+def compose(
+    name: str,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    regularizers: Mapping[str, Any] | None = None,
+    keep: Sequence[float] | None = None,
+    align: bool = True,
+    compared: bool = False,
+) -> Method:
+    """The stages of a run by a named method.
 
     Args:
-        name, arguments: as of `build`, with its errors.
+        name, arguments, regularizers: as of `build`. A baseline that others are compared with has no regularizers.
+        keep: share of the corpus that each round may select (default: the method's own).
+        align: whether the mean prediction is aligned to the class shares first, by methods that follow them.
+        compared: whether a method inside a step gets a baseline that it is compared with.
 
-    >>> admission_of("self-training", {"threshold": .9}).weight.threshold
-    0.9
+    Raises:
+        UserError: as `build`.
+
+    >>> [stage.name for stage in compose("auto").stages(rounds=2)]
+    ['baseline', 'start', 'round 1', 'round 2']
     """
-    return _composed(name, arguments)[1]
+    own, loop = _split(name, arguments)
+    regularizers = dict(regularizers or {})
+    build(name, arguments, regularizers)  # what is wrong is said here
+    composed = _called(name, own)
+    if isinstance(composed, Method):
+        method = composed
+    else:
+        strength = {"strength": loop.strength} if loop.strength is not None else {}
+        objective = partial(build, name, {**own, **strength})
+        # A regularizer makes a method of plain fine-tuning, which is compared with a baseline without it.
+        compared = compared and not (objective().plain and not regularizers)
+        method = labels_alone(compared) if name == "supervised" else in_step(objective, loop.labels, compared)
+    if not align or regularizers or _changes_composition(name, own, loop) or tuple(keep or method.keep) != method.keep:
+        method = replace(method, expected_gain=UNPROVEN)  # what was measured is another composition
+    first = tuple(
+        _set(stage, loop, {} if stage is method.first[0] and len(method.first) > 1 else regularizers, name)
+        for stage in method.first
+    )
+    method = replace(
+        method, first=first, goes_on=loop.start == "previous", stop_agreement=loop.stop_agreement,
+        keep=tuple(keep) if keep is not None else method.keep,
+    )  # fmt: skip
+    return method if method.round is None else _with_round(method, loop, align, regularizers, name)
 
 
-def _composed(name: str, arguments: Mapping[str, Any] | None) -> tuple[Objective, Admission | None]:
+def _changes_composition(name: str, own: Mapping[str, Any], loop: LoopArguments) -> bool:
+    """Whether arguments change what is trained on or minimized; batch sizes and learning rates do not."""
+    known = inspect.signature(METHODS[name]).parameters
+    usual = LoopArguments()
+    changed = (loop.labels, loop.min_confidence, loop.start) != (usual.labels, usual.min_confidence, usual.start)
+    return changed or any(value != known[argument].default for argument, value in own.items())
+
+
+def _with_round(method: Method, loop: LoopArguments, align: bool, regularizers: Mapping[str, Any], name: str) -> Method:
+    """The method, its selection as the arguments of the loop and the shares say."""
+    assert method.round is not None
+    assert method.round.selection is not None
+    selection = replace(method.round.selection, min_confidence=loop.min_confidence)
+    if method.follows_shares:
+        # Soft labels of every row need no quotas: the alignment balances them, and a doubtful row has a doubtful label.
+        every_row = isinstance(selection.target, Soft) and min(method.keep) == 1
+        selection = replace(selection, align=align, quotas="none" if every_row else "prior")
+    stage = replace(_set(method.round, loop, regularizers, name), selection=selection)
+    first = tuple(replace(stage, noise=selection.noise) for stage in method.first)
+    return replace(method, first=first, round=replace(stage, noise=selection.noise))
+
+
+def _set(stage: Stage, loop: LoopArguments, regularizers: Mapping[str, Any], name: str) -> Stage:
+    """A stage with further losses, and with the batch size and learning rate of rounds if it is one."""
+    if regularizers:
+        stage = replace(stage, objective=partial(_regularized, stage.objective, name, dict(regularizers)))
+    if not stage.schedule.of_rounds:
+        return stage
+    schedule = replace(stage.schedule, batch_size=loop.round_batch_size, learning_rate=loop.round_learning_rate)
+    return replace(stage, schedule=schedule)
+
+
+def _regularized(objective: Callable[[], Objective], name: str, regularizers: Mapping[str, Any]) -> Objective:
+    return with_regularizers(objective(), name, regularizers)
+
+
+def _split(name: str, arguments: Mapping[str, Any] | None) -> tuple[dict[str, Any], LoopArguments]:
+    """Arguments of the method's own function, and those that every method takes."""
     if not isinstance(name, str):
         raise UserError(
             f"method: expected a name, found {type(name).__name__}; a composition of the round loop is given by its name and "
             "arguments (method='ust', method_args={…}), one for a step as an Objective to SemiSupervisedTrainer"
         )
-    method = METHODS.get(name)
-    if method is None:
+    if name not in METHODS:
         raise UserError(f"method: no method {name!r}; {nearest(name, METHODS)}")
-    known = inspect.signature(method).parameters
-    for argument in arguments or {}:
-        if argument not in known:
-            raise UserError(f"method_args: {name} has no argument {argument!r}; {nearest(argument, known)}")
+    known = inspect.signature(METHODS[name]).parameters
+    common = {field.name for field in fields(LoopArguments)} - ({"labels"} if name in OF_ROUNDS else set())
+    own, loop = dict[str, Any](), dict[str, Any]()
+    for argument, value in (arguments or {}).items():
+        if argument in known:
+            own[argument] = value
+        elif argument in common:
+            loop[argument] = value
+        else:
+            raise UserError(
+                f"method_args: {name} has no argument {argument!r}; {nearest(argument, [*known, *sorted(common)])}"
+            )
     try:
-        composed = method(**(arguments or {}))
+        return own, LoopArguments(**loop)
     except (TypeError, UserError) as error:
         raise UserError(f"method_args of {name}: {error}") from None
-    return composed if isinstance(composed, tuple) else (composed, None)
+
+
+def _called(name: str, arguments: Mapping[str, Any]) -> Objective | Method:
+    try:
+        return METHODS[name](**arguments)
+    except (TypeError, UserError) as error:
+        raise UserError(f"method_args of {name}: {error}") from None

@@ -36,6 +36,16 @@ def encoder_path(name: str) -> str:
     return str(Path(spec.origin).parent / "model")
 
 
+def split_revision(name: str) -> tuple[str, str | None]:
+    """The name of an encoder, and the branch, tag or commit after an @; an existing folder may have an @ in its name.
+
+    >>> split_revision("ada/encoder@v2"), split_revision("ada/encoder")
+    (('ada/encoder', 'v2'), ('ada/encoder', None))
+    """
+    before, at, revision = name.rpartition("@")
+    return (name, None) if not at or not before or Path(name).exists() else (before, revision)
+
+
 def load_tokenizer(name: str, revision: str | None = None) -> Any:
     """The tokenizer of an encoder or model.
 

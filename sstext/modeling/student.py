@@ -113,6 +113,6 @@ def freeze(model: Any, *, embeddings: bool = False, layers: int = 0) -> None:
         stacks = [part for part in model.base_model.modules() if isinstance(part, nn.ModuleList)]
         stack = max(stacks, key=len, default=nn.ModuleList())
         if layers > len(stack):
-            raise UserError(f"freeze_layers: expected at most {len(stack)}, the number of layers, found {layers}")
+            raise UserError(f"freeze: expected at most {len(stack)}, the number of layers, found {layers}")
         for layer in list(stack)[:layers]:
             layer.requires_grad_(False)

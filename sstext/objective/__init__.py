@@ -1,4 +1,4 @@
-"""What a student minimizes: one file per axis, composed by `Objective`."""
+"""The training objective: one file per axis, composed by `Objective`."""
 
 from sstext.objective.objective import Losses, Objective
 from sstext.objective.part import Part, Signals

@@ -1,6 +1,7 @@
-"""Thresholds that learn during training what is confident: how much a row counts, (N,) of 0 and 1.
+"""Thresholds that adapt during training. Their weights (N,) are 0 or 1.
 
-Each says in which order it observes a step and weighs its rows: papers differ in that.
+Each class states whether it observes a step before or after it weighs the step's rows, because papers differ in this
+order.
 """
 
 import math
@@ -15,24 +16,24 @@ from sstext.objective.weights import Weight
 
 
 class Curriculum(Weight):
-    """A row counts where the teacher is confident, and less is asked of classes that are learned worse.
+    """A row counts if the teacher is confident. The threshold is lower for classes that are learned more slowly.
 
-    w = 1[max q ≥ T(argmax q)], T(c) = M(β(c)) · τ, M(x) = x / (2 − x). σ(c) = number of corpus rows whose last prediction
-    with max q ≥ τ was c, of N rows. With warm-up β(c) = σ(c) / max{max σ, N − Σ σ}, without it β(c) = σ(c) / max σ.
+    w = 1[max q ≥ T(argmax q)], T(c) = M(β(c)) · τ, M(x) = x / (2 − x). σ(c) = number of corpus rows (of N) whose last
+    prediction with max q ≥ τ was c. With warm-up, β(c) = σ(c) / max{max σ, N − Σ σ}. Without it, β(c) = σ(c) / max σ.
 
-    A step is weighed by the counts **before** it, then counted. As long as no row has been confident, all T(c) are 0 with
-    warm-up, so that every row counts; without it β = 0/0 is taken to be 1, as it is for any equal counts: T(c) = τ (the
-    released code: 0). State: an integer for each corpus row.
+    A step is weighed with the counts **before** it, then counted. At first no row has been confident. With warm-up, all
+    T(c) are then 0 and every row counts. Without warm-up, β = 0/0 is set to 1, its value for any equal counts, so
+    T(c) = τ (released code: 0). State: one integer per corpus row.
 
     Source: Zhang et al. 2021 (FlexMatch), sections 3.1 to 3.3 and algorithm 1.
 
     Args:
         threshold: τ.
-        warmup: ask little of every class as long as most rows have never been confident.
+        warmup: keep all thresholds low while most rows have never been predicted with confidence.
 
     >>> curriculum = Curriculum(threshold=.8); curriculum.bind(2, 2)
     >>> rows = Signals(torch.tensor([[.9, .1], [.3, .7]]), ids=torch.tensor([0, 1]))
-    >>> curriculum.observe(rows); curriculum(rows)  # nothing is known yet: T = [0, 0]
+    >>> curriculum.observe(rows); curriculum(rows)  # no row has been counted yet: T = [0, 0]
     tensor([1., 1.])
     >>> curriculum.observe(rows); curriculum.thresholds  # σ = [1, 0], one row of two was never confident
     tensor([0.8000, 0.0000])
@@ -78,14 +79,15 @@ class Curriculum(Weight):
 
 
 class SelfAdaptive(Weight):
-    """A row counts where the teacher is at least as confident as usual, for its class.
+    """A row counts if the teacher's confidence reaches a moving threshold for the predicted class.
 
-    w = 1[max q ≥ T(argmax q)], T(c) = p̃(c) / max p̃ · τ. All of τ, p̃ and h̃ start at 1/C and follow the batches:
-    τ ← λ τ + (1 − λ) mean max q, p̃ ← λ p̃ + (1 − λ) mean q, h̃ ← λ h̃ + (1 − λ) share of each class among argmax q.
+    w = 1[max q ≥ T(argmax q)], T(c) = p̃(c) / max p̃ · τ. τ, p̃ and h̃ start at 1/C and are moving averages over
+    batches: τ ← λ τ + (1 − λ) mean max q, p̃ ← λ p̃ + (1 − λ) mean q, h̃ ← λ h̃ + (1 − λ) share of each class among
+    argmax q.
 
     A step is observed first, then weighed.
 
-    Source: Wang et al. 2023 (FreeMatch), eqs. 5–8; h̃ is there for its fairness loss (`Fairness`).
+    Source: Wang et al. 2023 (FreeMatch), eqs. 5–8. Only the fairness loss (`Fairness`) uses h̃.
 
     Args:
         momentum: λ.
@@ -130,7 +132,7 @@ class SelfAdaptive(Weight):
 
 
 class Relative(Weight):
-    """A row counts where the teacher is about as confident as the student is on labeled rows.
+    """A row counts if the teacher is about as confident as the student is on labeled rows.
 
     w = 1[max q′ ≥ c], c = factor · mean over labeled rows of max p, q′ = `of`(q), p = softmax of the labeled logits.
 
@@ -139,10 +141,10 @@ class Relative(Weight):
     Source: Berthelot et al. 2022 (AdaMatch), paragraph "Relative confidence threshold".
 
     Args:
-        factor: share of the labeled confidence that is asked for (paper: .9).
-        of: the target part that gives q′ (AdaMatch: `AlignToLabeled`); None: q itself.
-        momentum: 0 looks at the labeled rows of this batch alone, as the paper does; above, their confidence is a moving
-            average that starts at 1/C.
+        factor: the threshold as a fraction of the confidence on labeled rows (paper: .9).
+        of: the target part that computes q′ (AdaMatch: `AlignToLabeled`). Default: q′ = q.
+        momentum: with 0, only the labeled rows of the current batch are used, as in the paper. Above 0, their
+            confidence is a moving average that starts at 1/C.
 
     >>> relative = Relative(); relative.bind(2, 1)
     >>> rows = Signals(torch.tensor([[.75, .25], [.7, .3]]), labeled_logits=torch.tensor([[.8, .2]]).log())
@@ -170,18 +172,19 @@ class Relative(Weight):
 
 
 class LossThreshold(Weight):
-    """A row counts where the loss of its own target is low, and ever lower losses are asked for.
+    """A row counts if the loss on its own target is below a bound. The bound falls during training.
 
-    w = 1[H(target, q) ≤ ρ], ρ = max(c · γ^−k · ρ₀, floor). The target is q sharpened by T while ρ is above its floor, and
-    argmax q from then on (`SoftThenHard` hands the same one to the student). During the warm-up no row counts. ρ₀ is the mean
-    loss of the labeled rows between the warm-up and the first reduction (of the first step after it, if none lies between);
-    k = ⌊(t/T − warmup) / interval⌋ reductions have been made. A step is observed first, then weighed.
+    w = 1[H(target, q) ≤ ρ], ρ = max(c · γ^−k · ρ₀, floor). The target is q sharpened by T while ρ is above its floor,
+    and argmax q afterwards. `SoftThenHard` gives the student the same target. During the warm-up no row counts. ρ₀ is
+    the mean loss of the labeled rows between the warm-up and the first reduction. If no step lies between them, ρ₀ is
+    the mean loss of the first step after the reduction. k = ⌊(t/T − warmup) / interval⌋ is the number of reductions so
+    far. A step is observed first, then weighed.
 
-    With the defaults ρ comes down to .05 after 10 reductions from ρ₀ = .5, after 60 % of the training.
+    With the defaults and ρ₀ = .5, ρ reaches .05 after 10 reductions, at 60 % of the training.
 
-    Source: Xu et al. 2021 (Dash), section 4 and algorithm 1; warm-up, T, floor and numbers: section 6. There ρ₀ is the loss
-    of all labeled rows at once. In the released code every row counts during the warm-up, ρ₀ is the mean loss of unlabeled
-    rows, c is left out, and the loss is that of argmax q (and strictly below ρ) from the start.
+    Source: Xu et al. 2021 (Dash), section 4 and algorithm 1; warm-up, T, floor and numbers: section 6. In the paper, ρ₀
+    is the loss of all labeled rows at once. In the released code, every row counts during the warm-up, ρ₀ is the mean
+    loss of unlabeled rows, c is not used, and the target is argmax q (with < instead of ≤) from the start.
 
     Args:
         c, gamma, floor: as above (paper: 1.0001, 1.27, .05).
@@ -190,9 +193,9 @@ class LossThreshold(Weight):
         temperature: T (paper: .5).
 
     Attributes:
-        bound: ρ; log C, the loss of those who know nothing, until the warm-up is over.
+        bound: ρ. Until the warm-up is over, it is log C, the loss of uniform predictions.
         initial_loss: ρ₀.
-        rows_seen: how many labeled rows ρ₀ is the mean of.
+        rows_seen: number of labeled rows in the mean ρ₀.
 
     >>> part = LossThreshold(warmup=0.); part.bind(2, 1)
     >>> p, labels = torch.tensor([[.6, .4]]), torch.tensor([0])
@@ -227,7 +230,7 @@ class LossThreshold(Weight):
     def observe(self, signals: Signals) -> None:
         if signals.progress < self.warmup:
             return
-        # 1e-9: .15 − .1 is a little less than .05
+        # 1e-9, because .15 − .1 is slightly less than .05 in floating point
         reductions = math.floor((signals.progress - self.warmup) / self.interval + 1e-9)
         if reductions == 0 or self.rows_seen == 0:
             logits, labels = self.need(signals, "labeled_logits"), self.need(signals, "labels")
@@ -237,22 +240,22 @@ class LossThreshold(Weight):
         self.bound.copy_((self.c * self.gamma**-reductions * self.initial_loss).clamp_min(self.floor))
 
     def target(self, probs: Tensor) -> Tensor:
-        """What a row's loss is measured against, (N, C)."""
+        """The target (N, C) of the loss that is compared with ρ."""
         return torch.where(self.bound > self.floor, self.soft(probs), self.hard(probs))
 
     def forward(self, signals: Signals) -> Tensor:
         q = signals.probs.float()
-        loss = -torch.xlogy(self.target(q), q).sum(-1)  # 0 where q is 0 and the target, too
+        loss = -torch.xlogy(self.target(q), q).sum(-1)  # xlogy is 0 if both q and the target are 0
         return ((loss <= self.bound) & (signals.progress >= self.warmup)).to(signals.probs.dtype)
 
 
 class SoftThenHard(Target):
-    """Sharpened probabilities while the bound of a `LossThreshold` comes down, argmax q once it is at its floor.
+    """Sharpened probabilities until the bound of a `LossThreshold` reaches its floor, argmax q afterwards.
 
     Source: Xu et al. 2021 (Dash), section 6.
 
     Args:
-        until: the weight; it knows the temperature, too, so that both speak of one target.
+        until: the weight. It also holds the temperature, so both use the same target.
 
     >>> part = LossThreshold(temperature=.5); part.bind(2, 1)
     >>> SoftThenHard(until=part)(torch.tensor([[.8, .2]]))  # .64 : .04

@@ -1,4 +1,4 @@
-"""How disagreement of the student with its target is measured: logits (N, C), target (N, C) → (N,), in float32."""
+"""Divergences of the student's prediction from its target: logits (N, C), target (N, C) → (N,), in float32."""
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 def kl(logits: Tensor, target: Tensor) -> Tensor:
     """KL(q ‖ p) = Σ_c q_c (log q_c − log p_c), with 0 log 0 = 0.
 
-    *Relations*: cross_entropy minus the entropy of q; the same where q is hard.
+    *Relations*: cross_entropy minus the entropy of q. If q is hard, both are equal.
 
     >>> kl(torch.zeros(1, 2), torch.tensor([[.5, .5]]))
     tensor([0.])

@@ -1,6 +1,7 @@
-"""One forward pass over all rows of a step: several devices then see one call with gradient, as in plain training.
+"""One forward pass over all rows of a step.
 
-A CPU alone takes rows of similar length together, see `sstext.modeling.length_groups`.
+With several devices, the model is then called once with gradient, as in `Trainer`. On a single CPU, rows of similar
+length are processed together, see `sstext.modeling.length_groups`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,16 +27,17 @@ def joint_pass(
     pooled: bool = False,
     head_only: bool = False,
 ) -> Outputs:
-    """What the student says of every block, with gradient.
+    """Return the student's outputs for every block, with gradient.
 
     Args:
         student: the model that is trained, possibly wrapped for several devices.
-        plain: the same without its wrapper.
-        blocks: name → inputs, all padded to one length T; the labeled rows come first, the view of the unlabeled ones second.
+        plain: the same model without its wrapper.
+        blocks: name → inputs, all padded to one length T. The labeled rows come first, the view of the unlabeled rows
+            second.
         shift: (N, T, D) added to the token embeddings of the view (and of its second pass).
-        token_targets: (N, T) what stood at the masked tokens of the block of masked rows, `IGNORED` elsewhere.
+        token_targets: (N, T) original ids of the masked tokens in the block of masked rows, `IGNORED` elsewhere.
         pooled: also return mean-pooled last hidden states.
-        head_only: the encoder gets no gradient from the masked tokens.
+        head_only: pass no gradient from the masked tokens to the encoder.
     """
     inputs: dict[str, Any] = _stack(list(blocks.values()))
     sizes = {name: len(rows["input_ids"]) for name, rows in blocks.items()}
@@ -48,22 +50,23 @@ def joint_pass(
     if shift is not None and UNLABELED_AGAIN in blocks:
         shift = torch.cat([shift, shift])
 
-    def read(said: Any, own: Mapping[str, Any]) -> tuple[Tensor, ...]:
-        return (said.logits, *([mean_pooled(last_hidden_states(said, plain), own["attention_mask"])] if pooled else []))
+    def read(outputs: Any, own: Mapping[str, Any]) -> tuple[Tensor, ...]:
+        states = [mean_pooled(last_hidden_states(outputs, plain), own["attention_mask"])] if pooled else []
+        return (outputs.logits, *states)
 
     tokens = None
     if student is plain and shift is None and MASKED not in blocks:
         rows = in_length_groups(student, inputs, read, plain)
     else:
         with shifted_embeddings(plain, shift, first=sizes[LABELED]):
-            said = student(**inputs)
-        rows, tokens = list(read(said, inputs)), said.token_logits if MASKED in blocks else None
+            outputs = student(**inputs)
+        rows, tokens = list(read(outputs, inputs)), outputs.token_logits if MASKED in blocks else None
     logits, *features = (_split(values, sizes) for values in rows)
     return Outputs(logits, features=features[0] if pooled else {}, tokens=tokens, token_targets=token_targets)
 
 
 def _stack(blocks: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Rows of several batches that were padded to one length, one after the other."""
+    """Concatenate several batches that are padded to the same length."""
     if len(blocks) == 1:
         return dict(blocks[0])
     return {name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}

@@ -1,4 +1,4 @@
-"""Objective: composes the axes, and is the only place where per-row values become one number."""
+"""Objective: composes the axes. It is the only place that reduces per-row values to one number."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -35,26 +35,27 @@ from sstext.objective.weights import Everyone, Weight
 Divergence = Callable[[Tensor, Tensor], Tensor]
 Gather = Callable[[Tensor], Tensor]
 Components = dict[str, tuple[Tensor, int]]
-#: Axis → what it wants, and how a message says it.
+#: Axis → the type that it needs, and its description in error messages.
 AXES: dict[str, tuple[Any, str]] = {
-    "teacher": (Teacher, "a Teacher, as teachers.EMA()"),
-    "target": (Target, "a Target, as targets.Hard()"),
-    "weight": (Weight, "a Weight, as weights.Threshold(0.95)"),
-    "view": (View, "a View, as views.Augmented()"),
-    "divergence": (Callable, "a function of logits and target, as divergences.kl"),
-    "ramp": (Callable, "a function of progress, as ramps.linear_ramp(0.4)"),
-    "label_weight": (Weight, "a Weight, as weights.TrainingSignalAnnealing()"),
+    "teacher": (Teacher, "a Teacher, such as teachers.EMA()"),
+    "target": (Target, "a Target, such as targets.Hard()"),
+    "weight": (Weight, "a Weight, such as weights.Threshold(0.95)"),
+    "view": (View, "a View, such as views.Augmented()"),
+    "divergence": (Callable, "a function of logits and target, such as divergences.kl"),
+    "ramp": (Callable, "a function of progress, such as ramps.linear_ramp(0.4)"),
+    "label_weight": (Weight, "a Weight, such as weights.TrainingSignalAnnealing()"),
 }
 
 
 @dataclass
 class Losses:
-    """The loss of one micro-batch and what it is made of.
+    """The loss of one micro-batch and its components.
 
     Attributes:
         total: scalar with gradient.
-        components: stable name → (sum, count) over rows, detached, on the device: means over any window are sum ÷ count.
-        logits: (B, C) of the labeled rows.
+        components: stable name → (sum, count) over rows, detached, on the device. The mean over several steps is sum ÷
+            count.
+        logits: (B, C) logits of the labeled rows.
     """
 
     total: Tensor
@@ -63,27 +64,28 @@ class Losses:
 
 
 class Objective(nn.Module):
-    """What the student is asked to minimize: L = L_labeled + λ · ramp(t/T) · L_unlabeled + Σ c · L_regularizer.
+    """The loss that the student minimizes: L = L_labeled + λ · ramp(t/T) · L_unlabeled + Σ c · L_regularizer.
 
-    L_labeled = mean of row weight · H(label, p), or with a label weight its sum over the kept rows ÷ their number;
-    L_unlabeled = mean over the **whole** unlabeled batch of weight · divergence(student on its view, target), rows with
-    weight 0 included, as the papers write it.
+    L_labeled = mean of row weight · H(label, p). With a label weight, it is the sum over the rows that count ÷ their
+    number. L_unlabeled = mean over the **whole** unlabeled batch of weight · divergence(student on its view, target).
+    The mean includes rows with weight 0, as in the papers.
 
     Args:
-        teacher: who labels; None: no row is labeled by anybody, and target, weight and divergence do not matter.
-        target, weight, view, divergence: the other axes, defaults as in FixMatch without its threshold.
+        teacher: labels the unlabeled rows. Without a teacher, target, weight and divergence are not used. Default:
+            none.
+        target, weight, view, divergence: the other axes. The defaults are those of FixMatch without its threshold.
         strength: λ.
         ramp: progress in [0, 1] → factor of λ in [0, 1].
-        label_weight: which labeled rows count in a step (signals → (B,)); None: all of them.
+        label_weight: selects the labeled rows that count in a step (signals → (B,)). Default: all rows.
         regularizers: further losses.
 
     Raises:
-        UserError: an axis is given something else than its part, for example a name.
+        UserError: an axis gets something other than its part, for example a name.
 
     Attributes:
-        label_shift: (C,) added to the logits of the labeled rows in their loss, τ log π for logit adjustment (Menon et al.
-            2021, "Long-tail learning via logit adjustment", eq. 10); None: nothing is.
-        tasks: what it can be trained for; anything else is refused by name.
+        label_shift: (C,) τ log π, added to the logits of the labeled rows in their loss for logit adjustment (Menon et
+            al. 2021, "Long-tail learning via logit adjustment", eq. 10). None without logit adjustment.
+        tasks: the tasks that it supports. Any other task raises an error.
 
     >>> Objective().supervised
     True
@@ -117,57 +119,57 @@ class Objective(nn.Module):
         self.ramp = ramp if ramp is not None else linear_ramp(0.0)
         self.label_weight = label_weight
         self.label_shift: Tensor | None
-        self.register_buffer("label_shift", None, persistent=False)  # the trainer counts the labels anew
+        self.register_buffer("label_shift", None, persistent=False)  # the trainer counts the labels again
         self.regularizers = nn.ModuleList(regularizers)
 
     def extra_repr(self) -> str:
-        """What is no part of its own, as `print` shows it above the parts."""
+        """The settings that are not parts. `print` shows them above the parts."""
         divergence = getattr(self.divergence, "__name__", type(self.divergence).__name__)
         return f"divergence={divergence}, strength={self.strength}"
 
-    # What it asks of the batches
+    # What the batches must contain
 
     @property
     def blocks(self) -> list[str]:
-        """The rows of the joint forward pass, block by block, in this order."""
-        asked = {LABELED, *(block for regularizer in self._regularizers() for block in regularizer.blocks)}
+        """The blocks of rows in the joint forward pass, in their order."""
+        needed = {LABELED, *(block for regularizer in self._regularizers() for block in regularizer.blocks)}
         if self.teacher is not None:
-            asked.add(UNLABELED)
-        if UNLABELED_AGAIN in asked:
-            asked.add(UNLABELED)
-        if UNLABELED in asked and isinstance(self.view, Same):
-            asked.discard(WEAK)  # the same rows
-        return [block for block in BLOCKS if block in asked]
+            needed.add(UNLABELED)
+        if UNLABELED_AGAIN in needed:
+            needed.add(UNLABELED)
+        if UNLABELED in needed and isinstance(self.view, Same):
+            needed.discard(WEAK)  # the view shows the same rows
+        return [block for block in BLOCKS if block in needed]
 
     @property
     def supervised(self) -> bool:
-        """Whether unlabeled rows play no part."""
+        """Whether the objective uses no unlabeled rows."""
         return not OF_UNLABELED_ROWS & set(self.blocks)
 
     @property
     def plain(self) -> bool:
-        """Whether it is the cross-entropy of the labeled rows, and nothing else."""
+        """Whether the loss is only the cross-entropy of the labeled rows."""
         return self.blocks == [LABELED] and self.label_weight is None and not len(self.regularizers)
 
     @property
     def takes_groups(self) -> bool:
-        """Whether its rows may pass in groups of similar length (`sstext.modeling.length_groups`) and not as a whole."""
+        """Whether its rows may be processed in groups of similar length (`sstext.modeling.length_groups`)."""
         return MASKED not in self.blocks and not (UNLABELED in self.blocks and self.view.shifts)
 
     @property
     def wants_strong(self) -> bool:
-        """Whether the batches must hold a changed copy of every unlabeled row."""
+        """Whether the batches must contain a changed copy of every unlabeled row."""
         return self.view.strong and UNLABELED in self.blocks
 
     def _regularizers(self) -> list[Regularizer]:
         return [module for module in self.regularizers if isinstance(module, Regularizer)]
 
     def parts(self) -> list[Part]:
-        """Every part once, also where two others share it."""
+        """Every part once, even if two other parts share it."""
         return [module for module in self.modules() if isinstance(module, Part)]
 
     def bind(self, num_classes: int, num_rows: int, student: nn.Module | None = None) -> "Objective":
-        """Allocate the state of all parts for C classes and N corpus rows, and what has the shape of the student."""
+        """Allocate the state of all parts for C classes, N corpus rows and the student's weights."""
         for part in self.parts():
             part.bind(num_classes, num_rows)
             if student is not None:
@@ -175,7 +177,7 @@ class Objective(nn.Module):
         return self
 
     def after_step(self, student: nn.Module, progress: float) -> None:
-        """Tell all parts that the optimizer has made a step."""
+        """Update all parts after a step of the optimizer."""
         for part in self.parts():
             part.after_step(student, progress)
 
@@ -198,37 +200,38 @@ class Objective(nn.Module):
 
         Args:
             student: the model that is trained, possibly wrapped for several devices.
-            labeled: its inputs for B labeled rows, (B, T) each.
+            labeled: inputs of B labeled rows, (B, T) each.
             labels: (B,) classes, or (B, C) probabilities.
-            row_weights: (B,) how much each labeled row counts; None: in full.
-            unlabeled: {"weak": inputs, "strong": inputs, "ids": (N,), "keys": (N,)}, and for reconstruction "masked" and
-                "masked_targets"; all padded to the length of `labeled`.
-            strong: inputs of the labeled rows in a changed copy, where a regularizer asks for it.
+            row_weights: (B,) weight of each labeled row. Default: 1.
+            unlabeled: {"weak": inputs, "strong": inputs, "ids": (N,), "keys": (N,)}, and "masked" and "masked_targets"
+                for reconstruction. All are padded to the length of `labeled`.
+            strong: inputs of changed copies of the labeled rows, if a regularizer needs them.
             progress: t/T.
-            gather: concatenates a tensor over processes, with gradient to the own rows (identity on one process).
-            unwrapped: the student without its wrapper, for passes of its own.
+            gather: concatenates a tensor over processes. The gradient flows to this process's rows. Default: one
+                process.
+            unwrapped: the student without its wrapper, for the passes of teacher and view.
         """
         plain = unwrapped if unwrapped is not None else student
-        looked_at = None if self.supervised else unlabeled
-        probs = self.teacher(plain, looked_at) if self.teacher is not None and looked_at is not None else None  # (N, C)
-        blocks, shift = self._rows(plain, labeled, strong, looked_at)
+        used = None if self.supervised else unlabeled
+        probs = self.teacher(plain, used) if self.teacher is not None and used is not None else None  # (N, C)
+        blocks, shift = self._rows(plain, labeled, strong, used)
         outputs = joint_pass(
             student,
             plain,
             blocks,
             shift=shift,
-            token_targets=looked_at.get("masked_targets") if looked_at is not None else None,
+            token_targets=used.get("masked_targets") if used is not None else None,
             pooled=any(regularizer.pooled for regularizer in self._regularizers()),
             head_only=any(regularizer.head_only(progress) for regularizer in self._regularizers()),
         )
         if UNLABELED in outputs.logits and isinstance(self.view, Same):
             outputs = replace(outputs, logits={**outputs.logits, WEAK: outputs.logits[UNLABELED]})
         outputs = replace(outputs, labels=labels, row_weights=row_weights, progress=progress, gather=gather)
-        with torch.autocast(labels.device.type, enabled=False):  # where the caller has it on: losses are float32
-            return self._losses(outputs, _signals(outputs, probs, looked_at))
+        with torch.autocast(labels.device.type, enabled=False):  # losses are float32 even if the caller uses autocast
+            return self._losses(outputs, _signals(outputs, probs, used))
 
     def _losses(self, outputs: Outputs, signals: Signals) -> Losses:
-        """Labeled, unlabeled and further losses, added up."""
+        """Add the labeled loss, the unlabeled loss and the regularizers."""
         loss, components = self._labeled_loss(outputs, signals)
         if len(signals.probs):
             outputs, loss_unlabeled, more = self._unlabeled_loss(outputs, signals)
@@ -248,7 +251,7 @@ class Objective(nn.Module):
         strong: Mapping[str, Tensor] | None,
         unlabeled: Mapping[str, Any] | None,
     ) -> tuple[dict[str, Mapping[str, Tensor]], Tensor | None]:
-        """The inputs of every block that this batch has, and what is added to the embeddings of the view."""
+        """Return the inputs of every block in this batch, and the shift of the view's embeddings."""
         rows: dict[str, Any] = {LABELED: labeled, LABELED_AGAIN: labeled, LABELED_STRONG: strong}
         shift = None
         if unlabeled is not None:
@@ -260,9 +263,9 @@ class Objective(nn.Module):
         return {block: rows[block] for block in self.blocks if rows.get(block) is not None}, shift
 
     def _unlabeled_loss(self, outputs: Outputs, signals: Signals) -> tuple[Outputs, Tensor, Components]:
-        everyone = signals.map(outputs.gather)
+        gathered = signals.map(outputs.gather)
         for part in self.parts():
-            part.observe(everyone)
+            part.observe(gathered)
         w, q = self.weight(signals), self.target(signals.probs)  # (N,), (N, C)
         per_row = w * self.divergence(outputs.logits[UNLABELED], q)  # (N,)
         components = {
@@ -283,18 +286,18 @@ class Objective(nn.Module):
         if self.label_weight is None:
             return per_row.mean(), components
         kept = self.label_weight(signals).to(per_row.dtype)  # (B,)
-        everywhere = outputs.gather(kept)
+        gathered = outputs.gather(kept)
         components["labels_used"] = (kept.sum(), len(kept))
-        # ÷ the kept rows of all processes, as in one batch; several processes average their losses
-        share = everywhere.sum().clamp_min(1) / (len(everywhere) / len(kept))
+        # Divided by the kept rows of all processes, as in one batch: processes average their losses.
+        share = gathered.sum().clamp_min(1) / (len(gathered) / len(kept))
         return (kept * per_row).sum() / share, components
 
 
 def _check_axes(**given: Any) -> None:
-    """Refuse what is no part of its axis; None is the axis' default (but the divergence has none)."""
+    """Raise an error if an argument is not a part of its axis. None sets the default, except for the divergence."""
     for axis, found in given.items():
         kind, expected = AXES[axis]
-        fits = isinstance(found, kind) and not isinstance(found, type)  # a class is callable, too
+        fits = isinstance(found, kind) and not isinstance(found, type)  # a class is callable, but is not a part
         if not fits and (found is not None or axis == "divergence"):
             raise UserError(f"{axis}: expected {expected}, found {_shown(found)}")
 
@@ -304,12 +307,13 @@ def _check_regularizers(given: Any) -> None:
     wrong = [found for found in given if not isinstance(found, Regularizer)] if several else [given]
     if wrong:
         raise UserError(
-            f"regularizers: expected a list of Regularizers, as [regularizers.Entropy(0.1)], found {_shown(wrong[0])}"
+            "regularizers: expected a list of Regularizers, such as [regularizers.Entropy(0.1)], found "
+            f"{_shown(wrong[0])}"
         )
 
 
 def _shown(found: Any) -> str:
-    """A value in a message.
+    """A value as an error message shows it.
 
     >>> _shown("EMA"), _shown(Hard()), _shown(Hard)
     ("'EMA'", 'Hard()', 'the class Hard: call it')
@@ -320,7 +324,7 @@ def _shown(found: Any) -> str:
 
 
 def _signals(outputs: Outputs, probs: Tensor | None, unlabeled: Mapping[str, Any] | None) -> Signals:
-    """What a step knows, detached; without a teacher, of no unlabeled row."""
+    """The signals of a step, detached. Without a teacher, they contain no unlabeled rows."""
     logits, labels = outputs.logits[LABELED].detach(), outputs.labels
     return Signals(
         probs=probs if probs is not None else logits.new_zeros(0, logits.shape[-1]).float(),

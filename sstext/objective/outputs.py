@@ -1,4 +1,4 @@
-"""The blocks of rows that pass through the student in one step, and what the student returns for them."""
+"""The blocks of rows in one step, and the student's outputs for them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,10 +13,10 @@ LABELED, UNLABELED = "labeled", "unlabeled"  # the labeled rows; the unlabeled r
 LABELED_AGAIN, UNLABELED_AGAIN = "labeled again", "unlabeled again"  # the same rows under another dropout mask
 
 
-LABELED_STRONG, WEAK, MASKED = "labeled strong", "weak", "masked"  # changed labeled rows; plain, masked unlabeled rows
+LABELED_STRONG, WEAK, MASKED = "labeled strong", "weak", "masked"  # changed labeled; unchanged, masked unlabeled rows
 
 
-#: Their order in the joint pass: the view comes right after the labeled rows.
+#: The order of the blocks in the joint pass. The view comes right after the labeled rows.
 BLOCKS = (LABELED, UNLABELED, UNLABELED_AGAIN, LABELED_AGAIN, LABELED_STRONG, WEAK, MASKED)
 
 
@@ -25,19 +25,19 @@ OF_UNLABELED_ROWS = frozenset({UNLABELED, UNLABELED_AGAIN, WEAK, MASKED})
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the student said in one step, **with** gradient, block by block; B labeled rows, N unlabeled rows, C classes.
+    """The student's outputs in one step, **with** gradient, by block. B labeled rows, N unlabeled rows, C classes.
 
     Attributes:
         logits: block → (B or N, C).
         labels: (B,) classes, or (B, C) probabilities.
-        row_weights: (B,) how much each labeled row counts; None: in full.
-        features: block → (B or N, D) mean-pooled last hidden states, where a regularizer asks for them.
-        tokens: (M, V) vocabulary logits of the masked tokens of all rows, in their order.
-        token_targets: (N, T) what stood there; `IGNORED` at every other token.
-        weight: (N,) how much each unlabeled row counts; None without a teacher.
-        target: (N, C) what the teacher says; None without a teacher.
+        row_weights: (B,) weight of each labeled row. Default: 1.
+        features: block → (B or N, D) mean-pooled last hidden states, if a regularizer needs them.
+        tokens: (M, V) vocabulary logits of the masked tokens of all rows, in row order.
+        token_targets: (N, T) original ids of the masked tokens, `IGNORED` at every other token.
+        weight: (N,) weight of each unlabeled row. None without a teacher.
+        target: (N, C) what the student should predict. None without a teacher.
         progress: t/T.
-        gather: concatenates rows over processes, with gradient to this process's own.
+        gather: concatenates rows over processes. The gradient flows to this process's rows.
     """
 
     logits: Mapping[str, Tensor]

@@ -1,4 +1,4 @@
-"""What every part of an objective is: it observes a step once, then answers without side effects."""
+"""Base class of the parts of an objective. A part observes each step once, and its `forward` has no side effects."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -14,19 +14,19 @@ from sstext.errors import UserError
 
 @dataclass(frozen=True)
 class Signals:
-    """What one training step knows, detached; parts read it and never write it.
+    """The tensors of one training step, detached. Parts read them and never change them.
 
-    N unlabeled rows, B labeled rows, C classes. Between rounds the whole corpus is one step: only `probs` is set, and what
-    the scoring found out beside it.
+    N unlabeled rows, B labeled rows, C classes. Between rounds the whole corpus is one step. Then only `probs` is set,
+    and `variance` if the scoring has computed it.
 
     Attributes:
         probs: (N, C) the teacher's probabilities, float32.
         student_logits: (N, C) the student's logits on its own view.
         ids: (N,) rows of the corpus.
         labeled_logits: (B, C) the student's logits on the labeled rows.
-        labels: (B,) their classes.
+        labels: (B,) classes of the labeled rows.
         progress: share of the training that is done, t/T in [0, 1].
-        variance: (N,) of the predicted class's probability over dropout passes (between rounds).
+        variance: (N,) variance of the predicted class's probability over dropout passes (between rounds only).
     """
 
     probs: Tensor
@@ -38,14 +38,14 @@ class Signals:
     variance: Tensor | None = None
 
     def map(self, function: Any) -> "Signals":
-        """The same signals with `function` applied to every tensor (for example a gather over processes)."""
+        """Apply `function` to every tensor (for example, gather it over processes)."""
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **{name: function(value) for name, value in tensors.items()})
 
 
 @contextmanager
 def dropout_off(student: nn.Module, off: bool = True) -> Iterator[None]:
-    """Evaluation mode inside (or training mode, with `off=False`), as it was afterwards."""
+    """Set evaluation mode (training mode if `off=False`) inside the block, and restore the mode afterwards."""
     training = student.training
     student.train(not off)
     try:
@@ -57,7 +57,7 @@ def dropout_off(student: nn.Module, off: bool = True) -> Iterator[None]:
 def last_of_each(ids: Tensor) -> Tensor:
     """Positions of the last occurrence of every distinct id, in ascending order.
 
-    A row that a step visits twice counts with its last visit, on every device alike.
+    If a step visits a row twice, its last visit counts, on every device.
 
     >>> last_of_each(torch.tensor([7, 5, 7, 9]))
     tensor([1, 2, 3])
@@ -69,7 +69,7 @@ def last_of_each(ids: Tensor) -> Tensor:
 
 
 def in_range(name: str, value: Any, low: float, high: float = math.inf) -> float:
-    """A number of a method's argument, or an error that names it.
+    """Return the number given for a method's argument, or raise an error that names the argument.
 
     >>> in_range("threshold", .95, 0)
     0.95
@@ -81,7 +81,7 @@ def in_range(name: str, value: Any, low: float, high: float = math.inf) -> float
 
 
 def yes_or_no(name: str, value: Any) -> bool:
-    """A truth value of a method's argument, or an error that names it.
+    """Return the truth value given for a method's argument, or raise an error that names the argument.
 
     >>> yes_or_no("warmup", False)
     False
@@ -92,45 +92,45 @@ def yes_or_no(name: str, value: Any) -> bool:
 
 
 def class_shares(name: str, value: Any) -> list[float]:
-    """Shares of the classes in a method's argument, each above 0, or an error that names it.
+    """Return the class shares given for a method's argument, each above 0, or raise an error that names the argument.
 
     >>> class_shares("prior", [3, 1])
     [3, 1]
     """
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        raise UserError(f"{name}: expected a share for every class, as [.7, .3], found {value!r}")
+        raise UserError(f"{name}: expected a share for every class, such as [.7, .3], found {value!r}")
     return [in_range(name, share, 1e-12) for share in value]
 
 
 class Part(nn.Module):
-    """One axis of an objective: a module, so that its state moves and is saved with everything else.
+    """One axis of an objective. It is a module, so its state is moved and saved together with the rest.
 
-    `bind` allocates state once sizes are known, `observe` updates it exactly once per micro-batch with the signals of all
-    processes, `after_step` once per optimizer step, and `forward` is pure. State is buffers in float32: 1 − .999 underflows
-    in bfloat16.
+    `bind` allocates state once the sizes are known. `observe` updates it exactly once per micro-batch, with the signals
+    of all processes. `after_step` updates it once per optimizer step. `forward` is pure. State consists of float32
+    buffers, because 1 − .999 underflows in bfloat16.
     """
 
     def bind(self, num_classes: int, num_rows: int) -> None:
-        """Allocate state for C classes and N corpus rows (default: there is none)."""
+        """Allocate state for C classes and N corpus rows. Default: no state."""
 
     def bind_student(self, student: nn.Module) -> None:
-        """Allocate state that has the shape of the student (default: there is none)."""
+        """Allocate state that has the shape of the student's weights. Default: no state."""
 
     def after_step(self, student: nn.Module, progress: float) -> None:
-        """Update state with the student's new weights (default: nothing to keep)."""
+        """Update state with the student's new weights. Default: no state."""
 
     def observe(self, signals: Signals) -> None:
-        """Update state with one step (default: nothing to keep)."""
+        """Update state with one step. Default: no state."""
 
     def extra_repr(self) -> str:
-        """The part's own numbers, words and switches, as `print` shows them."""
+        """The part's numbers, strings and flags, as `print` shows them."""
         own = {name: value for name, value in vars(self).items() if not name.startswith("_") and name != "training"}
         return ", ".join(
             f"{name}={value!r}" for name, value in own.items() if isinstance(value, bool | int | float | str)
         )
 
     def need(self, signals: Signals, name: str) -> Tensor:
-        """A field of `signals`, or an error with the part's own name."""
+        """Return a field of `signals`, or raise an error that names this part."""
         value = getattr(signals, name)
         if value is None:
             raise UserError(f"{type(self).__name__} needs {name!r}, which this step does not have")

@@ -1,4 +1,4 @@
-"""How an unlabeled loss is faded in: progress t/T in [0, 1] → a factor in [0, 1]."""
+"""Ramps of the unlabeled loss: progress t/T in [0, 1] → a factor in [0, 1]."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ Ramp = Callable[[float], float]
 
 
 def linear_ramp(length: float) -> Ramp:
-    """min(1, progress / length): how an unlabeled loss is faded in over the first `length` of the training.
+    """min(1, progress / length): rises linearly over the first `length` of the training.
 
     >>> ramp = linear_ramp(.4); ramp(0.), ramp(.2), ramp(.8), linear_ramp(0.)(0.)
     (0.0, 0.5, 1.0, 1.0)

@@ -1,4 +1,4 @@
-"""What else is asked of the student: losses that any method can add, each with a strength of its own."""
+"""Regularizers: further losses that any method can add, each with its own strength."""
 
 from collections.abc import Callable, Collection, Sequence
 
@@ -22,14 +22,16 @@ from sstext.objective.part import Part, class_shares, in_range, yes_or_no
 
 
 class Regularizer(Part):
-    """A further loss: outputs of a step → tensors, each of which is averaged over its rows; the averages are added.
+    """A further loss: outputs of a step → tensors. Each tensor is averaged over its rows, and the averages are added.
 
-    A loss over batch means (a scalar) gathers with gradient, so that several processes compute what one would.
+    A loss that uses means over a batch (a scalar) gathers rows with gradient. Several processes then compute the same
+    value as one process.
 
     Attributes:
-        blocks: rows that must pass through the student for it.
+        blocks: the blocks of rows that it needs.
         pooled: whether it reads `Outputs.features`.
-        class_runs: labeled rows of a class that should follow each other, since it compares them; 1: any order.
+        class_runs: number of consecutive labeled rows of the same class, if it compares rows of a class. Default: 1,
+            any order.
 
     Args:
         strength: its factor in the total loss.
@@ -47,18 +49,18 @@ class Regularizer(Part):
         raise NotImplementedError
 
     def serves(self, blocks: Collection[str]) -> bool:
-        """Whether it has something to say of these blocks: a batch without unlabeled rows lacks some of its own."""
+        """Whether these blocks are enough to compute it. A batch without unlabeled rows may lack some of its blocks."""
         return set(self.blocks) <= set(blocks)
 
     def head_only(self, progress: float) -> bool:
-        """Whether a token head that it brings learns alone for now, without moving the encoder."""
+        """Whether only its token head is trained at this point, and the encoder is not."""
         return False
 
 
 class Entropy(Regularizer):
-    """Unlabeled rows are predicted with confidence.
+    """Makes predictions on unlabeled rows confident.
 
-    L = mean H(p), p = the student on the plain row.
+    L = mean H(p), p = the student's prediction on the unchanged row.
 
     Source: Grandvalet & Bengio 2005, eq. 6; with VAT: Miyato et al. 2018, eq. 13.
 
@@ -73,21 +75,21 @@ class Entropy(Regularizer):
 
 
 class Clustering(Regularizer):
-    """Unlabeled rows fall into clusters: each is predicted with confidence, all together in balance.
+    """Makes each prediction on unlabeled rows confident, and all of them together balanced over the classes.
 
     L = mean H(p) + balance · KL(p̄ ‖ u), p̄ = mean p over the unlabeled rows of all processes.
 
     *Relations*: with balance 1 and u uniform, log C minus the mutual information of row and class; with balance 0, `Entropy`.
 
-    Source: Krause et al. 2010 (RIM); Hu et al. 2017 (IMSAT), whose clustering loss −(μ H(Y) − H(Y|X)) it is, balance = μ.
+    Source: Krause et al. 2010 (RIM); Hu et al. 2017 (IMSAT), clustering loss −(μ H(Y) − H(Y|X)) with balance = μ.
 
     Args:
         strength: its factor in the total loss.
-        balance: how much the balance counts beside the confidence.
-        prior: (C,) class shares u; None is uniform.
+        balance: weight of the balance term relative to the confidence term.
+        prior: (C,) class shares u. Default: uniform.
 
     >>> clustering = Clustering(); clustering.bind(2, 1)
-    >>> clustering(Outputs({"weak": torch.tensor([[9., -9.], [-9., 9.]])}))[1]  # confident, and one row a class
+    >>> clustering(Outputs({"weak": torch.tensor([[9., -9.], [-9., 9.]])}))[1]  # confident, and one row per class
     tensor(0.)
     """
 
@@ -108,22 +110,22 @@ class Clustering(Regularizer):
     def forward(self, outputs: Outputs) -> tuple[Tensor, ...]:
         logits = outputs.logits[WEAK]
         mean = outputs.gather(logits.float().softmax(-1)).mean(0)  # (C,)
-        # Where a class has underflowed to 0, its term is 0 and its gradient finite.
+        # If the mean of a class underflows to 0, its term is 0 and its gradient is finite.
         divergence = (mean * (mean.clamp_min(torch.finfo(mean.dtype).tiny).log() - self.class_shares.log())).sum()
         return entropy(logits), self.balance * divergence
 
 
 class RDrop(Regularizer):
-    """Two dropout passes of every row predict the same, and both predict its label.
+    """Two dropout passes of every row must agree, and both must predict its label.
 
-    L = mean H(y, p₂) + α · mean ½ (KL(p₁ ‖ p₂) + KL(p₂ ‖ p₁)), with gradient through both passes; H(y, p₁) is the objective's
-    own loss of the labeled rows. Unlabeled rows add the second term's mean over themselves.
+    L = mean H(y, p₂) + α · mean ½ (KL(p₁ ‖ p₂) + KL(p₂ ‖ p₁)), with gradient through both passes. H(y, p₁) is the
+    objective's labeled loss. For unlabeled rows, the mean of the second term is added.
 
     Source: Liang et al. 2021, "R-Drop", eqs. 2–4; on unlabeled rows: ours.
 
     Args:
-        alpha: α. It is no factor of H(y, p₂), so that `strength` stays 1.
-        unlabeled: also ask it of unlabeled rows.
+        alpha: α. It does not scale H(y, p₂), so `strength` stays 1.
+        unlabeled: also apply the second term to unlabeled rows.
     """
 
     def __init__(self, alpha: float = 1.0, unlabeled: bool = True) -> None:
@@ -144,11 +146,12 @@ class RDrop(Regularizer):
 
 
 class StrongLabels(Regularizer):
-    """Labeled rows are predicted right on a changed copy, too.
+    """Also trains on a changed copy of every labeled row.
 
-    L = mean H(label, P), P = the student on the copy.
+    L = mean H(label, P), P = the student's prediction on the copy.
 
-    Source: Berthelot et al. 2022 (AdaMatch), section 3.3: labeled rows enter as weak and strong view, and both losses add.
+    Source: Berthelot et al. 2022 (AdaMatch), section 3.3: labeled rows have a weak and a strong view; both losses are
+    added.
     """
 
     blocks = (LABELED_STRONG,)
@@ -158,16 +161,16 @@ class StrongLabels(Regularizer):
 
 
 class Fairness(Regularizer):
-    """Predictions of the selected rows are kept diverse; negative by design, as the paper writes it.
+    """Keeps predictions on the selected rows diverse. The loss is negative, as in the paper.
 
-    L = Σ_c a_c log b_c, a = SumNorm(p̃/h̃), b = SumNorm(p̄/h̄), 1/0 → 0: p̃ and h̃ = moving averages of the teacher's mean
-    prediction and of the histogram of its classes, p̄ and h̄ = the same of the student, over the **selected** rows (weight
-    above 0) of all processes. Without any, 0.
+    L = Σ_c a_c log b_c, a = SumNorm(p̃/h̃), b = SumNorm(p̄/h̄), 1/0 → 0. p̃ and h̃ = moving averages of the teacher's
+    mean prediction and of the histogram of its predicted classes; p̄ and h̄ = the student's, over the **selected** rows
+    (weight above 0) of all processes. If no row is selected, the loss is 0.
 
     Source: Wang et al. 2023 (FreeMatch), eqs. 9–11; log(b + 1e-12) as in the released code.
 
     Args:
-        of: the part that keeps p̃ and h̃, as buffers `mean_probs` and `histogram`, both (C,) (`SelfAdaptive`).
+        of: the part that holds p̃ and h̃, as buffers `mean_probs` and `histogram`, both (C,) (`SelfAdaptive`).
         strength: its factor in the total loss, w_f.
     """
 
@@ -179,21 +182,22 @@ class Fairness(Regularizer):
 
     def forward(self, outputs: Outputs) -> tuple[Tensor, ...]:
         if outputs.weight is None:
-            raise UserError("Fairness wants a teacher that selects rows, and this objective has none")
+            raise UserError("Fairness needs a teacher that selects rows, and this objective has none")
         probs = outputs.gather(outputs.logits[UNLABELED].float().softmax(-1))  # (N, C)
         selected = outputs.gather((outputs.weight > 0).float())  # (N,)
-        said = F.one_hot(probs.argmax(-1), probs.shape[-1]).float()
+        predicted = F.one_hot(probs.argmax(-1), probs.shape[-1]).float()
         a = _normalized_ratio(self.of.get_buffer("mean_probs"), self.of.get_buffer("histogram"))
-        b = _normalized_ratio(selected @ probs, selected @ said)  # sums: the number of rows would cancel
+        b = _normalized_ratio(selected @ probs, selected @ predicted)  # sums, because the number of rows cancels
         return ((a * (b + 1e-12).log()).sum() * (selected.sum() > 0),)
 
 
 class SupervisedContrast(Regularizer):
-    """Rows of one class lie close together, rows of different classes apart.
+    """Moves the embeddings of one class close together, and those of different classes apart.
 
-    L = mean_i −1/|P_i| Σ_{p ∈ P_i} log (exp(z_i·z_p/τ) / Σ_{a ≠ i} exp(z_i·z_a/τ)) over the labeled rows and the kept
-    unlabeled ones (weight above 0; their class is argmax of the target) of all processes; z = the row's mean-pooled last
-    hidden states, at length 1; P_i = the other rows of i's class; a row without any counts 0.
+    L = mean_i −1/|P_i| Σ_{p ∈ P_i} log (exp(z_i·z_p/τ) / Σ_{a ≠ i} exp(z_i·z_a/τ)) over the labeled rows and the
+    selected unlabeled rows (weight above 0; their class is argmax of the target) of all processes. z = the row's
+    mean-pooled last hidden states, normalized to length 1. P_i = the other rows of i's class. If P_i is empty, the
+    row's loss is 0.
 
     Source: Khosla et al. 2020, "Supervised Contrastive Learning", eq. 2 (L_out).
 
@@ -202,7 +206,7 @@ class SupervisedContrast(Regularizer):
         temperature: τ (paper: .1).
     """
 
-    blocks = (LABELED,)  # unlabeled rows take part where the method looks at them
+    blocks = (LABELED,)  # unlabeled rows are added if the method uses them
     pooled = True
     class_runs = 4
 
@@ -217,22 +221,23 @@ class SupervisedContrast(Regularizer):
             features = torch.cat([features, outputs.features[UNLABELED]])
             labels = torch.cat([labels, outputs.target.argmax(-1)])
             kept = torch.cat([kept, (outputs.weight > 0).float()])
-        everywhere = outputs.gather(kept) > 0  # processes have equally many rows, but not equally many kept ones
+        everywhere = outputs.gather(kept) > 0  # processes have the same number of rows, but not of kept rows
         z = outputs.gather(F.normalize(features.float(), dim=-1))[everywhere]  # (K, D)
         return (contrast(z, outputs.gather(labels)[everywhere], self.temperature),)
 
 
 class Reconstruction(Regularizer):
-    """Masked tokens of unlabeled rows are predicted from what is left: masked language modeling.
+    """Predicts masked tokens of unlabeled rows from the other tokens: masked language modeling.
 
-    L = mean over rows of the mean over a row's masked tokens of −log p(token); a row without any counts 0. The vocabulary
-    head is new (`sstext.modeling.token_head`), and noise to the encoder until it has learned: at first it learns alone.
+    L = mean over rows of the mean over a row's masked tokens of −log p(token). Without masked tokens, a row's loss is
+    0. The vocabulary head (`sstext.modeling.token_head`) is new. At first its gradient is noise, so it is trained
+    alone.
 
     Source: Devlin et al. 2019 (BERT), section 3.1; on the task's own texts: Gururangan et al. 2020, section 4.
 
     Args:
         strength: its factor in the total loss.
-        head_first: share of the training in which the encoder gets no gradient from it.
+        head_first: share of the training in which the encoder gets no gradient from this loss.
     """
 
     blocks = (MASKED,)
@@ -247,7 +252,7 @@ class Reconstruction(Regularizer):
     def forward(self, outputs: Outputs) -> tuple[Tensor, ...]:
         tokens, targets = outputs.tokens, outputs.token_targets
         if tokens is None or targets is None:
-            raise UserError("Reconstruction wants masked tokens, and this step has none")
+            raise UserError("Reconstruction needs masked tokens, and this step has none")
         masked = targets != IGNORED  # (N, T)
         per_token = F.cross_entropy(tokens.float(), targets[masked], reduction="none")  # (M,)
         row = masked.nonzero()[:, 0]
@@ -268,15 +273,15 @@ def symmetric_kl(logits: Tensor, others: Tensor) -> Tensor:
 
 
 def label_loss(outputs: Outputs, block: str) -> Tensor:
-    """H(label, p) of a block of labeled rows, each times its row weight, (B,)."""
+    """H(label, p) of each labeled row in a block, times its row weight, (B,)."""
     loss = F.cross_entropy(outputs.logits[block].float(), outputs.labels, reduction="none")
     return loss if outputs.row_weights is None else loss * outputs.row_weights
 
 
 def contrast(z: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Mean supervised contrastive loss (see `SupervisedContrast`) of K rows of length 1 (K, D) and their classes (K,)."""
+    """Mean supervised contrastive loss (see `SupervisedContrast`) of K normalized rows (K, D) with classes (K,)."""
     z, itself = z.float(), torch.eye(len(z), dtype=torch.bool, device=z.device)
-    # Not −∞: the softmax of a row that is alone would be 0/0.
+    # Not −∞: for a single row, the softmax would be 0/0.
     similarity = (z @ z.T / temperature).masked_fill(itself, torch.finfo(z.dtype).min)
     log_share = similarity.log_softmax(-1)  # (K, K)
     positive = (labels[:, None] == labels) & ~itself
@@ -289,7 +294,7 @@ def _normalized_ratio(above: Tensor, below: Tensor) -> Tensor:
     return ratio / ratio.sum().clamp_min(1e-12)
 
 
-#: Name → loss that any method can add; its first argument is the number that people give (`--regularizers NAME=NUMBER`).
+#: Name → loss that any method can add. Its first argument is the number in `--regularizers NAME=NUMBER`.
 REGULARIZERS: dict[str, Callable[[float], Regularizer]] = {
     "entropy": Entropy,
     "clustering": Clustering,

@@ -1,4 +1,4 @@
-"""Which target the student is given: a function of the teacher's probabilities, (N, C) → (N, C)."""
+"""Targets of the student, as functions of the teacher's probabilities: (N, C) → (N, C)."""
 
 from collections.abc import Sequence
 
@@ -9,18 +9,18 @@ from torch.nn import functional as F
 from sstext.errors import UserError
 from sstext.objective.part import Part, Signals, class_shares, in_range
 
-TINY = torch.finfo(torch.float32).tiny  # a divisor in the place of 0
+TINY = torch.finfo(torch.float32).tiny  # divisor instead of 0
 
 
 class Target(Part):
-    """Teacher's probabilities (N, C) → what the student should predict (N, C), rows summing to 1."""
+    """The teacher's probabilities (N, C) → the probabilities that the student should predict (N, C). Rows sum to 1."""
 
     def forward(self, probs: Tensor) -> Tensor:
         raise NotImplementedError
 
 
 class Soft(Target):
-    """The probabilities as they are: q.
+    """The teacher's probabilities, unchanged: q.
 
     >>> Soft()(torch.tensor([[.75, .25]]))
     tensor([[0.7500, 0.2500]])
@@ -42,12 +42,12 @@ class Hard(Target):
 
 
 class Sharpen(Target):
-    """The probabilities, made more certain: q^(1/T), scaled to the sum 1.
+    """Sharpened probabilities: q^(1/T), scaled to the sum 1.
 
-    *Relations*: `Soft` at T = 1; `Hard` in the limit T → 0, but for ties; uniform in the limit T → ∞.
+    *Relations*: `Soft` at T = 1; `Hard` in the limit T → 0, except for ties; uniform in the limit T → ∞.
 
-    Source: Berthelot et al. 2019 (MixMatch), eq. 7; Xie et al. 2020 (UDA), "Sharpening Predictions", as the softmax of the
-    logits ÷ T, which is the same.
+    Source: Berthelot et al. 2019 (MixMatch), eq. 7; Xie et al. 2020 (UDA), "Sharpening Predictions", in the equivalent
+    form softmax(logits ÷ T).
 
     Args:
         temperature: T, between .001 and 1000 (UDA: .4).
@@ -62,7 +62,7 @@ class Sharpen(Target):
 
     def forward(self, probs: Tensor) -> Tensor:
         q = probs.float()
-        # Relative to the greatest one: small probabilities alone would have powers that sum to 0.
+        # Relative to the largest probability, because the powers of small numbers underflow to 0.
         relative = q / q.amax(-1, keepdim=True).clamp_min(TINY)
         return normalized(relative ** (1 / self.temperature)).to(probs.dtype)
 
@@ -73,7 +73,7 @@ class Align(Target):
     Source: Berthelot et al. 2020 (ReMixMatch), section 3.1; with u uniform as in Chen et al. 2023 (SoftMatch), section 3.2.
 
     Args:
-        prior: (C,) class shares u; None is uniform. Uniform alignment hurts where classes are truly imbalanced.
+        prior: (C,) class shares u. Uniform shares do harm if the classes are imbalanced. Default: uniform.
         momentum: m of E[q] ← m E[q] + (1 − m) mean q.
 
     >>> align = Align(prior=[.5, .5]); align.bind(2, 1)
@@ -106,9 +106,9 @@ class Align(Target):
 
 
 class AlignToLabeled(Align):
-    """Distribution alignment to what is said of labeled rows: q′ = Norm(q · E[p] / E[q]), p of labeled, q of unlabeled rows.
+    """Distribution alignment to predictions on labeled rows: q′ = Norm(q · E[p] / E[q]), p: labeled, q: unlabeled rows.
 
-    Both expectations are moving averages over batches that start at 1/C: a batch of few labeled rows says little.
+    Both expectations are moving averages over batches, because a batch has few labeled rows. They start at 1/C.
 
     *Relations*: `Align` whose prior u is the moving average E[p].
 
@@ -134,14 +134,14 @@ class AlignToLabeled(Align):
 
 
 class Chain(Target):
-    """Several targets, one after the other, from left to right.
+    """Several targets, applied from left to right.
 
-    Each of them observes the step itself, hence the teacher's own probabilities, whatever stands before it.
+    Each target observes the teacher's probabilities, not the output of the target before it.
 
-    *Relations*: `Soft` where there are none.
+    *Relations*: `Soft` if there are no targets.
 
     Args:
-        targets: in the order in which they are applied.
+        targets: the targets, in the order of application.
 
     >>> Chain(Sharpen(.5), Hard())(torch.tensor([[.8, .2]]))
     tensor([[1., 0.]])
@@ -158,12 +158,12 @@ class Chain(Target):
 
 
 def normalized(rows: Tensor) -> Tensor:
-    """Rows scaled to the sum 1; a row of zeros (of a teacher that knows nothing of it yet) stays what it is."""
+    """Scale rows to the sum 1. A row of zeros stays unchanged: the teacher has no prediction for it yet."""
     return rows / rows.sum(-1, keepdim=True).clamp_min(TINY)
 
 
 def follow(average: Tensor, rows: Tensor, momentum: float) -> None:
-    """average ← m · average + (1 − m) · mean of the rows, in float32 and in place; where there are no rows, nothing.
+    """average ← m · average + (1 − m) · mean of the rows, in float32 and in place. Without rows, nothing changes.
 
     >>> average = torch.tensor(.5); follow(average, torch.tensor([1., 0., 1., 1.]), momentum=.5); average
     tensor(0.6250)

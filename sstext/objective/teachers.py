@@ -1,4 +1,4 @@
-"""Who labels the unlabeled rows."""
+"""Teachers: they label the unlabeled rows."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,17 +12,17 @@ from sstext.objective.part import Part, Signals, dropout_off, in_range, last_of_
 
 
 class Teacher(Part):
-    """Student and unlabeled rows → the probabilities that the student is taught, (N, C), float32, without gradient."""
+    """Student and unlabeled rows → the teacher's probabilities (N, C), float32, without gradient."""
 
     def forward(self, student: nn.Module, unlabeled: Mapping[str, Any]) -> Tensor:
         raise NotImplementedError
 
 
 class Self(Teacher):
-    """The student itself, dropout off, labels the weak view.
+    """The student itself labels the weak view, with dropout off.
 
     Args:
-        dropout: label with dropout noise, where that is the method's point (Π-model).
+        dropout: label with dropout on, as the Π-model does.
     """
 
     def __init__(self, dropout: bool = False) -> None:
@@ -36,10 +36,10 @@ class Self(Teacher):
 
 
 class EMA(Teacher):
-    """A moving average of the student's weights labels the weak view, dropout off.
+    """A moving average of the student's weights labels the weak view, with dropout off.
 
-    θ′ ← m θ′ + (1 − m) θ after every optimizer step; θ′ starts as the student's first weights. Only trained weights are
-    averaged, in float32; the others are the student's own.
+    θ′ ← m θ′ + (1 − m) θ after every optimizer step. θ′ starts at the student's initial weights. Only trained weights
+    are averaged, in float32. The other weights are the student's.
 
     *Relations*: with decay 0 it is `Self`.
 
@@ -47,10 +47,10 @@ class EMA(Teacher):
 
     Args:
         decay: m after the ramp.
-        ramp_decay: m during the ramp: early on the student improves fast, and the teacher should forget fast.
-        ramp: share of the training that is the ramp.
-        warm: start as the plain mean of the student's weights, m = min(m, 1 − 1/(s + 1)) after s steps, as the released
-            code does; the paper does not.
+        ramp_decay: m during the ramp. The student improves fast early on, so the teacher should forget fast.
+        ramp: length of the ramp, as a share of the training.
+        warm: start with the arithmetic mean of the student's weights, m = min(m, 1 − 1/(s + 1)) after s steps. The
+            released code does this, the paper does not.
     """
 
     steps: Tensor
@@ -89,10 +89,10 @@ class EMA(Teacher):
 
 
 class History(Teacher):
-    """The moving average of what the student has said of a row on earlier visits.
+    """The moving average of the student's predictions for a row on earlier visits.
 
-    Z ← α Z + (1 − α) z after every visit; the label is Z/(1 − α^t) after t visits, and zeros before the first. State: N × C
-    float32, for every corpus row.
+    Z ← α Z + (1 − α) z after every visit. The label is Z/(1 − α^t) after t visits, and zeros before the first visit.
+    State: N × C numbers in float32.
 
     Source: Laine & Aila 2017 (temporal ensembling), algorithm 2.
 
@@ -101,7 +101,7 @@ class History(Teacher):
 
     >>> history = History(momentum=.5); history.bind(2, 3)
     >>> history.observe(Signals(torch.zeros(1, 2), torch.tensor([[.75, .25]]).log(), torch.tensor([1])))
-    >>> history(nn.Identity(), {"ids": torch.tensor([1, 2])})  # the bias of a first visit is gone; row 2 is unknown
+    >>> history(nn.Identity(), {"ids": torch.tensor([1, 2])})  # row 2 has no visit yet
     tensor([[0.7500, 0.2500],
             [0.0000, 0.0000]])
     """
@@ -120,8 +120,8 @@ class History(Teacher):
     def observe(self, signals: Signals) -> None:
         ids, logits = self.need(signals, "ids"), self.need(signals, "student_logits")
         last = last_of_each(ids)
-        rows, said = ids[last], F.softmax(logits[last].float(), -1)
-        self.average[rows] = torch.lerp(self.average[rows], said, 1 - self.momentum)
+        rows, predicted = ids[last], F.softmax(logits[last].float(), -1)
+        self.average[rows] = torch.lerp(self.average[rows], predicted, 1 - self.momentum)
         self.visits[rows] += 1
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What the student sees of an unlabeled row."""
+"""Views: the version of an unlabeled row that the student gets as input."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,18 +14,18 @@ from sstext.objective.divergences import kl
 from sstext.objective.part import Part, dropout_off, in_range
 
 _REMEDY = (
-    "views that change embeddings want an encoder without a decoder that is not compiled: choose another one, or a method "
-    "with the view augmented"
+    "views that change embeddings need an encoder that has no decoder and is not compiled: choose another encoder, or "
+    "a method with the view augmented"
 )
 
 
 @dataclass(frozen=True)
 class Seen:
-    """N unlabeled rows as the student will see them.
+    """N unlabeled rows as the student's input.
 
     Attributes:
-        inputs: of its forward pass, (N, T) each.
-        shift: (N, T, D) added to the embeddings of their tokens.
+        inputs: inputs of the forward pass, (N, T) each.
+        shift: (N, T, D) added to the token embeddings.
     """
 
     inputs: Mapping[str, Tensor]
@@ -33,25 +33,25 @@ class Seen:
 
 
 class View(Part):
-    """Picks or makes what the student sees; `strong` asks the batches for a changed copy of every unlabeled row."""
+    """Makes the student's input from the unlabeled rows."""
 
-    strong = False
-    shifts = False  #: whether it adds something to the embeddings
+    strong = False  #: whether the batches must contain a changed copy of every unlabeled row
+    shifts = False  #: whether it adds a shift to the token embeddings
 
     def prepare(self, student: nn.Module, unlabeled: Mapping[str, Any]) -> Seen:
-        """What the student will see of the unlabeled rows."""
+        """Return the student's input for the unlabeled rows."""
         raise NotImplementedError
 
 
 class Same(View):
-    """The student sees what the teacher saw."""
+    """The student sees the same rows as the teacher."""
 
     def prepare(self, student: nn.Module, unlabeled: Mapping[str, Any]) -> Seen:
         return Seen(unlabeled["weak"])
 
 
 class Augmented(View):
-    """The student sees a copy with token edits (`sstext.data.edits`) or a paraphrase, drawn anew at every visit."""
+    """The student sees a copy with token edits (`sstext.data.edits`) or a paraphrase, drawn again at every visit."""
 
     strong = True
 
@@ -62,13 +62,13 @@ class Augmented(View):
 class EmbeddingNoise(View):
     """The student sees the row with Gaussian noise on the embeddings of its tokens.
 
-    e + scale · rms(e) · z with z ~ N(0, 1) per token and dimension, rms(e) over the row's tokens: the same relative noise for
-    every encoder.
+    e + scale · rms(e) · z with z ~ N(0, 1) per token and dimension, rms(e) over the row's tokens. The relative noise is
+    the same for every encoder.
 
     Args:
-        scale: standard deviation of the noise in units of the row's root mean square embedding. Measured on MiniLM after 60
-            supervised steps: at .5 the prediction moves by KL .02 to .03 and 1 to 12 % of the rows change class, at 1 by .2
-            (9 to 31 %).
+        scale: standard deviation of the noise in units of the row's root mean square embedding. Measured on MiniLM
+            after 60 supervised steps: at .5 the prediction moves by KL .02 to .03 and 1 to 12 % of the rows change
+            class. At 1 it moves by KL .2 (9 to 31 %).
     """
 
     def __init__(self, scale: float = 0.5) -> None:
@@ -86,20 +86,20 @@ class EmbeddingNoise(View):
 
 
 class Adversarial(View):
-    """The student sees the row with its embeddings pushed where the prediction changes most.
+    """The student sees the row with its embeddings moved in the direction that changes the prediction most.
 
-    r = ε ‖e‖ g/‖g‖₂ with g = ∇_d KL(q ‖ p(e + d)) at d = ξ ‖e‖ u, u a random unit vector per row: one power iteration, in
-    float32 and without dropout. ‖·‖ is taken over all tokens and dimensions of a row, so that ε and ξ are relative to the
-    row's embeddings and mean the same for every encoder and length.
+    r = ε ‖e‖ g/‖g‖₂ with g = ∇_d KL(q ‖ p(e + d)) at d = ξ ‖e‖ u, u a random unit vector per row: one power iteration,
+    in float32 and without dropout. ‖·‖ is taken over all tokens and dimensions of a row. ε and ξ are therefore relative
+    to the row's embeddings, and comparable between encoders and lengths.
 
     Source: Miyato et al. 2018 (VAT), algorithm 1; on embeddings: Miyato et al. 2017, eqs. 6–7.
 
     Args:
         epsilon: ε, length of the perturbation in units of the row's embeddings. Measured on MiniLM after 60 supervised steps:
             at .01 the prediction moves by KL .09 (5 to 16 % of the rows change class), at .03 by .4 to .6 (17 to 36 %), at .1
-            by 1 to 2; a random perturbation of .1 moves it by .001.
-        xi: ξ, step of the finite difference, in the same units. From 1e-5 to 1e-3 the direction is the same (cosine .4 to .5
-            between two draws); from .03 on it is another one in every draw.
+            by 1 to 2. A random perturbation of .1 moves it by .001.
+        xi: ξ, step of the finite difference, in the same units. From 1e-5 to 1e-3 the direction is stable (cosine .4 to
+            .5 between two draws). From .03 on it differs in every draw.
     """
 
     def __init__(self, epsilon: float = 0.02, xi: float = 0.001) -> None:
@@ -122,7 +122,7 @@ class Adversarial(View):
                 probs = _logits(student, inputs).softmax(-1)
             shift = (self.xi * norm * direction).requires_grad_()
             with shifted_embeddings(student, shift):
-                # Rows do not touch each other: the gradient of the sum is each row's own.
+                # Rows are independent, so the gradient of the sum is the gradient of each row.
                 divergence = kl(_logits(student, inputs), probs).sum()
             gradient = torch.autograd.grad(divergence, shift)[0]
         return Seen(inputs, self.epsilon * norm * _unit(gradient * mask))
@@ -130,7 +130,7 @@ class Adversarial(View):
 
 @contextmanager
 def shifted_embeddings(student: nn.Module, shift: Tensor | None, first: int = 0) -> Iterator[None]:
-    """Add `shift` (N, T, D) to the token embeddings of rows `first` … `first + N − 1` of the one forward pass inside.
+    """Add `shift` (N, T, D) to the token embeddings of rows `first` … `first + N − 1`, in the one forward pass inside.
 
     Raises:
         UserError: the embedding layer was not called exactly once (a compiled model, or one with a decoder).
@@ -160,16 +160,16 @@ def shifted_embeddings(student: nn.Module, shift: Tensor | None, first: int = 0)
 
 
 def normal(keys: Tensor, like: Tensor) -> Tensor:
-    """Standard normal numbers of the shape and device of `like` (N, T, D), row by row a pure function of `keys` (N,).
+    """Standard normal numbers with the shape and device of `like` (N, T, D). Each row is a pure function of its key.
 
-    A row draws the same numbers in any company: padding, the batch and the number of processes play no part.
+    A row's numbers do not depend on padding, on the batch or on the number of processes. `keys` has the shape (N,).
     """
     rows = [np.random.default_rng(key).standard_normal(like.shape[1:], dtype=np.float32) for key in keys.tolist()]
     return torch.from_numpy(np.stack(rows)).to(like)
 
 
 def _logits(student: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-    """The student's logits in the precision that is set here: Accelerate puts autocast around the forward of the *instance*."""
+    """The student's logits without autocast: Accelerate wraps the forward of the *instance*, not of the class."""
     return type(student).forward(student, **inputs).logits.float()
 
 
@@ -185,14 +185,14 @@ def _root_mean_square(embedded: Tensor, mask: Tensor) -> Tensor:
 
 
 def _unit(direction: Tensor) -> Tensor:
-    """Each row scaled to the length 1; a row of zeros stays as it is.
+    """Scale each row to length 1. A row of zeros stays unchanged.
 
-    Scaled by its largest number first: the gradient of a row that is predicted with certainty is so small that its squares
-    are 0 in float32, and a length of nearly 0 would make a huge step of it.
+    A row is divided by its largest number first. If the prediction is certain, the gradient is so small that its
+    squares are 0 in float32, and the division by a length of almost 0 would give a huge step.
     """
     largest = direction.abs().flatten(1).amax(1)[:, None, None]
     scaled = direction / largest.clamp_min(torch.finfo(direction.dtype).tiny)
-    return scaled / scaled.flatten(1).norm(dim=1).clamp_min(0.5)[:, None, None]  # 1 at least, but for rows of zeros
+    return scaled / scaled.flatten(1).norm(dim=1).clamp_min(0.5)[:, None, None]  # at least 1, except for rows of zeros
 
 
 #: Name → view, for the `view` argument of a method.
@@ -205,7 +205,7 @@ VIEWS: dict[str, type[View]] = {
 
 
 def as_view(view: str | View) -> View:
-    """A view, or the one of that name with its defaults.
+    """Return the view, or make the view with this name, with its defaults.
 
     >>> as_view("same")
     Same()

@@ -1,7 +1,7 @@
-"""How much a row counts: signals of a step → (N,), in [0, 1] but for `InverseVariance`.
+"""Weights of rows: signals of a step → (N,), in [0, 1] except for `InverseVariance`.
 
-The same parts serve inside a training step and between rounds, where the whole corpus is one step. Thresholds that learn
-stand in `adaptive.py`.
+The same parts are used inside a training step and between rounds. Between rounds, the whole corpus is one step.
+Adaptive thresholds are in `adaptive.py`.
 """
 
 import math
@@ -18,7 +18,7 @@ from sstext.objective.targets import Soft, Target, follow
 class Weight(Part):
     """Signals of a step → weight (N,) of every unlabeled row, in the type of the probabilities.
 
-    As `label_weight` of an objective: → weight (B,) of every labeled row (`TrainingSignalAnnealing`).
+    As the `label_weight` of an objective, it returns the weight (B,) of every labeled row (`TrainingSignalAnnealing`).
     """
 
     def forward(self, signals: Signals) -> Tensor:
@@ -37,9 +37,9 @@ class Everyone(Weight):
 
 
 class Known(Weight):
-    """A row counts where the teacher says anything at all: w = 1[Σ q > 0].
+    """A row counts if the teacher has a prediction for it: w = 1[Σ q > 0].
 
-    A teacher that remembers (`History`) answers zeros for a row that it has not seen yet.
+    The teacher `History` returns zeros for a row before its first visit.
 
     >>> Known()(Signals(torch.tensor([[.75, .25], [0., 0.]])))
     tensor([1., 0.])
@@ -50,7 +50,7 @@ class Known(Weight):
 
 
 class Threshold(Weight):
-    """A row counts where the teacher is confident: w = 1[max q ≥ τ].
+    """A row counts if the teacher is confident: w = 1[max q ≥ τ].
 
     Source: Sohn et al. 2020 (FixMatch), eq. 4.
 
@@ -70,7 +70,7 @@ class Threshold(Weight):
 
 
 class Confidence(Weight):
-    """A row counts as much as its label is expected to be right: w = max q, of a q that is calibrated.
+    """The weight is the probability that the row's label is right: w = max q, for a calibrated q.
 
     >>> Confidence()(Signals(torch.tensor([[.75, .25], [.5, .5]])))
     tensor([0.7500, 0.5000])
@@ -81,17 +81,17 @@ class Confidence(Weight):
 
 
 class Gaussian(Weight):
-    """A row counts less the further its confidence lies below the usual one (truncated Gaussian).
+    """A row counts less, the further its confidence is below the mean confidence (truncated Gaussian).
 
-    w = 1 where max q′ ≥ μ, else exp(−(max q′ − μ)² / (2 σ²)), with moving averages of the mean μ and the unbiased variance
-    σ² of max q over batches; μ₀ = 1/C, σ²₀ = 1. Statistics are of the plain q, the weight is of q′ = `of`(q).
+    w = 1 if max q′ ≥ μ, and exp(−(max q′ − μ)² / (2 σ²)) otherwise. μ and σ² are moving averages over batches of the
+    mean and the unbiased variance of max q; μ₀ = 1/C, σ²₀ = 1. The statistics use q, the weight uses q′ = `of`(q).
 
-    Source: Chen et al. 2023 (SoftMatch), eqs. 5–8. Its released code takes the statistics of q′, too.
+    Source: Chen et al. 2023 (SoftMatch), eqs. 5–8. The released code uses q′ for the statistics, too.
 
     Args:
         momentum: m of μ ← m μ + (1 − m) mean, and of σ² likewise.
-        n_sigma: the released code divides σ² by n_sigma² (there 2); the paper's equation is n_sigma = 1.
-        of: the target part that gives q′ (SoftMatch: `Align`).
+        n_sigma: σ² is divided by n_sigma² (paper: 1; released code: 2).
+        of: the target part that computes q′ (SoftMatch: `Align`). Default: q′ = q.
 
     >>> gaussian = Gaussian(momentum=.9); gaussian.bind(2, 1)
     >>> gaussian.observe(Signals(torch.tensor([[.9, .1], [.4, .6]])))
@@ -124,13 +124,13 @@ class Gaussian(Weight):
 
 
 class InverseVariance(Weight):
-    """A row counts the more, the less the passes of the teacher vary: w = α log(1 / Var), never below 0, beyond 1 mostly.
+    """A row counts more if the teacher's dropout passes agree: w = α log(1 / Var), at least 0 and usually above 1.
 
-    Var = the variance over dropout passes of the probability of the predicted class. It is at most 1/4, and taken to be at
-    least 1e-10 (as in the released code), so that w lies between 1.39 α and 23.03 α.
+    Var = variance of the predicted class's probability over dropout passes. It is at most 1/4, and is clamped to at
+    least 1e-10 (as in the released code), so w lies between 1.39 α and 23.03 α.
 
-    Source: Mukherjee & Awadallah 2020 (UST), section 3.3. Its released code weighs by the variance of the first class's
-    probability, whatever the predicted class.
+    Source: Mukherjee & Awadallah 2020 (UST), section 3.3. The released code uses the variance of the first class's
+    probability, regardless of the predicted class.
 
     Args:
         alpha: α (paper: 1; released code: .1).
@@ -153,16 +153,17 @@ ANNEALING: dict[str, Callable[[float], float]] = {
     "linear": lambda progress: progress,
     "exp": lambda progress: math.exp(5 * (progress - 1)),
     "log": lambda progress: 1 - math.exp(-5 * progress),
-    "none": lambda progress: math.inf,  # no row is ever known too well
+    "none": lambda progress: math.inf,  # every row counts
 }
 
 
 class TrainingSignalAnnealing(Weight):
-    """A **labeled** row counts only while it is not known too well: w = 1[p(label) < η], (B,) for `label_weight`.
+    """A **labeled** row counts only while p(label) is below a bound: w = 1[p(label) < η], (B,) for `label_weight`.
 
-    η = a (1 − 1/C) + 1/C rises from chance to 1 as a = t/T (linear), e^{5(t/T − 1)} (exp: late, for few labels, which are
-    soon learned by heart) or 1 − e^{−5 t/T} (log: early, for many). It is the probability of the **correct** class that
-    counts: by the maximal one, rows that are surely wrong would never be corrected.
+    η = a (1 − 1/C) + 1/C rises from chance to 1, with a = t/T (linear), e^{5(t/T − 1)} (exp: rises late, for few
+    labels, which are overfitted early) or 1 − e^{−5 t/T} (log: rises early, for many labels). The bound applies to the
+    probability of the **correct** class. If it applied to the largest probability, confident mistakes would never be
+    corrected.
 
     Source: Xie et al. 2020 (UDA), "Training Signal Annealing".
 

@@ -1,4 +1,4 @@
-"""Admission: what a method decides between two rounds, composed of the parts that serve inside a step."""
+"""Admission: how a method selects pseudo-labels between two rounds, composed of the parts of an objective."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +11,8 @@ from sstext.objective.part import Part
 from sstext.objective.targets import Hard, Target
 from sstext.objective.weights import Everyone, Threshold, Weight
 
-#: (confidence (N,), disagreement (N,) or None, random numbers) → priority (N,): of a class, rows with more join first.
+#: (confidence (N,), disagreement (N,) or None, random numbers) → priority (N,): rows of a class with a higher priority
+#: are selected first.
 Order = Callable[[np.ndarray, np.ndarray | None, np.random.Generator], np.ndarray]
 
 
@@ -49,29 +50,26 @@ def _asked_for(disagreement: np.ndarray | None, order: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Admission:
-    """What decides between rounds which rows of the scored corpus the next student is trained on, and how.
+    """How pseudo-labels are selected from the scored corpus, and what the next student learns from them.
 
-    A row may join where its weight is above 0. Of the rows that may, each class gets its quota, in an `order`; their label is
-    the most probable class of the target. The parts are those of an objective, and the whole corpus is their one step.
+    A row is a candidate if its weight is above 0. Each class gets its quota of candidates, in an `order`. The
+    pseudo-label is the most probable class of the target. The parts are those of an objective; the whole corpus is one
+    step for them.
 
     Attributes:
         weight: how much a row counts in the training.
         target: what the student should predict; hard ones become class numbers.
         order: which rows of a class come first.
-        quotas: share of the rows that a class gets: `prior`, `equal` (among the classes that have a label), or `none`: every
-            row that may join does.
-        refill: whether a class with too few rows for its quota gets them several times, in their order.
+        quotas: share of the rows that a class gets: `prior`, `equal` (among the classes with labels), or `none`: all candidates
+            are selected.
+        refill: whether a class with too few candidates for its quota repeats them, in their order.
         align: whether the mean prediction is aligned to the prior first.
         passes: passes with dropout over the corpus; 0: one pass without.
-        subset: rows that the passes are made over, drawn at random; None: all of them.
+        subset: number of rows that the passes are made over, drawn at random; None: all rows.
         noise: whether the student reads the rows with token edits.
-        labels_first: whether a round of the method's own objective on labels alone comes before the first that admits rows;
-            round 0 then is plain fine-tuning, to compare with.
-        start_only: whether the method's own objective is for that round alone; rows that join are learned by cross-entropy.
-        probe: whether a probe labels beside the head that labels alone have trained (`sstext.pseudolabels.probe`).
-        history: whether all rounds so far are looked at: a row whose label is not that of the round before may not join, and
-            rows come in the order of their mean margin, not in an `order`.
-        follows_options: whether --prior, --alignment and --pseudo-labels are heard.
+        history: whether all rounds so far count. A row whose label has changed since the round before is not selected, and rows
+            are ordered by their mean margin instead of `order`.
+        min_confidence: probability below which a row is never selected.
 
     >>> Admission(weight=Threshold(.9), quotas="none").refusal()
     'no text is predicted with a confidence of 0.9 or more'
@@ -86,11 +84,8 @@ class Admission:
     passes: int = 0
     subset: int | None = None
     noise: bool = True
-    labels_first: bool = False
-    start_only: bool = False
-    probe: bool = False
     history: bool = False
-    follows_options: bool = False
+    min_confidence: float = 0.0
 
     def __post_init__(self) -> None:
         if self.quotas not in ("prior", "equal", "none"):
@@ -102,30 +97,25 @@ class Admission:
         if self.subset is not None and (type(self.subset) is not int or self.subset < 1):
             raise UserError(f"subset: expected a number of rows of at least 1, found {self.subset!r}")
 
-    @property
-    def label_rounds(self) -> int:
-        """How many rounds see labels alone."""
-        return 2 if self.labels_first else 1
-
     def parts(self) -> list[Part]:
         """Every part once, also where two others share it."""
         return [module for module in nn.ModuleList([self.weight, self.target]).modules() if isinstance(module, Part)]
 
     def scored_rows(self, corpus: int) -> int:
-        """How many rows of a corpus are looked at."""
+        """Number of rows of a corpus that are candidates."""
         return min(corpus, self.subset) if self.passes and self.subset is not None else corpus
 
     def at_most(self, corpus: int, share: float) -> int:
-        """How many rows of a corpus can join where a share of it may."""
+        """Number of rows of a corpus that can be selected at most, given a share."""
         return self.scored_rows(corpus) if self.quotas == "none" else max(1, round(share * self.scored_rows(corpus)))
 
     def class_shares(self, prior: np.ndarray) -> np.ndarray:
         """The shares that the quotas follow, (C,)."""
         return prior if self.quotas == "prior" else (prior > 0) / (prior > 0).sum()
 
-    def refusal(self, min_confidence: float = 0.0) -> str:
-        """Why no row was admitted."""
-        needed = max(min_confidence, self.weight.threshold if isinstance(self.weight, Threshold) else 0.0)
+    def refusal(self) -> str:
+        """Why no row was selected."""
+        needed = max(self.min_confidence, self.weight.threshold if isinstance(self.weight, Threshold) else 0.0)
         if self.history:
             sure = f", with a confidence of {needed} or more" if needed else ""
             return f"no text has the label that it had in the round before{sure}"

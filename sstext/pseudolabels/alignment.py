@@ -1,6 +1,7 @@
 """Calibrated scores, aligned to class shares and read in slices."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -134,6 +135,28 @@ class CalibratedScores:
 
     def _probabilities(self, logits: NDArray[Any]) -> NDArray[np.float64]:
         return softmax(np.asarray(logits, dtype=np.float64), self.temperature)
+
+
+@dataclass(frozen=True)
+class CorpusScores:
+    """What a student predicts for a corpus of N rows, with the temperature that belongs to it.
+
+    Attributes:
+        logits: (N, C), perhaps on disk.
+        temperature: T of softmax(logits / T).
+        with_probe: whether a probe has predicted together with the head. Such scores are calibrated.
+    """
+
+    logits: NDArray[Any]
+    temperature: float = 1.0
+    with_probe: bool = False
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def aligned(self, prior: NDArray[Any] | None = None) -> CalibratedScores:
+        """Calibrated probabilities, aligned to class shares (C,) if there are any."""
+        return CalibratedScores(self.logits, self.temperature, prior)
 
 
 def _checked_shares(probabilities: ArrayLike, prior: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

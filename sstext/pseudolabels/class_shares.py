@@ -1,23 +1,88 @@
 """The class shares of a corpus: given, counted from labels, or estimated from predictions."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from sstext.data.order import random_rows
 from sstext.errors import UserError, listed
+from sstext.pseudolabels.alignment import CorpusScores
 
-#: Of `estimated_prior`: α; nats a row that a miscalibrated student of a balanced corpus may seem to explain; steps at most.
+#: Rows of the corpus whose predictions tell its class shares.
+PRIOR_ROWS = 10_000
+#: Of `estimated_prior`: α; the gain in nats a row that a miscalibrated student may show on a balanced corpus; most steps.
 SEEN_BEFORE, DOUBT, EM_STEPS = 0.2, 0.02, 500
+
+
+@dataclass(frozen=True)
+class ClassShares:
+    """The class shares of a corpus that quotas and alignment follow; C classes.
+
+    Attributes:
+        prior: (C,) shares as far as labels and options tell.
+        spec: how `prior` was made: `uniform`, `labeled` or class → share (see `resolve_prior`).
+        classes: C names.
+        source: `given` by the user, `labels` (the labels are a sample of the corpus) or `predictions` (they are estimated).
+    """
+
+    prior: np.ndarray
+    spec: Any
+    classes: Sequence[str]
+    source: str
+
+    @classmethod
+    def resolve(cls, spec: Any, labels: np.ndarray, classes: Sequence[str], *, estimate: bool = True) -> "ClassShares":
+        """The shares that an option asks for.
+
+        Args:
+            spec: `uniform`, `labeled`, class → share, or `auto`: the shares of the labels, or an estimate from predictions if
+                the labels are `balanced`. Balanced labels were sampled by class and tell nothing about the corpus.
+            labels: (N,) classes of all labeled rows.
+            classes: C names.
+            estimate: whether predictions may be used.
+
+        >>> ClassShares.resolve("auto", np.array([0, 0, 1, 1]), ["a", "b"]).source
+        'predictions'
+        """
+        prior = resolve_prior(spec, labels, classes)
+        if spec not in ("auto", "none"):
+            return cls(prior, spec, classes, "labels" if spec == "labeled" else "given")
+        if not balanced(labels):
+            return cls(prior, "labeled", classes, "labels")
+        return cls(prior, "uniform", classes, "predictions" if estimate and spec == "auto" else "labels")
+
+    def for_labels(self, labels: np.ndarray) -> "ClassShares":
+        """The shares of a chain that has a part of the labels, (n,). Their source is decided once for all chains."""
+        return replace(self, prior=resolve_prior(self.spec, labels, self.classes))
+
+    def of_corpus(self, scores: CorpusScores, seed: int = 0) -> np.ndarray:
+        """The shares (C,): `prior`, or an estimate from scores of the corpus.
+
+        Scores of head and probe are calibrated, and the student knows balanced labels alone: `estimated_prior`. Other
+        scores are
+        less reliable: `half_way_prior`.
+
+        Args:
+            scores: of the student that labels the corpus first, if a probe does so with it, else of the last teacher.
+            seed: of the sample of rows that is looked at.
+        """
+        if self.source != "predictions":
+            return self.prior
+        if not scores.with_probe:
+            return half_way_prior(self.prior, scores.aligned().mean())
+        some = random_rows(len(scores), min(len(scores), PRIOR_ROWS), seed)
+        return estimated_prior(self.prior, scores.aligned()[some])
 
 
 def resolve_prior(spec: Any, labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """The class shares that the quotas follow, (C,), summing to 1.
 
     Args:
-        spec: `uniform`; `labeled`: the shares among the labels; `auto`: these, but uniform where the labels are `balanced`
-            (predictions may then say more, see `estimated_prior`); or a mapping class → share.
-        labels: (N,) the labels that were given.
+        spec: a mapping class → share, or a word. `uniform` gives all classes with labels the same share, `labeled` the
+            shares of the labels; `auto` and `none` are `uniform` if the labels are `balanced`, otherwise `labeled`.
+        labels: (N,) classes of the labeled rows.
         classes: C names.
 
     >>> resolve_prior("auto", np.array([0, 0, 0, 1]), ["a", "b"])
@@ -35,18 +100,18 @@ def resolve_prior(spec: Any, labels: np.ndarray, classes: Sequence[str]) -> np.n
         if not (np.isfinite(shares) & (shares > 0)).all():
             raise UserError(f"prior: expected shares above 0, found {dict(spec)}")
         return shares / shares.sum()
-    if spec not in ("auto", "uniform", "labeled"):
-        raise UserError(f"prior: expected auto, uniform, labeled or CLASS=SHARE …, found {spec!r}")
-    if spec == "uniform" or (spec == "auto" and balanced(labels)):
-        present = (counts > 0).astype(
-            float
-        )  # a class without any label cannot be learned: no quota is filled with guesses
+    if spec not in ("auto", "none", "uniform", "labeled"):
+        raise UserError(f"prior: expected auto, none, uniform, labeled or CLASS=SHARE …, found {spec!r}")
+    if spec == "uniform" or (spec in ("auto", "none") and balanced(labels)):
+        present = (counts > 0).astype(float)  # a class without any label cannot be learned, and gets no quota
         return present / present.sum()
     return counts / counts.sum()
 
 
 def balanced(labels: np.ndarray) -> bool:
-    """Whether every class that has labels has as many, give or take one: somebody chose them, they tell nothing of the corpus.
+    """True if all classes with labels have the same number of them (±1).
+
+    Such labels were sampled by class, and tell nothing about the class shares of the corpus.
 
     >>> balanced(np.array([0, 0, 1])), balanced(np.array([0, 0, 0, 1]))
     (True, False)
@@ -58,8 +123,8 @@ def balanced(labels: np.ndarray) -> bool:
 def half_way_prior(prior: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Class shares half way from the prior to the mean prediction of the corpus, (C,).
 
-    Of a corpus that is as balanced as the labels, the prior is right and predictions err; of one that is not, predictions know
-    something of it. A class that the prior rules out stays out.
+    If the corpus is as balanced as the labels, the prior is right and predictions err. If it is not, predictions contain some
+    information about it. A class with a prior of 0 stays at 0.
 
     >>> half_way_prior(np.array([.5, .5]), np.array([.9, .1]))
     array([0.7, 0.3])
@@ -69,16 +134,16 @@ def half_way_prior(prior: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def estimated_prior(prior: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """The class shares of a corpus, from what a student of balanced labels says of it, (C,).
+    """The class shares of a corpus, from the predictions of a student that was trained on balanced labels, (C,).
 
-    π = (1 − w) π_half + w π_EM. π_half is half way from the prior to the mean prediction. π_EM is most probable where α N rows
-    of the prior have been seen beforehand, by EM: π ← (Σ_i q_i + α N · prior) / (N (1 + α)), q_i = Norm(p_i · π / prior). How
-    much it counts, w = g / (g + `DOUBT`), hangs on what it explains, g = mean log Σ_c p_ic π_c / prior_c in nats a row: of a
-    balanced corpus next to nothing, of a skewed one a multiple of the doubt (recipes/benchmark/LOG.md). Without α, the EM
-    runs away where predictions mean little.
+    π = (1 − w) π_half + w π_EM. π_half is half way from the prior to the mean prediction. π_EM is found by EM, with α N rows of
+    the prior as if they had been seen: π ← (Σ_i q_i + α N · prior) / (N (1 + α)), q_i = Norm(p_i · π / prior). Its weight is
+    w = g / (g + `DOUBT`), with the gain in log-likelihood g = mean log Σ_c p_ic π_c / prior_c in nats a row. The gain is almost
+    0 for a balanced corpus, and a multiple of the doubt for a skewed one (recipes/benchmark/LOG.md). Without α, the EM diverges
+    if predictions are uninformative.
 
     Args:
-        prior: (C,) class shares of the labels that the student learned from; a class that it rules out stays out.
+        prior: (C,) class shares of the labels that the student learned from; a class with a share of 0 stays at 0.
         probabilities: (N, C) p, calibrated.
 
     Source: Saerens, Latinne and Decaestecker 2002, "Adjusting the Outputs of a Classifier to New a Priori Probabilities",
@@ -106,7 +171,7 @@ def estimated_prior(prior: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 
 def class_quotas(total: int, prior: np.ndarray) -> np.ndarray:
-    """`total` rows shared out over classes by `prior`, (C,), by largest remainders: the quotas sum to `total`.
+    """Divide `total` rows over the classes by `prior`, (C,), by largest remainders: the quotas sum to `total`.
 
     >>> class_quotas(10, np.array([.5, .25, .25]))
     array([5, 3, 2])

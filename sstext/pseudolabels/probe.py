@@ -1,8 +1,8 @@
-"""A probe: logistic regression on a student's embeddings, beside its own head, where few labels have trained the head.
+"""A probe: logistic regression on a student's embeddings. It supports a head that was trained on few labels.
 
-After a few steps on few labels, rows of a class lie together before the new head can tell them apart: with 10 labels a class,
-the labels of head and probe together were right up to 7 points more often than the head's (recipes/benchmark/LOG.md). The probe
-only labels; what is trained on its labels and shipped is an ordinary classifier.
+After a few steps on few labels, the embeddings already separate the classes, but the new head does not. With 10 labels
+per class, head and probe together were right up to 7 points more often than the head (recipes/benchmark/LOG.md). The
+probe is used only to make pseudo-labels. The final model is an ordinary classifier.
 """
 
 from types import SimpleNamespace
@@ -18,44 +18,44 @@ from sstext.evaluation.calibration import matching_temperature, softmax
 from sstext.inference.scoring import score
 from sstext.modeling.pooling import last_hidden_states, mean_pooled
 
-#: Inverse strength of the probe's penalty, per class: the more classes, the more a label has to stand out among. What is right
-#: hardly depends on it, how sure the probe is does (recipes/benchmark/LOG.md).
+#: Inverse strength of the probe's penalty, per class, because more classes need larger weights. It changes the probe's
+#: confidence, but hardly its accuracy (recipes/benchmark/LOG.md).
 PENALTY = 1.5
 
 
-#: Logit of a class that the probe has seen no label of.
+#: Logit of a class without labeled rows.
 UNLIKELY = -1e4
 
 
 class Embedder(nn.Module):
-    """Mean-pooled last hidden states of an encoder or classifier, at length 1, in the place of its logits: (N, D).
+    """Returns normalized mean-pooled last hidden states (N, D) of an encoder or classifier as `logits`.
 
     Args:
-        model: with a head or without.
-        with_logits: a classifier's C logits stand before them: (N, C + D), from one pass.
+        model: an encoder or a classifier.
+        with_logits: put the classifier's C logits first, from the same pass: (N, C + D).
     """
 
     def __init__(self, model: Any, *, with_logits: bool = False) -> None:
         super().__init__()
         self.model, self.with_logits = model, with_logits
         columns = model.config.hidden_size + (model.config.num_labels if with_logits else 0)
-        self.config = SimpleNamespace(num_labels=columns)  # what `score` allocates
-        self.train(model.training)  # `score` leaves the mode of the whole as it found it
+        self.config = SimpleNamespace(num_labels=columns)  # the number of columns that `score` allocates
+        self.train(model.training)  # `score` restores the mode of this module
 
     def forward(self, **inputs: Any) -> Any:
-        said = self.model(**inputs, output_hidden_states=True)
-        pooled = mean_pooled(last_hidden_states(said, self.model), inputs["attention_mask"])
-        parts = [said.logits.float()] if self.with_logits else []
+        outputs = self.model(**inputs, output_hidden_states=True)
+        pooled = mean_pooled(last_hidden_states(outputs, self.model), inputs["attention_mask"])
+        parts = [outputs.logits.float()] if self.with_logits else []
         return SimpleNamespace(logits=torch.cat([*parts, F.normalize(pooled.float(), dim=-1)], -1))
 
 
 class WithProbe(nn.Module):
-    """What a classifier's head and a probe say together: ½ log softmax(head ÷ T) + ½ log softmax(W z + b), (N, C).
+    """The combined prediction of head and probe: ½ log softmax(head ÷ T) + ½ log softmax(W z + b), (N, C).
 
     Args:
         classifier: a sequence classifier with C classes.
         weight, bias: W (C, D) and b (C,) of the probe.
-        temperature: T of the head.
+        temperature: T, the head's temperature.
     """
 
     def __init__(self, classifier: Any, weight: Tensor, bias: Tensor, temperature: float = 1.0) -> None:
@@ -75,15 +75,15 @@ class WithProbe(nn.Module):
 
 
 def with_probe(classifier: Any, labeled: Any, unlabeled: Any, tokenizer: Any, *, precision: str = "fp32") -> WithProbe:
-    """Fit a probe on labeled rows and put it beside a classifier's head, which is made as sure as the probe.
+    """Fit a probe on labeled rows, and combine it with a classifier's head, which gets a temperature.
 
-    The head's temperature is that at which it agrees best with the probe on unlabeled rows. A head alone does not know how sure
-    it may be: after a few steps it is flat, after many on the same few labels it is certain, while the penalty keeps the probe
-    modest (measured in recipes/benchmark/LOG.md).
+    The temperature is chosen so that the head agrees best with the probe on unlabeled rows. The head's own confidence
+    is not reliable: it is too low after a few steps, and too high after many steps on the same few labels. The penalty
+    keeps the probe's confidence moderate (measured in recipes/benchmark/LOG.md).
 
     Args:
         classifier: a sequence classifier with C classes, on its device.
-        labeled: B tokenized rows with `labels`, of two classes or more. A class without any gets no probability.
+        labeled: B tokenized rows with `labels` from at least two classes. A class without rows gets probability 0.
         unlabeled: some tokenized rows of the corpus.
         tokenizer, precision: see `sstext.inference.scoring.score`.
     """
@@ -92,7 +92,7 @@ def with_probe(classifier: Any, labeled: Any, unlabeled: Any, tokenizer: Any, *,
     embedded = score(embedder, labeled, tokenizer, precision=precision)[:, classes:]
     fitted = LogisticRegression(C=PENALTY * classes, max_iter=1_000).fit(embedded, labels)
     weight, bias = fitted.coef_, fitted.intercept_
-    if len(weight) == 1:  # two classes: the second one's log-odds
+    if len(weight) == 1:  # with two classes, scikit-learn returns only the second class
         weight, bias = np.concatenate([np.zeros_like(weight), weight]), np.concatenate([[0.0], bias])
     of_classes = np.zeros((classes, embedded.shape[1])), np.full(classes, UNLIKELY)
     for of_class, known in zip(of_classes, (weight, bias), strict=True):

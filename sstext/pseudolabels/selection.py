@@ -1,6 +1,7 @@
-"""Which scored rows join the training set, with which target and weight: an `Admission`, carried out."""
+"""Select pseudo-labels from the scores of a corpus, as an `Admission` says."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +17,11 @@ from sstext.pseudolabels.class_shares import class_quotas
 
 @dataclass(frozen=True)
 class Scores:
-    """What the last student says of N rows of a corpus, C classes.
+    """Predictions of the teacher for N rows of a corpus, C classes.
 
     Attributes:
-        probs: (N, C) calibrated and aligned; an array, or whatever gives rows as one, which is read in slices.
-        rows: (N,) their positions in the corpus, ascending; None: they are the corpus.
+        probs: (N, C) calibrated and aligned: an array, or an object that returns rows as one and is read in slices.
+        rows: (N,) their positions in the corpus, ascending; None: all rows of the corpus.
         variance: (N,) of the predicted class's probability over dropout passes.
         disagreement: (N,) of the passes, BALD in nats.
         margin: (N,) of the predicted class over the rounds so far, see `margin_history`.
@@ -36,7 +37,7 @@ class Scores:
         return len(self.probs)
 
     def signals(self, some: Any) -> Signals:
-        """What parts of an objective are told of some of the rows."""
+        """The signals of some of the rows, as parts of an objective receive them."""
 
         def tensor(values: np.ndarray | None) -> torch.Tensor | None:
             return None if values is None else torch.from_numpy(np.array(values[some]))
@@ -49,10 +50,10 @@ class Scores:
 
 @dataclass(frozen=True)
 class Selection:
-    """The M kept rows of a corpus of N, C classes, in the order of the corpus.
+    """The M selected rows of a corpus of N, C classes, in the order of the corpus.
 
     Attributes:
-        rows: (M,) positions in the corpus; a row that joins several times stands there several times.
+        rows: (M,) positions in the corpus; a repeated row is listed several times.
         labels: (M,) the pseudo-labels.
         confidence: (M,) probability of the pseudo-label (after alignment).
         weight: (M,) how much a row counts.
@@ -75,33 +76,31 @@ def select(
     *,
     share: float,
     prior: np.ndarray,
-    min_confidence: float = 0.0,
     seed: int = 0,
 ) -> Selection:
-    """The rows that an `Admission` admits, at most round(share · N) of them where it has quotas.
+    """Select rows as an `Admission` says, at most round(share · N) of them if it has quotas.
 
-    A class that is predicted less often than its quota fills what it can (or, with `refill`, repeats): others do not take
-    its place. Statistics of parts that have any are those of at most `SLICE_ROWS` rows, spread evenly.
+    A class that is predicted less often than its quota gets fewer rows, or repeats them with `refill`; no other class gets its
+    place. Parts with statistics observe at most `SLICE_ROWS` rows, spread evenly.
 
     Args:
         scores: of N rows, C classes.
         admission: default: the most confident rows by prior, with hard labels.
-        share: of the N rows that is kept, in (0, 1].
+        share: of the N rows that may be selected, in (0, 1].
         prior: (C,) class shares.
-        min_confidence: rows below it are never kept.
-        seed: of what an order draws.
+        seed: of random orders.
 
     >>> select(Scores(np.array([[.9, .1], [.6, .4], [.2, .8]])), share=.67, prior=np.array([.5, .5])).rows
     array([0, 2])
     """
-    admission = admission if admission is not None else Admission()
+    admission = deepcopy(admission) if admission is not None else Admission()  # its parts have state
     for part in admission.parts():
         part.bind(len(prior), len(scores))
     sample = scores.signals(slice(None, None, -(-len(scores) // SLICE_ROWS)))
     for part in admission.parts():
         part.observe(sample)
     predicted, confidence, weight = _judged(scores, admission)
-    trusted = (confidence >= min_confidence) & (weight > 0)
+    trusted = (confidence >= admission.min_confidence) & (weight > 0)
     if scores.margin is None:
         priority = admission.order(confidence, scores.disagreement, np.random.default_rng(seed))
     else:
@@ -127,12 +126,12 @@ def select(
 
 
 def margin_history(rounds: Sequence[Probabilities]) -> np.ndarray:
-    """How clear the label of each row has been in all rounds, (N,) float32; −∞ where it is not that of the round before.
+    """Mean margin of the label of each row over all rounds, (N,) float32; −∞ if its label changed since the last round.
 
     M = mean over rounds r of q_r[y] − max over c ≠ y of q_r[c], y = argmax of the last q.
 
     Args:
-        rounds: probabilities (N, C) of the same rows, the last student's last.
+        rounds: probabilities (N, C) of the same rows, in the order of the rounds.
 
     >>> margin_history([np.array([[.75, .25], [.25, .75]]), np.array([[1., 0.], [1., 0.]])])
     array([0.75, -inf], dtype=float32)

@@ -1,4 +1,4 @@
-"""Pseudo-labels of a round on disk: one parquet file, a line per kept row."""
+"""The pseudo-labels of a round on disk: one parquet file with one line per selected row."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,19 +11,17 @@ import pyarrow.parquet as pq
 from sstext.pseudolabels.selection import Selection
 from sstext.storage.whole import write_table_whole
 
-PSEUDO_LABELS = "pseudo_labels.parquet"
-
 
 def write_pseudo_labels(path: Path, admitted: Selection, *, ids: pa.Array, classes: Sequence[str], index: int) -> None:
-    """Write the M rows that a round trains on; the file appears whole or not at all.
+    """Write the M pseudo-labels of a round. An interrupted write leaves no file.
 
-    Columns: `row` (place in the user's file), `position` (in the corpus as read: rows without text do not count), `label`,
-    `confidence`, `weight`, `round`, and `target` (C probabilities) where pseudo-labels are soft.
+    Columns: `row` (number of the row in the user's file), `position` (in the corpus, which has no rows without text),
+    `label`, `confidence`, `weight`, `round`, and `target` (C probabilities) if pseudo-labels are soft.
 
     Args:
-        ids: (M,) places in the user's file.
+        ids: (M,) row numbers in the user's file.
         classes: C names.
-        index: the round.
+        index: the round's number.
     """
     columns = {
         "row": ids,
@@ -40,7 +38,7 @@ def write_pseudo_labels(path: Path, admitted: Selection, *, ids: pa.Array, class
 
 
 def read_pseudo_labels(path: Path, classes: Sequence[str]) -> Selection:
-    """What `write_pseudo_labels` wrote, to the bit."""
+    """Read the pseudo-labels that `write_pseudo_labels` wrote, bit for bit."""
     table = pq.read_table(path)
     labels = pc.index_in(table["label"].cast(pa.string()), pa.array(list(classes)))
     targets = None

@@ -1,4 +1,4 @@
-"""A run folder → report.html: read from its files alone, never from live objects."""
+"""A run folder → report.html. The report is made only from the files in the folder."""
 
 from sstext.reporting.report import REPORT, write_report
 

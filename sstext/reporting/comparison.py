@@ -1,4 +1,4 @@
-"""What labeled rows say of a run: the shipped model against plain fine-tuning, and how sure the model may be."""
+"""Compares the final model with the baseline on labeled rows, and checks the final model's confidence."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from sstext.evaluation.calibration import softmax
 from sstext.evaluation.metrics import METRICS, bootstrap
 from sstext.reporting.run_files import RunFiles
 
-#: Enough for two digits of an interval.
+#: Enough for two reliable digits of an interval.
 RESAMPLES = 2000
 
 
@@ -18,13 +18,13 @@ class Evidence:
     """Predictions for N labeled rows, probabilities (N, C) each.
 
     Attributes:
-        rows: what they are, for people: "400 test rows".
+        rows: a description for the reader, for example "400 test rows".
         texts: (N,).
         labels: (N,) classes.
-        final: of the model that is shipped, or of the chosen round; calibrated.
-        uncalibrated: the same before calibration; None where nothing is known of it, or it changed nothing.
-        supervised: of plain fine-tuning, calibrated.
-        caveat: why these rows flatter; empty where they do not.
+        final: predictions of the final model, or of its stage in the chains; calibrated.
+        uncalibrated: `final` before calibration. None if it is unknown, or if calibration changed nothing.
+        supervised: predictions of the baseline, calibrated.
+        caveat: why figures on these rows are too optimistic. Empty if they are not.
     """
 
     rows: str
@@ -37,7 +37,7 @@ class Evidence:
 
 
 def evidence_of(run: RunFiles) -> Evidence | None:
-    """The best rows there are: of a test file, else those that chains held out, else development rows."""
+    """Return predictions for test rows. Without test rows, use held-out rows of the chains, then development rows."""
     return _on_test_rows(run) or _on_held_out_rows(run)
 
 
@@ -48,7 +48,7 @@ def _on_test_rows(run: RunFiles) -> Evidence | None:
     supervised, final = found.logits.get("supervised"), found.logits.get("final")
     temperature = run.results.get("chosen", {}).get("temperature")
     calibrated = None if supervised is None else softmax(supervised, run.rounds[0]["temperature"])
-    if final is None:  # plain fine-tuning is what is shipped
+    if final is None:  # the final model is the baseline
         final, temperature = supervised / run.rounds[0]["temperature"], run.rounds[0]["temperature"]
     return Evidence(
         rows=f"{len(found.labels):,} test rows",
@@ -70,10 +70,12 @@ def _on_held_out_rows(run: RunFiles) -> Evidence | None:
         return None
     temperatures = {f"round_{record['index']}": record["temperature"] for record in run.rounds}
     shipped = f"round_{run.chosen}"
-    rows, caveat = f"{len(found.labels):,} labeled rows that its student never saw", ""
+    rows, caveat = f"{len(found.labels):,} held-out labeled rows", ""
     if not run.cross_fitted:
         rows = f"{len(found.labels):,} development rows"
-        caveat = "They also ended the training and chose the round, so that they flatter it."
+        caveat = (
+            "They were also used to stop training and to choose the final model, so these figures are too optimistic."
+        )
     return Evidence(
         rows=rows,
         texts=found.texts,
@@ -81,18 +83,18 @@ def _on_held_out_rows(run: RunFiles) -> Evidence | None:
         final=softmax(found.logits[shipped], temperatures[shipped]),
         uncalibrated=None if temperatures[shipped] == 1 else softmax(found.logits[shipped]),
         supervised=softmax(found.logits["round_0"], temperatures["round_0"]) if "round_0" in found.logits else None,
-        caveat=f"{caveat} The temperature was fitted on these very rows.".strip(),
+        caveat=f"{caveat} The temperature was fitted on the same rows.".strip(),
     )
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Plain fine-tuning against what is shipped.
+    """The figures of the baseline and of the final model.
 
     Attributes:
-        rows: on what, for people.
-        supervised, final: metric → {"score", and "confidence_interval" where there is one}.
-        gain: difference of the accuracies, row by row: (score, low, high); None where single predictions are not there.
+        rows: a description of the rows for the reader.
+        supervised, final: metric → {"score", and "confidence_interval" if it is known}, of baseline and final model.
+        gain: paired difference of the accuracies, (score, low, high). None without predictions for single rows.
     """
 
     rows: str
@@ -102,7 +104,7 @@ class Comparison:
 
 
 def compare(run: RunFiles, evidence: Evidence | None, seed: int = 0) -> Comparison | None:
-    """Compare on test rows, else on rows that were held out; None where nothing was measured."""
+    """Compare on test rows, or without them on held-out or development rows. Returns None if nothing was measured."""
     gain = None
     if evidence is not None and evidence.supervised is not None:
         gain = paired_gain(evidence.supervised, evidence.final, evidence.labels)
@@ -119,19 +121,20 @@ def compare(run: RunFiles, evidence: Evidence | None, seed: int = 0) -> Comparis
     first, last = run.rounds[0].get(kind), run.rounds[run.chosen].get(kind)
     if not first or not last:
         return None
-    rows = "labeled rows that their students never saw" if run.cross_fitted else "the development rows"
+    rows = "held-out labeled rows" if run.cross_fitted else "the development rows"
     supervised, final = ({name: {"score": value} for name, value in one.items()} for one in (first, last))
     return Comparison(rows, supervised, final, None)
 
 
 def paired_gain(supervised: np.ndarray, final: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
-    """Accuracy of the final model minus that of plain fine-tuning on the same rows, with its 95 % interval.
+    """Accuracy of the final model minus accuracy of the baseline on the same rows, with its 95 % interval.
 
-    d_i ∈ {−1, 0, 1} is the difference in row i; the interval is d̄ ± 1.96 s/√N. Rows of which both are right or both are wrong
-    tell nothing, which is why it is narrower than the two intervals side by side suggest.
+    d_i ∈ {−1, 0, 1} is the difference in row i; the interval is d̄ ± 1.96 s/√N. Rows that both models predict
+    correctly, or both predict wrongly, have difference 0. The interval is therefore narrower than the two separate
+    intervals suggest.
 
     Args:
-        supervised, final: (N, C) probabilities.
+        supervised, final: (N, C) probabilities of baseline and final model.
         labels: (N,) classes.
 
     >>> one, two = np.array([[.9, .1], [.9, .1]]), np.array([[.9, .1], [.1, .9]])

@@ -1,4 +1,4 @@
-"""The confusion matrix as a figure that one can still read at 77 classes."""
+"""The confusion matrix as a figure. It is readable with up to 77 classes."""
 
 from collections.abc import Sequence
 
@@ -13,22 +13,22 @@ from sstext.reporting.curves import row_shares
 from sstext.reporting.svg import HEAT, INK, LINE, MUTED, TITLED
 from sstext.reporting.words import columns_of, short_name
 
-#: Up to so many classes every cell says its count.
+#: Up to this number of classes, every cell shows its count.
 COUNTED = 12
-FAINTEST = 0.15  # of a cell with a single mistake: it must be seen
+FAINTEST = 0.15  # lowest opacity, so that a cell with a single mistake is visible
 
 
 def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> tuple[Figure, list[str]]:
-    """A row per true class, a column per predicted one; the darker, the larger the share of the row. Empty cells are bare.
+    """One row per true class, one column per predicted class. Darker cells have a larger share of their row.
 
-    The figure grows with the classes: their names keep their size.
+    Cells without texts are blank. The figure grows with the number of classes, and the names keep their size.
 
     Args:
         counts: (C, C).
         classes: C names.
 
     Returns:
-        The figure, and what each of its cells says where the mouse rests on it (see `svg.drawn`).
+        The figure, and the text that each cell shows under the mouse (see `svg.drawn`).
     """
     C = len(classes)
     names = [short_name(name, 24) for name in classes]
@@ -46,7 +46,7 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> tuple
     axes.set_yticks(range(C), names, fontsize=size)
     axes.tick_params(length=0, labeltop=True, labelbottom=False, pad=4)
     axes.grid(False)
-    for at in np.arange(0, C + 1, 1 if C <= COUNTED else 5) - 0.5:  # the eye follows a row along these
+    for at in np.arange(0, C + 1, 1 if C <= COUNTED else 5) - 0.5:  # lines that guide the eye along a row
         axes.axhline(at, color=LINE, linewidth=0.6, clip_on=False)
         axes.axvline(at, color=LINE, linewidth=0.6, clip_on=False)
     for spine in axes.spines.values():
@@ -56,7 +56,7 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> tuple
 
 
 def _draw_cells(axes: Axes, counts: NDArray[np.int64], classes: Sequence[str]) -> list[str]:
-    """Draw the cells that are not empty; returns what they say."""
+    """Draw the cells that are not empty, and return their texts."""
     shares, cells = row_shares(counts), np.argwhere(counts > 0)
     corners = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
     opacity = FAINTEST + (1 - FAINTEST) * shares[tuple(cells.T)]
@@ -64,8 +64,8 @@ def _draw_cells(axes: Axes, counts: NDArray[np.int64], classes: Sequence[str]) -
     axes.add_collection(PolyCollection(cells[:, None, ::-1] + corners, facecolors=colors, linewidths=0, gid=TITLED))
     titles = []
     for i, j in cells.tolist():
-        taken = f"taken for {classes[j]}" if i != j else "right"
-        titles.append(f"{classes[i]}: {counts[i, j]:,} of {counts[i].sum():,} {taken} ({shares[i, j]:.0%})")
+        predicted = f"predicted as {classes[j]}" if i != j else "correct"
+        titles.append(f"{classes[i]}: {counts[i, j]:,} of {counts[i].sum():,} {predicted} ({shares[i, j]:.0%})")
         if len(counts) <= COUNTED:
             axes.text(j, i, f"{counts[i, j]:,}", ha="center", va="center", color=INK, fontsize=8)
     return titles

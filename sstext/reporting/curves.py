@@ -1,4 +1,4 @@
-"""The numbers behind the figures: how reliable a confidence is, what a threshold buys, who is taken for whom."""
+"""The numbers in the figures: reliability, precision and coverage by threshold, confusion of classes."""
 
 from dataclasses import dataclass
 
@@ -6,15 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-#: Rows of a bin of a reliability diagram at least, where there are more than these in all.
+#: Smallest number of rows in a bin of a reliability diagram, if there is more than one bin.
 ROWS_PER_BIN = 12
-#: Fewer rows than these above a threshold say nothing of the precision there.
+#: Smallest number of rows above a threshold for which a precision is shown.
 ROWS_FOR_PRECISION = 5
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """B bins of rows, from the least sure to the surest: mean confidence and share that is right, with its 95 % interval."""
+    """B bins of rows in the order of confidence: mean confidence, and accuracy with its 95 % interval."""
 
     confidence: Floats
     accuracy: Floats
@@ -24,12 +24,12 @@ class Reliability:
 
 
 def reliability(probabilities: Floats, labels: NDArray[np.int64], bins: int = 10) -> Reliability:
-    """Confidence against accuracy in bins of equal mass.
+    """Confidence against accuracy, in bins with the same number of rows.
 
     Args:
         probabilities: (N, C).
         labels: (N,) classes.
-        bins: at most; fewer where a bin would have less than `ROWS_PER_BIN` rows.
+        bins: largest number of bins. There are fewer bins if a bin would have less than `ROWS_PER_BIN` rows.
 
     >>> found = reliability(np.array([[.75, .25]] * 4), np.array([0, 0, 0, 1]))
     >>> found.confidence, found.accuracy
@@ -45,7 +45,7 @@ def reliability(probabilities: Floats, labels: NDArray[np.int64], bins: int = 10
 
 
 def wilson_interval(share: Floats, rows: NDArray[np.int64], z: float = 1.96) -> tuple[Floats, Floats]:
-    """The 95 % interval of a share of few rows, which stays within [0, 1].
+    """The 95 % interval of a share. It stays within [0, 1], also for few rows.
 
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
 
@@ -59,14 +59,14 @@ def wilson_interval(share: Floats, rows: NDArray[np.int64], z: float = 1.96) -> 
 
 
 def confidence_counts(confidence: Floats, marked: NDArray[np.bool_], bins: int = 20) -> tuple[Floats, Floats, Floats]:
-    """Histogram of confidences in [0, 1], of the marked rows and of the others.
+    """Histograms of the confidence of marked rows and of the other rows.
 
     Args:
         confidence: (N,) in [0, 1].
         marked: (N,).
 
     Returns:
-        (bins + 1,) edges, and (bins,) counts of either kind.
+        (bins + 1,) edges, (bins,) counts of marked rows and (bins,) counts of other rows.
 
     >>> [counts.tolist() for counts in confidence_counts(np.array([.2, .9, 1.]), np.array([True, True, False]), bins=2)]
     [[0.0, 0.5, 1.0], [1, 1], [0, 1]]
@@ -78,14 +78,14 @@ def confidence_counts(confidence: Floats, marked: NDArray[np.bool_], bins: int =
 def precision_and_coverage(
     probabilities: Floats, labels: NDArray[np.int64], points: int = 101
 ) -> tuple[Floats, Floats, Floats]:
-    """What a confidence threshold buys: of the rows at or above it, the share that is right, and how many they are.
+    """Precision and coverage of the rows whose confidence reaches a threshold.
 
     Args:
         probabilities: (N, C).
         labels: (N,) classes.
 
     Returns:
-        (points,) thresholds from 0 to 1, precisions (NaN where fewer than `ROWS_FOR_PRECISION` rows are left), coverages.
+        (points,) thresholds from 0 to 1, precisions (NaN for fewer than `ROWS_FOR_PRECISION` rows), and coverages.
 
     >>> probabilities, labels = np.array([[.6, .4]] * 5 + [[.9, .1]] * 5), np.array([1] * 5 + [0] * 5)
     >>> thresholds, precision, coverage = precision_and_coverage(probabilities, labels, points=3)
@@ -103,7 +103,7 @@ def precision_and_coverage(
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """Texts of one class that are taken for another one."""
+    """Texts of one class that are predicted as another class."""
 
     true: int
     predicted: int
@@ -112,14 +112,14 @@ class ConfusedPair:
 
 
 def confusion(probabilities: Floats, labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Counts (C, C): a row per true class, a column per predicted one."""
+    """Counts (C, C): one row per true class, one column per predicted class."""
     counts = np.zeros((probabilities.shape[1],) * 2, dtype=np.int64)
     np.add.at(counts, (labels, probabilities.argmax(-1)), 1)
     return counts
 
 
 def row_shares(counts: NDArray[np.int64]) -> Floats:
-    """Counts (C, C) as shares of their row; a class without texts has zeros.
+    """Counts (C, C) as shares of their row. The row of a class without texts is 0.
 
     >>> row_shares(np.array([[3, 1], [0, 0]])).tolist()
     [[0.75, 0.25], [0.0, 0.0]]
@@ -128,7 +128,7 @@ def row_shares(counts: NDArray[np.int64]) -> Floats:
 
 
 def confused_pairs(counts: NDArray[np.int64], limit: int = 15) -> list[ConfusedPair]:
-    """The pairs of classes with the most mistakes, at most `limit`; among equally many the larger share of its class first.
+    """The pairs of classes with the most mistakes, at most `limit`. Ties are sorted by the share of the true class.
 
     >>> [(pair.true, pair.predicted, pair.count) for pair in confused_pairs(np.array([[9, 1], [3, 0]]))]
     [(1, 0, 3), (0, 1, 1)]

@@ -1,7 +1,8 @@
-"""Texts that are worth a look: kept, rejected, flipped, confused. Drawn by a fixed seed, of a corpus of any size."""
+"""Example texts of the report: selected, not selected, changed class, confused. They are drawn with a fixed seed."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ from sstext.evaluation.calibration import softmax
 from sstext.reporting.comparison import Evidence
 from sstext.reporting.curves import confused_pairs, confusion
 from sstext.reporting.run_files import UNREADABLE, RunFiles, Teaching
+from sstext.storage.run_folder import stage_name
 
-#: Rows of the corpus that are looked at: enough for a histogram, few enough for any corpus.
+#: Size of the corpus sample: enough rows for a histogram, and few enough to be fast with any corpus.
 SAMPLE = 20_000
-#: Examples of a group, half of them the most telling ones, half drawn at random.
+#: Examples per group. One half is the most informative, the other half is random.
 SHOWN = 24
 PAIRS, TEXTS_PER_PAIR = 8, 4
 MAX_CHARACTERS = 600
@@ -24,7 +26,7 @@ MAX_CHARACTERS = 600
 
 @dataclass(frozen=True)
 class Example:
-    """One text, what is said of it now, and what was said before (or is true)."""
+    """One text with its predicted class, and its true or earlier class in `other`."""
 
     text: str
     label: str
@@ -34,7 +36,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Group:
-    """Examples of one kind; `other` says what their second label is."""
+    """Examples of one kind. `other` names the meaning of their second label."""
 
     key: str
     title: str
@@ -45,12 +47,12 @@ class Group:
 
 @dataclass(frozen=True)
 class SampledCorpus:
-    """n rows of the corpus, in order, with what the teacher of the last pseudo-labels says of them.
+    """n rows of the corpus, in order, with the predictions of the teacher of the last pseudo-labels.
 
     Attributes:
         rows: (n,) positions.
         probabilities: (n, C).
-        kept: (n,) whether the row was kept as a pseudo-label.
+        kept: (n,) whether the row was selected as a pseudo-label.
     """
 
     rows: np.ndarray
@@ -59,7 +61,7 @@ class SampledCorpus:
 
 
 def sample_rows(total: int, limit: int = SAMPLE, seed: int = 0) -> np.ndarray:
-    """At most `limit` of `total` rows in ascending order, the same ones every time.
+    """At most `limit` of `total` rows in ascending order. Every call returns the same rows.
 
     >>> sample_rows(3), len(sample_rows(10**8, 5))
     (array([0, 1, 2]), 5)
@@ -70,7 +72,7 @@ def sample_rows(total: int, limit: int = SAMPLE, seed: int = 0) -> np.ndarray:
 
 
 def sampled_corpus(teaching: Teaching) -> SampledCorpus:
-    """The corpus as the teacher of a student sees it."""
+    """Sample the corpus, with the teacher's predictions."""
     rows = sample_rows(len(teaching.scores))
     probabilities = softmax(np.asarray(teaching.scores[rows], dtype=np.float64), teaching.temperature)
     kept = np.zeros(len(rows), dtype=bool)
@@ -93,38 +95,37 @@ def example_groups(run: RunFiles, evidence: Evidence | None) -> list[Group]:
 
 
 def _kept(run: RunFiles, teaching: Teaching) -> Group:
-    """Pseudo-labels: the least sure of those that were drawn, then others."""
+    """Pseudo-labels: the least confident of the sample, then random ones."""
     rows, labels = _sampled_pseudo_labels(teaching.labels, run.classes)
     probabilities = softmax(np.asarray(teaching.scores[rows], dtype=np.float64), teaching.temperature)
     confidence = probabilities[np.arange(len(rows)), labels]
     picked = _telling_and_random(confidence)
     return Group(
         "kept",
-        "Kept",
-        f"pseudo-labels of {teaching.student}: the least sure first, then some at random",
+        "Selected",
+        f"pseudo-labels that trained {teaching.student}; the least confident first, then a random sample",
         [Example(_text(run, rows[i]), run.classes[labels[i]], float(confidence[i])) for i in picked],
     )
 
 
 def _rejected(run: RunFiles, teaching: Teaching) -> Group:
-    """Rows that did not join: the surest of those that were drawn, then others."""
+    """Rows that were not selected: the most confident of the sample, then random ones."""
     corpus = sampled_corpus(teaching)
     left = np.flatnonzero(~corpus.kept)
     confidence, labels = corpus.probabilities[left].max(-1), corpus.probabilities[left].argmax(-1)
     picked = _telling_and_random(-confidence)
     return Group(
         "rejected",
-        "Rejected",
-        f"not among the pseudo-labels of {teaching.student}: the surest first, then some at random",
+        "Not selected",
+        f"texts that did not train {teaching.student}; the most confident first, then a random sample",
         [Example(_text(run, corpus.rows[left[i]]), run.classes[labels[i]], float(confidence[i])) for i in picked],
     )
 
 
 def _flipped(run: RunFiles) -> Iterator[Group]:
-    """Rows whose class changed between the last two rounds whose scores are there: the surest of the new class first."""
-    for record in reversed(run.rounds[1:]):
-        index = record["index"]
-        after, before = run.scores(index), run.scores(index - 1)
+    """Rows whose class changed between the last two stages with scores, the most confident predictions first."""
+    for earlier, record in reversed(list(pairwise(run.rounds))):
+        after, before = run.scores(record["index"]), run.scores(earlier["index"])
         if after is None or before is None:
             continue
         rows = sample_rows(min(len(after[0]), len(before[0])))
@@ -134,8 +135,9 @@ def _flipped(run: RunFiles) -> Iterator[Group]:
         share = f"{len(changed) / max(1, len(rows)):.1%} of {len(rows):,} texts"
         yield Group(
             "flipped",
-            "Flipped",
-            f"another class in round {index} than in round {index - 1} ({share}), the surest first",
+            "Changed class",
+            f"predictions that differ between the stages “{stage_name(earlier)}” and “{stage_name(record)}” ({share}); "
+            "the most confident first",
             [
                 Example(
                     _text(run, rows[i]),
@@ -151,7 +153,7 @@ def _flipped(run: RunFiles) -> Iterator[Group]:
 
 
 def _confused(classes: Sequence[str], evidence: Evidence) -> Group:
-    """Mistakes of the most confused pairs of classes, the surest first."""
+    """Mistakes of the most confused pairs of classes, the most confident first."""
     predicted, confidence = evidence.final.argmax(-1), evidence.final.max(-1)
     examples = []
     for pair in confused_pairs(confusion(evidence.final, evidence.labels), PAIRS):
@@ -159,12 +161,12 @@ def _confused(classes: Sequence[str], evidence: Evidence) -> Group:
         for row in rows[np.argsort(-confidence[rows], kind="stable")][:TEXTS_PER_PAIR]:
             text = shortened(evidence.texts[int(row)].as_py())
             examples.append(Example(text, classes[pair.predicted], float(confidence[row]), classes[pair.true]))
-    meaning = f"mistakes on {evidence.rows}, of the pairs of classes that are confused most, the surest first"
-    return Group("confused", "Confused", meaning, examples, other="truly")
+    meaning = f"mistakes on {evidence.rows}, for the most confused pairs of classes; the most confident first"
+    return Group("confused", "Confused", meaning, examples, other="true class")
 
 
 def _sampled_pseudo_labels(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (n,) and labels (n,) of at most `SAMPLE` kept rows, each once, from at most four pieces of their file."""
+    """Positions (n,) and labels (n,) of at most `SAMPLE` different pseudo-labels, from at most four row groups."""
     pieces = sample_rows(pq.ParquetFile(path).num_row_groups, limit=4)
     table = pa.concat_tables(_row_groups(path, ["position", "label"], pieces))
     labels = pc.index_in(table["label"].cast(pa.string()), pa.array(list(classes))).to_numpy()
@@ -174,14 +176,14 @@ def _sampled_pseudo_labels(path: Path, classes: Sequence[str]) -> tuple[np.ndarr
 
 
 def _row_groups(path: Path, columns: list[str], pieces: Sequence[int] | np.ndarray | None = None) -> Iterator[pa.Table]:
-    """A parquet file piece by piece: it may be larger than memory."""
+    """Read a parquet file piece by piece, because it may be larger than memory."""
     with pq.ParquetFile(path) as file:
         for piece in range(file.num_row_groups) if pieces is None else pieces:
             yield file.read_row_group(int(piece), columns=columns)
 
 
 def _telling_and_random(order: np.ndarray, seed: int = 0) -> list[int]:
-    """Places of `SHOWN` rows: the half with the least `order`, and as many others at random, sorted by `order` likewise."""
+    """Indices of `SHOWN` rows: one half has the lowest `order`, the other is random. Both are sorted by `order`."""
     ranked = np.argsort(order, kind="stable")
     telling, others = ranked[: SHOWN // 2], ranked[SHOWN // 2 :]
     return [*telling.tolist(), *others[sample_rows(len(others), SHOWN - len(telling), seed)].tolist()]
@@ -193,7 +195,7 @@ def _text(run: RunFiles, row: int) -> str:
 
 
 def shortened(text: str, limit: int = MAX_CHARACTERS) -> str:
-    """A text, cut where it is long; the ellipsis says so.
+    """Cut a long text, and end it with an ellipsis.
 
     >>> shortened("one two", limit=4)
     'one…'

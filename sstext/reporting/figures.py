@@ -1,4 +1,4 @@
-"""The figures of a report: numbers in, a matplotlib figure out. Call them inside `sstext.reporting.svg.figure_style`."""
+"""The figures of a report: functions from numbers to a matplotlib figure. Call them inside `svg.figure_style`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,23 +11,24 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from sstext.reporting.curves import Floats, Reliability
 from sstext.reporting.svg import INK, LINE, MUTED, PAPER, SERIES
 from sstext.reporting.words import short_name
+from sstext.storage.run_folder import stage_name
 
-#: Inches at 96 pixels each: as wide as a telephone shows without shrinking letters.
+#: Inches at 96 pixels each. A phone shows this width without shrinking the letters.
 WIDTH, HEIGHT = 3.55, 2.75
 MARKERS, DASHES = ("o", "s", "^", "D", "v", "P"), ("-", "--", "-.", ":")
 
 
 def comparison(models: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Accuracy and macro-F1 of models, with their intervals where they are known.
+    """Accuracy and macro-F1 of models, with their intervals if they are known.
 
     Args:
-        models: name → metric → {"score", and "confidence_interval" where there is one}; the last one is what is shipped.
+        models: name → metric → {"score", and "confidence_interval" if it is known}. The last one is the final model.
     """
     figure, axes = _figure(height=1.2 + 0.4 * len(models))
     titles = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
     for place, (name, numbers) in enumerate(models.items()):
-        shipped = place == len(models) - 1
-        color, marker = (SERIES[0], "o") if shipped else (SERIES[1], "s")
+        final = place == len(models) - 1
+        color, marker = (SERIES[0], "o") if final else (SERIES[1], "s")
         heights = [-row + 0.16 * (len(models) - 1 - 2 * place) for row in range(len(titles))]
         for metric, height in zip(titles, heights, strict=True):
             interval = numbers[metric].get("confidence_interval")
@@ -47,39 +48,40 @@ def comparison(models: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 
 def rounds_shown(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float | None]]:
-    """Shares that any round has: name → by round; empty where nothing was measured and nothing kept."""
+    """The shares to plot: name → one value per stage. Shares without any value are left out."""
     measured = "out_of_fold" if records[0].get("out_of_fold") else "metrics"
-    where = "out of fold" if measured == "out_of_fold" else "development rows"
+    rows = "held-out rows" if measured == "out_of_fold" else "development rows"
     lines = {
-        f"accuracy ({where})": [record.get(measured, {}).get("accuracy") for record in records],
-        "precision of the kept (estimated)": [record.get("estimated_precision") for record in records],
-        "precision of the kept (audited)": [record.get("audit_precision") for record in records],
-        "share of the corpus kept": [record["coverage"] or None for record in records],
+        f"accuracy ({rows})": [record.get(measured, {}).get("accuracy") for record in records],
+        "precision of pseudo-labels (estimated)": [record.get("estimated_precision") for record in records],
+        "precision of pseudo-labels (audited)": [record.get("audit_precision") for record in records],
+        "share of the corpus selected": [record["coverage"] or None for record in records],
     }
     return {name: values for name, values in lines.items() if any(value is not None for value in values)}
 
 
 def rounds(records: Sequence[Mapping[str, Any]]) -> Figure:
-    """What happened from round to round, in shares."""
+    """Accuracy, precision and coverage by stage."""
     figure, axes = _figure()
     for place, (name, values) in enumerate(rounds_shown(records).items()):
         points = [np.nan if value is None else value for value in values]
         axes.plot(
-            [record["index"] for record in records], points, DASHES[place], marker=MARKERS[place], markersize=5,
-            color=SERIES[place], label=name, clip_on=False,
+            range(len(records)), points, DASHES[place], marker=MARKERS[place], markersize=5, color=SERIES[place],
+            label=name, clip_on=False,
         )  # fmt: skip
-    axes.set_xlabel("round")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    crowded = len(records) > 4
+    names = [stage_name(record) for record in records]
+    axes.set_xticks(range(len(records)), names, rotation=45 if crowded else 0, ha="right" if crowded else "center")
     _shares(axes.yaxis, axes.set_ylim)
     _legend(axes, columns=1)
     return figure
 
 
 def class_shares(shares: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Share of every class, a marker per round; as tall as the classes need.
+    """Share of every class, with one marker per stage. The height depends on the number of classes.
 
     Args:
-        shares: name of a round → class → share.
+        shares: name of a stage → class → share.
     """
     classes = list(next(iter(shares.values())))
     figure, axes = _figure(height=1.1 + max(1.0, 0.16 * len(classes)))
@@ -94,7 +96,7 @@ def class_shares(shares: Mapping[str, Mapping[str, float]]) -> Figure:
         )  # fmt: skip
     axes.set_yticks(places, [short_name(one, 22) for one in classes])
     axes.set_ylim(len(classes) - 0.5, -0.5)
-    axes.tick_params(labeltop=True, labelbottom=False, top=True, bottom=False)  # seen while the classes scroll
+    axes.tick_params(labeltop=True, labelbottom=False, top=True, bottom=False)  # stays visible while the classes scroll
     axes.spines["bottom"].set_visible(False)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0 if axes.get_xlim()[1] > 0.06 else 1))
@@ -104,17 +106,17 @@ def class_shares(shares: Mapping[str, Mapping[str, float]]) -> Figure:
 
 
 def reliability_diagram(after: Reliability, before: Reliability | None) -> Figure:
-    """Confidence against accuracy, before (where that differs) and after calibration; on the diagonal it means what it says."""
+    """Confidence against accuracy, after calibration and, if it differs, before. On the diagonal both are equal."""
     figure, axes = _figure(height=3.3)
-    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=":", label="as sure as right")
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=":", label="confidence = accuracy")
     if before is not None:
         axes.plot(before.confidence, before.accuracy, "--", marker="s", markersize=4.5, markerfacecolor=PAPER,
                   color=SERIES[1], label="before calibration", linewidth=1.2, clip_on=False)  # fmt: skip
     axes.vlines(after.confidence, after.low, after.high, color=SERIES[0], linewidth=1.2, alpha=0.55)
     axes.plot(after.confidence, after.accuracy, "-", marker="o", markersize=5, color=SERIES[0],
-              label="this model" if before is None else "after calibration", clip_on=False)  # fmt: skip
+              label="final model" if before is None else "after calibration", clip_on=False)  # fmt: skip
     axes.set_xlabel("confidence")
-    axes.set_ylabel("share that is right")
+    axes.set_ylabel("accuracy")
     _shares(axes.xaxis, axes.set_xlim)
     _shares(axes.yaxis, axes.set_ylim)
     _legend(axes)
@@ -122,7 +124,7 @@ def reliability_diagram(after: Reliability, before: Reliability | None) -> Figur
 
 
 def confidence_histogram(edges: Floats, marked: Floats, others: Floats, names: tuple[str, str], unit: str) -> Figure:
-    """How many rows are how sure, of two kinds, one on top of the other."""
+    """Stacked histogram of the confidence of two kinds of rows."""
     figure, axes = _figure()
     widths, left = np.diff(edges), edges[:-1]
     axes.bar(left, marked, widths, align="edge", color=SERIES[0], edgecolor=PAPER, linewidth=0.8, label=names[0])
@@ -140,11 +142,11 @@ def confidence_histogram(edges: Floats, marked: Floats, others: Floats, names: t
 
 
 def precision_and_coverage(thresholds: Floats, precision: Floats, coverage: Floats) -> Figure:
-    """What a threshold buys, and what it costs."""
+    """Precision and coverage by confidence threshold."""
     figure, axes = _figure(height=3.3)
-    axes.plot(thresholds, precision, color=SERIES[0], label="precision: right among them", clip_on=False)
-    axes.plot(thresholds, coverage, "--", color=SERIES[1], label="coverage: as sure as that", clip_on=False)
-    axes.set_xlabel("threshold: confidence of at least")
+    axes.plot(thresholds, precision, color=SERIES[0], label="precision: share that is correct", clip_on=False)
+    axes.plot(thresholds, coverage, "--", color=SERIES[1], label="coverage: share above the threshold", clip_on=False)
+    axes.set_xlabel("threshold (lowest confidence)")
     axes.set_ylabel("share of the rows")
     _shares(axes.xaxis, axes.set_xlim)
     _shares(axes.yaxis, axes.set_ylim)
@@ -153,7 +155,7 @@ def precision_and_coverage(thresholds: Floats, precision: Floats, coverage: Floa
 
 
 def losses(log: Sequence[Mapping[str, Any]]) -> Figure:
-    """The loss of a training and its components over the steps, and the loss on development rows where there is one."""
+    """The loss of a training and its components by step, and the loss on development rows if it was measured."""
     figure, axes = _figure()
     names = sorted({name for entry in log for name in entry if name == "loss" or name.startswith("loss_")})
     names += ["eval_loss"] if any("eval_loss" in entry for entry in log) else []
@@ -183,7 +185,7 @@ def _figure(height: float = HEIGHT) -> tuple[Figure, Axes]:
 
 
 def _legend(axes: Axes, columns: int = 2) -> None:
-    """Above the axes and what is written there, where it hides nothing."""
+    """Draw the legend above the axes, so that it covers nothing."""
     axes.figure.legend(
         loc="outside upper left", ncols=columns, borderaxespad=0, borderpad=0.2, handlelength=1.8, columnspacing=1.2,
         fontsize=8.5, labelspacing=0.3,

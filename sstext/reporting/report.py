@@ -1,4 +1,4 @@
-"""report.html: one self-contained page from a run folder, and its figures as files beside it."""
+"""report.html: one self-contained page about a run, and its figures as separate files."""
 
 import base64
 import hashlib
@@ -22,35 +22,36 @@ from sstext.reporting.examples import example_groups, sampled_corpus
 from sstext.reporting.run_files import UNREADABLE, RunFiles, open_run_files
 from sstext.reporting.svg import Drawing, css_variables, drawn, figure_style
 from sstext.reporting.words import (
-    baseline,
     changed_settings,
     comparison_table,
     facts,
     phases,
+    plan_table,
     rounds_table,
     what_it_brought,
     what_was_chosen,
     what_was_left_out,
 )
+from sstext.storage.run_folder import stage_name
 from sstext.storage.whole import write_folder_whole, write_whole
 
 REPORT, FIGURES = "report.html", "report_figures"
 
 
 def write_report(folder: str | Path) -> Path:
-    """Write `report.html` and `report_figures/` into the folder of a run, from the files in it alone.
+    """Write `report.html` and `report_figures/` into the folder of a run, using only the files in the folder.
 
-    The same files give the same report. What a run did not have, or what has been deleted, is left out and said; of a run that
-    is not finished, the rounds so far are shown.
+    The same files give the same report. If a file is missing, the report leaves out its part and names it. The report
+    of an unfinished run shows the stages so far.
 
     Args:
-        folder: what `sstext train` was given as --output.
+        folder: the --output folder of `sstext train`.
 
     Returns:
         The path of the page.
 
     Raises:
-        UserError: the folder is no run, or one without a finished round.
+        UserError: the folder is not a run, or no stage of the run is finished.
     """
     run = open_run_files(folder)
     evidence = evidence_of(run)
@@ -83,12 +84,11 @@ def _page(run: RunFiles, evidence: Evidence | None, compared: Comparison | None,
         name=run.path.resolve().name,
         finished=run.finished,
         sentences=_head(run, compared),
-        baseline=baseline(run),
         compared=compared,
         comparison=comparison_table(compared) if compared else [],
         same=run.chosen == 0,
         rounds=rounds_table(run.rounds),
-        chosen=str(run.chosen) if run.finished else "",
+        chosen=stage_name(run.rounds[run.chosen]) if run.finished else "",
         stopped_because=run.rounds[-1].get("stopped_because"),
         cross_fitted=run.cross_fitted,
         evidence=evidence,
@@ -96,6 +96,7 @@ def _page(run: RunFiles, evidence: Evidence | None, compared: Comparison | None,
         pairs=[] if counts is None else [(classes[p.true], classes[p.predicted], p) for p in confused_pairs(counts)],
         per_class=_per_class(run),
         groups=groups,
+        plan=plan_table(run.plan),
         settings=changed_settings(run.options),
         facts=facts(run),
         phases=phases(run),
@@ -111,22 +112,21 @@ def _page(run: RunFiles, evidence: Evidence | None, compared: Comparison | None,
 
 def _head(run: RunFiles, compared: Comparison | None) -> list[str]:
     """The sentences under the title."""
-    brought = what_it_brought(compared, run.chosen == 0, baseline(run)) if run.finished else ""
-    return [said for said in (what_was_chosen(run), brought, what_was_left_out(run)) if said]
+    brought = what_it_brought(compared, run.chosen == 0) if run.finished else ""
+    return [sentence for sentence in (what_was_chosen(run), brought, what_was_left_out(run)) if sentence]
 
 
 def _drawings(run: RunFiles, evidence: Evidence | None, compared: Comparison | None) -> Iterator[Drawing]:
     """Every figure that the files of a run allow."""
     if compared is not None:
-        first = baseline(run)
-        models = {first: compared.supervised, "shipped": compared.final}
-        figure = figures.comparison({f"{first}, shipped": compared.final} if run.chosen == 0 else models)
-        yield drawn(figure, "comparison", f"{first.capitalize()} and the shipped model on {compared.rows}")
-    if figures.rounds_shown(run.rounds):
-        yield drawn(figures.rounds(run.rounds), "rounds", "Accuracy, precision and coverage by round")
+        models = {"baseline": compared.supervised, "final model": compared.final}
+        figure = figures.comparison({"baseline (final model)": compared.final} if run.chosen == 0 else models)
+        yield drawn(figure, "comparison", f"Baseline and final model on {compared.rows}")
+    if len(run.rounds) > 1 and figures.rounds_shown(run.rounds):  # one stage alone shows no change
+        yield drawn(figures.rounds(run.rounds), "rounds", "Accuracy, precision and coverage by stage")
     shares = _class_shares(run)
     if shares:
-        yield drawn(figures.class_shares(shares), "class_shares", "Share of every class, by round")
+        yield drawn(figures.class_shares(shares), "class_shares", "Share of every class, by stage")
     if evidence is not None:
         yield from _calibration(evidence)
     yield from _corpus_confidence(run)
@@ -144,7 +144,7 @@ def _calibration(evidence: Evidence) -> Iterator[Drawing]:
     yield drawn(figure, "reliability", f"Confidence against accuracy on {evidence.rows}")
     right = evidence.final.argmax(-1) == evidence.labels
     counted = confidence_counts(evidence.final.max(-1), right)
-    figure = figures.confidence_histogram(*counted, names=("right", "wrong"), unit="rows")
+    figure = figures.confidence_histogram(*counted, names=("correct", "wrong"), unit="rows")
     yield drawn(figure, "confidence", f"Histogram of the confidence on {evidence.rows}")
     figure = figures.precision_and_coverage(*precision_and_coverage(evidence.final, evidence.labels))
     yield drawn(figure, "threshold", f"Precision and coverage by threshold on {evidence.rows}")
@@ -159,12 +159,12 @@ def _corpus_confidence(run: RunFiles) -> Iterator[Drawing]:
         run.say_missing("Pseudo-labels cannot be read: the confidence on the corpus is left out.")
         return
     counted = confidence_counts(sample.probabilities.max(-1), sample.kept)
-    figure = figures.confidence_histogram(*counted, names=("kept", "not kept"), unit="texts")
+    figure = figures.confidence_histogram(*counted, names=("selected", "not selected"), unit="texts")
     yield drawn(figure, "corpus_confidence", f"Histogram of the confidence on {len(sample.rows):,} unlabeled texts")
 
 
 def _losses(run: RunFiles) -> Iterator[Drawing]:
-    """Losses of every student on the way to the one that is shipped."""
+    """The losses of all trainings that led to the final model."""
     found = False
     for title, folder in run.trainings():
         log = [entry for entry in run.log(folder) if "loss" in entry or "eval_loss" in entry]
@@ -180,14 +180,14 @@ def _losses(run: RunFiles) -> Iterator[Drawing]:
 
 
 def _class_shares(run: RunFiles) -> dict[str, dict[str, float]]:
-    """Class shares of the kept rows by round; where none was kept, those that are predicted for the corpus."""
-    kept = {
-        f"round {record['index']}": {name: count / record["admitted"] for name, count in record["per_class"].items()}
+    """Class shares of the pseudo-labels by stage. Without pseudo-labels, the predicted class shares of the corpus."""
+    selected = {
+        stage_name(record): {name: count / record["admitted"] for name, count in record["per_class"].items()}
         for record in run.rounds
         if record["admitted"]
     }
-    predicted = {f"round {r['index']}": r["class_shares"] for r in run.rounds if r.get("class_shares")}
-    return kept or predicted
+    predicted = {stage_name(record): record["class_shares"] for record in run.rounds if record.get("class_shares")}
+    return selected or predicted
 
 
 def _confusion_counts(run: RunFiles, evidence: Evidence | None) -> np.ndarray | None:

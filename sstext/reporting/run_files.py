@@ -1,4 +1,4 @@
-"""What a run folder holds for a report, file by file: what has been deleted is said in a sentence and missed by nobody."""
+"""Reads the files of a run folder for a report. If a file is missing or damaged, its part is left out, with a note."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -14,25 +14,31 @@ import pyarrow.parquet as pq
 import yaml
 
 from sstext.errors import UserError, listed
-from sstext.storage.run_folder import CONFIG, RESULTS, ROUNDS, RunDirectory
-
-#: Methods of which a probe labels beside the first teacher's head (`Admission.probe`).
-WITH_PROBE = frozenset({"auto", "margin-history"})
+from sstext.storage.run_folder import (
+    ALL_LABELS,
+    CONFIG,
+    PLAN,
+    PSEUDO_LABELS,
+    RESULTS,
+    ROUNDS,
+    RunDirectory,
+    chain_folder,
+    stage_name,
+)
 
 T = TypeVar("T")
-#: What a damaged or half-deleted file raises while it is read.
+#: Errors from reading a damaged or incomplete file.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, pa.ArrowException, yaml.YAMLError)
-#: Folder of the last student of a run with folds, and of its first chain.
-LAST_STUDENT, FIRST_CHAIN = "all_labels", "chain_1"
-PSEUDO_LABELS = "pseudo_labels.parquet"
+#: Runs of version 0.1 do not record what labeled the corpus: a probe did in these methods.
+WITH_PROBE_IN_VERSION_0_1 = frozenset({"auto", "margin-history"})
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What students say of N labeled texts, C classes.
+    """Predictions for N labeled texts, C classes.
 
     Attributes:
-        texts: (N,) strings, as they lie on disk.
+        texts: (N,) strings, as on disk.
         labels: (N,) classes.
         logits: column → (N, C).
     """
@@ -44,7 +50,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Corpus:
-    """The unlabeled texts: memory-mapped, one text is read at a time, so that a corpus of any size does."""
+    """The unlabeled texts. They are memory-mapped, and one text is read at a time, so the corpus may have any size."""
 
     texts: Any
 
@@ -58,13 +64,13 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Teaching:
-    """The pseudo-labels that one student was trained on.
+    """The pseudo-labels of one student's training.
 
     Attributes:
         labels: their parquet file.
-        scores: (N, C) logits of the corpus that they come from, on disk.
-        temperature: of these scores.
-        student: whose pseudo-labels they are, for people.
+        scores: (N, C) the teacher's logits for the corpus, on disk.
+        temperature: the temperature of these logits.
+        student: a description of the student for the reader.
     """
 
     labels: Path
@@ -78,9 +84,9 @@ class RunFiles:
     """The folder of a run, finished or not.
 
     Attributes:
-        results: the content of results.json, or the part of it that the finished rounds tell.
-        finished: whether results.json is there.
-        missing: sentences: what is no longer there, and what the report leaves out for it.
+        results: the content of results.json. Without the file, the part that is known from the finished stages.
+        finished: whether results.json exists.
+        missing: sentences about missing files and the parts that the report leaves out.
     """
 
     path: Path
@@ -95,41 +101,41 @@ class RunFiles:
 
     @property
     def rounds(self) -> list[dict[str, Any]]:
-        """The records of the rounds."""
+        """The records of the stages."""
         return self.results["rounds"]
 
     @property
     def chosen(self) -> int:
-        """The round that is shipped; of an unfinished run the last one so far."""
+        """The index of the final model's stage. For an unfinished run, the last stage so far."""
         chosen = self.results.get("chosen")
         return chosen["round"] if chosen else self.rounds[-1]["index"]
 
     @property
     def cross_fitted(self) -> bool:
-        """Whether labels were predicted by students that never saw them."""
+        """Whether the run has held-out predictions of its chains."""
         return bool(self.rounds[0].get("out_of_fold"))
 
     @property
     def chain(self) -> Path:
-        """The folder whose rounds are looked at: the first chain, or the only one."""
-        return self.path / FIRST_CHAIN if self.cross_fitted else self.path
+        """The folder of the chain that the report shows: the first chain, or the only one."""
+        return self.path / chain_folder(1) if self.cross_fitted else self.path
 
     def say_missing(self, sentence: str) -> None:
-        """Remember what the report leaves out, once."""
+        """Add a sentence about a part that the report leaves out, unless it is there already."""
         if sentence not in self.missing:
             self.missing.append(sentence)
 
     def read(self, path: Path, reader: Callable[[Path], T], left_out: str, *, expected: bool = True) -> T | None:
-        """What a file holds; None where it is gone or damaged, and then it is said what is left out.
+        """Read a file. If it is missing or damaged, add a sentence to `missing` and return None.
 
         Args:
-            left_out: what the report does not show without it.
-            expected: whether every run has the file, so that its absence is worth a sentence.
+            left_out: the part that the report leaves out without the file, as a main clause.
+            expected: whether every run has the file. If not, its absence needs no sentence.
         """
         name = path.relative_to(self.path).as_posix()
         if not path.exists():
             if expected:
-                self.say_missing(f"{name} is not there: {left_out}.")
+                self.say_missing(f"{name} is missing: {left_out}.")
             return None
         try:
             return reader(path)
@@ -143,15 +149,20 @@ class RunFiles:
         return self.read(self.path / CONFIG, _read_mapping, "the settings are left out")
 
     @cached_property
+    def plan(self) -> dict[str, Any] | None:
+        """The plan of the run. Version 0.1 wrote one for runs with a budget only, without stages."""
+        return self.read(self.path / PLAN, _read_mapping, "the plan is left out", expected=False)
+
+    @cached_property
     def knows_precision(self) -> bool:
-        """Whether the model that is shipped knows how precise it is, which `sstext predict --target-precision` asks."""
+        """Whether the final model has a precision curve, which `sstext predict --target-precision` needs."""
         left_out = "`sstext predict --target-precision` is left out"
         path = self.path / "model" / "config.json"
         return bool(self.read(path, _read_precision_curve, left_out, expected=False))
 
     def predictions(self, name: str, *, expected: bool) -> Predictions | None:
-        """The predictions of one kind of labeled rows, see `Predictions`."""
-        left_out = "what needs single predictions (calibration, examples of mistakes) is left out"
+        """The predictions for one kind of labeled rows, see `Predictions`."""
+        left_out = "calibration and examples of mistakes are left out"
         path = self.path / "predictions" / f"{name}.parquet"
         return self.read(path, lambda file: _read_predictions(file, self.classes), left_out, expected=expected)
 
@@ -165,38 +176,48 @@ class RunFiles:
         )
 
     def log(self, folder: Path) -> list[dict[str, Any]]:
-        """The training log of a round: a line per logged step; empty where it is gone."""
+        """The training log of a stage, one entry per logged step. Empty if the file is missing."""
         found = self.read(folder / "log.jsonl", _read_lines, "its losses are left out", expected=False)
         return found or []
 
     def trainings(self) -> list[tuple[str, Path]]:
-        """What was trained on the way to the model that is shipped: a name for people, and the folder of its round.
+        """The trainings that led to the final model: a title for the reader, and the folder of the training.
 
-        With folds: students of all labels, and those of the first chain in the rounds between.
+        With folds, these are the trainings with all labels, and those of the first chain for the other stages.
         """
-        on_all_labels = sorted((self.path / LAST_STUDENT).glob("round_*"))
+        on_all_labels = sorted(file.parent for file in (self.path / ALL_LABELS).glob("*/fit.json"))
         last = [folder for folder in on_all_labels if (folder / PSEUDO_LABELS).exists()]
-        done = {folder.name for folder in on_all_labels} - {folder.name for folder in last}
-        named = [(f"Round {folder.name[6:]}, all labels", folder) for folder in on_all_labels if folder not in last]
-        of_chain = ", chain 1" if self.cross_fitted else ""
+        named, of_chain = [], ", chain 1" if self.cross_fitted else ""
         for record in self.rounds:
-            folder = self.chain / f"round_{record['index']}"
-            if folder.name not in done:
-                named.append((f"Round {record['index']}{of_chain}", folder))
-        return named + [("Last student, all labels", folder) for folder in last]
+            name, folder = stage_name(record).capitalize(), self.folder(record)
+            of_all = self.path / ALL_LABELS / folder.name
+            if of_all in on_all_labels and of_all not in last:
+                named.append((f"{name}, all labels", of_all))
+            else:
+                named.append((f"{name}{of_chain}", folder))
+        return named + [("Final model, all labels", folder) for folder in last]
+
+    def folder(self, record: dict[str, Any]) -> Path:
+        """The folder of a stage of `chain`."""
+        return RunDirectory(self.chain).stage(stage_name(record))
 
     def scores(self, index: int) -> tuple[np.ndarray, float] | None:
-        """Logits (N, C) of the corpus by the student of a round of `chain`, on disk, and their temperature."""
-        left_out = "what the students say of the corpus is left out"
-        found = self.read(self.chain / f"round_{index}" / "scores.npy", self._read_scores, left_out, expected=False)
+        """Logits (N, C) for the corpus of a student of `chain`, on disk, and their temperature."""
+        left_out = "predictions for the corpus are left out"
+        found = self.read(self.folder(self.rounds[index]) / "scores.npy", self._read_scores, left_out, expected=False)
         return None if found is None else (found, self._temperature(index))
 
     def _temperature(self, index: int) -> float:
-        """Where a probe labels, it has its say in the scores of the last round on labels alone: they are tempered already."""
+        """The temperature of the scores of a stage. Scores of head and probe together are calibrated already."""
         following = [record for record in self.rounds if record["index"] == index + 1]
+        with_probe = bool(following) and self._labeled_by_probe(following[0], self.rounds[index])
+        return 1.0 if with_probe else self.rounds[index]["temperature"]
+
+    def _labeled_by_probe(self, record: dict[str, Any], before: dict[str, Any]) -> bool:
+        if "labeled_by" in record:
+            return record["labeled_by"] == "head and probe"
         method = self.results.get("method", "").partition(" ")[0]
-        with_probe = method in WITH_PROBE and not self.rounds[index]["admitted"]
-        return 1.0 if with_probe and following and following[0]["admitted"] else self.rounds[index]["temperature"]
+        return method in WITH_PROBE_IN_VERSION_0_1 and not before["admitted"] and bool(record["admitted"])
 
     def _read_scores(self, path: Path) -> np.ndarray:
         scores = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -206,21 +227,21 @@ class RunFiles:
 
     @cached_property
     def teaching(self) -> Teaching | None:
-        """The pseudo-labels of the student that is shipped; where it has none, those of the latest round that has."""
-        last = sorted((self.path / LAST_STUDENT).glob(f"round_*/{PSEUDO_LABELS}"))
-        averaged = self.path / LAST_STUDENT / "averaged.npy"
+        """The pseudo-labels of the final model. If it has none, those of the latest stage that has some."""
+        last = sorted((self.path / ALL_LABELS).glob(f"*/{PSEUDO_LABELS}"))
+        averaged = self.path / ALL_LABELS / "averaged.npy"
         if last and averaged.exists():
             scores = self.read(averaged, self._read_scores, "pseudo-labels are left out")
             if scores is not None:
-                return Teaching(last[-1], scores, 1.0, "the last student, which all chains labeled")
+                return Teaching(last[-1], scores, 1.0, "the final model")
         taught = sorted((r["index"] for r in self.rounds if r["admitted"]), key=lambda i: (i != self.chosen, -i))
         for index in taught:
-            labels, teacher = self.chain / f"round_{index}" / PSEUDO_LABELS, self.scores(index - 1)
+            labels, teacher = self.folder(self.rounds[index]) / PSEUDO_LABELS, self.scores(index - 1)
             if labels.exists() and teacher is not None:
-                chain = " of chain 1" if self.cross_fitted else ""
-                return Teaching(labels, *teacher, f"the student of round {index}{chain}")
+                chain = " in chain 1" if self.cross_fitted else ""
+                return Teaching(labels, *teacher, f"the student of the stage “{stage_name(self.rounds[index])}”{chain}")
         if taught:
-            self.say_missing("Pseudo-labels and scores are not there: texts that were kept or rejected are left out.")
+            self.say_missing("Pseudo-labels and scores are missing: examples of selected texts are left out.")
         return None
 
 
@@ -228,17 +249,17 @@ def open_run_files(folder: str | Path) -> RunFiles:
     """Open the folder of a run for reading.
 
     Raises:
-        UserError: it is no run, or one without a finished round.
+        UserError: the folder is not a run, or no stage of the run is finished.
     """
     directory = RunDirectory(folder)
-    remedy = "give the folder that `sstext train` was given as --output"
+    remedy = "give the --output folder of `sstext train`"
     if not directory.path.is_dir():
         raise UserError(f"report: expected the folder of a run, found none at {folder}; {remedy}")
     try:
         if directory.results.exists():
             results = directory.read_results()
             if not {"chosen", "classes", "rounds"} <= results.keys() or not results["rounds"]:
-                raise UserError(f"report: {directory.results} is not of a run; {remedy}")
+                raise UserError(f"report: {directory.results} was not written by a run; {remedy}")
             return RunFiles(directory.path, results, finished=True)
         rounds = directory.rounds()
     except (OSError, ValueError, AttributeError) as error:
@@ -259,7 +280,7 @@ def open_run_files(folder: str | Path) -> RunFiles:
 
 
 def _runs_inside(folder: Path) -> str:
-    """The runs in a folder of runs, or one deeper (as out/recipe/seed-0), as a question; empty where there is none."""
+    """A question that names the runs in a folder, one or two levels deep (out/recipe/seed-0). Empty without runs."""
     files = [file for depth in ("*", "*/*") for file in sorted(folder.glob(f"{depth}/{CONFIG}"))]
     runs = [str(file.parent) for file in files if any((file.parent / name).exists() for name in (RESULTS, ROUNDS))]
     if not runs:
@@ -283,7 +304,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_corpus(path: Path) -> Corpus:
-    # As `datasets` writes it. Mapped: no text is in memory before it is asked for.
+    # Written by `datasets`. It is memory-mapped, so a text is loaded only when it is read.
     return Corpus(pa.ipc.open_stream(pa.memory_map(str(path))).read_all().column("text"))
 
 

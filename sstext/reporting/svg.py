@@ -1,4 +1,4 @@
-"""Figures as SVG whose colors are the page's CSS variables, so that they are readable in light and in dark."""
+"""Figures as SVG. Their colors are the page's CSS variables, so they are readable in light and dark mode."""
 
 import io
 import re
@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-#: CSS variable → its color in light and in dark. Text on `paper` has a contrast of at least 4.5 in both.
+#: CSS variable → its color in light and dark mode. Text on `paper` has a contrast of at least 4.5 in both.
 COLORS = {
     "paper": ("#ffffff", "#15181d"),
     "panel": ("#f5f6f8", "#1d2127"),
@@ -27,7 +27,7 @@ COLORS = {
     "series5": ("#ab2360", "#f592b8"),
     "series6": ("#0d6b66", "#63d2c8"),
 }
-#: What figures are drawn in: a stand-in per variable that no other color of a figure can be.
+#: The colors in which figures are drawn: one placeholder per variable. No other color of a figure equals a placeholder.
 STAND_INS = {name: f"#0101{place:02x}" for place, name in enumerate(COLORS, start=1)}
 PAPER, INK, MUTED, LINE, HEAT = (STAND_INS[name] for name in ("paper", "ink", "muted", "line", "heat"))
 SERIES = [STAND_INS[f"series{place}"] for place in range(1, 7)]
@@ -35,7 +35,7 @@ SERIES = [STAND_INS[f"series{place}"] for place in range(1, 7)]
 TITLED = "titled"
 
 _SETTINGS: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text: it can be selected, searched and read aloud
+    "svg.fonttype": "none",  # keep text as text, so that it can be selected, searched and read aloud
     "svg.hashsalt": "sstext",
     "text.parse_math": False,  # a class may be called $x$
     "font.size": 9,
@@ -61,14 +61,14 @@ _SETTINGS: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure as text.
+    """A figure as SVG text.
 
     Attributes:
-        name: of its file.
-        description: what it shows, for those who cannot see it.
-        inline: for a page that defines the variables in `COLORS`.
-        alone: for a file of its own, which defines them itself.
-        wide: whether it keeps its size and scrolls on a small screen, where others shrink.
+        name: the file's name.
+        description: the content in words, for screen readers.
+        inline: SVG for a page that defines the variables in `COLORS`.
+        alone: SVG for a separate file. It defines the variables itself.
+        wide: whether it keeps its size and scrolls on a small screen. Other figures shrink.
     """
 
     name: str
@@ -80,9 +80,9 @@ class Drawing:
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """Settings of all figures: create and draw them inside."""
+    """Apply the settings of all figures. Create and draw figures inside."""
     with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
-        # Names in any script are shown in the reader's own font; only their width is guessed without.
+        # The reader's font shows names in any script. Without the glyph here, only the width is a guess.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
@@ -91,7 +91,7 @@ def drawn(figure: Figure, name: str, description: str, *, titles: Sequence[str] 
     """Draw a figure (inside `figure_style`).
 
     Args:
-        titles: what is shown where the mouse rests on the shapes of the collection with the gid `TITLED`, one by one.
+        titles: texts shown under the mouse, one per shape of the collection with the gid `TITLED`.
     """
     written = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # the same run gives the same file
@@ -115,7 +115,7 @@ _STROKES = "svg * { stroke-linejoin: round; stroke-linecap: butt }"
 
 
 def css_variables(selector: str = ":root") -> str:
-    """The colors of page and figures, light and dark; paper is printed in light."""
+    """The colors of page and figures in light and dark mode. The light colors are used for print."""
     light, dark = (" ".join(f"--{name}: {pair[side]};" for name, pair in COLORS.items()) for side in (0, 1))
     return f"{selector} {{ {light} }} @media screen and (prefers-color-scheme: dark) {{ {selector} {{ {dark} }} }}"
 
@@ -129,14 +129,14 @@ def _with_titles(text: str, titles: Sequence[str]) -> str:
 
 
 def _without_idle_ids(text: str) -> str:
-    """Without the ids that nothing refers to (figure_1, axes_1, …): they would be there once per figure of a page."""
+    """Remove ids without references (figure_1, axes_1, …), because every figure of a page would repeat them."""
     used = set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', text))
     kept = {name for pair in used for name in pair if name}
     return re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in kept else "", text)
 
 
 def _with_variables(text: str) -> str:
-    """Stand-ins become variables. Fonts are left to the page: only the size of a text is the figure's."""
+    """Replace placeholders by variables, and remove fonts: the figure sets only the size of a text."""
     names = {color: name for name, color in STAND_INS.items()}
     pattern = re.compile("|".join(STAND_INS.values()))
 
@@ -144,7 +144,7 @@ def _with_variables(text: str) -> str:
         colored = pattern.sub(lambda found: f"var(--{names[found[0]]})", style[0])
         sized = re.sub(
             r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", colored
-        )  # as older versions of matplotlib write it
+        )  # older versions of matplotlib write `font`
         return re.sub(r"font-family: [^;\"]*;? ?", "", sized)
 
     return re.sub(r'style="[^"]*"', themed, text)

@@ -1,4 +1,4 @@
-"""What a report says in words and tables, from the numbers of a run."""
+"""The sentences and tables of a report, from the numbers of a run."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -10,63 +10,76 @@ from sstext.errors import UserError
 from sstext.progress import duration
 from sstext.reporting.comparison import Comparison
 from sstext.reporting.run_files import RunFiles
+from sstext.storage.run_folder import stage_name
+
+
+def capitalized(words: str) -> str:
+    """Words with a capital first letter. Unlike `str.capitalize`, it keeps all other letters.
+
+    >>> capitalized("the baseline (VAT)")
+    'The baseline (VAT)'
+    """
+    return words[:1].upper() + words[1:]
 
 
 def what_was_chosen(run: RunFiles) -> str:
-    """The first sentence of a report: what is shipped, and why."""
+    """The first sentences of a report: the final model's stage, its training data, and the reason for the choice."""
     if not run.finished:
-        done = len(run.rounds)
-        return (
-            f"This run is not finished: {done} round{'s are' if done > 1 else ' is'} done, and nothing is chosen yet."
-        )
+        done = ", ".join(stage_name(record) for record in run.rounds)
+        return f"This run is not finished, and the final model is not chosen yet. Done so far: {done}."
     record, why = run.rounds[run.chosen], run.results["chosen"]["why"]
     if run.chosen == 0:
-        on = "" if run.rounds[0].get("reads_corpus") else " on the labels"
-        what, why = f"{baseline(run).capitalize()}{on} was chosen", why.removeprefix("supervised fine-tuning")
-        why = why.removeprefix("; ") or "there was no other round that was allowed"
-    elif not any(r["admitted"] for r in run.rounds[: run.chosen + 1]):
-        read = "labels and unlabeled texts in every step" if record.get("reads_corpus") else "labels alone"
-        what = f"Round {run.chosen}, which saw {read}, was chosen"
+        what = f"The final model is {baseline(run)}"
+        for said in ("plain fine-tuning on the labels", "supervised fine-tuning"):
+            why = why.removeprefix(said).removeprefix("; ")
+        why = why or "no later stage was accepted"
     else:
-        kept = f"{record['admitted']:,} pseudo-labels" if record["admitted"] else "labels"
-        what = f"Round {run.chosen} was chosen, self-trained on {kept}"
-    return f"{what}: {why.rstrip('.')}."
+        used = "labeled rows"
+        if record["admitted"]:
+            used += f" and {record['admitted']:,} pseudo-labels"
+        elif record.get("reads_corpus"):
+            used += " and unlabeled rows inside its steps"
+        elif not any(r["admitted"] for r in run.rounds[: run.chosen]):
+            used += " only"
+        what = f"The final model comes from the stage “{stage_name(record)}”, which was trained on {used}"
+    if why.startswith("the last one"):
+        why = why.replace("the last one", "it is the last stage", 1)
+    return f"{what}. Reason for this choice: {why.rstrip('.')}."
 
 
 def baseline(run: RunFiles) -> str:
-    """What round 0 is, with which the rest is compared: a method that reads unlabeled text in its steps does it there, too."""
+    """A description of the baseline. If the method uses unlabeled rows in its steps, the baseline uses them, too."""
     if run.rounds[0].get("reads_corpus"):
-        return f"the method before any round ({run.results.get('method', 'method')})"
-    return "plain fine-tuning"
+        return f"the baseline ({run.results.get('method', 'the method')} without further rounds)"
+    return "the baseline (fine-tuning on the labeled rows only)"
 
 
-def what_it_brought(compared: Comparison | None, same: bool, first: str = "plain fine-tuning") -> str:
-    """The second sentence of a report: round 0 against what is shipped.
+def what_it_brought(compared: Comparison | None, same: bool) -> str:
+    """The next sentences of a report: the accuracy of the final model and of the baseline.
 
     Args:
-        same: whether round 0 is what is shipped.
-        first: see `baseline`.
+        same: whether the final model is the baseline.
     """
     if compared is None:
-        return "Nothing measured it: there were no test rows, no folds and no development rows."
-    final = f"it is right on {with_interval(compared.final['accuracy'])}"
+        return "The accuracy is unknown, because there were no test rows, no folds and no development rows."
+    final = f"On {compared.rows}, the final model has an accuracy of {with_interval(compared.final['accuracy'])}"
     if same:
-        return f"On {compared.rows} {final}."
+        return f"{final}."
     gain = ""
     if compared.gain is not None:
         score, low, high = (100 * value for value in compared.gain)
-        gain = f", a difference of {score:+.1f} points [{low:+.1f}, {high:+.1f}] on the same rows"
-    return f"On {compared.rows} {final}, {first} on {with_interval(compared.supervised['accuracy'])}{gain}."
+        gain = f" On the same rows, this is a difference of {score:+.1f} points [{low:+.1f}, {high:+.1f}]."
+    return f"{final}. The baseline has {with_interval(compared.supervised['accuracy'])}.{gain}"
 
 
 def what_was_left_out(run: RunFiles) -> str:
-    """The sentence of a report on what a budget left out; empty where nothing was left out."""
+    """A sentence on the parts of a run that a budget left out. Empty if nothing was left out."""
     left_out = run.results.get("left_out")
     return left_out_said(left_out, (run.options or {}).get("budget")) if left_out else ""
 
 
 def with_interval(figure: Mapping[str, Any], scale: float = 100.0) -> str:
-    """A figure and its 95 % interval, in percent unless scaled otherwise.
+    """A figure and its 95 % interval. Default: in percent.
 
     >>> with_interval({"score": .5, "confidence_interval": (.25, .75)}), with_interval({"score": 1.25}, scale=1)
     ('50.0% [25.0, 75.0]', '1.250')
@@ -80,7 +93,7 @@ def with_interval(figure: Mapping[str, Any], scale: float = 100.0) -> str:
 
 
 def comparison_table(compared: Comparison) -> list[tuple[str, str, str]]:
-    """Metric, plain fine-tuning, shipped: a line for every metric that both have."""
+    """Metric, baseline, final model: one line per metric that both models have."""
     titles = {
         "accuracy": ("accuracy", 100),
         "macro_f1": ("macro-F1", 100),
@@ -91,27 +104,29 @@ def comparison_table(compared: Comparison) -> list[tuple[str, str, str]]:
     }
     both = [name for name in titles if name in compared.supervised and name in compared.final]
 
-    def cell(numbers: Mapping[str, Any], name: str) -> str:  # on a phone, score and interval may part, bounds not
+    def cell(
+        numbers: Mapping[str, Any], name: str
+    ) -> str:  # a phone may break the line before the interval, but not inside
         return with_interval(numbers[name], titles[name][1]).replace(", ", ",\N{NO-BREAK SPACE}")
 
     return [(titles[name][0], cell(compared.supervised, name), cell(compared.final, name)) for name in both]
 
 
 def rounds_table(rounds: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Titles, and a line per round; columns that no round fills are left out."""
+    """Column titles, and one line per stage. Columns without any value are left out."""
     cells: dict[str, Any] = {
-        "round": lambda r: str(r["index"]),
-        "kept": lambda r: f"{r['admitted']:,}",
-        "of the corpus": lambda r: _share(r["coverage"] or None),
+        "stage": stage_name,
+        "pseudo-labels": lambda r: f"{r['admitted']:,}",
+        "share of the corpus": lambda r: _share(r["coverage"] or None),
         "precision, estimated": lambda r: _share(r.get("estimated_precision")),
         "precision, audited": lambda r: _share(r.get("audit_precision")),
-        "accuracy, out of fold": lambda r: _share(r.get("out_of_fold", {}).get("accuracy")),
-        "macro-F1, out of fold": lambda r: _share(r.get("out_of_fold", {}).get("macro_f1")),
-        "log-loss, out of fold": lambda r: _number(r.get("out_of_fold", {}).get("log_loss")),
+        "accuracy, held-out": lambda r: _share(r.get("out_of_fold", {}).get("accuracy")),
+        "macro-F1, held-out": lambda r: _share(r.get("out_of_fold", {}).get("macro_f1")),
+        "log-loss, held-out": lambda r: _number(r.get("out_of_fold", {}).get("log_loss")),
         "gain (expected)": _gain,
         "accuracy, development": lambda r: _share(r["metrics"].get("accuracy")),
         "macro-F1, development": lambda r: _share(r["metrics"].get("macro_f1")),
-        "class as before": lambda r: _share(r["agreement"]),
+        "same class as before": lambda r: _share(r["agreement"]),
         "chains agree": lambda r: _share(r.get("chain_agreement")),
         "temperature": lambda r: f"{r['temperature']:.2f}",
         "steps": lambda r: f"{r['steps']:,}",
@@ -123,8 +138,21 @@ def rounds_table(rounds: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[l
     return list(filled), [list(line) for line in zip(*filled.values(), strict=True)]
 
 
+def plan_table(plan: Mapping[str, Any] | None) -> list[tuple[str, str, str, str]]:
+    """One line per stage of a plan: name, what it learns from, what labels these texts, steps; empty without stages."""
+    return [
+        (
+            capitalized(stage["name"]),
+            f"labeled rows and pseudo-labels of {stage['learns_from']}" if stage["learns_from"] else "labeled rows",
+            stage["labeled_by"] or "",
+            f"{stage['steps']:,}",
+        )
+        for stage in (plan or {}).get("stages", ())
+    ]
+
+
 def changed_settings(recorded: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
-    """Option, its value and its default, of every option that differs from the default; those that name data too."""
+    """Name, value and default of every option that differs from its default. Options that name data are included."""
     if recorded is None:
         return []
     try:
@@ -140,10 +168,10 @@ def changed_settings(recorded: Mapping[str, Any] | None) -> list[tuple[str, str,
 
 
 def facts(run: RunFiles) -> list[tuple[str, str]]:
-    """What else a run was: rows, machine, versions, seed."""
+    """Further facts about a run: rows, machine, versions, seed."""
     results = run.results
     machine, lengths = results.get("machine", {}), results.get("max_length", {})
-    said = {
+    found = {
         "method": results.get("method", ""),
         "classes": f"{len(run.classes):,}",
         "rows": ", ".join(f"{count:,} {name}" for name, count in results.get("rows", {}).items()),
@@ -156,20 +184,20 @@ def facts(run: RunFiles) -> list[tuple[str, str]]:
         "time": duration(results["seconds"]) if "seconds" in results else "",
         "peak memory": _memory(results.get("peak_memory_mib") or {}),
     }
-    return [(name, text) for name, text in said.items() if text]
+    return [(name, text) for name, text in found.items() if text]
 
 
 def phases(run: RunFiles) -> list[tuple[str, str, float]]:
-    """Name, time and share of the whole of every phase of a run; of an older run, of its rounds."""
+    """Name, time and share of the total time of every phase. Older runs have only the times of their stages."""
     recorded = run.results.get("phases") or [
-        {"name": f"round {record['index']}", "seconds": record["seconds"]} for record in run.rounds
+        {"name": stage_name(record), "seconds": record["seconds"]} for record in run.rounds
     ]
     whole = max(sum(phase["seconds"] for phase in recorded), 1e-9)
     return [(phase["name"], _together(duration(phase["seconds"])), phase["seconds"] / whole) for phase in recorded]
 
 
 def short_name(name: str, limit: int) -> str:
-    """The name of a class where there is little room, at most `limit` columns of a terminal wide.
+    """Shorten the name of a class to at most `limit` columns of a terminal.
 
     >>> short_name("card_payment_wrong_exchange_rate", 12), short_name("退款", 12)
     ('card_paymen…', '退款')
@@ -183,7 +211,7 @@ def short_name(name: str, limit: int) -> str:
 
 
 def columns_of(name: str) -> int:
-    """How wide a name is, in Latin letters: those of East Asia count twice, accents not at all.
+    """The width of a name in Latin letters. East Asian letters count twice, and combining accents do not count.
 
     >>> columns_of("Müller"), columns_of("退款")
     (6, 4)
@@ -200,12 +228,13 @@ def _gain(record: Mapping[str, Any]) -> str:
 
 
 def _memory(peak: Mapping[str, Any]) -> str:
-    said = [f"{peak[name]:,.0f} MiB of the {name}" for name in ("process", "device") if peak.get(name) is not None]
-    return ", ".join(said)
+    return ", ".join(
+        f"{peak[name]:,.0f} MiB of the {name}" for name in ("process", "device") if peak.get(name) is not None
+    )
 
 
 def _together(words: str) -> str:
-    """Words that stay on one line."""
+    """Keep words on one line."""
     return words.replace(" ", "\N{NO-BREAK SPACE}")
 
 
@@ -226,7 +255,7 @@ def _number(value: float | None) -> str:
 
 
 def left_out_said(left_out: Sequence[str], budget: str | None) -> str:
-    """What a budget left out of a run, and the remedy, in a sentence; empty where nothing was left out.
+    """A sentence on the parts of a run that a budget left out, with the remedy. Empty if nothing was left out.
 
     >>> left_out_said(["15% of the steps", "1 of the chains"], "9m")
     'Left out for --budget 9m: 15% of the steps, 1 of the chains; a larger --budget, or none, brings them back.'

@@ -1,7 +1,7 @@
 """`--dry-run`: what a run would do, and about how long it would take."""
 
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +10,36 @@ from sstext.data.preparing import fingerprints, sources
 from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.progress import SILENT, Reporter
 from sstext.run.opening import open_chain
-from sstext.selftraining.budget import Pace, cut, folds_of
+from sstext.run.results import method_of
+from sstext.selftraining.budget import Pace, cut
+from sstext.selftraining.plan import Plan
 from sstext.storage.run_folder import RunDirectory
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run is going to do, measured on a few batches and written nowhere."""
+class Forecast:
+    """What a run would do, measured on a few batches.
 
+    Attributes:
+        plan: its stages.
+        rows: number of rows by kind.
+        classes: their names.
+        max_length: tokens of a text that are read.
+        device, precision: that it would run on.
+        method: with its arguments, for people.
+    """
+
+    plan: Plan
     rows: dict[str, int]
     classes: list[str]
     max_length: int
     device: str
     precision: str
-    steps: list[int]
-    seconds: float
-    method: str = ""
-    folds: int = 0
-    left_out: list[str] = field(default_factory=list)
+    method: str
 
 
-def plan(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> Plan:
-    """What `train` would do and about how long it would take: a few batches are timed, nothing is left on disk.
+def forecast(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> Forecast:
+    """Plan a run and estimate its time. A few batches are timed; nothing is left on disk.
 
     Raises:
         UserError: as `train`.
@@ -41,17 +49,16 @@ def plan(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> Plan
     with tempfile.TemporaryDirectory(prefix="sstext-plan-") as scratch:
         chain = open_chain(replace(config, output=str(Path(scratch) / "out")), reporter, **data)
         budget = seconds_of(config.budget) if config.budget is not None else float("inf")
-        made = cut(chain, Pace.measured(chain), folds_of(chain), budget)
+        plan = cut(chain, Pace.measure(chain), budget)
+        if plan.seconds is not None and plan.seconds > budget:
+            plan = replace(plan, left_out=(*plan.left_out, "nothing more: even this takes longer"))
         device = resolve_device(config.device)
-        return Plan(
+        return Forecast(
+            plan=plan,
             rows=chain.texts.counts(),
             classes=chain.texts.classes,
             max_length=chain.tokens.max_length,
             device=device.type,
             precision=resolve_precision(config.precision, device),
-            steps=made.steps,
-            seconds=made.seconds,
-            method=config.method,
-            folds=made.folds,
-            left_out=made.left_out + (["nothing more: even this takes longer"] if made.seconds > budget else []),
+            method=method_of(config),
         )

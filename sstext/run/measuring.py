@@ -15,7 +15,7 @@ from sstext.evaluation.metrics import evaluate_predictions, expected_calibration
 from sstext.inference.classifier import Classifier
 from sstext.processes import is_main_process
 from sstext.selftraining.cross_fitting import Run, out_of_fold, rows_of_folds
-from sstext.selftraining.record import Round
+from sstext.selftraining.record import StageRecord
 from sstext.storage.whole import write_table_whole
 
 #: Folder of the evaluated rows and their predictions. It is private, because it contains texts.
@@ -23,7 +23,7 @@ PREDICTIONS = "predictions"
 
 
 def measure(
-    run: Run, *, supervised_temperature: float, temperature: float, same: bool
+    run: Run, *, baseline_temperature: float, temperature: float, same: bool
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Evaluate the baseline and the final model on the test rows, in float32, with bootstrap intervals.
 
@@ -31,7 +31,7 @@ def measure(
 
     Args:
         run: the finished run.
-        supervised_temperature: temperature of the baseline, which was trained on all labels.
+        baseline_temperature: temperature of the baseline, which was trained on all labels.
         temperature: temperature that the weights of the final model contain.
         same: whether the baseline is the final model.
 
@@ -47,11 +47,11 @@ def measure(
     figures: dict[str, Any] = {}
     logits: dict[str, np.ndarray] = {}
     for name, title, folder, divided_by in (
-        ("supervised", "baseline", chain.directory.round(0) / "model", supervised_temperature),
+        ("supervised", "baseline", chain.students.folder(run.plan.baseline) / "model", baseline_temperature),
         ("self_trained", "final model", run.directory.model, 1.0),  # its weights contain its temperature
     ):
         if name == "self_trained" and same:
-            figures[name], logits["final"] = figures["supervised"], logits["supervised"] / supervised_temperature
+            figures[name], logits["final"] = figures["supervised"], logits["supervised"] / baseline_temperature
             break
         classifier = Classifier.from_pretrained(folder, device=chain.config.device)
         with chain.reporter.phase(f"test: {title}", len(texts), "text") as tick:
@@ -67,25 +67,27 @@ def measure(
     return figures, {"expected_calibration_error": float(before)}
 
 
-def write_held_out(run: Run, rounds: Sequence[Round]) -> None:
-    """Write the logits of every round on the rows that rounds are compared on.
+def write_held_out(run: Run, records: Sequence[StageRecord]) -> None:
+    """Write the logits of every stage on the rows that stages are compared on.
 
     The file is `predictions/out_of_fold.parquet`, or `predictions/dev.parquet` with development rows. The logits are
-    not divided by a temperature. The temperature of a round is in its record.
+    not divided by a temperature. The temperature of a stage is in its record.
     """
     whole, folder = run.whole, run.directory.path / PREDICTIONS
     if run.cross_fitted:
         rows = rows_of_folds(whole, len(run.chains))
         order = np.concatenate(rows)
         labeled = whole.texts.labeled.texts
-        logits = {f"round_{record.index}": out_of_fold(run.chains, record.index).logits for record in rounds}
+        stages = run.plan.stages[: len(records)]
+        logits = {f"round_{stage.position}": out_of_fold(run.chains, stage).logits for stage in stages}
         chains = np.concatenate(
             [np.full(len(some), chain.number) for some, chain in zip(rows, run.chains, strict=True)]
         )
         texts, labels = labeled.select(order)["text"][:], np.asarray(labeled["label"][:])[order]
         write_predictions(folder / "out_of_fold.parquet", texts, labels, whole.texts.classes, logits, chain=chains)
     elif whole.texts.dev is not None:
-        logits = {f"round_{record.index}": whole.score_development_rows(record.index) for record in rounds}
+        stages = run.plan.stages[: len(records)]
+        logits = {f"round_{stage.position}": whole.students.score_development_rows(stage) for stage in stages}
         texts, labels = whole.texts.dev.texts["text"][:], np.asarray(whole.texts.dev.texts["label"][:])
         write_predictions(folder / "dev.parquet", texts, labels, whole.texts.classes, logits)
 

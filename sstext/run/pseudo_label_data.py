@@ -11,7 +11,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from sstext.errors import UserError
 from sstext.hub.card import table
-from sstext.storage.run_folder import RunDirectory
+from sstext.storage.run_folder import ALL_LABELS, PSEUDO_LABELS, RunDirectory
 
 #: The only data file of the data set. `load_dataset` takes the split from its name.
 ROWS, CARD = "train.parquet", "README.md"
@@ -66,16 +66,17 @@ def _chosen_file(folder: Path) -> Path:
         raise UserError(
             f"{folder}: only the folder of a finished run has pseudo-labels; leave out --push-pseudo-labels"
         )
-    cross_fitted = folder / "all_labels"
-    chosen = run.read_results()["chosen"]["round"]
-    if cross_fitted.is_dir():  # the final model learned from the averaged pseudo-labels of the chains
-        rounds = sorted(cross_fitted.glob("round_*/pseudo_labels.parquet"))
+    cross_fitted = folder / ALL_LABELS
+    chosen = run.read_results()["chosen"]
+    stage = chosen.get("stage") or f"round {chosen['round']}"
+    if cross_fitted.is_dir():  # the final model, which learned from the averaged labels of the chains
+        rounds = sorted(cross_fitted.glob(f"*/{PSEUDO_LABELS}"))
         file = rounds[-1] if rounds else cross_fitted / "none"
     else:
-        file = run.round(chosen) / "pseudo_labels.parquet"
+        file = run.stage(stage) / PSEUDO_LABELS
     if not file.is_file():
         raise UserError(
-            f"{folder}: the model of round {chosen} learned from no pseudo-labels, or the private files of the run "
+            f"{folder}: the model of {stage} learned from no pseudo-labels, or the private files of the run "
             "were deleted; leave out --push-pseudo-labels"
         )
     return file

@@ -1,4 +1,4 @@
-"""One run: files in, run folder out. What `sstext train` does, and what Python calls to do the same."""
+"""One run, from files to a run folder: what `sstext train` does, and the same from Python."""
 
 import time
 from collections.abc import Iterator
@@ -11,25 +11,26 @@ from sstext.processes import is_main_process, wait_for_everyone
 from sstext.progress import SILENT, Reporter
 from sstext.reporting import REPORT, write_report
 from sstext.run.measuring import peak_memory
-from sstext.run.opening import open_run
+from sstext.run.opening import open_chain
 from sstext.run.results import card
 from sstext.run.shipping import shipped_results
-from sstext.selftraining.budget import in_budget, price
-from sstext.selftraining.cross_fitting import Run
-from sstext.selftraining.loop import run_rounds
-from sstext.selftraining.record import Round, sentence
+from sstext.selftraining.budget import plan_in_budget, price
+from sstext.selftraining.cross_fitting import Run, make_run
+from sstext.selftraining.loop import run_stages
+from sstext.selftraining.record import StageRecord, sentence
 from sstext.storage.run_folder import RunDirectory
 from sstext.storage.whole import write_whole
 from sstext.training.loggers import tracked
 
 
-def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dict[str, Any]:
-    """Run everything: the rounds, the choice of the model, `model/`, the test rows, `results.json`.
+def train(config: RunConfig, *, reporter: Reporter = SILENT, report: bool = True, **data: Any) -> dict[str, Any]:
+    """Run everything: the stages, the choice of the model, `model/`, the test rows, `results.json`.
 
-    The same call continues an interrupted run, and of a finished one it returns the results.
+    The same call continues an interrupted run. For a finished run, it returns the results.
 
     Args:
-        config, reporter, **data: see `sstext.run.train.train.self_train`.
+        config, reporter, **data: see `self_train`.
+        report: whether report.html is written at the end.
 
     Returns:
         The content of `results.json`.
@@ -39,19 +40,19 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dic
     """
     began = time.monotonic()
     with tracked(config, reporter) as reporter:
-        reporter.take_times()  # of another run, perhaps
-        run = in_budget(open_run(config, reporter, **data), reporter)
+        reporter.take_times()  # drops those of an earlier run
+        run = open_run(config, reporter, **data)
         directory = run.directory
         if directory.results.exists():
-            reporter.note(f"{directory.path}: this run is finished, here are its results")
+            reporter.note(f"{directory.path}: this run is finished; these are its results")
         else:
             with timed(directory, reporter, began):
-                results = shipped_results(run, self_trained(run))
+                results = shipped_results(run, run_all_stages(run))
             if is_main_process():
                 results |= {**directory.times(), "peak_memory_mib": peak_memory()}
                 write_whole(directory.model / "README.md", card(config, directory, results))
                 directory.write_results(results)
-        if is_main_process() and config.report and not (directory.path / REPORT).exists():
+        if is_main_process() and report and not (directory.path / REPORT).exists():
             make_report(directory, reporter)
         wait_for_everyone()
         return directory.read_results()
@@ -59,7 +60,7 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> dic
 
 @contextmanager
 def timed(directory: RunDirectory, reporter: Reporter, began: float) -> Iterator[None]:
-    """Keep the time that the block takes, and its phases, in the run's folder, also where it is interrupted."""
+    """Keep the time of the block and of its phases in the folder of the run, even if the block is interrupted."""
     try:
         yield
     finally:
@@ -68,34 +69,44 @@ def timed(directory: RunDirectory, reporter: Reporter, began: float) -> Iterator
 
 
 def make_report(directory: RunDirectory, reporter: Reporter) -> None:
-    """Write `report.html`; a run is finished also where that fails."""
+    """Write `report.html`. If that fails, the run is finished all the same."""
     try:
         write_report(directory.path)
-    except Exception as error:  # whatever it is, the results are there
-        reporter.note(f"there is no report ({error}); `sstext report {directory.path}` tries again")
+    except Exception as error:  # the results are there, whatever the error is
+        reporter.note(f"the report could not be written ({error}); `sstext report {directory.path}` tries again")
 
 
-def self_trained(run: Run) -> list[Round]:
-    """All rounds of a run, those of an interrupted call too; a sentence is said of each new one."""
+def open_run(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> Run:
+    """The chains of a run, with a plan that fits its budget.
+
+    Raises:
+        UserError: see `self_train`.
+    """
+    whole = open_chain(config, reporter, **data)
+    return make_run(whole, plan_in_budget(whole, reporter))
+
+
+def run_all_stages(run: Run) -> list[StageRecord]:
+    """Run all stages; each new one is described in a sentence. The records of an interrupted call come first."""
     reporter, directory = run.whole.reporter, run.directory
     done = len(directory.rounds())
     if done:
-        reporter.note(f"continuing {directory.path}: {done} round{'s are' if done > 1 else ' is'} done")
+        reporter.note(f"continuing {directory.path}: {done} stage{'s are' if done > 1 else ' is'} done")
     elif run.cross_fitted and run.whole.config.budget is None:
-        reporter.note(price(run))
-    rounds = []
-    for record in run_rounds(run):
-        rounds.append(record)
-        if len(rounds) > done:
+        reporter.note(price(run.whole))
+    records = []
+    for record in run_stages(run):
+        records.append(record)
+        if len(records) > done:
             reporter.note(sentence(record))
-    return rounds
+    return records
 
 
-def self_train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> Iterator[Round]:
-    """Self-train in `config.output`, one round at a time.
+def self_train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> Iterator[StageRecord]:
+    """Self-train in `config.output`, one stage at a time.
 
-    Rounds that an earlier, interrupted call finished are yielded from their records. Whoever stops asking for rounds stops
-    the run; the same call continues it. Source: Yarowsky 1995; Lee 2013; Xie et al. 2020 (Noisy Student), algorithm 1.
+    Stages that an earlier, interrupted call has finished are yielded from their records. The run pauses if no further stage is
+    asked for; the same call continues it. Source: Yarowsky 1995; Lee 2013; Xie et al. 2020 (Noisy Student), algorithm 1.
 
     Args:
         config: all options.
@@ -106,11 +117,11 @@ def self_train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -
         UserError: data, options or folder that cannot be used, before anything is trained.
 
     ```python
-    for round in self_train(RunConfig(labeled="my.csv", unlabeled="corpus.jsonl", encoder="demo", output="out")):
-        print(round.index, round.admitted, round.metrics)
+    for record in self_train(RunConfig(labeled="my.csv", unlabeled="corpus.jsonl", encoder="demo", output="out")):
+        print(record.stage, record.admitted, record.metrics)
     ```
     """
     if config.budget is not None:
         raise UserError("budget: only a whole run can be cut to a time; call sstext.train, or leave it out")
     with tracked(config, reporter) as reporter:
-        yield from run_rounds(open_run(config, reporter, **data))
+        yield from run_stages(open_run(config, reporter, **data))

@@ -1,218 +1,241 @@
-"""Chain: one self-training chain on disk. What a student says of the corpus decides which rows the next one is fitted on."""
+"""Chain: one line of teachers and students. The predictions of each student select the pseudo-labels of the next one."""
 
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sstext.config.run_config import RunConfig
 from sstext.data.batching import Relabeled
-from sstext.data.order import random_rows
+from sstext.data.preparing import Texts, Tokens
 from sstext.evaluation.calibration import fit_temperature
 from sstext.evaluation.metrics import development_metrics
+from sstext.methods.method import Stage
+from sstext.modeling.pretrained import split_revision
 from sstext.modeling.student import new_student
 from sstext.processes import is_main_process, wait_for_everyone
-from sstext.pseudolabels.alignment import CalibratedScores, Probabilities
-from sstext.pseudolabels.class_shares import estimated_prior, half_way_prior
+from sstext.progress import Reporter
+from sstext.pseudolabels.alignment import CalibratedScores, CorpusScores, Probabilities
+from sstext.pseudolabels.class_shares import ClassShares
 from sstext.pseudolabels.selection import Scores, Selection, margin_history, select
-from sstext.pseudolabels.table import PSEUDO_LABELS, read_pseudo_labels, write_pseudo_labels
-from sstext.selftraining.plan import round_steps
-from sstext.selftraining.stage_arguments import round_arguments
-from sstext.selftraining.student_store import Fit, Students
+from sstext.pseudolabels.table import read_pseudo_labels, write_pseudo_labels
+from sstext.selftraining.plan import Plan
+from sstext.selftraining.student_store import Fit, StudentStore
+from sstext.storage.run_folder import PSEUDO_LABELS, RunDirectory
 from sstext.storage.whole import write_folder_whole, write_whole
-from sstext.training.arguments import SemiSupervisedTrainingArguments
-from sstext.training.fit import trained
-
-#: Rows of the corpus that tell its class shares.
-PRIOR_ROWS = 10_000
+from sstext.training.arguments import SemiSupervisedTrainingArguments, patience_of, stage_arguments
+from sstext.training.fit import train_student
 
 
-class Chain(Students):
-    """Students that learn from each other: a round fits one to what the one before it says. Never from another chain's.
+@dataclass(frozen=True)
+class Chain:
+    """One chain of a run: its data, its plan and its folder. It never learns from the pseudo-labels of another chain.
 
-    Fields: see `Students`.
+    Attributes:
+        config: the options of the run.
+        plan: the stages that it goes through.
+        texts: the data of the run, as read.
+        tokens: its labeled rows, the corpus and the development rows.
+        tokenizer: of the encoder.
+        shares: class shares of the corpus, as far as its labels and the options tell.
+        directory: its folder.
+        reporter: shows progress.
+        held_out: tokenized labeled rows that it never learns from, or None.
+        number: from 1 with folds; 0 for the chain with all labels.
     """
 
-    # Fit
+    config: RunConfig
+    plan: Plan
+    texts: Texts
+    tokens: Tokens
+    tokenizer: Any
+    shares: ClassShares
+    directory: RunDirectory
+    reporter: Reporter
+    held_out: Any = None
+    number: int = 0
 
-    def fit(self, index: int, admitted: Selection | None) -> Fit:
-        """Train the student of a round on the labeled rows and the admitted ones, to `round_<index>/model`.
+    @property
+    def students(self) -> StudentStore:
+        """Its students on disk."""
+        return StudentStore(
+            self.config,
+            self.plan,
+            self.tokens,
+            self.tokenizer,
+            self.directory,
+            self.reporter,
+            self.held_out,
+            self.number,
+        )
 
-        Continues from the newest whole checkpoint where there is one.
+    # Train
+
+    def fit(self, stage: Stage, selected: Selection | None) -> Fit:
+        """Train the student of a stage on the labeled rows and the selected ones, and write it to the folder of the stage.
+
+        Training continues from the newest whole checkpoint, if there is one.
 
         Raises:
             KeyboardInterrupt: the training was stopped by a signal, after writing a checkpoint.
         """
-        folder = self.directory.round(index)
-        if not (folder / "fit.json").exists():
-            self._train(index, admitted, folder)
+        if not self.students.is_fitted(stage):
+            self._train(stage, selected)
             wait_for_everyone()
-        fit = self.fitted(index)
+        fit = self.students.fitted(stage)
         self.reporter.trained(fit.steps)
         return fit
 
-    def _train(self, index: int, admitted: Selection | None, folder: Path) -> None:
+    def _train(self, stage: Stage, selected: Selection | None) -> None:
+        folder = self.students.folder(stage)
         checkpoints = folder / "checkpoints"
-        trainer = trained(
-            self.student(index),
-            self.training_arguments(index, admitted, checkpoints),
+        trainer = train_student(
+            self.student(stage),
+            self.training_arguments(stage, selected, checkpoints),
             self.tokens,
             self.tokenizer,
-            pseudo_labeled=self._pseudo_labeled(admitted),
-            patience=self.config.patience,
+            objective=stage.objective(),
+            pseudo_labeled=self._pseudo_labeled(selected),
+            patience=patience_of(self.config),
             reporter=self.reporter,
-            name=self.phase(index, "training"),
+            name=self.students.phase(stage, "training"),
             group=f"chain_{self.number}" if self.number else "train",
         )
         if is_main_process():
             write_folder_whole(folder / "model", lambda path: self.save(trainer.student, path))
             history = [json.dumps(entry) for entry in trainer.state.log_history]
             write_whole(folder / "log.jsonl", "\n".join(history) + "\n")
-        trainer.accelerator.free_memory()  # its state is one for the whole process: the next round needs the memory
+        trainer.accelerator.free_memory()  # its state is one for the whole process: the next stage needs the memory
         wait_for_everyone()
-        temperature, metrics = self._calibrated(index)
+        temperature, metrics = self._calibrate(stage)
         if is_main_process():
             fit = {"steps": trainer.state.global_step, "temperature": temperature, "metrics": metrics}
             write_whole(folder / "fit.json", json.dumps(fit))
             shutil.rmtree(checkpoints, ignore_errors=True)
 
-    def student(self, index: int) -> Any:
-        """The student of a round before its training: the encoder with a new head, or the previous round's (`start`)."""
-        config = self.config
-        goes_on = config.start == "previous" and index >= self.admission.label_rounds
+    def student(self, stage: Stage) -> Any:
+        """The student of a stage before its training: the encoder with a new head, or the student of another stage."""
+        config, before = self.config, stage.starts_from
+        name, revision = split_revision(str(config.encoder))
         return new_student(
-            str(self.directory.round(index - 1) / "model") if goes_on else str(config.encoder),
+            name if before is None else str(self.directory.stage(before) / "model"),
             self.texts.classes,
-            keep_head=goes_on,
-            seed=self.seed(index),
-            revision=None if goes_on else config.revision,
+            keep_head=before is not None,
+            seed=self.students.seed(stage),
+            revision=revision if before is None else None,
             dropout=config.dropout,
-            freeze_embeddings=config.freeze_embeddings,
-            freeze_layers=config.freeze_layers,
+            freeze_embeddings="embeddings" in config.freeze,
+            freeze_layers=config.frozen_layers,
         )
 
-    def steps(self, index: int, admitted: int) -> int:
-        """Optimizer steps of a round that trains on `admitted` pseudo-labeled rows."""
-        if self.planned_steps is not None:
-            usual = round_steps(self.config, index, labeled=len(self.tokens.labeled), admitted=admitted)
-            return min(self.planned_steps[index], usual)
-        return round_steps(self.config, index, labeled=len(self.tokens.labeled), admitted=admitted)
+    def steps(self, stage: Stage, selected: int) -> int:
+        """Optimizer steps of a stage that trains on so many pseudo-labeled rows."""
+        return stage.schedule.steps(len(self.tokens.labeled) if stage.selection is None else selected)
 
     def training_arguments(
-        self, index: int, admitted: Selection | None, output: Path
+        self, stage: Stage, selected: Selection | None, output: Path
     ) -> SemiSupervisedTrainingArguments:
-        """The arguments of a round's `SemiSupervisedTrainer`."""
-        return round_arguments(
+        """The arguments of the trainer of a stage."""
+        return stage_arguments(
             self.config,
-            index,
-            steps=self.steps(index, len(admitted) if admitted is not None else 0),
-            seed=self.seed(index),
+            stage,
+            steps=self.steps(stage, len(selected) if selected is not None else 0),
+            seed=self.students.seed(stage),
             max_length=self.tokens.max_length,
             has_development_rows=self.tokens.dev is not None,
             output=output,
         )
 
-    def _pseudo_labeled(self, admitted: Selection | None) -> Any:
-        if admitted is None:
+    def _pseudo_labeled(self, selected: Selection | None) -> Any:
+        if selected is None:
             return None
-        labels = admitted.labels if admitted.targets is None else admitted.targets
-        return Relabeled(self.tokens.corpus, admitted.rows, labels, admitted.weight)
+        labels = selected.labels if selected.targets is None else selected.targets
+        return Relabeled(self.tokens.corpus, selected.rows, labels, selected.weight)
 
     def save(self, model: Any, path: Path) -> None:
         """Write a model and its tokenizer as plain transformers loads them, without a pickle."""
         model.save_pretrained(path, safe_serialization=True)
         self.tokenizer.save_pretrained(path)
 
-    def _calibrated(self, index: int) -> tuple[float, dict[str, float]]:
-        """Temperature and figures of a round's student, see `Fit`, in float32 as it is shipped."""
+    def _calibrate(self, stage: Stage) -> tuple[float, dict[str, float]]:
+        """Temperature and figures of the student of a stage, see `Fit`, in float32 as its model predicts."""
+        students = self.students
         if self.tokens.dev is None:
-            return self._with_probe(self.load(index)).temperature if self.has_probe else 1.0, {}
-        logits = self.score_development_rows(index)
+            return students.with_probe(students.load(stage)).temperature if students.has_probe else 1.0, {}
+        logits = students.score_development_rows(stage)
         labels = np.asarray(self.tokens.dev["labels"][:])
         if (logits.argmax(-1) == labels).all():
-            return 1.0, development_metrics(logits, labels)  # without a mistake, nothing says how sure to be
+            return 1.0, development_metrics(logits, labels)  # without a mistake, no temperature can be fitted
         temperature = fit_temperature(logits, labels)
         return temperature, development_metrics(logits, labels)
 
-    # Admit
+    # Select
 
-    @property
-    def last_round(self) -> int:
-        """The round after which there is none: those that see labels alone, and `rounds` more; fewer, where a plan says so."""
-        last = self.admission.label_rounds - 1 + self.config.rounds
-        return last if self.planned_steps is None else min(last, len(self.planned_steps) - 1)
+    def select(self, stage: Stage) -> Selection:
+        """Select the pseudo-labels of a stage, from the scores of the student that it learns from, and save them."""
+        teacher = self.plan.named(str(stage.learns_from))
+        return self.select_from(stage, self.students.scores(teacher), keep=stage.keep, teacher=teacher)
 
-    def keep(self, index: int) -> float:
-        """Share of the scored rows that round `index` may train on; the last one goes on."""
-        place = index - self.admission.label_rounds
-        return self.config.keep[min(place, len(self.config.keep) - 1)]
-
-    def admit(
+    def select_from(
         self,
-        index: int,
-        logits: np.ndarray,
-        temperature: float,
-        share: float | None = None,
+        stage: Stage,
+        scores: CorpusScores,
+        *,
+        keep: float,
+        teacher: Stage | None = None,
         history: Sequence[Probabilities] | None = None,
     ) -> Selection:
-        """Choose the rows that round `index` trains on, and write them to its `pseudo_labels.parquet`.
+        """Select the pseudo-labels that a stage trains on, and save them in its folder.
 
         Args:
-            index: of the round that trains on them.
-            logits: (N, C) of the corpus, by the student before.
-            temperature: of that student.
-            share: of the corpus that may join (default: `keep`).
-            history: what was said of the corpus in the rounds before (default: by the chain's own students).
+            stage: that learns from them.
+            scores: of the corpus.
+            keep: share of the corpus that may be selected.
+            teacher: the stage whose student has made the scores, if it is one of this chain.
+            history: probabilities of the corpus in the rounds before (default: of the chain's own students).
         """
-        admission = self.admission
-        shares = self.class_shares(logits, temperature)
+        admission = stage.selection
+        assert admission is not None, f"{stage.name} has no pseudo-labels"
+        shares = self.class_shares(scores)
         prior = shares if admission.align else None
-        scores = Scores(CalibratedScores(logits, temperature, prior))
-        if admission.passes:
-            rows, table = self.score_passes(index - 1, temperature)
-            scores = Scores(CalibratedScores(table[:, :-2], 1.0, prior), rows, table[:, -2], table[:, -1])
+        candidates = Scores(scores.aligned(prior))
+        if admission.passes and teacher is not None:
+            rows, table = self.students.score_passes(teacher, admission, scores.temperature)
+            candidates = Scores(CalibratedScores(table[:, :-2], 1.0, prior), rows, table[:, -2], table[:, -1])
         if admission.history:
-            if history is None:
-                earlier = range(admission.label_rounds - 1, index - 1)
-                history = [CalibratedScores(self.score(r), self.score_temperature(r), prior) for r in earlier]
-            scores = replace(scores, margin=margin_history([*history, scores.probs]))
-        admitted = select(
-            scores,
-            admission,
-            share=self.keep(index) if share is None else share,
-            prior=shares,
-            min_confidence=self.config.min_confidence,
-            seed=self.seed(index),
-        )
+            if history is None and teacher is not None:
+                earlier = self.plan.teachers(teacher)[:-1]
+                history = [self.students.scores(before).aligned(prior) for before in earlier]
+            candidates = replace(candidates, margin=margin_history([*(history or []), candidates.probs]))
+        seed = self.students.seed(stage)
+        selected = select(candidates, admission, share=keep, prior=shares, seed=seed)
         if is_main_process():
-            ids = self.tokens.corpus.data.column("row").take(admitted.rows).combine_chunks()
-            path = self.directory.round(index) / PSEUDO_LABELS
-            write_pseudo_labels(path, admitted, ids=ids, classes=self.texts.classes, index=index)
+            ids = self.tokens.corpus.data.column("row").take(selected.rows).combine_chunks()
+            path = self.students.folder(stage) / PSEUDO_LABELS
+            write_pseudo_labels(path, selected, ids=ids, classes=self.texts.classes, index=stage.position)
         wait_for_everyone()
-        return admitted
+        return selected
 
-    def class_shares(self, logits: np.ndarray, temperature: float) -> np.ndarray:
-        """The class shares that quotas and alignment follow, (C,): `prior`, or where nobody knows them, what students predict.
+    def class_shares(self, scores: CorpusScores) -> np.ndarray:
+        """The class shares that quotas and alignment follow, (C,).
 
-        Where a probe labels first, its answers tell once and for all: they are calibrated, and of balanced labels alone; later
-        students learn from labels that the shares are in already. Else half way to what the last student predicts.
+        With a probe, they are estimated once, from the first teacher. Later students were trained on labels that are already
+        shifted to these shares, so their predictions are no fresh evidence.
 
         Args:
-            logits, temperature: (N, C) of the last student.
+            scores: of the last teacher.
         """
-        if not self.estimates_prior:
-            return self.prior
-        if not self.admission.probe:
-            return half_way_prior(self.prior, CalibratedScores(logits, temperature).mean())
-        first = self.score(self.admission.label_rounds - 1)
-        some = random_rows(len(first), min(len(first), PRIOR_ROWS), self.config.seed)
-        return estimated_prior(self.prior, CalibratedScores(first, 1.0)[some])
+        first = self.plan.teacher
+        if self.shares.source == "predictions" and first.with_probe:
+            scores = self.students.scores(first)
+        return self.shares.of_corpus(scores, self.config.seed)
 
-    def admitted(self, index: int) -> Selection | None:
-        """The rows that round `index` trains on, as they were written; None in a round that sees labels alone."""
-        if index < self.admission.label_rounds:
+    def selected(self, stage: Stage) -> Selection | None:
+        """The pseudo-labels that a stage trains on, as they were saved; None: it has none."""
+        if stage.selection is None:
             return None
-        return read_pseudo_labels(self.directory.round(index) / PSEUDO_LABELS, self.texts.classes)
+        return read_pseudo_labels(self.students.folder(stage) / PSEUDO_LABELS, self.texts.classes)

@@ -14,15 +14,15 @@ CLASSES_IN_USE, STABLE_SHARE, CHAIN_AGREEMENT = 0.25, 0.5, 0.5
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """What the chains' students of one round say of labeled rows that they never saw; B rows in K folds, C classes.
+    """Held-out predictions of one stage: labeled rows, predicted by students that never saw them; B rows in K folds, C classes.
 
     Attributes:
         logits: (B, C), each row by the chain that was trained without its fold.
         labels: (B,).
         folds: (B,) fold of every row.
-        believed: temperature of the students as far as is known without these rows.
-        class_weights: (C,) how often a row of each class counts, so that the labels stand for the corpus where its shares are
-            others; None: once each. Where the shares are estimated, nothing here sees what the estimate gets wrong.
+        believed: temperature of the students before these rows are seen.
+        class_weights: (C,) how often a row of each class counts, so that the labels represent a corpus with other class shares;
+            None: once each. If the shares are estimated, an error of the estimate cannot be seen here.
     """
 
     logits: np.ndarray
@@ -68,13 +68,13 @@ class OutOfFold:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of a round when it is compared with the others.
+    """What is known of a stage when it is compared with the others.
 
     Attributes:
-        out_of_fold: its predictions of labeled rows.
-        class_shares: (C,) of the classes that its students predict for the corpus.
-        agreement: share of the corpus that keeps its class from the round before; None in round 0.
-        chain_agreement: share of the corpus of which two chains say the same, mean over pairs.
+        out_of_fold: its held-out predictions.
+        class_shares: (C,) shares of the classes that its students predict for the corpus.
+        agreement: share of the corpus that keeps its class from the stage before, or None.
+        chain_agreement: share of the corpus for which two chains predict the same class, mean over pairs.
     """
 
     out_of_fold: OutOfFold
@@ -84,34 +84,35 @@ class Evidence:
 
 
 def collapse(later: Evidence, first: Evidence, prior: np.ndarray) -> str | None:
-    """Why a round is no classifier any more, whatever the few labeled rows say; None where it is one.
+    """Describe a collapse of a stage: its students have stopped to be classifiers. Returns None if there is none.
 
-    The number of classes in use is exp(entropy of the shares) − 1, that of the prior likewise: 0 where one class is left.
+    The number of classes in use is exp(entropy of the shares) − 1, and that of the prior likewise. It is 0 if one class
+    is left.
 
     Args:
-        later, first: evidence of the round and of round 0.
+        later, first: evidence of the stage and of the baseline.
         prior: (C,) class shares of the corpus.
     """
     few = too_few_classes(later.class_shares, prior, first.class_shares)
     if few is not None:
         return few
     if later.agreement is not None and later.agreement < STABLE_SHARE * first.chain_agreement:
-        return f"only {later.agreement:.0%} of the corpus kept its class from the round before"
+        return f"only {later.agreement:.0%} of the corpus kept its class from the stage before"
     if later.chain_agreement < CHAIN_AGREEMENT * first.chain_agreement:
-        return f"chains agree on {later.chain_agreement:.0%} of the corpus, {first.chain_agreement:.0%} in round 0"
+        return f"chains agree on {later.chain_agreement:.0%} of the corpus, {first.chain_agreement:.0%} in the baseline"
     return None
 
 
 def too_few_classes(shares: np.ndarray, *others: np.ndarray) -> str | None:
-    """Whether predicted class shares (C,) leave most classes out that all of the others have, in words; None where they do not.
+    """Describe a collapse: most classes are hardly predicted any more, compared with other shares (C,). Returns None if not.
 
     >>> too_few_classes(np.array([.99, .01]), np.array([.5, .5]))
-    'it predicts about 1.1 classes, where 2.0 are expected'
+    'it predicts about 1.1 classes, and 2.0 are expected'
     """
     in_use, there = _classes_in_use(shares), [_classes_in_use(other) for other in others]
     if in_use >= CLASSES_IN_USE * min(there):
         return None
-    return f"it predicts about {in_use + 1:.1f} classes, where {there[0] + 1:.1f} are expected"
+    return f"it predicts about {in_use + 1:.1f} classes, and {there[0] + 1:.1f} are expected"
 
 
 def _classes_in_use(shares: np.ndarray) -> float:

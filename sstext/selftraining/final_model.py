@@ -8,85 +8,97 @@ import numpy as np
 from sstext.data.order import random_rows
 from sstext.evaluation.calibration import matching_temperature, softmax
 from sstext.inference.scoring import score
+from sstext.methods.method import Stage
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
-from sstext.pseudolabels.alignment import CalibratedScores, Mean, slices
+from sstext.pseudolabels.alignment import CorpusScores, Mean, slices
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import EVIDENCE_ROWS, out_of_fold
+from sstext.storage.chunks import open_array_whole
 
 
-def averaged(
-    chains: Sequence[Chain],
-    index: int,
-    temperature: float,
-    file: Path,
-    beside: np.ndarray | None = None,
-    beside_temperature: float = 1.0,
-) -> np.ndarray:
-    """log of the mean calibrated prediction of the chains' students for the corpus, (N, C), kept in a file.
+def train_final_model(
+    last: Chain, chains: Sequence[Chain], chosen: Stage, temperatures: Sequence[float]
+) -> tuple[Stage, float]:
+    """Train the model that is shipped: on all labels, and on the averaged pseudo-labels of the chains after the chosen stage.
+
+    With a probe, it labels here too, fitted on all labels. The temperature of the final model is fitted to the averaged labels
+    that it was trained on. Those are calibrated on held-out rows; the temperature of the teachers would not fit another model.
 
     Args:
-        index: of the round.
-        temperature: of its students.
-        beside, beside_temperature: logits (N, C) of a teacher with all labels; it counts as much as all chains together.
+        last: the chain with all labels.
+        chains: the cross-fitted chains.
+        chosen: the stage whose students are best. One without pseudo-labels is trained again on all labels.
+        temperatures: of the students of the chains, by stage.
+
+    Returns:
+        The stage of `last` whose student is shipped, and its temperature. It is the first teacher if no text is selected.
+    """
+    plan = last.plan
+    for stage in plan.stages[: min(chosen.position, plan.teacher.position) + 1]:
+        last.fit(stage, None)
+    final = plan.final
+    if chosen.learns_from is None or final is None:
+        return chosen, temperatures[chosen.position]
+    labels = CorpusScores(averaged_labels(last, chains, chosen, temperatures[chosen.position]))
+    prior = last.class_shares(labels) if plan.aligns else None
+    selection = final.selection
+    history = _history(chains, chosen, prior) if selection is not None and selection.history else None
+    selected = last.select_from(final, labels, keep=plan.keep_after(chosen), history=history)
+    if len(selected) == 0:
+        assert selection is not None
+        last.reporter.note(f"the final model learns from labels alone: {selection.refusal()}")
+        return plan.teacher, temperatures[plan.teacher.position]
+    last.fit(final, last.selected(final))
+    rows = random_rows(len(labels), min(len(labels), EVIDENCE_ROWS), last.config.seed)
+    logits = score(last.students.load(final), last.tokens.corpus.select(rows), last.tokenizer)
+    return final, matching_temperature(logits, labels.aligned(prior)[rows])
+
+
+def averaged_labels(last: Chain, chains: Sequence[Chain], chosen: Stage, temperature: float) -> np.ndarray:
+    """log of the mean calibrated prediction of the chains for the corpus, (N, C), kept in `averaged.npy`.
+
+    If a probe labels the corpus first, head and probe of a teacher with all labels count as much as all chains together.
+
+    Args:
+        last: the chain with all labels.
+        chains: the cross-fitted chains.
+        chosen: the stage of their students.
+        temperature: of these students.
+    """
+    teacher, beside = last.plan.teacher, None
+    if teacher.with_probe:
+        # Without class weights: head and probe know balanced labels alone, and are aligned afterwards.
+        calibrated = out_of_fold(chains, teacher, probe=True).temperature()
+        beside = CorpusScores(last.students.scores(teacher).logits, calibrated, with_probe=True)
+    scores = [CorpusScores(chain.students.scores(chosen).logits, temperature) for chain in chains]
+    return average_to_disk(scores, last.directory.path / "averaged.npy", beside)
+
+
+def average_to_disk(scores: Sequence[CorpusScores], file: Path, beside: CorpusScores | None = None) -> np.ndarray:
+    """log of the mean probability of several scores of one corpus, (N, C), kept in a file.
+
+    Args:
+        scores: of the chains.
+        file: is read if it is there already.
+        beside: further scores, which count as much as all of `scores` together.
     """
     if not from_main_process(file.exists()):
-        logits = [chain.score(index) for chain in chains]
         if is_main_process():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = file.with_suffix(".tmp")
-            whole = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=logits[0].shape)
-            for some in slices(len(whole)):
-                mean = np.mean([softmax(one[some].astype(np.float64), temperature) for one in logits], axis=0)
-                if beside is not None:
-                    mean = (mean + softmax(beside[some].astype(np.float64), beside_temperature)) / 2
-                whole[some] = np.log(mean.clip(1e-30))
-            whole.flush()
-            temporary.replace(file)
+            with open_array_whole(file, scores[0].logits.shape) as mean_logs:
+                for some in slices(len(mean_logs)):
+                    mean = np.mean([_probabilities(one, some) for one in scores], axis=0)
+                    if beside is not None:
+                        mean = (mean + _probabilities(beside, some)) / 2
+                    mean_logs[some] = np.log(mean.clip(1e-30))
         wait_for_everyone()
     return np.load(file, mmap_mode="r", allow_pickle=False)
 
 
-def _history(chains: Sequence[Chain], chosen: int, prior: np.ndarray | None) -> list[Mean]:
-    """What the chains together said of the corpus in the rounds before the chosen one, aligned to class shares (None: not)."""
-    return [
-        Mean([CalibratedScores(chain.score(index), chain.score_temperature(index), prior) for chain in chains])
-        for index in range(chains[0].admission.label_rounds - 1, chosen)
-    ]
+def _probabilities(scores: CorpusScores, some: slice) -> np.ndarray:
+    return softmax(np.asarray(scores.logits[some]).astype(np.float64), scores.temperature)
 
 
-def last_student(last: Chain, chains: Sequence[Chain], chosen: int, temperatures: Sequence[float]) -> tuple[int, float]:
-    """Train the student that is shipped: on all labels, and on the averaged labels of the chains of the chosen round.
-
-    Where a probe labels (`Chain.labels_with_probe`), it does so here too, fitted on all labels. The student's temperature is
-    that at which it agrees best with its labels, as they are aligned: out-of-fold rows have calibrated them, and the teachers'
-    own is not its own.
-
-    Args:
-        last: see `with_all_labels`.
-        chosen: the round; one that saw labels alone is trained again on all of them.
-        temperatures: of the chains' students, by round.
-
-    Returns:
-        The round of `last` whose student it is, one of labels alone where no text was sure enough to join; its temperature.
-    """
-    label_rounds = last.admission.label_rounds
-    for index in range(min(chosen + 1, label_rounds)):
-        last.fit(index, None)
-    if chosen < label_rounds:
-        return chosen, temperatures[chosen]
-    beside, of_beside = None, 1.0
-    if last.labels_with_probe(label_rounds - 1):
-        beside = last.score(label_rounds - 1)
-        # Of labels as they are: head and probe know balanced ones alone, and are aligned afterwards.
-        of_beside = out_of_fold(chains, label_rounds - 1, probe=True).temperature()
-    file = last.directory.path / "averaged.npy"
-    labels = averaged(chains, chosen, temperatures[chosen], file, beside, of_beside)
-    prior = last.class_shares(labels, 1.0) if last.admission.align else None
-    history = _history(chains, chosen, prior) if last.admission.history else None
-    if len(last.admit(label_rounds, labels, 1.0, share=last.keep(chosen + 1), history=history)) == 0:
-        last.reporter.note(f"the last student has labels alone: {last.admission.refusal(last.config.min_confidence)}")
-        return label_rounds - 1, temperatures[label_rounds - 1]
-    last.fit(label_rounds, last.admitted(label_rounds))
-    rows = random_rows(len(labels), min(len(labels), EVIDENCE_ROWS), last.config.seed)
-    said = score(last.load(label_rounds), last.tokens.corpus.select(rows), last.tokenizer)
-    return label_rounds, matching_temperature(said, CalibratedScores(labels, 1.0, prior)[rows])
+def _history(chains: Sequence[Chain], chosen: Stage, prior: np.ndarray | None) -> list[Mean]:
+    """Mean probabilities of the chains for the corpus in the stages before the chosen one, aligned to class shares (C,)."""
+    earlier: list[Stage] = list(chains[0].plan.teachers(chosen)[:-1])
+    return [Mean([chain.students.scores(stage).aligned(prior) for chain in chains]) for stage in earlier]

@@ -1,146 +1,170 @@
-"""The round loop. Read this first: the rest of the package is what its lines call.
+"""The loop of a run. Read this first: the rest of the package is what its lines call.
 
-Round 0 fine-tunes a pretrained encoder on the labeled rows. Each further round scores the unlabeled corpus with the last
-student, keeps the rows it may trust, and trains the next student on labeled + kept rows. Pseudo-labels are derived anew in
-every round, gold rows are never rewritten, and every finished round is a line of `rounds.jsonl` from which a killed run goes
-on.
+A plan is a row of stages. The baseline fine-tunes a pretrained encoder on the labeled rows. In a round, the student of
+the stage
+before is the teacher: it scores the unlabeled corpus, the most reliable predictions are selected as pseudo-labels, and the next
+student is trained on the labeled rows and the selected ones. Pseudo-labels are made anew in every round, labels never
+change, and every finished stage is a line of `rounds.jsonl`, from which an interrupted run continues.
+
+Source: Yarowsky 1995; Lee 2013; Xie et al. 2020 (Noisy Student), algorithm 1.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from sstext.evaluation.calibration import softmax
+from sstext.methods.method import Stage
 from sstext.processes import is_main_process, wait_for_everyone
 from sstext.pseudolabels.selection import Selection
-from sstext.selftraining import workers as side_by_side
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import Run, corpus_weights, evidence, out_of_fold
-from sstext.selftraining.plan import reads_corpus
-from sstext.selftraining.record import Round
+from sstext.selftraining.record import StageRecord
 from sstext.selftraining.student_store import Fit
-from sstext.selftraining.verdict import Verdict, belief_in, judge
+from sstext.selftraining.verdict import Verdict, judge
+from sstext.selftraining.workers import fit_side_by_side
 from sstext.training.loggers import figures_of_round
 
 
-def run_rounds(run: Run) -> Iterator[Round]:
-    """The loop itself, on data that is ready. All chains make a round before any of them makes the next."""
-    directory, chains = run.directory, run.chains
-    done = [Round(**record) for record in directory.rounds()]
+def run_stages(run: Run) -> Iterator[StageRecord]:
+    """Run the stages of the plan; those that an earlier call has finished are read. All chains finish one before the next."""
+    chains, plan = run.chains, run.plan
+    done = [StageRecord.read(record) for record in run.directory.rounds()]
     yield from done
     run.whole.reporter.trained(sum(record.steps for record in done))
     if done and done[-1].stopped_because is not None:
         return
 
-    for index in range(len(done), chains[0].last_round + 1):
+    for stage in plan.stages[len(done) :]:
         began = time.monotonic()
-        admitted = [chain.admitted(index) for chain in chains]
-        fits = side_by_side.fits(chains, index, admitted)
+        selected = [chain.selected(stage) for chain in chains]
+        fits = fit_side_by_side(chains, stage, selected)
+        found, verdict = compare(run, stage, selected)
 
-        agreement = agreement_with_previous(chains, index) if index < chains[0].last_round or run.cross_fitted else None
-        compared = compared_with_supervised(run, index, agreement) if run.cross_fitted else {}
-        if run.cross_fitted:
-            compared["estimated_precision"] = estimated_precision(run.chains, index, admitted)
-        stopped_because = compared.pop("stopped_because", None) or reason_to_stop(run, index, agreement)
+        stopped, following = reason_to_stop(run, stage, found, verdict), plan.after(stage)
+        if stopped is None and following is not None:
+            stopped = nothing_selected(following, select_for(following, chains))
 
-        record = describe(
-            run, index, admitted, fits, agreement=agreement, stopped_because=stopped_because,
-            seconds=time.monotonic() - began, **compared,
-        )  # fmt: skip
-        if is_main_process():
-            directory.append_round(asdict(record))
-            run.whole.reporter.figures(figures_of_round(asdict(record)))
-        wait_for_everyone()
-        yield record
-        if stopped_because is not None:
+        seconds = time.monotonic() - began
+        yield keep(run, describe(run, stage, selected, fits, **found, stopped_because=stopped, seconds=seconds))
+        if stopped is not None:
             return
 
 
-def reason_to_stop(run: Run, index: int, agreement: float | None) -> str | None:
-    """Why there is no further round; None where there is, and then the rows that it trains on have been admitted."""
-    config, whole = run.whole.config, run.whole
-    if index == whole.last_round:
+def select_for(stage: Stage, chains: Sequence[Chain]) -> list[Selection | None]:
+    """Every chain turns the scores of its own teacher into the pseudo-labels of a stage."""
+    return [chain.select(stage) if stage.selection is not None else None for chain in chains]
+
+
+def reason_to_stop(run: Run, stage: Stage, found: Mapping[str, Any], verdict: Verdict) -> str | None:
+    """Returns why training stops after a stage, or None.
+
+    A start that is slightly worse does not end the run: later rounds learn from its probe as well, and have not run yet.
+    """
+    if verdict.collapsed or (verdict.refused is not None and stage.learns_from is not None):
+        return verdict.refused
+    if stage is run.plan.last:
         return "all rounds are done"
-    if index + 1 < whole.admission.label_rounds:
-        return None  # labels alone once more
-    if agreement is not None and agreement >= config.stop_agreement:
+    agreement = found["agreement"]
+    if agreement is not None and agreement >= run.plan.method.stop_agreement:
         return f"nothing changes any more: {agreement:.1%} of the corpus kept its class"
-    for chain in run.chains:
-        if len(chain.admit(index + 1, chain.score(index), chain.score_temperature(index))) == 0:
-            return chain.admission.refusal(config.min_confidence)
     return None
 
 
-def agreement_with_previous(chains: Sequence[Chain], index: int) -> float | None:
-    """Share of the corpus that keeps its class from the round before, mean over chains; None while labels alone are seen."""
-    if index < chains[0].admission.label_rounds:
+def nothing_selected(stage: Stage, selected: Sequence[Selection | None]) -> str | None:
+    """Returns why a stage cannot follow, or None: a chain has selected no pseudo-label for it."""
+    empty = any(rows is not None and len(rows) == 0 for rows in selected)
+    return stage.selection.refusal() if empty and stage.selection is not None else None
+
+
+def compare(run: Run, stage: Stage, selected: Sequence[Selection | None]) -> tuple[dict[str, Any], Verdict]:
+    """What is found out about a finished stage: fields of its record, and the verdict of its held-out predictions."""
+    follows = run.plan.after(stage) is not None
+    agreement = agreement_with_previous(run.chains, stage) if follows or run.cross_fitted else None
+    if not run.cross_fitted:
+        return {"agreement": agreement}, Verdict(None, None)
+    weights = corpus_weights(run.chains, stage)
+    baseline = evidence(run.chains, run.plan.baseline, None, weights)
+    own = evidence(run.chains, stage, agreement, weights) if stage.position else baseline
+    verdict = Verdict(None, None)
+    if stage.position:
+        verdict = judge([baseline, own], run.whole.shares.prior, run.plan.expected_gain)[1]
+    found = {
+        "agreement": agreement,
+        "out_of_fold": own.out_of_fold.metrics(),
+        "temperature": own.out_of_fold.temperature(),
+        "gain": None if verdict.gain is None else asdict(verdict.gain),
+        "refused": verdict.refused,
+        "class_shares": dict(zip(run.whole.texts.classes, own.class_shares.tolist(), strict=True)),
+        "chain_agreement": own.chain_agreement,
+        "estimated_precision": estimated_precision(run.chains, stage, selected),
+    }
+    return found, verdict
+
+
+def agreement_with_previous(chains: Sequence[Chain], stage: Stage) -> float | None:
+    """Share of the corpus that keeps its class from the stage before, mean over chains; None without pseudo-labels."""
+    before = chains[0].plan.before(stage)
+    if stage.learns_from is None or before is None:
         return None
-    same = [np.mean(chain.score(index).argmax(-1) == chain.score(index - 1).argmax(-1)) for chain in chains]
-    return float(np.mean(same))
+    pairs = [(chain.students.scores(stage).logits, chain.students.scores(before).logits) for chain in chains]
+    return float(np.mean([np.mean(now.argmax(-1) == then.argmax(-1)) for now, then in pairs]))
 
 
-def estimated_precision(chains: Sequence[Chain], index: int, admitted: Sequence[Selection | None]) -> float | None:
-    """Share of the rows of a round whose pseudo-label is expected to be right, mean over chains; None without any.
+def estimated_precision(chains: Sequence[Chain], stage: Stage, selected: Sequence[Selection | None]) -> float | None:
+    """Share of the pseudo-labels of a stage that is expected to be right, mean over chains; None without any.
 
-    The mean probability of the labels by the students that gave them, at the temperature that out-of-fold rows ask for (head
-    and probe together are tempered already).
+    It is the mean probability of the pseudo-labels by the teachers, at the temperature that the held-out rows ask for.
+    Scores of head and probe together are calibrated already.
     """
-    teacher = index - 1
-    kept = [(chain, rows) for chain, rows in zip(chains, admitted, strict=True) if rows is not None and len(rows)]
-    if not kept:
+    used = [(chain, rows) for chain, rows in zip(chains, selected, strict=True) if rows is not None and len(rows)]
+    if not used:
         return None
+    teacher = chains[0].plan.named(str(stage.learns_from))
     temperature = 1.0
-    if not chains[0].labels_with_probe(teacher):
+    if not teacher.with_probe:
         temperature = out_of_fold(chains, teacher, class_weights=corpus_weights(chains, teacher)).temperature()
     means = []
-    for chain, rows in kept:
-        probs = softmax(np.asarray(chain.score(teacher)[rows.rows], dtype=np.float64), temperature)
+    for chain, rows in used:
+        logits = chain.students.scores(teacher).logits[rows.rows]
+        probs = softmax(np.asarray(logits, dtype=np.float64), temperature)
         means.append(probs[np.arange(len(rows)), rows.labels].mean())
     return float(np.mean(means))
 
 
-def compared_with_supervised(run: Run, index: int, agreement: float | None) -> dict[str, Any]:
-    """What labeled rows say of a round that its students never saw: fields of its record, and whether it ends the run."""
-    weights = corpus_weights(run.chains, index)
-    first = evidence(run.chains, 0, None, weights)
-    found = evidence(run.chains, index, agreement, weights) if index else first
-    verdict = Verdict(None, None)
-    if index:
-        verdict = judge([first, found], run.whole.prior, belief_in(run.whole.config.method))[1]
-    shares = zip(run.whole.texts.classes, found.class_shares.tolist(), strict=True)
-    # A start on labels alone that is a little worse may still teach: its probe labels, too, and the corpus is to come.
-    ends = verdict.collapsed or index >= run.whole.admission.label_rounds
-    return {
-        "stopped_because": verdict.refused if ends else None,
-        "out_of_fold": found.out_of_fold.metrics(),
-        "temperature": found.out_of_fold.temperature(),
-        "gain": None if verdict.gain is None else asdict(verdict.gain),
-        "refused": verdict.refused,
-        "class_shares": dict(shares),
-        "chain_agreement": found.chain_agreement,
-    }
-
-
-def describe(run: Run, index: int, admitted: Sequence[Selection | None], fits: Sequence[Fit], **found: Any) -> Round:
-    """The record of a round: what its chains trained on, and what was found out about it."""
+def describe(
+    run: Run, stage: Stage, selected: Sequence[Selection | None], fits: Sequence[Fit], **found: Any
+) -> StageRecord:
+    """The record of a stage: what its chains were trained on, and what was found out about it."""
     classes, corpus, audit = run.whole.texts.classes, run.whole.tokens.corpus, run.whole.texts.audit
-    kept = [rows for rows in admitted if rows is not None]
+    used = [rows for rows in selected if rows is not None]
     none = [np.zeros(len(classes), dtype=np.int64)]
-    mean_counts = np.mean([np.bincount(rows.labels, minlength=len(classes)) for rows in kept] or none, axis=0)
-    joined = np.mean([len(np.unique(rows.rows)) for rows in kept] or [0])
-    right = [float(np.mean(rows.labels == audit[rows.rows])) for rows in kept if audit is not None]
+    mean_counts = np.mean([np.bincount(rows.labels, minlength=len(classes)) for rows in used] or none, axis=0)
+    distinct = np.mean([len(np.unique(rows.rows)) for rows in used] or [0])
+    right = [float(np.mean(rows.labels == audit[rows.rows])) for rows in used if audit is not None]
     record: dict[str, Any] = {
-        "index": index,
+        "index": stage.position,
+        "stage": stage.name,
+        "labeled_by": run.plan.labeled_by(stage),
         "admitted": round(float(mean_counts.sum())),
-        "coverage": float(joined) / max(1, len(corpus) if corpus is not None else 0),
+        "coverage": float(distinct) / max(1, len(corpus) if corpus is not None else 0),
         "per_class": {name: round(float(count)) for name, count in zip(classes, mean_counts, strict=True)},
         "audit_precision": float(np.mean(right)) if right else None,
         "temperature": fits[0].temperature,
         "metrics": fits[0].metrics,
         "steps": sum(fit.steps for fit in fits),
-        "reads_corpus": reads_corpus(run.whole.config, index),
+        "reads_corpus": stage.reads_corpus,
     }
-    return Round(**record | found)
+    return StageRecord(**record | found)
+
+
+def keep(run: Run, record: StageRecord) -> StageRecord:
+    """Write the record of a finished stage, and send its figures to the loggers."""
+    if is_main_process():
+        run.directory.append_round(asdict(record))
+        run.whole.reporter.figures(figures_of_round(asdict(record)))
+    wait_for_everyone()
+    return record

@@ -1,139 +1,268 @@
-"""The options of a run → the arguments of one round's trainer, and what is admitted between two rounds."""
+"""The plan of a run: what is trained, on what, in which order, and for how long.
 
-from dataclasses import replace
+A plan is made once, from a method, the options and the number of rows. The loop executes it, a budget cuts it,
+`--dry-run` prints it, and `plan.json` keeps it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sstext.config.options import default_of, options
-from sstext.config.run_config import BY_METHOD, RunConfig
-from sstext.methods.registry import BETWEEN_ROUNDS, admission_of, build
-from sstext.objective.objective import Objective
-from sstext.objective.targets import Hard, Soft
+from sstext.config.run_config import RunConfig
+from sstext.methods.catalog import composition, composition_between_rounds
+from sstext.methods.method import Belief, Method, Schedule, Stage
+from sstext.methods.registry import compose
 from sstext.objective.weights import Everyone
 from sstext.pseudolabels.admission import Admission
 
-#: Optimizer steps of a round, at most, where nobody says how many.
-MOST_STEPS = 2_000
-
-
-#: Texts of a corpus that are looked at in any case.
+#: Texts of a corpus that are read in any case.
 LEAST_TEXTS = 4_096
+#: Shares of the steps that a budget may leave: of a plan with rounds or folds, and of the baseline alone. At 40 % of its steps
+#: `auto` did harm, and held-out rows did not show it (recipes/benchmark/LOG.md).
+SHARES, SHARES_OF_BASELINE = (1.0, 0.85), (1.0, 0.85, 0.7, 0.5)
 
 
-def round_steps(config: RunConfig, index: int, *, labeled: int, admitted: int) -> int:
-    """Optimizer steps of a round: 20 passes over the labeled rows, or 3 over the admitted ones, within bounds.
+@dataclass(frozen=True)
+class Plan:
+    """The stages of a run on its data.
 
-    `auto` makes more trainings, and each of them half as long at least; its start takes 30 passes, its rounds 1.5.
-    `round_steps` may make the start shorter, but not longer: a hundred labels are soon known by heart.
-
-    Plain fine-tuning takes 60 steps at least: with 40 labels, 120 were worse (recipes/benchmark/LOG.md).
-
-    >>> config = RunConfig(method="supervised")
-    >>> round_steps(config, 0, labeled=64, admitted=0), round_steps(config, 1, labeled=64, admitted=10_000)
-    (80, 1250)
+    Attributes:
+        method: its stages are made of.
+        stages: in order. The first is what all others are compared with.
+        final: trained once on all labels and the averaged pseudo-labels of the chains; None: without folds, or without rounds.
+        folds: chains, each without one fold of the labels; 0: one chain with all labels.
+        labeled, corpus: number of rows.
+        left_out: what a budget left out, for people.
+        seconds: expected time, if it was measured.
     """
-    admission = round_admission(config)
-    plain = index == 0 and round_objective(config, index)["method"] == "supervised"
-    least = 60 if config.method == "auto" or plain else 120
-    if is_first(config, index):
-        return config.steps or min(500, max(least, 20 * labeled // config.batch_size))
-    if index < admission.label_rounds:
-        usual = min(500, max(least, 30 * labeled // config.round_batch_size))
-        return min(usual, config.round_steps or usual)
-    passes = 1.5 if config.method == "auto" else 3
-    return config.round_steps or min(MOST_STEPS, max(least, int(passes * admitted / kept_per_step(config))))
+
+    method: Method
+    stages: tuple[Stage, ...]
+    final: Stage | None
+    folds: int
+    labeled: int
+    corpus: int
+    left_out: tuple[str, ...] = ()
+    seconds: float | None = None
+
+    # What it says
+
+    @property
+    def baseline(self) -> Stage:
+        """The stage that all others are compared with."""
+        return self.stages[0]
+
+    @property
+    def last(self) -> Stage:
+        """The stage after which there is none."""
+        return self.stages[-1]
+
+    @property
+    def teacher(self) -> Stage:
+        """The stage that labels the corpus first: the last one without pseudo-labels."""
+        return [stage for stage in self.stages if stage.learns_from is None][-1]
+
+    @property
+    def rounds(self) -> int:
+        """Number of stages with pseudo-labels."""
+        return sum(stage.learns_from is not None for stage in self.stages)
+
+    @property
+    def selection(self) -> Admission | None:
+        """How pseudo-labels are selected; None: the method has none."""
+        return self.method.selection
+
+    @property
+    def aligns(self) -> bool:
+        """Whether predictions are aligned to the class shares of the corpus."""
+        return self.selection is None or self.selection.align
+
+    @property
+    def expected_gain(self) -> Belief:
+        """The gain of its rounds that is expected before anything is seen."""
+        return self.method.expected_gain
+
+    def after(self, stage: Stage) -> Stage | None:
+        """The stage that follows; None: it is the last."""
+        return (
+            self.stages[stage.position + 1]
+            if stage is not self.final and stage.position + 1 < len(self.stages)
+            else None
+        )
+
+    def before(self, stage: Stage) -> Stage | None:
+        """The stage before; None: it is the first."""
+        return self.stages[stage.position - 1] if stage.position else None
+
+    def named(self, name: str) -> Stage:
+        """The stage of a name."""
+        return next(stage for stage in (*self.stages, self.final) if stage is not None and stage.name == name)
+
+    def teachers(self, stage: Stage) -> tuple[Stage, ...]:
+        """The stages whose students label the corpus up to a stage, the first teacher first."""
+        return self.stages[self.teacher.position : stage.position + 1]
+
+    def keep_after(self, stage: Stage) -> float:
+        """Share of the corpus that a student may learn from after a stage, also if no round follows."""
+        return self.method.share_of_round(stage.position - self.teacher.position + 1)
+
+    def steps(self, stage: Stage) -> int:
+        """Optimizer steps of a stage that selects as many rows as it may."""
+        if stage.selection is None:
+            return stage.schedule.steps(self.labeled)
+        return stage.schedule.steps(stage.selection.at_most(self.corpus, stage.keep))
+
+    # What a budget makes of it
+
+    def cuts(self) -> Iterator["Plan"]:
+        """The plan and shorter ones: somewhat fewer steps, two chains, no rounds, no folds, the baseline alone.
+
+        Without folds, nothing tells harm from gain: rounds go before them.
+        """
+        some_folds = [self.folds, 2] if self.folds > 2 else [self.folds]
+        for rounds in [self.rounds, 0] if self.rounds else [0]:
+            for folds in some_folds:
+                yield from (self._cut(rounds, folds, share) for share in SHARES)
+        yield from (self._cut(0, 0, share) for share in SHARES)
+        yield from (self._cut(0, 0, share, baseline_alone=True) for share in SHARES_OF_BASELINE)
+
+    def _cut(self, rounds: int, folds: int, share: float, baseline_alone: bool = False) -> "Plan":
+        left_out = [f"{1 - share:.0%} of the steps"] if share < 1 else []
+        left_out += ["all rounds of pseudo-labels"] if rounds < self.rounds else []
+        left_out += ["the start on the labels"] if baseline_alone and len(self.stages) - self.rounds > 1 else []
+        if folds < self.folds:
+            left_out.append(f"{self.folds - folds} of the chains" if folds else "folds (nothing tells harm from gain)")
+        kept = 1 if baseline_alone else len(self.stages) - self.rounds + rounds
+        stages = tuple(_shortened(stage, max(1, round(share * self.steps(stage)))) for stage in self.stages[:kept])
+        final = _final(stages) if folds and self.final is not None and rounds else None
+        return replace(self, stages=stages, final=final, folds=folds, left_out=(*self.left_out, *left_out))
+
+    # How it is kept
+
+    def record(self) -> dict[str, Any]:
+        """The content of `plan.json`."""
+        every = (*self.stages, self.final) if self.final is not None else self.stages
+        return {
+            "stages": [self._described(stage) for stage in every],
+            "folds": self.folds,
+            "expected_gain": self.expected_gain.over_baseline,
+            "labeled": self.labeled,
+            "corpus": self.corpus,
+            "left_out": list(self.left_out),
+            "seconds": self.seconds,
+        }
+
+    def _described(self, stage: Stage) -> dict[str, Any]:
+        return {
+            "name": stage.name,
+            "learns_from": stage.learns_from,
+            "labeled_by": self.labeled_by(stage),
+            "selection": None if stage.selection is None else composition_between_rounds(stage.selection),
+            "keep": None if stage.selection is None or stage.selection.quotas == "none" else stage.keep,
+            "starts_from": stage.starts_from or "encoder",
+            "objective": composition(stage.objective()),
+            "steps": self.steps(stage),
+            "batch_size": stage.schedule.batch_size,
+            "learning_rate": stage.schedule.learning_rate,
+        }
+
+    def labeled_by(self, stage: Stage) -> str | None:
+        """What labels the corpus for a stage; None: it has no pseudo-labels."""
+        if stage is self.final:
+            by = "the chains"
+            return f"{by}, and {self.teacher.labels_with} of all labels" if self.teacher.with_probe else by
+        return self.named(stage.learns_from).labels_with if stage.learns_from is not None else None
+
+    def cut_to(self, record: Mapping[str, Any]) -> "Plan":
+        """The plan that an earlier call cut to a budget, from its `plan.json`."""
+        if isinstance(record.get("steps"), list):  # a run of version 0.1
+            steps, folds = record["steps"], record["folds"]
+        else:
+            steps = [stage["steps"] for stage in record["stages"] if stage["name"] != "final"]
+            folds = record["folds"]
+        stages = tuple(_shortened(stage, most) for stage, most in zip(self.stages, steps, strict=False))
+        rounds = sum(stage.learns_from is not None for stage in stages)
+        return replace(
+            self, stages=stages, final=_final(stages) if folds and rounds else None, folds=folds,
+            left_out=tuple(record["left_out"]), seconds=record["seconds"],
+        )  # fmt: skip
 
 
-def kept_per_step(config: RunConfig) -> float:
-    """Pseudo-labeled rows of a step."""
-    return max(1.0, config.round_batch_size * (1 - config.gold_share))
+def _shortened(stage: Stage, steps: int) -> Stage:
+    return replace(stage, schedule=replace(stage.schedule, at_most=steps))
+
+
+def _final(stages: tuple[Stage, ...]) -> Stage:
+    """The final model's stage: the first round once more, on the averaged pseudo-labels of all chains."""
+    first = next(stage for stage in stages if stage.learns_from is not None)
+    return replace(first, name="final", learns_from="the chains")
+
+
+def method_of(config: RunConfig) -> Method:
+    """The method that the options of a run ask for, with their batch sizes, learning rates and steps.
+
+    Raises:
+        UserError: no such method or argument, or a value out of range.
+    """
+    method = compose(
+        config.method, config.method_args, regularizers=config.regularizers, keep=config.keep,
+        align=config.prior != "none", compared=bool(config.folds),
+    )  # fmt: skip
+    first = tuple(replace(stage, schedule=_schedule_of_start(stage.schedule, config)) for stage in method.first)
+    if method.round is None:
+        return replace(method, first=first)
+    of_round = replace(method.round.schedule, share=1 - config.gold_share, exactly=config.round_steps)
+    return replace(method, first=first, round=replace(method.round, schedule=of_round))
+
+
+def _schedule_of_start(schedule: Schedule, config: RunConfig) -> Schedule:
+    """The schedule of a stage without pseudo-labels, with the options that apply to it.
+
+    `round_steps` can make it shorter, but not longer: a hundred labels are soon known by heart.
+    """
+    if schedule.of_rounds:
+        return replace(schedule, at_most=config.round_steps)
+    return replace(schedule, batch_size=config.batch_size, learning_rate=config.learning_rate, exactly=config.steps)
+
+
+def rounds_of_run(config: RunConfig, method: Method) -> int:
+    """Number of rounds: as the user says, else as the method does."""
+    return method.rounds if config.rounds is None else config.rounds
+
+
+def make_plan(config: RunConfig, *, labeled: int, corpus: int, folds: int) -> Plan:
+    """The full plan of a run.
+
+    Args:
+        labeled, corpus: number of rows; 0: there is no corpus.
+        folds: chains; 0: one chain with all labels.
+
+    >>> plan = make_plan(RunConfig(), labeled=64, corpus=10_000, folds=3)
+    >>> [(stage.name, plan.steps(stage)) for stage in plan.stages]
+    [('baseline', 80), ('start', 60), ('round 1', 625)]
+    """
+    method = method_of(config)
+    stages = method.stages(rounds_of_run(config, method))
+    rounds = sum(stage.learns_from is not None for stage in stages)
+    return Plan(method, stages, _final(stages) if folds and rounds else None, folds, labeled, corpus)
 
 
 def texts_wanted(config: RunConfig) -> int | None:
-    """How many texts of the corpus the rounds of a run can read; None: all of it is looked at.
+    """Number of texts of the corpus that a run can use; None: all of them are looked at.
 
-    Where every text joins, a round reads what its steps have room for, drawn at random; a corpus of as many as all rounds have
-    room for, drawn at random itself, teaches as much, and the rest need not be scored. `LEAST_TEXTS` tell the class shares and
-    a collapse well enough. Where rows are chosen by what was predicted, the best ones may be anywhere.
+    If every row is used, training sees only a random sample (steps × batch size). Reading a random sample of that size
+    gives the same result, so the rest is never loaded or scored. `LEAST_TEXTS` are enough to tell the class shares and
+    a collapse. If rows are chosen by what is predicted, all rows are candidates.
 
     >>> texts_wanted(RunConfig()), texts_wanted(RunConfig(method="self-training"))
     (48000, None)
     """
-    admission = round_admission(config)
-    everyone = admission.quotas == "none" and isinstance(admission.weight, Everyone) and not config.min_confidence
-    if not everyone or any(reads_corpus(config, index) for index in range(admission.label_rounds + 1)):
+    method = method_of(config)
+    selection, grow = method.selection, method.round
+    if selection is None or grow is None:
         return None
-    room = (config.round_steps or MOST_STEPS) * kept_per_step(config)
-    return max(LEAST_TEXTS, int(max(1, config.rounds) * room))
-
-
-def is_first(config: RunConfig, index: int) -> bool:
-    """Whether a round trains as a first one does: the method's own training, and the plain one that it is compared with."""
-    return index == 0 or (config.method != "auto" and index < round_admission(config).label_rounds)
-
-
-def round_objective(config: RunConfig, index: int) -> dict[str, Any]:
-    """`method`, `method_args` and `regularizers` of a round's trainer.
-
-    >>> round_objective(RunConfig(method="ust", regularizers={"entropy": .1}), 1)
-    {'method': 'supervised', 'method_args': {}, 'regularizers': {'entropy': 0.1}}
-    """
-    admission = round_admission(config)
-    # Round 0 of a method that has a start of its own is what it is compared with: plain fine-tuning.
-    baseline = admission.labels_first and index == 0
-    start_is_over = admission.start_only and index >= admission.label_rounds
-    plain = config.method in BETWEEN_ROUNDS or baseline or start_is_over
-    return {
-        "method": "supervised" if plain else config.method,
-        "method_args": {} if plain else config.method_args,
-        "regularizers": {} if baseline else config.regularizers,
-    }
-
-
-def built_objective(config: RunConfig, index: int) -> Objective:
-    """The objective of a round's trainer."""
-    asked = round_objective(config, index)
-    return build(asked["method"], asked["method_args"], asked["regularizers"])
-
-
-def reads_corpus(config: RunConfig, index: int) -> bool:
-    """Whether the student of a round learns from unlabeled text inside its steps.
-
-    >>> reads_corpus(RunConfig(method="fixmatch"), 0), reads_corpus(RunConfig(method="auto"), 2)
-    (True, False)
-    """
-    return not built_objective(config, index).supervised
-
-
-def round_admission(config: RunConfig) -> Admission:
-    """What is admitted between two rounds: as the method says if it is one of the round loop, else as the options say.
-
-    With folds, a method inside a step has a round of its own after the plain one that it is compared with.
-
-    >>> round_admission(RunConfig(pseudo_labels="soft")).target
-    Soft()
-    """
-    own = admission_of(config.method, config.method_args)
-    if own is None:
-        compared = bool(config.folds) and not build(config.method, config.method_args, config.regularizers).plain
-        own = Admission(follows_options=True, labels_first=compared)
-    if not own.follows_options:
-        return own
-    soft = config.pseudo_labels == "soft"
-    every_row = soft and min(config.keep) == 1  # the alignment balances them, and a doubtful row says so itself
-    return replace(
-        own, target=Soft() if soft else Hard(), align=config.alignment, quotas="none" if every_row else "prior"
-    )
-
-
-def options_of_no_effect(config: RunConfig) -> list[str]:
-    """Options that were given, and that the method of the round loop decides in another way.
-
-    >>> options_of_no_effect(RunConfig(method="ust", keep=[.25], prior="uniform"))
-    ['prior']
-    """
-    own = admission_of(config.method, config.method_args)
-    if own is None or own.follows_options:
-        return []
-    decided = ["prior", "alignment", "pseudo_labels"] + (["keep"] if own.quotas == "none" else [])
-    known = options(RunConfig)
-    return [name for name in decided if getattr(config, name) != BY_METHOD.get(name, ("", default_of(known[name])))[1]]
+    everyone = selection.quotas == "none" and isinstance(selection.weight, Everyone) and not selection.min_confidence
+    if not everyone or grow.reads_corpus or any(stage.reads_corpus for stage in method.first):
+        return None
+    room = (grow.schedule.exactly or grow.schedule.most) * grow.schedule.rows_per_step
+    return max(LEAST_TEXTS, int(max(1, rounds_of_run(config, method)) * room))

@@ -1,34 +1,36 @@
-"""The record of one round: a line of `rounds.jsonl`, and a sentence for people."""
+"""The record of one stage: a line of `rounds.jsonl`, and a sentence for people."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 
 @dataclass(frozen=True)
-class Round:
-    """What happened in one round.
+class StageRecord:
+    """What happened in one stage. With folds, counts and shares are means over the chains.
 
     Attributes:
-        index: 0 is supervised fine-tuning.
-        admitted: pseudo-labeled rows that its student was trained on, one that joined several times as often as it did.
-        coverage: share of the corpus that joined (of the part of it that was drawn, where it is too large).
-        per_class: their number by class.
-        audit_precision: share of them whose pseudo-label is right, where true labels were given for audit.
-        temperature: what calibrates its student, by out-of-fold or development rows, else as in `Fit`.
-        agreement: share of the corpus with the same predicted class as one round before.
+        index: position of the stage in the plan, from 0.
+        admitted: number of pseudo-labeled rows in the training set; a repeated row counts each time.
+        coverage: share of the corpus that was selected (of the part that was read, if the corpus is too large).
+        per_class: number of pseudo-labeled rows by class.
+        audit_precision: share of the pseudo-labels that are right, if true labels were given for an audit.
+        temperature: calibrates the student: fitted on held-out or development rows, otherwise as in `Fit`.
+        agreement: share of the corpus with the same predicted class as one stage before.
         metrics: accuracy and macro-F1 on the development rows.
         steps: optimizer steps, of all chains together.
-        seconds: wall time of the round.
-        stopped_because: why there is no further round; None where there is.
-        estimated_precision: share of them that is expected to be right, by calibrated confidence (with folds).
-        out_of_fold: log-loss (nats), accuracy and macro-F1 of labeled rows by students that never saw them (with folds).
-        gain: in out-of-fold log-loss over supervised, rows weighed so that they stand for the corpus: observed, its standard
-            error, and expected with what is known beforehand.
-        refused: why it may not be chosen; None where it may.
-        class_shares: of the classes predicted for the corpus (with folds).
-        chain_agreement: share of the corpus of which two chains say the same (with folds).
-        reads_corpus: whether its student learned from unlabeled text inside its steps, as a method of that kind asks.
-
-    With folds, counts and shares are means over the chains.
+        seconds: wall time of the stage.
+        stopped_because: why training stops after this stage, or None.
+        estimated_precision: share of the pseudo-labels that is expected to be right, by calibrated confidence (with folds).
+        out_of_fold: log-loss (nats), accuracy and macro-F1 of the held-out predictions of the labeled rows (with folds).
+        gain: gain in held-out log-loss over the baseline, rows weighted to the class shares of the corpus: observed, its
+            standard error, and expected with what is known beforehand.
+        refused: why the stage may not be chosen, or None.
+        class_shares: shares of the classes that are predicted for the corpus (with folds).
+        chain_agreement: share of the corpus for which two chains predict the same class (with folds).
+        reads_corpus: whether the student learns from unlabeled text inside its steps.
+        stage: name of the stage. Records of version 0.1 have none: there, every training was called a round.
+        labeled_by: what labeled the corpus for the stage, or None.
     """
 
     index: int
@@ -49,18 +51,30 @@ class Round:
     class_shares: dict[str, float] = field(default_factory=dict)
     chain_agreement: float | None = None
     reads_corpus: bool = False
+    stage: str = ""
+    labeled_by: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.stage:
+            object.__setattr__(self, "stage", f"round {self.index}")
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any]) -> "StageRecord":
+        """A record from `rounds.jsonl`. Fields that a later version has added are left out."""
+        known = {spec.name for spec in fields(cls)}
+        return cls(**{name: value for name, value in record.items() if name in known})
 
 
-def sentence(record: Round) -> str:
-    """One round in a line, for people."""
+def sentence(record: StageRecord) -> str:
+    """One stage in a line, for people."""
     chains = " (all chains)" if record.out_of_fold else ""
-    said = [f"round {record.index}: {record.steps} steps{chains} in {record.seconds:.0f} s"]
+    parts = [f"{record.stage}: {record.steps} steps{chains} in {record.seconds:.0f} s"]
     if record.admitted:
-        said.append(f"on {record.admitted:,} pseudo-labels ({record.coverage:.0%} of the corpus)")
+        parts.append(f"{record.admitted:,} pseudo-labels ({record.coverage:.0%} of the corpus)")
     if record.audit_precision is not None:
-        said.append(f"of which {record.audit_precision:.1%} are right")
+        parts.append(f"{record.audit_precision:.1%} of them are right")
     if record.out_of_fold:
-        said.append("out-of-fold accuracy {accuracy:.1%}, log-loss {log_loss:.3f}".format(**record.out_of_fold))
+        parts.append("held-out accuracy {accuracy:.1%}, log-loss {log_loss:.3f}".format(**record.out_of_fold))
     if record.metrics:
-        said.append(f"development macro-F1 {record.metrics['macro_f1']:.3f}")
-    return ", ".join(said) + (f"; stopped: {record.stopped_because}" if record.stopped_because else "")
+        parts.append(f"development macro-F1 {record.metrics['macro_f1']:.3f}")
+    return ", ".join(parts) + (f"; stopped: {record.stopped_because}" if record.stopped_because else "")

@@ -1,7 +1,8 @@
-"""The students of a chain, on disk: what each has been trained to, and what it says of texts."""
+"""The students of a chain, on disk: what their trainings brought, and what they predict."""
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,19 +11,21 @@ from transformers import AutoModelForSequenceClassification
 
 from sstext.config.run_config import RunConfig
 from sstext.data.order import random_rows
-from sstext.data.preparing import Texts, Tokens
+from sstext.data.preparing import Tokens
 from sstext.inference.corpus_scores import score_passes_to_disk, score_to_disk
 from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.inference.scoring import score
+from sstext.methods.method import Stage
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.progress import Reporter
 from sstext.pseudolabels.admission import Admission
+from sstext.pseudolabels.alignment import CorpusScores
 from sstext.pseudolabels.probe import with_probe
-from sstext.selftraining.plan import round_admission
+from sstext.selftraining.plan import Plan
 from sstext.storage.run_folder import RunDirectory
 from sstext.storage.whole import write_array_whole
 
-#: Rows of the corpus on which a head is made as sure as the probe beside it.
+#: Rows of the corpus on which the temperature of a head is fitted to the probe.
 PROBED_ROWS = 256
 
 
@@ -32,8 +35,8 @@ class Fit:
 
     Attributes:
         steps: optimizer steps.
-        temperature: fitted on the development rows; without any, that at which the student agrees best with a probe, where the
-            method has one (`sstext.pseudolabels.probe`), else 1.
+        temperature: of the softmax. It is fitted on development rows if there are any; otherwise it makes the student as
+            confident as the probe; without a probe it is 1.
         metrics: figures on the development rows, empty without any.
     """
 
@@ -43,147 +46,144 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Students:
-    """A run's data, options and folder, and the students that the rounds of a chain have left there.
+class StudentStore:
+    """The students that the stages of a chain have left in its folder.
 
     Attributes:
-        prior: (C,) class shares of the corpus as far as labels and options tell (see `Chain.class_shares`).
-        held_out: tokenized labeled rows that it never learns from, where it is one of several that are cross-fitted.
-        number: which of them it is, from 1; 0 where it has all labels.
-        planned_steps: optimizer steps by round at most, where a budget sets them.
-        estimates_prior: whether nobody knows the class shares of the corpus, so that predictions are asked.
+        config, plan: of the run.
+        tokens: labeled rows of the chain, the corpus and the development rows.
+        tokenizer: of the encoder.
+        directory: the folder of the chain.
+        reporter: shows progress.
+        held_out: tokenized labeled rows that the chain never learns from, or None.
+        number: of the chain, from 1; 0 for the chain with all labels.
     """
 
     config: RunConfig
-    texts: Texts
+    plan: Plan
     tokens: Tokens
     tokenizer: Any
-    prior: np.ndarray
     directory: RunDirectory
     reporter: Reporter
     held_out: Any = None
     number: int = 0
-    planned_steps: tuple[int, ...] | None = None
-    estimates_prior: bool = False
 
-    def phase(self, index: int, what: str) -> str:
-        """How something that it does in a round is called where progress is shown."""
-        return f"{f'chain {self.number}, ' if self.number else ''}round {index}: {what}"
+    # On disk
 
-    def fitted(self, index: int) -> Fit:
-        """What the training of a finished round brought."""
-        return Fit(**json.loads((self.directory.round(index) / "fit.json").read_text(encoding="utf-8")))
+    def folder(self, stage: Stage) -> Path:
+        """The folder of a stage."""
+        return self.directory.stage(stage.name)
 
-    def seed(self, index: int) -> int:
-        """Seed of a round: head, dropout, order and edits differ between the rounds of a run, and between its chains."""
-        return (self.config.seed + 1_000_003 * index + 15_485_863 * self.number) % 2**32
+    def phase(self, stage: Stage, what: str) -> str:
+        """The name of a piece of work in progress lines."""
+        return f"{f'chain {self.number}, ' if self.number else ''}{stage.name}: {what}"
 
-    def load(self, index: int) -> Any:
-        """The student of a finished round, on its device."""
-        folder = self.directory.round(index) / "model"
-        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    def seed(self, stage: Stage) -> int:
+        """Seed of a stage. Head, dropout, order and edits differ between the stages of a run, and between its chains."""
+        return (self.config.seed + 1_000_003 * stage.position + 15_485_863 * self.number) % 2**32
+
+    def is_fitted(self, stage: Stage) -> bool:
+        """Whether the training of a stage is finished."""
+        return (self.folder(stage) / "fit.json").exists()
+
+    def fitted(self, stage: Stage) -> Fit:
+        """What the training of a finished stage brought."""
+        return Fit(**json.loads((self.folder(stage) / "fit.json").read_text(encoding="utf-8")))
+
+    def load(self, stage: Stage) -> Any:
+        """The student of a finished stage, on its device."""
+        model = AutoModelForSequenceClassification.from_pretrained(self.folder(stage) / "model", dtype=torch.float32)
         return model.to(resolve_device(self.config.device))
 
-    @property
-    def admission(self) -> Admission:
-        """What decides which rows are admitted."""
-        return round_admission(self.config)
+    # The corpus
 
-    def score_development_rows(self, index: int) -> np.ndarray:
-        """Logits of the development rows by the student of a round, as `score_held_out` gives those of the held-out ones.
+    def scores(self, stage: Stage) -> CorpusScores:
+        """Scores of the corpus by the student of a stage, with its probe if it has one; kept in `scores.npy`."""
+        temperature = 1.0 if stage.with_probe else self.fitted(stage).temperature
+        return CorpusScores(self._corpus_logits(stage), temperature, stage.with_probe)
 
-        Kept in `round_<index>/dev.npy`.
-        """
-        return self._score_as_shipped(index, self.tokens.dev, "dev.npy")
-
-    def score(self, index: int) -> np.ndarray:
-        """Logits of the corpus by the student of a round, (N, C), kept in `round_<index>/scores.npy`.
-
-        Where a method's own objective has seen labels alone, a probe labels together with the head.
-        """
-        config, device = self.config, resolve_device(self.config.device)
-        folder = self.directory.round(index)
+    def _corpus_logits(self, stage: Stage) -> np.ndarray:
+        folder = self.folder(stage)
         if (folder / "scores.npy").exists():
             return np.load(folder / "scores.npy", mmap_mode="r", allow_pickle=False)
-        precision = resolve_precision(config.precision, device)
-        with self.reporter.phase(self.phase(index, "scoring"), len(self.tokens.corpus), "text") as tick:
-            model = self.load(index)
-            if self.labels_with_probe(index):
-                model = self._with_probe(model, precision)
+        precision = self._precision()
+        with self.reporter.phase(self.phase(stage, "scoring"), len(self.tokens.corpus), "text") as tick:
+            model = self.load(stage)
+            if stage.with_probe:
+                model = self.with_probe(model, precision)
             return score_to_disk(model, self.tokens.corpus, self.tokenizer, folder, precision=precision, tick=tick)
 
-    def sample_scores(self, index: int, rows: np.ndarray) -> np.ndarray:
-        """Logits of some rows of the corpus, (n, C): of its whole scores where a round teaches, else kept in `sample.npy`.
+    def sample_logits(self, stage: Stage, rows: np.ndarray) -> np.ndarray:
+        """Logits for a sample of the corpus, (n, C).
 
-        A round before the method's own ones teaches nobody: a few rows tell whether it has collapsed.
+        If a later stage learns from this one, all rows are scored anyway and the sample is taken from them. Otherwise only the
+        sample is scored, to detect collapse, and kept in `sample.npy`.
         """
-        if index >= self.admission.label_rounds - 1:
-            return self.score(index)[rows]
-        file = self.directory.round(index) / "sample.npy"
+        if stage.labels_with is not None:
+            return self._corpus_logits(stage)[rows]
+        file = self.folder(stage) / "sample.npy"
         if not from_main_process(file.exists()):
-            precision = resolve_precision(self.config.precision, resolve_device(self.config.device))
-            logits = score(self.load(index), self.tokens.corpus.select(rows), self.tokenizer, precision=precision)
+            logits = score(
+                self.load(stage), self.tokens.corpus.select(rows), self.tokenizer, precision=self._precision()
+            )
             if is_main_process():
                 write_array_whole(file, logits)
             wait_for_everyone()
         return np.load(file, allow_pickle=False)
 
-    @property
-    def has_probe(self) -> bool:
-        """Whether a probe says how sure a student may be, for which it takes a corpus."""
-        return self.admission.probe and self.tokens.corpus is not None
+    def score_passes(self, stage: Stage, admission: Admission, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+        """Rows (M,) of the corpus, and a summary of dropout passes over them by the student of a stage, (M, C + 2).
 
-    def labels_with_probe(self, index: int) -> bool:
-        """Whether the scores of a round are those of head and probe, which are tempered already."""
-        return self.admission.probe and index == self.admission.label_rounds - 1
-
-    def _with_probe(self, model: Any, precision: str = "fp32") -> Any:
-        corpus = self.tokens.corpus
-        some = corpus.select(random_rows(len(corpus), min(len(corpus), PROBED_ROWS), self.config.seed))
-        return with_probe(model, self.tokens.labeled, some, self.tokenizer, precision=precision)
-
-    def score_temperature(self, index: int) -> float:
-        """What the chain itself knows of how sure its scores of a finished round may be."""
-        return 1.0 if self.labels_with_probe(index) else self.fitted(index).temperature
-
-    def score_held_out(self, index: int) -> np.ndarray:
-        """Logits of the held-out rows by the student of a round, in float32 as it would be shipped, (n, C).
-
-        Kept in `round_<index>/held_out.npy`.
+        Kept in `passes.npy`, in the columns of `summarize_passes`.
         """
-        return self._score_as_shipped(index, self.held_out, "held_out.npy")
-
-    def _score_as_shipped(self, index: int, rows: Any, name: str, probe: bool = False) -> np.ndarray:
-        file = self.directory.round(index) / name
-        if not from_main_process(file.exists()):
-            model = self.load(index)
-            logits = score(self._with_probe(model) if probe else model, rows, self.tokenizer)
-            if is_main_process():
-                write_array_whole(file, logits)
-            wait_for_everyone()
-        return np.load(file, allow_pickle=False)
-
-    def score_held_out_with_probe(self, index: int) -> np.ndarray:
-        """Logits of the held-out rows by head and probe together (see `labels_with_probe`), (n, C).
-
-        Kept in `round_<index>/held_out_probe.npy`.
-        """
-        return self._score_as_shipped(index, self.held_out, "held_out_probe.npy", probe=True)
-
-    def score_passes(self, index: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
-        """Rows (M,) of the corpus, and what dropout passes by the student of a round say of them, (M, C + 2).
-
-        Kept in `round_<index>/passes.npy`, in the columns of `summarize_passes`.
-        """
-        admission, corpus, folder = self.admission, self.tokens.corpus, self.directory.round(index)
-        count, seed = admission.scored_rows(len(corpus)), self.seed(index)
+        corpus, folder = self.tokens.corpus, self.folder(stage)
+        count, seed = admission.scored_rows(len(corpus)), self.seed(stage)
         rows = random_rows(len(corpus), count, seed)
         if (folder / "passes.npy").exists():
             return rows, np.load(folder / "passes.npy", mmap_mode="r", allow_pickle=False)
-        precision = resolve_precision(self.config.precision, resolve_device(self.config.device))
-        with self.reporter.phase(self.phase(index, "dropout passes"), count * admission.passes, "text") as tick:
+        with self.reporter.phase(self.phase(stage, "dropout passes"), count * admission.passes, "text") as tick:
             table = score_passes_to_disk(
-                self.load(index), corpus.select(rows), self.tokenizer, folder / "passes.npy", passes=admission.passes,
-                seed=seed, temperature=temperature, precision=precision, tick=tick,
+                self.load(stage), corpus.select(rows), self.tokenizer, folder / "passes.npy", passes=admission.passes,
+                seed=seed, temperature=temperature, precision=self._precision(), tick=tick,
             )  # fmt: skip
         return rows, table
+
+    def _precision(self) -> str:
+        return resolve_precision(self.config.precision, resolve_device(self.config.device))
+
+    # Labeled rows
+
+    def score_held_out(self, stage: Stage, probe: bool = False) -> np.ndarray:
+        """Logits of the held-out rows by the student of a stage, in float32 as its model predicts, (n, C).
+
+        Args:
+            probe: head and probe together instead of the head alone.
+        """
+        return self._score_labeled(stage, self.held_out, "held_out_probe.npy" if probe else "held_out.npy", probe)
+
+    def score_development_rows(self, stage: Stage) -> np.ndarray:
+        """Logits of the development rows by the student of a stage, in float32 as its model predicts, (n, C)."""
+        return self._score_labeled(stage, self.tokens.dev, "dev.npy")
+
+    def _score_labeled(self, stage: Stage, rows: Any, name: str, probe: bool = False) -> np.ndarray:
+        file = self.folder(stage) / name
+        if not from_main_process(file.exists()):
+            model = self.load(stage)
+            logits = score(self.with_probe(model) if probe else model, rows, self.tokenizer)
+            if is_main_process():
+                write_array_whole(file, logits)
+            wait_for_everyone()
+        return np.load(file, allow_pickle=False)
+
+    # The probe
+
+    @property
+    def has_probe(self) -> bool:
+        """Whether a probe calibrates the students. It needs a corpus."""
+        return self.plan.method.teacher.with_probe and self.tokens.corpus is not None
+
+    def with_probe(self, model: Any, precision: str = "fp32") -> Any:
+        """A student with a probe that is fitted on the labeled rows of the chain."""
+        corpus = self.tokens.corpus
+        some = corpus.select(random_rows(len(corpus), min(len(corpus), PROBED_ROWS), self.config.seed))
+        return with_probe(model, self.tokens.labeled, some, self.tokenizer, precision=precision)

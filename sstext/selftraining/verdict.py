@@ -1,9 +1,10 @@
-"""Do no harm: what out-of-fold predictions say of a round, and which round they allow (folds: `sstext.data.sampling`).
+"""Do no harm: compare the stages by their held-out predictions, and choose the one that is shipped.
 
-Whoever has forty labels has no development set. K chains self-train, each without one fold of the labels, so that every
-labeled row is predicted by students that never saw it, directly or through a pseudo-label. These predictions are few: at 40
-rows the standard error of a paired accuracy is about 6 points. Neither a significance test nor an argmax will do; the rule
-below weighs the evidence against what rounds are expected to bring.
+With forty labels there are none to spare for a development set. K chains self-train, each without one fold of the
+labels, so that every labeled row is predicted by students that never saw it, directly or through a pseudo-label. These
+predictions are
+few: with 40 rows, the standard error of a paired accuracy is about 6 points. Neither a significance test nor the best
+score is good enough. The rule below weighs the evidence against the gain that rounds are expected to bring.
 """
 
 from collections.abc import Sequence
@@ -11,59 +12,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sstext.methods.method import Belief
 from sstext.selftraining.evidence import Evidence, collapse
 
-#: Standard deviations of what a round gains over supervised fine-tuning, and over a round before it, see `Belief`.
+#: Standard deviations of the gain of a stage over the baseline, and over the stage before, see `Belief`.
 GAIN_SPREAD, ROUND_SPREAD = 0.2, 0.05
-
-
-#: What is said of labels that count as often as the corpus has their class.
-WEIGHED = ", weighed to the class shares of the corpus,"
-
-
-#: Standard deviation of a paired difference of log-losses that is assumed as if these many rows had shown it: twenty rows
-#: that hardly differ are no proof that no row would.
+#: Said of a log-loss whose rows are weighted.
+WEIGHTED = ", weighted to the class shares of the corpus,"
+#: Prior on the variance of paired loss differences: its standard deviation, and the number of observations that it is worth. It
+#: keeps the standard error from vanishing when a few held-out rows happen to agree.
 ASSUMED_SPREAD, ASSUMED_ROWS = 0.5, 4
 
 
 @dataclass(frozen=True)
-class Belief:
-    """What a round is expected to bring before anything is seen, in nats of log-loss per row.
-
-    Attributes:
-        over_supervised: mean gain over supervised fine-tuning.
-        over_round: mean gain of one more round over the one before.
-    """
-
-    over_supervised: float
-    over_round: float
-
-
-#: What rounds of `auto` have brought (recipes/benchmark/LOG.md).
-PROVEN = Belief(over_supervised=0.15, over_round=0.05)
-
-
-#: Of any other method: some gain, some harm, and none has shown in these nats that it gains on the whole.
-UNPROVEN = Belief(over_supervised=0.0, over_round=0.0)
-
-
-def belief_in(method: str) -> Belief:
-    """What is known of a method beforehand.
-
-    >>> belief_in("auto").over_supervised, belief_in("mean-teacher").over_supervised
-    (0.15, 0.0)
-    """
-    return PROVEN if method == "auto" else UNPROVEN
-
-
-@dataclass(frozen=True)
 class Gain:
-    """What a round gains over supervised fine-tuning, in nats of log-loss per row; above 0 it is better.
+    """The gain of a stage over the baseline, in nats of log-loss per row; above 0 the stage is better.
 
     Attributes:
         observed: mean of the paired differences.
         standard_error: of that mean.
-        expected: the two of them weighed against what was expected before.
+        expected: both weighed against what was expected before.
     """
 
     observed: float
@@ -78,17 +46,17 @@ def expected_gain(
     spread: float = GAIN_SPREAD,
     weights: np.ndarray | None = None,
 ) -> Gain:
-    """Weigh the paired losses of B rows against what rounds are expected to bring.
+    """Weigh the paired losses of B rows against the gain that is expected before they are seen.
 
-    d = before − later, with mean d̄ = mean w d and variance s² = mean w² (d − d̄)² (that of `ASSUMED_ROWS` rows more, spread by
-    `ASSUMED_SPREAD`, counts in). The gain γ ~ N(μ, τ²) beforehand and d̄ ~ N(γ, s²/B); so
+    d = before − later, with mean d̄ = mean w d and variance s² = mean w² (d − d̄)². The variance includes `ASSUMED_ROWS` more
+    rows with standard deviation `ASSUMED_SPREAD`. The gain γ ~ N(μ, τ²) beforehand and d̄ ~ N(γ, s²/B); so
     E[γ] = (d̄ B/s² + μ/τ²) / (B/s² + 1/τ²).
 
     *Relations*: with no rows it is μ, with many it is d̄.
 
     Args:
-        before: (B,) losses of round 0, or of another round.
-        later: (B,) losses of the same rows in the later round.
+        before: (B,) losses of the baseline, or of another stage.
+        later: (B,) losses of the same rows in the later stage.
         mean, spread: μ and τ.
         weights: (B,) w, how often each row counts, once on average (default: once each).
 
@@ -111,54 +79,67 @@ def expected_gain(
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of comparing a round: its gain over supervised (None of round 0), and why it is refused, if it is."""
+    """The result of comparing a stage with the baseline.
+
+    Attributes:
+        gain: over the baseline; None for the baseline itself.
+        refused: why the stage may not be chosen, or None.
+        collapsed: whether its students have stopped to be classifiers.
+    """
 
     gain: Gain | None
     refused: str | None
     collapsed: bool = False
 
 
-def judge(rounds: Sequence[Evidence], prior: np.ndarray, belief: Belief) -> list[Verdict]:
-    """Compare every round with supervised fine-tuning, which is round 0 and never refused.
+def judge(stages: Sequence[Evidence], prior: np.ndarray, belief: Belief) -> list[Verdict]:
+    """Compare every stage with the baseline, which is the first one and never refused.
 
-    A round is refused where harm is more likely than gain (`expected_gain` below 0), or where it has collapsed.
+    A stage is refused if harm is more likely than gain (`expected_gain` below 0), or if it has collapsed.
 
     Args:
-        rounds: evidence by round.
+        stages: evidence by stage.
         prior: (C,) class shares of the corpus.
-        belief: in the method.
+        belief: the gain that is expected of the method.
     """
-    first, verdicts = rounds[0], [Verdict(None, None)]
+    first, verdicts = stages[0], [Verdict(None, None)]
     losses = first.out_of_fold.losses()
-    for later in rounds[1:]:
+    for later in stages[1:]:
         weights = later.out_of_fold.weights()
-        gain = expected_gain(losses, later.out_of_fold.losses(), belief.over_supervised, weights=weights)
+        gain = expected_gain(losses, later.out_of_fold.losses(), belief.over_baseline, weights=weights)
         refused = collapse(later, first, prior)
         collapsed = refused is not None
         if refused is None and gain.expected < 0:
-            weighed = "" if later.out_of_fold.class_weights is None else WEIGHED
-            apart = f"out-of-fold log-loss{weighed} is {-gain.observed:.3f} ± {gain.standard_error:.3f} worse than supervised"
-            refused = f"harm is more likely than gain: {apart}"
+            weighted = "" if later.out_of_fold.class_weights is None else WEIGHTED
+            compared = f"the held-out log-loss{weighted} is {_compared(gain)} than that of the baseline"
+            refused = f"harm is more likely than gain: {compared}"
         verdicts.append(Verdict(gain, refused, collapsed))
     return verdicts
 
 
-def best_round(
-    verdicts: Sequence[Verdict], losses: Sequence[np.ndarray], belief: Belief, weights: np.ndarray | None = None
+def best_stage(
+    names: Sequence[str],
+    verdicts: Sequence[Verdict],
+    losses: Sequence[np.ndarray],
+    belief: Belief,
+    weights: np.ndarray | None = None,
 ) -> tuple[int, str]:
-    """The round whose student is shipped, and why, in a sentence.
+    """The position of the stage whose student is shipped, and the reason in a sentence.
 
-    Rounds are gone through in their order: one that is not refused takes the place of the best one so far where it is expected
-    to gain over it. That is what its verdict says where the best one is round 0, else `expected_gain` of one more round.
+    Stages are visited in their order. A stage that is not refused replaces the best one so far if it is expected to
+    gain over it. Over the baseline, its verdict says so; over another stage, `expected_gain` of one more round.
 
     Args:
-        verdicts: by round.
-        losses: by round, (B,) each, see `OutOfFold.losses`.
-        belief: in the method.
+        names: of the stages.
+        verdicts: by stage.
+        losses: by stage, (B,) each, see `OutOfFold.losses`.
+        belief: the gain that is expected of the method.
         weights: (B,) how often each row counts, see `OutOfFold.weights`; None: once each.
 
-    >>> best_round([Verdict(None, None), Verdict(Gain(-.5, .1, -.3), "it harms")], [np.zeros(4), np.ones(4)], PROVEN)
-    (0, 'supervised fine-tuning; round 1 was refused: it harms')
+    >>> from sstext.methods.method import PROVEN
+    >>> verdicts = [Verdict(None, None), Verdict(Gain(-.5, .1, -.3), "it harms")]
+    >>> best_stage(["baseline", "round 1"], verdicts, [np.zeros(4), np.ones(4)], PROVEN)
+    (0, 'plain fine-tuning on the labels; round 1 was refused: it harms')
     """
     best, steps = 0, dict[int, str]()
     for index, verdict in enumerate(verdicts):
@@ -168,23 +149,22 @@ def best_round(
             best, steps = index, {}
             continue
         step = expected_gain(losses[best], losses[index], belief.over_round, ROUND_SPREAD, weights)
-        taken = step.expected > 0
         steps[index] = (
-            f"{_compared(step)} than round {best}, where one more is expected to bring {belief.over_round:.2f}"
+            f"{_compared(step)} than that of {names[best]}, and one more round is expected to gain {belief.over_round:.2f}"
         )
-        if taken:
+        if step.expected > 0:
             best, steps = index, {index: steps[index]}
-    said = ["supervised fine-tuning"]
+    reasons = ["plain fine-tuning on the labels"]
     gain = verdicts[best].gain
     if gain is not None:
-        weighed = "" if weights is None else WEIGHED
-        said = [
-            f"its out-of-fold log-loss{weighed} is {_compared(gain)} than supervised; a gain of {gain.expected:.3f} is "
-            "expected, with what is known beforehand"
+        weighted = "" if weights is None else WEIGHTED
+        reasons = [
+            f"its held-out log-loss{weighted} is {_compared(gain)} than that of the baseline; the expected gain is "
+            f"{gain.expected:.3f}"
         ]
-    said += [f"round {index} is {words}" for index, words in steps.items()]
-    said += [f"round {index} was refused: {v.refused}" for index, v in enumerate(verdicts) if v.refused is not None]
-    return best, "; ".join(said)
+    reasons += [f"the log-loss of {names[index]} is {words}" for index, words in steps.items()]
+    reasons += [f"{names[index]} was refused: {v.refused}" for index, v in enumerate(verdicts) if v.refused is not None]
+    return best, "; ".join(reasons)
 
 
 def _compared(gain: Gain) -> str:

@@ -23,6 +23,7 @@ from accelerate import PartialState
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.inference.devices import calm_libraries, resolve_device
+from sstext.methods.method import Stage
 from sstext.progress import Reporter, Tick
 from sstext.pseudolabels.selection import Selection
 from sstext.selftraining.chain import Chain
@@ -46,30 +47,30 @@ def _any_gpu(config: RunConfig) -> bool:
     return resolve_device(config.device).type == "cuda" and ":" not in config.device
 
 
-def fits(chains: Sequence[Chain], index: int, admitted: Sequence[Selection | None]) -> list[Fit]:
-    """Train the students of a round, one per chain, as many at a time as `workers_for` says.
+def fit_side_by_side(chains: Sequence[Chain], stage: Stage, selected: Sequence[Selection | None]) -> list[Fit]:
+    """Train the students of a stage, one per chain, in as many processes at a time as `workers_for` returns.
 
     Args:
-        admitted: what each chain trains on beside its labels.
+        selected: the pseudo-labels that each chain trains on beside its labels.
 
     Raises:
         KeyboardInterrupt: it was stopped by a signal; every training has written a checkpoint.
         UserError: a worker met one, or ended without a word.
     """
     todo = [
-        _Job(chain, index, rows)
-        for chain, rows in zip(chains, admitted, strict=True)
-        if not (chain.directory.round(index) / "fit.json").exists()
+        _Job(chain, stage, rows)
+        for chain, rows in zip(chains, selected, strict=True)
+        if not chain.students.is_fitted(stage)
     ]
     workers = min(workers_for(chains[0].config), len(todo))
     said: dict[int, list[tuple[Mapping[str, Any], int]]] = {}
     if workers > 1:
         said = _in_processes(todo, workers)
     found = []
-    for chain, rows in zip(chains, admitted, strict=True):
+    for chain, rows in zip(chains, selected, strict=True):
         for values, step in said.get(chain.number, ()):  # chain by chain: a logger's steps only grow
             chain.reporter.figures(values, step)
-        found.append(chain.fit(index, rows))
+        found.append(chain.fit(stage, rows))
     return found
 
 
@@ -78,7 +79,7 @@ class _Job:
     """A training: all that a worker is told, and what it has said so far."""
 
     chain: Chain
-    index: int
+    stage: Stage
     rows: Selection | None
     process: Any = None
     slot: int = 0
@@ -89,7 +90,7 @@ class _Job:
 
     @property
     def name(self) -> str:
-        return self.chain.phase(self.index, "training")
+        return self.chain.students.phase(self.stage, "training")
 
 
 def _in_processes(todo: Sequence[_Job], workers: int) -> dict[int, list[tuple[Mapping[str, Any], int]]]:
@@ -142,7 +143,7 @@ def _started(job: _Job, slot: int, workers: int) -> Connection:
     theirs.close()
     chain = replace(job.chain, config=config, reporter=Reporter(quiet=True))
     with suppress(OSError):  # it is gone already, and `_ended` says so
-        ours.send((chain, job.index, job.rows, max(1, torch.get_num_threads() // workers)))
+        ours.send((chain, job.stage, job.rows, max(1, torch.get_num_threads() // workers)))
     return ours
 
 
@@ -249,22 +250,22 @@ class _Sent(Reporter):
 def work(pipe: Connection) -> None:
     """Do the job that the pipe tells: train a chain's student of a round, and score what the round loop will ask for."""
     calm_libraries()
-    chain, index, rows, threads = pipe.recv()
+    chain, stage, rows, threads = pipe.recv()
     torch.set_num_threads(threads)
     reporter = _Sent(pipe)
     chain = replace(chain, reporter=reporter)
     try:
-        chain.fit(index, rows)
+        chain.fit(stage, rows)
         if chain.held_out is not None:
-            chain.score_held_out(index)
-        if chain.tokens.corpus is not None and index >= chain.admission.label_rounds - 1:
-            chain.score(index)
+            chain.students.score_held_out(stage)
+        if chain.tokens.corpus is not None and stage.labels_with is not None:
+            chain.students.scores(stage)
     except KeyboardInterrupt:
         reporter.send(STOPPED)
     except UserError as error:
         reporter.send(FAILED, error)
     except Exception:
-        reporter.send(FAILED, RuntimeError(f"{chain.phase(index, 'training')}:\n{traceback.format_exc()}"))
+        reporter.send(FAILED, RuntimeError(f"{chain.students.phase(stage, 'training')}:\n{traceback.format_exc()}"))
     else:
         reporter.send(DONE)
 

@@ -1,6 +1,7 @@
 """Arrays that are computed in chunks, so that an interrupted computation can be resumed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,17 @@ import numpy as np
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.progress import Tick
 from sstext.storage.whole import write_array_whole
+
+
+@contextmanager
+def open_array_whole(path: Path, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """Open a float32 array on disk to be filled. The file appears whole at the end of the block, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    values = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
+    yield values
+    values.flush()
+    temporary.replace(path)
 
 
 def computed_in_chunks(
@@ -49,11 +61,8 @@ def computed_in_chunks(
 
 
 def _join_parts(parts: Sequence[Path], chunk: int, whole: Path, shape: tuple[int, int]) -> None:
-    temporary = whole.with_suffix(".tmp")
-    joined = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
-    for number, part in enumerate(parts):
-        joined[number * chunk : (number + 1) * chunk] = np.load(part, allow_pickle=False)
-    joined.flush()
-    temporary.replace(whole)
+    with open_array_whole(whole, shape) as joined:
+        for number, part in enumerate(parts):
+            joined[number * chunk : (number + 1) * chunk] = np.load(part, allow_pickle=False)
     for part in parts:
         part.unlink()

@@ -8,13 +8,31 @@ from typing import Any
 
 import yaml
 
-from sstext.errors import UserError
+from sstext.errors import UserError, listed
 from sstext.storage.whole import write_whole
 
 CONFIG, DATA, ROUNDS, RESULTS = "config.yaml", "data.json", "rounds.jsonl", "results.json"
 
 
-TIMES = "times.json"
+TIMES, PLAN = "times.json", "plan.json"
+#: With folds: the folder of the chain with all labels, beside those of the cross-fitted chains.
+ALL_LABELS = "all_labels"
+#: The pseudo-labels of a stage, in its folder.
+PSEUDO_LABELS = "pseudo_labels.parquet"
+
+
+def stage_name(record: Mapping[str, Any]) -> str:
+    """The name of a stage in its record. Version 0.1 called every training a round.
+
+    >>> stage_name({"index": 1, "stage": "start"}), stage_name({"index": 1})
+    ('start', 'round 1')
+    """
+    return record.get("stage") or f"round {record['index']}"
+
+
+def chain_folder(number: int) -> str:
+    """The folder of a cross-fitted chain, numbered from 1."""
+    return f"chain_{number}"
 
 
 class RunDirectory:
@@ -25,7 +43,7 @@ class RunDirectory:
     data.json        fingerprints and counts of the input data
     data/            the corpus and its tokens as Arrow files
     rounds.jsonl     one line per finished round
-    round_0/ …       model, scores and pseudo-labels of a round; private, never pushed
+    baseline/ start/ round_1/ …   model, scores and pseudo-labels of a stage; private, never pushed
     predictions/     evaluated rows and their predictions; private, never pushed
     times.json       seconds by phase
     model/           the chosen model
@@ -77,6 +95,13 @@ class RunDirectory:
         changed = [
             line for line in difflib.ndiff(before.splitlines(), now.splitlines()) if line.startswith(("- ", "+ "))
         ]
+        recorded = {line.partition(":")[0] for line in before.splitlines() if line[:1].isalpha() and ":" in line}
+        former = sorted(recorded - defaults.keys()) if recorded & defaults.keys() else []
+        if former:
+            raise UserError(
+                f"output: {self.path} holds a run of an earlier version, with options that have been replaced "
+                f"({listed(former, limit=3)}); it can be reported on and predicted with, but not continued; {remedy}"
+            )
         if changed:
             raise UserError(
                 f"output: {self.path} belongs to another run, with other options (- in the folder, + now): "
@@ -93,9 +118,13 @@ class RunDirectory:
         """Fingerprints and counts of the input."""
         return json.loads((self.path / DATA).read_text(encoding="utf-8"))
 
-    def round(self, index: int) -> Path:
-        """Folder of a round."""
-        return self.path / f"round_{index}"
+    def stage(self, name: str) -> Path:
+        """Folder of a stage.
+
+        >>> RunDirectory("out").stage("round 1").name
+        'round_1'
+        """
+        return self.path / name.replace(" ", "_")
 
     def rounds(self) -> list[dict[str, Any]]:
         """The records of the finished rounds."""
@@ -108,6 +137,15 @@ class RunDirectory:
         """Add the record of a finished round."""
         lines = [json.dumps(line, ensure_ascii=False) for line in [*self.rounds(), record]]
         write_whole(self.path / ROUNDS, "\n".join(lines) + "\n")
+
+    def read_plan(self) -> dict[str, Any] | None:
+        """The plan of the run, or None if none has been written yet."""
+        file = self.path / PLAN
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+    def write_plan(self, plan: Mapping[str, Any]) -> None:
+        """Keep the plan of the run. A continued run follows it, however fast the machine is by then."""
+        write_whole(self.path / PLAN, json.dumps(plan, indent=2, ensure_ascii=False))
 
     def times(self) -> dict[str, Any]:
         """The "seconds" of all calls of a run together, and its "phases" in order, each with name and seconds."""

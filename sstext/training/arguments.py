@@ -1,13 +1,18 @@
 """SemiSupervisedTrainingArguments: `TrainingArguments` with our options as fields."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from transformers import TrainingArguments
 
 from sstext.config.options import checked, option, options
-from sstext.config.run_config import DataOptions, SemiSupervisedOptions, TrainingOptions
+from sstext.config.run_config import DataOptions, RunConfig, SemiSupervisedOptions, TrainingOptions, checked_edits
 from sstext.errors import UserError
 from sstext.hub.publishing import refuse_whole_checkpoints
+from sstext.inference.devices import resolve_device, resolve_precision
+from sstext.methods.method import Stage
+from sstext.training.loggers import in_one_run
 
 
 def _same_help(group: type, name: str) -> str:
@@ -18,8 +23,8 @@ def _same_help(group: type, name: str) -> str:
 class SemiSupervisedTrainingArguments(SemiSupervisedOptions, TrainingArguments):
     """`TrainingArguments` with the semi-supervised options as fields, so that hyper-parameter search reaches them.
 
-    All defaults of `TrainingArguments` stand. With 20–500 labels the new head wants a much larger rate than the encoder:
-    `sstext train` uses `learning_rate=2e-4, head_learning_rate=1e-3`; here the head's rate is the encoder's unless given.
+    All defaults of `TrainingArguments` apply. With 20–500 labels, the new head needs a much larger rate than the encoder:
+    `sstext train` uses `learning_rate=2e-4, head_learning_rate=1e-3`. Here, both have the same rate by default.
 
     >>> SemiSupervisedTrainingArguments("out", use_cpu=True).unlabeled_batch_ratio
     2.0
@@ -27,13 +32,158 @@ class SemiSupervisedTrainingArguments(SemiSupervisedOptions, TrainingArguments):
 
     head_learning_rate: float | None = option(None, _same_help(TrainingOptions, "head_learning_rate"))
     max_length: int | None = option(None, _same_help(DataOptions, "max_length"))
-    student_noise: bool = option(True, "token edits on labeled and pseudo-labeled rows, where there are such")
+    student_noise: bool = option(
+        True, "Whether labeled and pseudo-labeled rows get token edits. It has no effect without pseudo-labels."
+    )
 
     def __post_init__(self) -> None:
         if not 0 < self.gold_share <= 1:
             raise UserError(f"gold_share: expected a share above 0 and up to 1, found {self.gold_share}")
         if self.unlabeled_batch_ratio <= 0:
             raise UserError(f"unlabeled_batch_ratio: expected more than 0, found {self.unlabeled_batch_ratio}")
+        self.edits = checked_edits(self.edits)
         self.views = checked("views", self.views, options(SemiSupervisedOptions)["views"])
         super().__post_init__()
         refuse_whole_checkpoints(self.hub_strategy)
+
+
+#: Options that the trainer takes under their own name.
+SAME_NAME = (
+    "head_learning_rate", "unlabeled_batch_ratio", "gold_share", "logit_adjustment", "edits", "views",
+)  # fmt: skip
+
+
+#: Fields of TrainingArguments that one of our options sets.
+HAVE_OPTIONS = {
+    "output_dir": "--output", "max_steps": "--steps and --round-steps", "num_train_epochs": "--steps and --round-steps",
+    "bf16": "--precision", "fp16": "--precision", "use_cpu": "--device",
+    "data_seed": "--seed", "report_to": "--report-to",
+} | {
+    name: f"--{name.replace('_', '-')}"
+    for name in (*SAME_NAME, "method", "method_args", "regularizers", "learning_rate", "seed", "max_length")
+}  # fmt: skip
+
+
+#: Our defaults of fields of TrainingArguments; a tenth of the steps is warm-up.
+DEFAULTS = {"weight_decay": 0.01, "warmup_steps": 0.1, "save_steps": 50}
+#: The only key of `training_args` that is no field of TrainingArguments: evaluations without a gain after which training stops.
+PATIENCE = "early_stopping_patience"
+
+
+#: Fields of TrainingArguments that cannot be set.
+OURS = frozenset(
+    {
+        "save_strategy", "eval_strategy", "save_only_model", "load_best_model_at_end",
+        "metric_for_best_model", "greater_is_better", "restore_callback_states_from_checkpoint", "remove_unused_columns",
+        "resume_from_checkpoint", "ignore_data_skip",
+    }
+)  # fmt: skip
+
+
+def stage_arguments(
+    config: RunConfig,
+    stage: Stage,
+    *,
+    steps: int,
+    seed: int,
+    max_length: int,
+    has_development_rows: bool,
+    output: Path,
+) -> SemiSupervisedTrainingArguments:
+    """The arguments of the trainer of a stage. Its objective is given to the trainer itself.
+
+    Args:
+        config: the options of the run.
+        stage: its batch size is divided by the number of processes.
+        steps: optimizer steps.
+        seed: of everything random in the training.
+        max_length: tokens of a text that are read.
+        has_development_rows: whether the best step is chosen on them.
+        output: folder of the checkpoints.
+
+    Raises:
+        UserError: `training_args` that `TrainingArguments` refuses or that are ours to set, or batches that cannot be shared.
+    """
+    _refuse_ours(config)
+    _check_numbers(config)
+    device = resolve_device(config.device)
+    precision = resolve_precision(config.precision, device)
+    given = {name: value for name, value in config.training_args.items() if name != PATIENCE}
+    arguments: dict[str, Any] = (
+        DEFAULTS
+        | {name: getattr(config, name) for name in SAME_NAME}
+        | {
+            "output_dir": str(output),
+            "max_steps": steps,
+            "learning_rate": stage.schedule.learning_rate,
+            "seed": seed,
+            "bf16": precision == "bf16",
+            "fp16": precision == "fp16",
+            "use_cpu": device.type == "cpu",
+            "max_length": max_length,
+            "student_noise": stage.noise,
+            "logging_steps": 10,
+            "save_strategy": "steps",
+            "save_total_limit": 2,  # at 1, Trainer would drop the newest one at the end for the best one
+            "restore_callback_states_from_checkpoint": True,
+            "report_to": [name for name in config.report_to if name not in in_one_run(config.report_to)] or "none",
+            "log_level": "error",
+            "log_level_replica": "error",
+            "ddp_find_unused_parameters": False,
+        }
+    )
+    if has_development_rows:
+        every = min(steps, given.pop("eval_steps", None) or max(1, steps // 6))
+        given.pop("save_steps", None)  # a checkpoint that may be the best one is written at every evaluation
+        arguments |= {
+            "eval_strategy": "steps", "eval_steps": every, "save_steps": every,
+            "load_best_model_at_end": True, "metric_for_best_model": "choice", "greater_is_better": True,
+        }  # fmt: skip
+    try:
+        made = SemiSupervisedTrainingArguments(**arguments | given)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"training_args: {error}") from error
+    if precision == "fp32":
+        made.mixed_precision = "no"  # otherwise the launcher would decide
+    if "per_device_train_batch_size" not in config.training_args:
+        name = "round_batch_size" if stage.schedule.of_rounds else "batch_size"
+        rows, parts = stage.schedule.batch_size, made.world_size * made.gradient_accumulation_steps
+        if rows % parts:
+            raise UserError(f"{name}: expected a multiple of {parts} (processes × accumulation steps), found {rows}")
+        made.per_device_train_batch_size = rows // parts
+    return made
+
+
+def patience_of(config: RunConfig) -> int:
+    """Evaluations on the development rows without a gain after which a training stops.
+
+    Raises:
+        UserError: no whole number of at least 1.
+    """
+    patience = config.training_args.get(PATIENCE, 3)
+    if type(patience) is not int or patience < 1:
+        raise UserError(f"training_args: {PATIENCE}: expected a whole number of at least 1, found {patience!r}")
+    return patience
+
+
+def _check_numbers(config: RunConfig) -> None:
+    """Refuse numbers of `training_args` that `TrainingArguments` takes, and training trips over."""
+    patience_of(config)
+    for name in ("eval_steps", "save_steps"):
+        steps = config.training_args.get(name, 1)
+        if type(steps) is not int or steps < 1:
+            raise UserError(f"training_args: {name}: expected a whole number of at least 1, found {steps!r}")
+    decay = config.training_args.get("weight_decay", 0.0)
+    if isinstance(decay, bool) or not isinstance(decay, int | float) or not decay >= 0:
+        raise UserError(f"training_args: weight_decay: expected a number of at least 0, found {decay!r}")
+
+
+def _refuse_ours(config: RunConfig) -> None:
+    for name in sorted(config.training_args):
+        if name in HAVE_OPTIONS:
+            raise UserError(f"training_args: {name} is set by {HAVE_OPTIONS[name]}; give that instead")
+        if name in OURS or name.startswith(("push_to_hub", "hub_")):
+            raise UserError(
+                f"training_args: {name} cannot be set: continuing a run, choosing its model and keeping its private files "
+                "private depend on it; leave it out"
+            )

@@ -1,4 +1,4 @@
-"""What watches a training: the progress line, and the person who presses Ctrl-C."""
+"""Callbacks of a training: the progress line, the loggers, Ctrl-C, and the updates of the objective."""
 
 import signal
 import threading
@@ -12,7 +12,7 @@ from sstext.progress import Reporter, Tick
 
 
 class ProgressLine(TrainerCallback):
-    """One line per training with steps, rate and time left; replaces `Trainer`'s bar and its printed dicts."""
+    """One line per training with steps, rate and time left. It replaces `Trainer`'s progress bar and printed dicts."""
 
     def __init__(self, reporter: Reporter, name: str) -> None:
         self.reporter, self.name = reporter, name
@@ -37,9 +37,9 @@ class ProgressLine(TrainerCallback):
 
 
 class SendFigures(TrainerCallback):
-    """Hands what a training logs to the loggers of the whole run."""
+    """Sends the figures that a training logs to the loggers of the run."""
 
-    #: What `Trainer` says at the end of a training: no curve.
+    #: The summary that `Trainer` logs at the end of a training. It has one value and no curve.
     SUMMARY = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos")
 
     def __init__(self, reporter: Reporter, group: str) -> None:
@@ -53,10 +53,10 @@ class SendFigures(TrainerCallback):
 
 
 class StopOnSignal(TrainerCallback):
-    """Ctrl-C (or SIGTERM) during a training: finish the step, write a checkpoint, stop; a second one stops at once.
+    """On Ctrl-C (or SIGTERM), finish the step, write a checkpoint and stop. A second signal stops at once.
 
-    On several processes the signal reaches each at another step, so that nobody could agree on one: there the run stops at
-    once and continues from its last checkpoint.
+    With several processes, the signal reaches each process at a different step, so they cannot stop at the same step.
+    The run then stops at once, and a restart continues from its last checkpoint.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class StopOnSignal(TrainerCallback):
     ) -> None:
         if args.world_size == 1 and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) is not signal.SIG_IGN:  # a job in the background is not meant by Ctrl-C
+                if signal.getsignal(number) is not signal.SIG_IGN:  # background jobs ignore Ctrl-C
                     self._handlers[number] = signal.signal(number, self._request)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
@@ -84,14 +84,14 @@ class StopOnSignal(TrainerCallback):
         return control
 
     def restore(self) -> None:
-        """Put the former signal handlers back."""
+        """Restore the previous signal handlers."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
 
 
 class TellObjective(TrainerCallback):
-    """Tells the objective of every step that the optimizer made (a moving average of the weights follows it)."""
+    """Updates the objective after every optimizer step (for example, a moving average of the weights)."""
 
     def __init__(self, trainer: Any) -> None:
         self.trainer = trainer

@@ -1,4 +1,4 @@
-"""One training of a round: continued where it was interrupted, watched, stopped early, and shown."""
+"""One training: continued after an interruption, stopped early, and shown in progress lines and loggers."""
 
 import json
 import shutil
@@ -10,31 +10,34 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from sstext.data.preparing import Tokens
 from sstext.evaluation.metrics import checkpoint_metrics
+from sstext.objective.objective import Objective
 from sstext.progress import Reporter
 from sstext.training.arguments import SemiSupervisedTrainingArguments
 from sstext.training.callbacks import ProgressLine, SendFigures, StopOnSignal
 from sstext.training.trainer import SemiSupervisedTrainer
 
 
-def trained(
+def train_student(
     student: Any,
     arguments: SemiSupervisedTrainingArguments,
     tokens: Tokens,
     tokenizer: Any,
     *,
+    objective: Objective,
     pseudo_labeled: Any,
     patience: int,
     reporter: Reporter,
     name: str,
     group: str,
 ) -> SemiSupervisedTrainer:
-    """Train a student to its end, from the newest whole checkpoint in `arguments.output_dir` where there is one.
+    """Train a student to its end, from the newest whole checkpoint in `arguments.output_dir` if there is one.
 
     Args:
-        tokens: labeled rows, the corpus (for methods that learn from it inside a step), development rows.
-        pseudo_labeled: rows that join the labeled ones; None in a round that sees labels alone.
-        patience: evaluations on the development rows without a gain after which it ends.
-        name, group: what it is called in its progress line, and in loggers.
+        tokens: labeled rows, development rows, and the corpus for methods that learn from it inside a step.
+        objective: what the student minimizes.
+        pseudo_labeled: pseudo-labeled rows; None in a stage without any.
+        patience: evaluations on the development rows without a gain, after which the training ends.
+        name, group: its name in the progress line, and in loggers.
 
     Raises:
         KeyboardInterrupt: it was stopped by a signal, after writing a checkpoint.
@@ -42,7 +45,7 @@ def trained(
     stop = StopOnSignal()
     callbacks = [ProgressLine(reporter, name), SendFigures(reporter, group), stop]
     if tokens.dev is not None:
-        # A gain is one of macro-F1: a log-loss that still falls (see `checkpoint_metrics`) does not prolong a training.
+        # Only macro-F1 counts as a gain: a log-loss that still falls (see `checkpoint_metrics`) does not prolong a training.
         callbacks.append(EarlyStoppingCallback(patience, early_stopping_threshold=1e-3))
     trainer = SemiSupervisedTrainer(
         student,
@@ -52,6 +55,7 @@ def trained(
         processing_class=tokenizer,
         unlabeled_dataset=tokens.corpus,
         pseudo_labeled_dataset=pseudo_labeled,
+        method=objective,
         compute_metrics=lambda prediction: checkpoint_metrics(*prediction),
         callbacks=callbacks,
     )
@@ -62,7 +66,7 @@ def trained(
         step = int(checkpoint.rpartition("-")[2])
         reporter.note(f"{name}: continuing from step {step}")
         if out_of_patience(checkpoint, patience):
-            trainer.args.max_steps = step  # it was over: there is nothing to train any more
+            trainer.args.max_steps = step  # it had ended: there is nothing left to train
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
     finally:
@@ -73,9 +77,9 @@ def trained(
 
 
 def last_whole_checkpoint(directory: str | Path) -> str | None:
-    """The newest checkpoint in `directory` that was written to its end; those that a kill cut short are removed.
+    """The newest complete checkpoint in `directory`, or None. Checkpoints that a kill cut short are removed.
 
-    `Trainer` writes `trainer_state.json` last: a checkpoint without it, or with half of it, is not whole.
+    `Trainer` writes `trainer_state.json` last: a checkpoint without it, or with half of it, is incomplete.
     """
     while Path(directory).is_dir() and (checkpoint := get_last_checkpoint(str(directory))):
         try:

@@ -1,4 +1,4 @@
-"""HeadRateTrainer: `Trainer` with a learning rate of its own for the classification head, which starts from nothing."""
+"""HeadRateTrainer and TokenHeadTrainer: a separate learning rate for the new head, and a temporary token head."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +13,12 @@ from sstext.modeling.token_head import TOKEN_HEAD, WithTokenHead
 
 
 class HeadRateTrainer(Trainer):
-    """`Trainer` whose head learns at `args.head_learning_rate` where that is given, and all else at `args.learning_rate`."""
+    """A `Trainer` with a separate learning rate for the new head: `args.head_learning_rate`, if it is set."""
 
     args: Any
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """`Trainer`'s optimizer, with a learning rate of its own for the head where `head_learning_rate` is given."""
+        """Make `Trainer`'s optimizer. If `head_learning_rate` is set, the head gets this learning rate."""
         if self.args.head_learning_rate is None or self.optimizer is not None:
             return super().create_optimizer(model)
         if self.optimizer_cls_and_kwargs is not None:
@@ -45,49 +45,49 @@ class HeadRateTrainer(Trainer):
 
 
 class TokenHeadTrainer(Trainer):
-    """`Trainer` whose model may carry a token head for a while: what it writes and reads as a model is the plain classifier.
+    """A `Trainer` whose model may have a token head during training. It saves and loads only the classifier.
 
-    The head is put on when a training begins: only then is it known whether the objective wants one (a search over
-    hyper-parameters changes that), and until then `Trainer` has looked at an ordinary model. In checkpoints the head lies
-    beside the model, with the state of the objective.
+    The head is added when a training begins, because a search over hyperparameters can change the objective until then,
+    and because `Trainer` expects an ordinary model in its constructor. In checkpoints, the head is saved with the state
+    of the objective.
     """
 
     model: Any
 
     @property
     def student(self) -> Any:
-        """The classifier that is trained, without a token head: what is saved, and what is worth keeping."""
+        """The trained classifier, without a token head. Only it is saved."""
         return self.model.classifier if isinstance(self.model, WithTokenHead) else self.model
 
     def add_token_head(self) -> None:
-        """Put a new token head on the model, unless it has one.
+        """Add a new token head to the model, unless it has one.
 
         Raises:
-            UserError: the caller's own optimizer does not know of it, or weights are sharded over devices.
+            UserError: the optimizer is the caller's and lacks the new weights, or weights are sharded over devices.
         """
         if isinstance(self.model, WithTokenHead):
             return
         if self.optimizer is not None:
             raise UserError(
-                "optimizers: reconstruction trains a new head that yours does not know; leave optimizers out"
+                "optimizers: reconstruction trains a new head, which your optimizer lacks; leave optimizers out"
             )
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            raise UserError("reconstruction wants whole weights on every device; leave FSDP and DeepSpeed out")
+            raise UserError("reconstruction needs whole weights on every device; leave FSDP and DeepSpeed out")
         self.model = self.model_wrapped = WithTokenHead(self.model)
 
     def token_head_state(self) -> dict[str, Tensor]:
-        """The token head's weights for a checkpoint; empty without one."""
+        """The token head's weights for a checkpoint. Empty without a token head."""
         if not isinstance(self.model, WithTokenHead):
             return {}
         return {TOKEN_HEAD + name: weight for name, weight in self.model.token_head.state_dict().items()}
 
     def load_token_head(self, state: dict[str, Tensor]) -> None:
-        """Restore the token head from a checkpoint's state, in which other things may lie beside it."""
+        """Restore the token head from a checkpoint's state. The state may contain other entries."""
         if isinstance(self.model, WithTokenHead):
             own = {k.removeprefix(TOKEN_HEAD): weight for k, weight in state.items() if k.startswith(TOKEN_HEAD)}
             self.model.token_head.load_state_dict(own)
 
-    # `Trainer` hard-codes `self.model` where it writes, reads and inspects a model.
+    # `Trainer` hard-codes `self.model` when it writes, reads and inspects a model.
 
     @contextmanager
     def _plain_model(self) -> Iterator[None]:

@@ -1,7 +1,8 @@
-"""Loggers: a self-training run is one run in TensorBoard, W&B and whatever else Accelerate has a tracker for.
+"""Loggers: a self-training run is one run in TensorBoard, W&B and the other trackers of Accelerate.
 
-Names are stable: `train/…` is the student that has all labels, `chain_k/…` a cross-fitted one, `round/…` what a round came to,
-`test/…` the end. The x-axis is the number of optimizer steps that the run has made, all chains together.
+Names are stable. `train/…` is the student with all labels, `chain_k/…` is a student of chain k, `round/…` is the result
+of a round, and `test/…` is the result on the test rows. The x-axis counts the optimizer steps of the run, over all
+chains.
 """
 
 import os
@@ -25,14 +26,14 @@ from sstext.storage.whole import write_whole
 PROJECT = "sstext"
 
 
-#: Folder of what loggers write, in that of the run; and the file with the name by which an interrupted run is found again.
+#: The loggers' folder in the run folder, and the file with the run's logger name, which a continued run uses again.
 LOGS, RUN_ID = "logs", "run_id"
 
 
 class TrackedReporter(Reporter):
-    """A reporter that also sends figures to loggers; they are started at the first figure, when the run has its folder.
+    """A reporter that also sends figures to loggers. It starts them at the first figure, when the run has its folder.
 
-    A logger that fails is left out from there on, and said: no training is lost for it.
+    If a logger fails, it is left out from then on, with a note. The training continues.
     """
 
     def __init__(self, reporter: Reporter, config: RunConfig) -> None:
@@ -41,22 +42,22 @@ class TrackedReporter(Reporter):
         self._trackers: list[GeneralTracker] | None = None
         self._steps = 0
 
-    # What a person sees is the other reporter's business.
+    # Output for people goes through the wrapped reporter.
 
     def note(self, message: str) -> None:
-        """As the reporter that it stands for."""
+        """See `Reporter`."""
         self._reporter.note(message)
 
     def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> AbstractContextManager[Tick]:
-        """As the reporter that it stands for."""
+        """See `Reporter`."""
         return self._reporter.phase(name, total, unit, done)
 
     def take_times(self) -> dict[str, float]:
-        """As the reporter that it stands for."""
+        """See `Reporter`."""
         return self._reporter.take_times()
 
     def figures(self, values: Mapping[str, Any], step: int = 0) -> None:
-        """Send what is a number to every logger."""
+        """Send all numeric values to every logger."""
         numbers = {name: float(value) for name, value in values.items() if _is_number(value)}
         if not is_main_process() or not numbers:
             return
@@ -64,7 +65,7 @@ class TrackedReporter(Reporter):
             self._tried(tracker, lambda tracker: tracker.log(numbers, step=self._steps + step))
 
     def trained(self, steps: int) -> None:
-        """Move the x-axis on."""
+        """Add finished steps to the x-axis."""
         self._steps += steps
 
     def finish(self) -> None:
@@ -85,8 +86,8 @@ class TrackedReporter(Reporter):
                     tracker.start()
                     _describe(tracker, self._config)
                     self._trackers.append(tracker)
-                except Exception as error:  # whatever a logger's service or network raises
-                    self.note(f"report_to: {name} does not start, and is left out: {error}")
+                except Exception as error:  # a logger's service or network can raise anything
+                    self.note(f"report_to: {name} does not start and is left out: {error}")
         return list(self._trackers)
 
     def _arguments(self, name: str) -> dict[str, Any]:
@@ -99,16 +100,16 @@ class TrackedReporter(Reporter):
         try:
             action(tracker)
         except Exception as error:
-            self.note(f"report_to: {tracker.name} fails, and is left out from here on: {error}")
+            self.note(f"report_to: {tracker.name} fails and is left out from now on: {error}")
             self._trackers = [other for other in self._trackers or () if other is not tracker]
 
 
 @contextmanager
 def tracked(config: RunConfig, reporter: Reporter) -> Iterator[Reporter]:
-    """The reporter of a run: `reporter` itself, or one that also sends figures to the loggers in `report_to`.
+    """The reporter of a run: `reporter` itself, or a reporter that also sends figures to the loggers in `report_to`.
 
     Raises:
-        UserError: a logger that nobody knows, or whose package is not installed.
+        UserError: a logger is unknown, or its package is not installed.
     """
     check_loggers(config.report_to)
     if not in_one_run(config.report_to):
@@ -122,10 +123,10 @@ def tracked(config: RunConfig, reporter: Reporter) -> Iterator[Reporter]:
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Say which loggers cannot be reported to.
+    """Check that all loggers are known and installed.
 
     Raises:
-        UserError: see `tracked`.
+        UserError: a logger is unknown, or its package is not installed.
     """
     if list(names) == ["none"]:
         return
@@ -139,7 +140,7 @@ def check_loggers(names: Sequence[str]) -> None:
 
 
 def in_one_run(names: Sequence[str]) -> list[str]:
-    """The loggers that take a self-training run as one; to the others, `Trainer` reports, one run for each training.
+    """The loggers that show the whole self-training as one run. `Trainer` reports to the others, one run per training.
 
     >>> in_one_run(["tensorboard", "codecarbon"])
     ['tensorboard']
@@ -148,7 +149,7 @@ def in_one_run(names: Sequence[str]) -> list[str]:
 
 
 def figures_of_round(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures of a round's record under the names that loggers get.
+    """The figures of a round's record, with their names in the loggers.
 
     >>> figures_of_round({"index": 1, "coverage": .5, "metrics": {"macro_f1": .75}, "stopped_because": None})
     {'round/index': 1, 'round/coverage': 0.5, 'round/dev_macro_f1': 0.75}
@@ -161,7 +162,7 @@ def figures_of_round(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def figures_of_test(test: Mapping[str, Any]) -> dict[str, float]:
-    """What was measured on the test rows, under the names that loggers get.
+    """The figures measured on the test rows, with their names in the loggers.
 
     >>> figures_of_test({"supervised": {"metrics": {"accuracy": {"score": .5}}}})
     {'test/supervised_accuracy': 0.5}
@@ -178,7 +179,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _describe(tracker: GeneralTracker, config: RunConfig) -> None:
-    if tracker.name == "tensorboard":  # its table of hyper-parameters would be a run of its own
+    if tracker.name == "tensorboard":  # its table of hyperparameters would be a separate run
         tracker.log({"config": "".join(f"    {line}\n" for line in config.to_yaml().splitlines())}, step=0)
         return
     plain = {
@@ -188,7 +189,7 @@ def _describe(tracker: GeneralTracker, config: RunConfig) -> None:
 
 
 def _run_id(folder: Path) -> str:
-    """The name of a run, drawn once: a run that is continued goes on where it is shown, too."""
+    """The logger's name of a run. It is drawn once, so a continued run also continues in the logger."""
     file = folder / RUN_ID
     if not file.exists():
         write_whole(file, uuid.uuid4().hex)

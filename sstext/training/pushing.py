@@ -1,4 +1,4 @@
-"""HubTrainer: `Trainer` whose pushes to the Hub hold the model and nothing of its training."""
+"""HubTrainer: a `Trainer` that pushes only the model to the Hub, and no files of the training."""
 
 import shutil
 from concurrent.futures import Future
@@ -28,11 +28,12 @@ logger = logging.get_logger(__name__)
 
 
 class HubTrainer(Trainer):
-    """`Trainer` that pushes by an allow-list (`sstext.hub.card.publishing`): weights, configuration, tokenizer and a card.
+    """A `Trainer` that pushes an allow-list (`sstext.hub.publishing`): weights, configuration, tokenizer and a card.
 
-    `Trainer` itself uploads its whole output folder, whatever lies there, and its arguments as a pickle. Everything else is as
-    there: `push_to_hub=True` makes the repository when the trainer is made, `save_model` and `push_to_hub` push, and with
-    `hub_strategy="every_save"` every checkpoint's model is pushed in the background, unless the last one is still on its way.
+    `Trainer` itself uploads all files of its output folder, and its arguments as a pickle. Everything else is as in
+    `Trainer`. `push_to_hub=True` makes the repository when the trainer is constructed. `save_model` and `push_to_hub`
+    push. With `hub_strategy="every_save"`, the model of every checkpoint is pushed in the background, unless the last
+    push is still running.
     """
 
     model: Any
@@ -45,11 +46,11 @@ class HubTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         super()._save(output_dir, state_dict)
-        # A pickle that nothing reads back has no place beside weights that get published.
+        # Nothing reads this pickle again, so it should not lie beside weights that are published.
         Path(output_dir or str(self.args.output_dir), "training_args.bin").unlink(missing_ok=True)
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Make the repository `args.hub_model_id` (default: named like the output folder) and the branch `args.hub_revision`.
+        """Make the repository `args.hub_model_id` (default: the output folder's name) and its `args.hub_revision`.
 
         Raises:
             UserError: see `prepare_repository`.
@@ -78,14 +79,14 @@ class HubTrainer(Trainer):
 
         Args:
             commit_message, blocking, token, private: as in `Trainer`.
-            revision: a branch, made where there is none (default: `args.hub_revision`).
-            **card: what of the card is to be other than found out, see `sstext.hub.card.model_card`, for example `license`.
+            revision: a branch, made if it does not exist. Default: `args.hub_revision`.
+            **card: values of the card to replace, for example `license`, see `sstext.hub.card.model_card`.
 
         Returns:
-            What was published, or a `Future` of it where it is not waited for; None on all processes but the first.
+            The published files, or a `Future` of them if `blocking` is false. None on all processes except the first.
 
         Raises:
-            UserError: what the Hub or the network has against it; the output folder is whole.
+            UserError: the Hub refuses the push, or the network fails. The output folder is complete.
         """
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         self.save_model(_internal_call=True)
@@ -108,7 +109,7 @@ class HubTrainer(Trainer):
         return HfApi().run_as_future(self._publish, folder, **arguments)
 
     def write_card(self, **changes: Any) -> None:
-        """Write the card of the model to the output folder: classes, rows, method, the figures of the last evaluation.
+        """Write the model's card to the output folder: classes, rows, method, and figures of the last evaluation.
 
         Args:
             changes: see `sstext.hub.card.model_card`.
@@ -131,7 +132,6 @@ class HubTrainer(Trainer):
             if name.startswith("eval_") and not name.endswith(("_runtime", "_per_second"))
         }
         method = getattr(self, "method", None) or getattr(self.args, "method", None)
-        named = isinstance(method, str) and method != "supervised"
         return {
             "classes": [config.id2label[number] for number in range(config.num_labels)],
             "encoder": config._name_or_path or "",
@@ -144,7 +144,7 @@ class HubTrainer(Trainer):
             "measured_on": "evaluation rows",
             "self_trained": len(rows) > 1,
             "method": str(method) if method is not None else None,
-            "citation": (entry(str(method)).source or None) if named else None,
+            "citation": (entry(method).source or None) if isinstance(method, str) else None,
         }
 
     def _publish(self, folder: Path, *, token: str | None, revision: str | None, message: str) -> Published:
@@ -152,19 +152,19 @@ class HubTrainer(Trainer):
         files = with_names(model_files(folder), name, revision)
         done = push_files(files, name, revision=revision, message=message, token=token or self.args.hub_token)
         if done.deleted:
-            logger.warning(f"{name}: files of an earlier push are deleted there: {', '.join(done.deleted)}")
+            logger.warning(f"{name}: deleted files of an earlier push: {', '.join(done.deleted)}")
         return done
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Push the model of a checkpoint in the background (`hub_strategy="every_save"`)."""
         if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
             return
-        on_its_way = self.push_in_progress is not None and not self.push_in_progress.is_done()
-        if on_its_way and not self.args.hub_always_push:
+        running = self.push_in_progress is not None and not self.push_in_progress.is_done()
+        if running and not self.args.hub_always_push:
             return
         self._finish_current_push()
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        # A copy: the checkpoint may be deleted by the next ones while it is still on its way.
+        # A copy, because later checkpoints may delete this one while the push is still running.
         copied = Path(str(self.args.output_dir), "_pushed")
         shutil.rmtree(copied, ignore_errors=True)
         copied.mkdir(parents=True)
@@ -178,13 +178,13 @@ class HubTrainer(Trainer):
         self.push_in_progress = PushInProgress(cast(Any, [job]))
 
     def _finish_current_push(self) -> None:
-        """Wait for the push in progress; one that failed is told, and does not end the training."""
+        """Wait for the push in progress. If it failed, log a warning and go on with the training."""
         super()._finish_current_push()
         if self.push_in_progress is None:
             return
         for job in self.push_in_progress.jobs:
             problem = job.exception()
             if problem is not None:
-                logger.warning(f"{problem}; the training goes on, and its model is in {self.args.output_dir}")
+                logger.warning(f"{problem}; the training continues, and its model is in {self.args.output_dir}")
         self.push_in_progress = None
         shutil.rmtree(Path(str(self.args.output_dir), "_pushed"), ignore_errors=True)

@@ -1,4 +1,4 @@
-"""SemiSupervisedTrainer: the Hugging Face `Trainer` with unlabeled rows in its batches and an objective in its loss."""
+"""SemiSupervisedTrainer: the Hugging Face `Trainer` with unlabeled rows in its batches and an objective as its loss."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from sstext.data.collating import PairedCollator
 from sstext.data.edits import MaskedTokens, TokenEdits
 from sstext.data.tokens import VIEW_INPUTS, TextEncoder, choose_max_length, tokenize, with_view_texts
 from sstext.errors import UserError, listed
-from sstext.methods.registry import BETWEEN_ROUNDS, build
+from sstext.methods.registry import OF_ROUNDS, build
 from sstext.modeling.pretrained import length_limit
 from sstext.objective.objective import Objective
 from sstext.objective.outputs import LABELED_STRONG, MASKED
@@ -31,28 +31,30 @@ STATE_FILE = "semi_supervised_state.safetensors"
 
 
 class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
-    """Fine-tunes on labeled rows, and on unlabeled or pseudo-labeled ones beside them; used as one uses `Trainer`.
+    """Fine-tunes on labeled rows together with unlabeled or pseudo-labeled rows. It is used like `Trainer`.
 
-    L = L_labeled + λ · ramp(t/T) · L_unlabeled, see `sstext.objective.Objective`. Without unlabeled and pseudo-labeled rows
-    it is `Trainer`, to the bit (at accumulation 1; beyond it, the loss is the mean over micro-batches).
+    L = L_labeled + λ · ramp(t/T) · L_unlabeled, see `sstext.objective.Objective`. Without unlabeled and pseudo-labeled
+    rows, it equals `Trainer` bit for bit. With gradient accumulation, the loss is the mean over micro-batches.
 
     Args:
         model, args, data_collator, train_dataset, eval_dataset, processing_class: as in `Trainer`. A data set with raw
-            `text` and `label` columns is tokenized (cut at `args.max_length`); one with `input_ids` is taken as it is.
-            The collator pads; the default pads dynamically.
-        unlabeled_dataset: rows with `text` or `input_ids`, for methods that learn from them inside a step;
-            `args.unlabeled_batch_ratio` of them come with each labeled row. Raw ones may have paraphrases in the columns
+            `text` and `label` columns is tokenized (cut at `args.max_length`). A data set with `input_ids` is used
+            unchanged. The collator pads. Default: dynamic padding.
+        unlabeled_dataset: rows with `text` or `input_ids`, for methods that learn from them inside a step. Each labeled
+            row comes with `args.unlabeled_batch_ratio` unlabeled rows. Raw rows may have paraphrases in the columns
             `args.views`.
-        pseudo_labeled_dataset: rows with labels (classes or probabilities) that count as labeled, each `weight`-ed;
-            gold rows keep a share of `args.gold_share` in every batch, and both get token edits (`args.student_noise`).
-        method: name of a method (see `sstext methods`) or an `Objective`; overrides `args.method`.
+        pseudo_labeled_dataset: rows with labels (classes or probabilities) and a `weight` each, used as labeled rows.
+            The given labeled rows have the share `args.gold_share` in every batch. Both get token edits
+            (`args.student_noise`).
+        method: name of a method (see `sstext methods`) or an `Objective`. It overrides `args.method`.
         **kwargs: as in `Trainer`.
 
-    Logged beside `loss`: `loss_labeled`, `loss_unlabeled`, `kept_share`, `mean_weight` and the loss of every regularizer
-    (means since the last log).
+    Besides `loss`, it logs `loss_labeled`, `loss_unlabeled`, `kept_share`, `mean_weight` and the loss of every
+    regularizer (means since the last log).
 
     Raises:
-        UserError: a method that needs unlabeled rows has none, a multi-label model, wrong columns or arguments.
+        UserError: the method needs unlabeled rows and has none, the model is multi-label, or columns or arguments are
+            wrong.
     """
 
     args: SemiSupervisedTrainingArguments
@@ -60,7 +62,7 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
     processing_class: Any
     train_dataset: Any
     objective: Objective
-    # Models that take **kwargs would make Trainer skip the division by the accumulation steps.
+    # If a model takes **kwargs, Trainer would skip the division by the accumulation steps.
     loss_is_scaled_for_ga: bool | None = False
 
     def __init__(
@@ -79,7 +81,7 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
     ) -> None:
         args = args if args is not None else SemiSupervisedTrainingArguments("tmp_trainer")
         if args.n_gpu > 1:
-            args._n_gpu = 1  # DataParallel would split the pairs; several devices are `accelerate launch`'s
+            args._n_gpu = 1  # DataParallel would split the pairs; use `accelerate launch` for several devices
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, processing_class, **kwargs)
         self.method = method
         self.unlabeled_dataset, self.pseudo_labeled_dataset = unlabeled_dataset, pseudo_labeled_dataset
@@ -91,7 +93,7 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
         elif self.paired:
             raise UserError("compute_loss_func: the objective computes the loss here; give method=Objective(…) instead")
         else:
-            self.loss_is_scaled_for_ga = None  # the caller's function, Trainer's own rule
+            self.loss_is_scaled_for_ga = None  # the caller's loss function follows Trainer's rule
 
         self.train_dataset = self._tokenized(train_dataset, "train_dataset")
         self.unlabeled_dataset = self._tokenized(unlabeled_dataset, "unlabeled_dataset", args.views)
@@ -102,13 +104,13 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
         else:
             self.eval_dataset = self._tokenized(eval_dataset, "eval_dataset")
         if self.paired and args.dataloader_persistent_workers:
-            raise UserError("dataloader_persistent_workers: such workers never hear of a new epoch; leave it off")
+            raise UserError("dataloader_persistent_workers: persistent workers do not notice a new epoch; leave it off")
 
-    # What is trained on
+    # The training data
 
     @property
     def paired(self) -> bool:
-        """Whether training batches hold more than the labeled rows, so that the objective computes the loss."""
+        """Whether the objective computes the loss. It does, unless the loss is plain cross-entropy on labeled rows."""
         return self.pseudo_labeled_dataset is not None or not self.objective.plain or self.args.logit_adjustment > 0
 
     def _build_objective(self) -> Objective:
@@ -116,29 +118,31 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
         args, config = self.args, self.model.config
         if isinstance(method, Objective):
             objective, name = method, "the objective"
-            for option in ("method_args", "regularizers", "unsupervised_strength"):
+            for option in ("method_args", "regularizers"):
                 if getattr(args, option):
-                    raise UserError(f"{option}: an Objective has its own; give it there, or method a name")
+                    raise UserError(f"{option}: an Objective has its own; set it there, or give method as a name")
         else:
-            objective = build(method, args.method_args, args.regularizers, args.unsupervised_strength)
+            objective = build(method, args.method_args, args.regularizers)
             name = " with ".join([method, ", ".join(args.regularizers)] if args.regularizers else [method])
         if args.label_smoothing_factor and (self.pseudo_labeled_dataset is not None or not objective.plain):
-            raise UserError("label_smoothing_factor: only plain fine-tuning smooths labels; leave it at 0")
+            raise UserError(
+                "label_smoothing_factor: works only for method='supervised' without pseudo-labels; leave it at 0"
+            )
         if config.problem_type == "multi_label_classification" and "multi-label" not in objective.tasks:
             tasks = " and ".join(objective.tasks)
-            raise UserError(f"{name} serves {tasks} tasks; the model says problem_type={config.problem_type!r}")
-        if method in BETWEEN_ROUNDS:
+            raise UserError(f"{name} supports {tasks} tasks; the model has problem_type={config.problem_type!r}")
+        if method in OF_ROUNDS and build(method, args.method_args).plain:
             raise UserError(f"{name} works between rounds: give it to `sstext train`, or to self_train(RunConfig(…))")
         if not objective.supervised and self.unlabeled_dataset is None:
             raise UserError(f"{name} learns from unlabeled text; give unlabeled_dataset=…, or method='supervised'")
         return objective.to(args.device)
 
     def _tokenized(self, rows: Any, name: str, views: Sequence[str] = ()) -> Any:
-        """Raw `text` rows, and their columns `views`, tokenized for the caller; anything else as it is."""
+        """Tokenize raw `text` rows and their columns `views`. Return anything else unchanged."""
         columns = getattr(rows, "column_names", None)
         if columns is None or "input_ids" in columns:
             if views and columns and VIEW_INPUTS not in columns:
-                raise UserError(f"views: {name} is tokenized, its paraphrases are not; give all of it as raw text")
+                raise UserError(f"views: {name} is tokenized, but its paraphrases are not; give both as raw text")
             return rows
         if self.processing_class is None:
             raise UserError(f"{name} has raw text; give processing_class=tokenizer, or tokenize it")
@@ -155,7 +159,7 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
 
     def _with_class_numbers(self, rows: Any, name: str) -> Any:
         if name == "unlabeled_dataset" and "label" in rows.column_names:
-            return rows.remove_columns("label")  # never read, so that anything may stand there
+            return rows.remove_columns("label")  # never read, so it may contain anything
         if "label" not in rows.column_names or not len(rows) or not isinstance(rows[0]["label"], str):
             return rows
         known = self.model.config.label2id
@@ -169,9 +173,9 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
         return rows.remove_columns("label").add_column("label", numbers)
 
     def get_train_dataloader(self) -> DataLoader:
-        """The training batches; in paired training an epoch is one pass over as many items as there are labeled rows."""
+        """Return the training batches. In paired training, an epoch has one item per labeled and pseudo-labeled row."""
         if not isinstance(self.method, Objective):
-            self.objective = self._build_objective()  # hyper-parameter search has changed the arguments since
+            self.objective = self._build_objective()  # hyperparameter search may have changed the arguments
         if not self.paired:
             return super().get_train_dataloader()
         if not isinstance(self.data_collator, PairedCollator):
@@ -180,7 +184,7 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
         unlabeled = None if objective.supervised else self.unlabeled_dataset
         rows_each = self._train_batch_size * Fraction(args.unlabeled_batch_ratio).limit_denominator(10**6)
         if unlabeled is not None and args.world_size > 1 and rows_each.denominator > 1:
-            raise UserError(  # the processes exchange statistics of their rows: each must have as many as the others
+            raise UserError(  # processes exchange statistics of their rows, so each needs the same number of rows
                 "unlabeled_batch_ratio: expected a whole number of unlabeled rows per process and step, found "
                 f"{float(rows_each):g}"
             )
@@ -202,15 +206,14 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
         strong = objective.wants_strong or LABELED_STRONG in objective.blocks
         edits = None
         if noisy or strong:
-            shares = {name: getattr(args, f"token_{name}") for name in ("mask", "drop", "swap", "cutoff")}
-            edits = TokenEdits.for_tokenizer(self.processing_class, **shares)
+            edits = TokenEdits.for_tokenizer(self.processing_class, **args.edits)
         return TrainingRows(
             self.train_dataset,
             length=math.ceil(rows / batch) * batch,
             seed=args.data_seed if args.data_seed is not None else args.seed,
             pseudo_labeled=pseudo_labeled,
             gold_share=args.gold_share,
-            class_runs=args.class_runs or self._runs_wanted(),
+            class_runs=self._class_runs(),
             edit=edits if noisy else None,
             unlabeled=unlabeled,
             ratio=args.unlabeled_batch_ratio,
@@ -220,7 +223,7 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
         )
 
     def _label_shift(self) -> Tensor | None:
-        """τ log π, (C,): π = class shares of the labels in a batch, gold and pseudo-labeled ones by `gold_share`."""
+        """τ log π, (C,): π = class shares in a batch, with labeled and pseudo-labeled rows mixed by `gold_share`."""
         tau, classes, pseudo_labeled = (
             self.args.logit_adjustment,
             self.model.config.num_labels,
@@ -234,16 +237,16 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
             shares = self.args.gold_share * shares + (1 - self.args.gold_share) * label_shares(labels, classes)
         return torch.tensor(tau * np.log(shares), dtype=torch.float32, device=self.args.device)
 
-    def _runs_wanted(self) -> int:
-        """Rows of a class that a regularizer wants to see together; 1: it does not matter."""
+    def _class_runs(self) -> int:
+        """Number of consecutive rows of one class that the regularizers need. Default: 1."""
         return max([1, *(part.class_runs for part in self.objective.regularizers if isinstance(part, Regularizer))])
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """The evaluation batches; raw text is tokenized here too."""
+        """Return the evaluation batches. Raw text is tokenized."""
         return super().get_eval_dataloader(self._tokenized(eval_dataset, "eval_dataset"))
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
-        """The batches of `predict`; raw text is tokenized here too."""
+        """Return the batches of `predict`. Raw text is tokenized."""
         return super().get_test_dataloader(self._tokenized(test_dataset, "test_dataset of an evaluation"))
 
     def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
@@ -251,12 +254,12 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
             return data_collator  # nested items have no columns to remove
         return super()._get_collator_with_removed_columns(data_collator, description)
 
-    # What is minimized
+    # The loss
 
     def compute_loss(
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The objective's loss on paired training batches, `Trainer`'s own everywhere else."""
+        """Compute the objective's loss for paired training batches, and `Trainer`'s loss for all others."""
         if not (self.paired and model.training):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         labels, weight = inputs.pop("labels"), inputs.pop("weight")
@@ -283,23 +286,23 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
         return self.state.global_step / max(1, self.state.max_steps)
 
     def _gather(self, rows: Tensor) -> Tensor:
-        """The rows of all processes; where they have a gradient, it flows to this process's own.
+        """Gather the rows of all processes. A gradient flows to this process's rows.
 
-        Processes average their gradients: the own rows count once per process, so that the average is what one process
-        with all rows would compute.
+        Processes average their gradients. The gradient of this process's rows is therefore multiplied by the number of
+        processes: the average is then the gradient of one process with all rows.
         """
         processes = self.accelerator.num_processes
         if processes == 1:
             return rows
-        everyone = self.accelerator.gather(rows.detach())
+        gathered = self.accelerator.gather(rows.detach())
         if not rows.requires_grad:
-            return everyone
+            return gathered
         own, first = rows.detach() + processes * (rows - rows.detach()), self.accelerator.process_index * len(rows)
-        return torch.cat([everyone[:first], own, everyone[first + len(rows) :]])
+        return torch.cat([gathered[:first], own, gathered[first + len(rows) :]])
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, with the means of the component losses since the last log."""
-        if "loss" in logs and self._sums:  # every rank comes here together, so that the reduction is safe
+        """Log, and add the means of the component losses since the last log."""
+        if "loss" in logs and self._sums:  # all ranks log at the same step, so the reduction is safe
             names, sums = self._reduced_sums()
             logs |= {
                 name: float(total / max(count, 1)) for name, (total, count) in zip(names, sums.tolist(), strict=True)
@@ -312,7 +315,7 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
         sums = self.accelerator.reduce(torch.stack([self._sums[name] for name in names]), "sum")
         return names, sums
 
-    # What a checkpoint holds
+    # Checkpoints
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
@@ -320,11 +323,11 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
             return
         state = {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
         state |= self.token_head_state()
-        if self._sums:  # else the first log after a resume would be short
+        if self._sums:  # without them, the first log after a resume would miss steps
             names, sums = self._reduced_sums()
             state |= {f"sums.{name}": row for name, row in zip(names, sums, strict=True)}
         if self.args.should_save:
-            # Cloned: parts that two others share would be one memory under two names, which safetensors refuses.
+            # Cloned, because a shared part would be the same memory under two names, which safetensors refuses.
             save_file(
                 {name: value.cpu().contiguous().clone() for name, value in state.items()}, Path(output_dir, STATE_FILE)
             )

@@ -1,5 +1,6 @@
 """Flags of the command line: one for every option, typed as it is, and one line for whatever is wrong with them."""
 
+import re
 from typing import Any
 
 import pytest
@@ -9,17 +10,62 @@ from sstext.config.options import options
 from sstext.config.recipe import read_config
 from sstext.config.run_config import RunConfig
 
+#: Titles in the help, in the order in which people decide.
+GROUPS = (
+    "your data",
+    "the pretrained encoder",
+    "the method",
+    "rounds of pseudo-labels",
+    "training, in detail",
+    "the run",
+)
+
+
+def train_parser() -> Any:
+    (commands,) = (action for action in parser()._actions if action.dest == "command")
+    return commands.choices["train"]
+
+
+def help_of(flag: str, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as end:
+        main(["train", flag])
+    assert end.value.code == 0
+    return capsys.readouterr().out
+
+
+def flags_in(text: str) -> set[str]:
+    """The flags that a help explains: each begins a line."""
+    return set(re.findall(r"^  (?:-\w, )?--([\w-]+)", text, re.MULTILINE))
+
 
 def test_every_option_is_a_flag() -> None:
-    """Guards against a YAML key that the command line cannot override; the help of each stands in `--help`."""
-    (commands,) = (action for action in parser()._actions if action.dest == "command")
-    train_parser: Any = commands.choices["train"]
-    help_text, flags = " ".join(train_parser.format_help().split()), train_parser._option_string_actions
-    for name, spec in options(RunConfig).items():
+    """Guards against a YAML key that the command line cannot override."""
+    flags = train_parser()._option_string_actions
+    for name in options(RunConfig):
         assert f"--{name.replace('_', '-')}" in flags
-        assert " ".join(spec.metadata["help"].split()[:4]) in help_text, name
-    assert "--method NAME " in help_text
-    assert "--prior uniform|labeled|auto|CLASS=SHARE [CLASS=SHARE ...]" in help_text
+
+
+def test_help_shows_common_options_and_help_all_every_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards a help of one page, in which nothing common is missing, and the way to all options; each with its own help."""
+    monkeypatch.setenv("COLUMNS", "120")
+    beside = {"help", "dry-run", "report", "quiet"}
+    specs = {name.replace("_", "-"): spec for name, spec in options(RunConfig).items()}
+    common = {name for name, spec in specs.items() if spec.metadata["common"]}
+    short, full = help_of("--help", capsys), help_of("--help-all", capsys)
+    assert flags_in(short) == common | beside | {"help-all"}
+    assert flags_in(full) == set(specs) | beside
+    for text, names in ((short, common), (full, set(specs))):
+        words = " ".join(text.split())
+        for name in names:
+            assert " ".join(specs[name].metadata["help"].split()[:4]) in words, name
+        assert [line.removesuffix(":") for line in text.splitlines() if line.removesuffix(":") in GROUPS] == [*GROUPS]
+        assert words.startswith("usage: sstext train ")
+        assert "recipe" in words
+    assert "`sstext train --help-all` shows all options." in short
+    assert "--method NAME " in short
+    assert "--prior auto|uniform|labeled|none|CLASS=SHARE [CLASS=SHARE ...]" in short
 
 
 @pytest.mark.parametrize(
@@ -28,8 +74,10 @@ def test_every_option_is_a_flag() -> None:
         ("--steps 7", "steps", 7),
         ("--learning-rate 1e-4", "learning_rate", 1e-4),
         ("--text-column body", "text_column", "body"),
-        ("--freeze-embeddings", "freeze_embeddings", True),
-        ("--no-alignment", "alignment", False),
+        ("--freeze embeddings 2", "freeze", ["embeddings", "2"]),
+        ("--edits drop=0.2", "edits", {"mask": 0.15, "drop": 0.2, "swap": 0.0, "cutoff": 0.0}),
+        ("--head-learning-rate none", "head_learning_rate", None),
+        ("--prior none", "prior", "none"),
         ("--keep 0.2 0.4", "keep", [0.2, 0.4]),
         ("--views back,reworded", "views", ["back", "reworded"]),
         ("--views back reworded", "views", ["back", "reworded"]),
@@ -39,7 +87,7 @@ def test_every_option_is_a_flag() -> None:
         ("--prior uniform", "prior", "uniform"),
         ("--prior uniform --prior a=1", "prior", {"a": 1}),
         ("--prior a=2 b=0.5", "prior", {"a": 2, "b": 0.5}),
-        ("--pseudo-labels soft", "pseudo_labels", "soft"),
+        ("--precision bf16", "precision", "bf16"),
     ],
 )
 def test_flags_have_the_types_of_their_options(flags: str, name: str, value: Any) -> None:
@@ -61,9 +109,9 @@ def test_flags_have_the_types_of_their_options(flags: str, name: str, value: Any
         (["train", "--method-args", "ramp=1", "--method-args", "ramp=2"], "--method-args: 'ramp' is given twice"),
         (["train", "--regularizers", "entropy"], "--regularizers: expected NAME=STRENGTH, found 'entropy'"),
         (["train", "--prior", "a=1", "b"], "--prior: expected CLASS=SHARE, found 'b'"),
-        (["train", "--steps"], "--steps: expected one argument; `sstext train --help` explains"),
-        (["train", "--pseudo-labels", "firm"], "--pseudo-labels: invalid choice: 'firm'"),
-        (["train", "--no-such-flag"], "train has no argument '--no-such-flag'; `sstext train --help`"),
+        (["train", "--steps"], "--steps: expected one argument; `sstext train --help` lists the arguments"),
+        (["train", "--precision", "fp8"], "--precision: invalid choice: 'fp8'"),
+        (["train", "--no-such-flag"], "train has no argument '--no-such-flag'; `sstext train --help` lists"),
         (["train", "--unlabled", "corpus.jsonl"], "'--unlabled'; did you mean --unlabeled"),
         (["predict", "a", "b", "--probabilitys"], "did you mean --probabilities"),
         (["predict"], "model, input"),

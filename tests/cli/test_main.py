@@ -1,6 +1,7 @@
 """The command line: every option is a flag, and every bad input one message that says what to do and leaves nothing."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -63,13 +64,16 @@ def listing(folder: Path) -> set[Path]:
 def test_flags_override_the_recipe(place: Path, monkeypatch: pytest.MonkeyPatch, encoder: str) -> None:
     """Guards `sstext train recipe.yaml --seed 3`: what is given wins, what is not stays as the recipe has it."""
     seen = []
-    monkeypatch.setattr("sstext.run.train.train", lambda config, reporter: seen.append(config))
+    monkeypatch.setattr("sstext.run.train.train", lambda config, reporter, report: seen.append((config, report)))
     monkeypatch.setattr("sstext.cli.train_tables.show_results", lambda *_: None)
-    (place / "recipe.yaml").write_text("labeled: a.csv\nseed: 1\nrounds: 5\nalignment: false\nlearning_rate: 1e-4\n")
-    assert main(["train", "recipe.yaml", "--seed", "3", "--output", "elsewhere", "--alignment"]) == 0
-    (config,) = seen
+    (place / "recipe.yaml").write_text("labeled: a.csv\nseed: 1\nrounds: 5\nprior: none\nlearning_rate: 1e-4\n")
+    assert main(["train", "recipe.yaml", "--seed", "3", "--output", "elsewhere", "--prior", "auto"]) == 0
+    assert main(["train", "recipe.yaml", "--no-report"]) == 0
+    (config, report), (unchanged, no_report) = seen
     assert (config.labeled, config.seed, config.rounds, config.output) == ("a.csv", 3, 5, "elsewhere")
-    assert (config.alignment, config.learning_rate) == (True, 1e-4)
+    assert (config.prior, config.learning_rate) == ("auto", 1e-4)
+    assert (unchanged.seed, unchanged.output, unchanged.prior) == (1, None, "none")
+    assert (report, no_report) == (True, False)
 
 
 def test_the_recorded_configuration_repeats_the_run(place: Path, encoder: str) -> None:
@@ -85,7 +89,8 @@ def test_help_and_version_load_no_torch() -> None:
     script = (
         "import sys, sstext\n"
         "from sstext.cli.main import main\n"
-        "for words in ('--help', '--version', 'train --help', 'predict --help', 'evaluate --help', 'methods --help'):\n"
+        "for words in ('--help', '--version', 'train --help', 'train --help-all', 'predict --help', 'evaluate --help', "
+        "'methods --help'):\n"
         "    try: main(words.split())\n"
         "    except SystemExit as end: assert end.code == 0\n"
         "print([name for name in ('torch', 'transformers', 'datasets', 'rich') if name in sys.modules])"
@@ -101,7 +106,8 @@ def test_a_whole_run_ends_in_a_table(place: Path, encoder: str, capsys: pytest.C
     """Guards the main job: the result on stdout, every note on stderr, and the model where the last lines say."""
     assert main(train(encoder, test="test.csv", audit="answers.csv")) == 0
     shown = capsys.readouterr()
-    for words in ("supervised", "shipped", "macro-F1", "calibration error", "precision", "Model: out/model"):
+    assert "baseline" in shown.out
+    for words in ("chosen model", "macro-F1", "calibration error", "right (audit)", "Model: out/model"):
         assert words in shown.out
         assert words not in shown.err
     assert "round 1: 4 steps" in shown.err
@@ -114,26 +120,75 @@ def test_quiet_prints_the_result_alone(place: Path, encoder: str, capfd: pytest.
     assert main([*train(encoder, test="test.csv"), "--quiet"]) == 0
     shown = capfd.readouterr()
     assert shown.err == ""
-    assert "shipped" in shown.out
+    assert "chosen model" in shown.out
+
+
+def stages_of(shown: str) -> list[list[str]]:
+    """The cells of the table of stages, line by line; columns are two blanks apart."""
+    lines = shown.split("Stages\n")[1].splitlines()
+    return [cells for line in lines if len(cells := re.split(r"\s{2,}", line.strip())) > 3]
 
 
 def test_dry_run_says_the_plan_and_writes_nothing(
-    place: Path, encoder: str, capsys: pytest.CaptureFixture[str]
+    place: Path, encoder: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Guards `--dry-run`: rows, steps of each round and a time, and no file."""
+    """Guards `--dry-run`: rows, steps of each stage and a time, and no file."""
+    monkeypatch.setenv("COLUMNS", "200")
     before = listing(place)
     assert main([*train(encoder, test="test.csv"), "--dry-run"]) == 0
-    shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    for line in (
-        "labeled rows 12",
-        "unlabeled rows 60",
-        "test rows 30",
-        "round 0 4 steps (plain fine-tuning)",
-        "round 1 4 steps",
-    ):
+    out = capsys.readouterr().out
+    shown = [" ".join(line.split()) for line in out.splitlines()]
+    for line in ("labeled rows 12", "unlabeled rows 60", "test rows 30", "method class-balanced"):
         assert line in shown
     assert any(line.startswith("estimated time about ") for line in shown)
+    assert stages_of(out) == [
+        ["stage", "learns from", "labeled by", "selects", "steps", "trained"],
+        ["baseline", "the labels", "4", "once"],
+        ["round 1", "baseline", "head", "30% of the corpus, hard labels", "4", "once"],
+    ]
     assert listing(place) == before
+
+
+def test_dry_run_shows_every_stage_of_auto(
+    place: Path, encoder: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards the plan that most people see: baseline, start and round of every chain, and the final model on all labels."""
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main([*train(encoder, method="auto", folds="2"), "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "2, each without one fold of the labels" in out
+    by = "head and probe"
+    assert stages_of(out) == [
+        ["stage", "learns from", "labeled by", "selects", "steps", "trained"],
+        ["baseline", "the labels", "4", "2 times"],
+        ["start", "the labels", "4", "2 times"],
+        ["round 1", "start", by, "every row, soft labels", "4", "2 times"],
+        [
+            "final",
+            "the chains",
+            f"the chains, and {by} of all labels",
+            "every row, soft labels",
+            "4",
+            "once, on all labels",
+        ],
+    ]
+
+
+def test_a_folder_of_an_earlier_version_is_not_continued(
+    place: Path, encoder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards a run of version 0.1: one sentence says what can be done with it, and nothing in it changes."""
+    (place / "out").mkdir()
+    old = "alignment: true\nlabeled: labeled.csv\nmethod: auto\nseed: 0\ntoken_mask: 0.15\nwarmup: 0.1\n"
+    (place / "out" / "config.yaml").write_text(old)
+    for more in ([], ["--dry-run"]):
+        assert main([*train(encoder), *more]) == 2
+        (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("sstext: error: "))
+        assert "output: out holds a run of an earlier version" in line
+        assert "can be reported on and predicted with, but not continued; choose another --output" in line
+    assert {path.name: path.read_text() for path in (place / "out").iterdir()} == {"config.yaml": old}
+    assert main(["train", "out/config.yaml", "--output", "again"]) == 2
+    assert "out/config.yaml: option 'alignment' has been replaced; use prior: none" in capsys.readouterr().err
 
 
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
@@ -144,12 +199,12 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
     class Interrupted(Reporter):
         @contextmanager
         def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> Iterator[Any]:
-            yield lambda n=1: signal.raise_signal(signal.SIGINT) if name == "round 0: training" else None
+            yield lambda n=1: signal.raise_signal(signal.SIGINT) if name == "baseline: training" else None
 
     monkeypatch.setattr("sstext.cli.train.Reporter", Interrupted)
     assert main(train(encoder)) == INTERRUPTED == 130
     assert capsys.readouterr().err.splitlines()[-1] == "sstext: interrupted; the same command continues the run"
-    assert [path.name for path in (place / "out/round_0/checkpoints").iterdir()] == ["checkpoint-1"]
+    assert [path.name for path in (place / "out/baseline/checkpoints").iterdir()] == ["checkpoint-1"]
     monkeypatch.undo()
     monkeypatch.chdir(place)
     assert main(train(encoder)) == 0
@@ -215,13 +270,19 @@ def test_a_bad_file_is_one_message_with_a_remedy_and_leaves_nothing(
         ({"text_column": "txt"}, "labeled.csv: no column 'txt'", "did you mean 'text'"),
         ({"encoding": "utf-9"}, "--encoding: expected a known encoding", "found 'utf-9'"),
         ({"method": "fixmach"}, "fixmach", "fixmatch"),
-        ({"method_args": "threshold=2"}, "supervised has no argument 'threshold'", "there are none"),
+        (
+            {"method_args": "min_confidense=2"},
+            "class-balanced has no argument 'min_confidense'",
+            "did you mean min_confidence",
+        ),
+        ({"method": "supervised"}, "rounds: supervised trains on the labels alone", "leave --rounds out"),
         ({"gold_share": "2"}, "gold_share: expected ", "found 2"),
         ({"steps": "many"}, "steps: expected int", "found 'many'"),
         ({"device": "gpu"}, "device: expected auto, cpu, cuda", "found 'gpu'"),
         ({"precision": "fp16"}, "precision: fp16 training needs a GPU", "bf16 or fp32"),
         ({"prior": "refund=1"}, "prior: expected a share for each of 'account'", "found 'refund'"),
-        ({"freeze_layers": "9"}, "freeze_layers: expected at most 2", "found 9"),
+        ({"freeze": "9"}, "freeze: expected at most 2", "found 9"),
+        ({"edits": "mask=2"}, "edits: expected a share between 0 and 1 for mask", "found 2"),
         ({"training_args": "lr=1"}, "training_args: ", "'lr'"),
         ({"learning_rate": "-1"}, "learning_rate: ", "-1"),
     ],

@@ -1,5 +1,6 @@
 """What a finished command shows: the numbers of the run, rounded and in their place."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,13 +8,15 @@ import pytest
 from sstext.cli.console import interval
 from sstext.cli.evaluation_table import show_evaluation
 from sstext.cli.methods_tables import show_methods
-from sstext.cli.train_tables import show_plan, show_results
+from sstext.cli.train_tables import advice, show_forecast, show_results
+from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.methods.catalog import entry
 from sstext.methods.registry import METHODS
 from sstext.objective.regularizers import REGULARIZERS
 from sstext.progress import duration
-from sstext.run.dry_run import Plan
+from sstext.run.dry_run import Forecast
+from sstext.selftraining.plan import make_plan
 
 
 @pytest.fixture(autouse=True)
@@ -38,14 +41,16 @@ def figures(score: float) -> dict[str, Any]:
 
 
 def a_round(index: int, **changes: Any) -> dict[str, Any]:
-    record = {"index": index, "admitted": 1000 * index, "coverage": 0.25 * index, "audit_precision": None, "agreement": None,
+    """The record of a stage: the baseline, or a round."""
+    record = {"index": index, "stage": f"round {index}" if index else "baseline", "admitted": 1000 * index,
+              "coverage": 0.25 * index, "audit_precision": None, "agreement": None,
               "metrics": {}, "steps": 120, "seconds": 61.0, "stopped_because": None}  # fmt: skip
     return record | changes
 
 
 def results(rounds: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
     test = {"supervised": figures(0.5), "self_trained": figures(0.6)}
-    chosen = {"round": 1, "why": "the last round"}
+    chosen = {"round": rounds[-1]["index"], "why": "the last round"}
     return {"test": test, "rows": {"test": 1234}, "rounds": rounds, "chosen": chosen} | changes
 
 
@@ -53,18 +58,18 @@ def lines_with(word: str, text: str) -> list[list[str]]:
     return [line.split() for line in text.splitlines() if word in line]
 
 
-def test_supervised_and_shipped_stand_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+def test_baseline_and_chosen_model_stand_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     """Guards the table that the run is made for: each model its own figures, with both ends of the interval."""
     show_results(results([a_round(0), a_round(1, stopped_because="all rounds are done")]), "out")
     shown = capsys.readouterr().out
-    assert "On 1,234 test rows (95 % bootstrap intervals)" in shown
-    assert lines_with("supervised ", shown)[0] == ["supervised", "50.0", "[40.0,", "60.0]", "51.0", "[40.0,", "60.0]", "52.0",
+    assert "On 1,234 test rows (in brackets: 95 % confidence interval)" in shown
+    assert lines_with("baseline ", shown)[0] == ["baseline", "50.0", "[40.0,", "60.0]", "51.0", "[40.0,", "60.0]", "52.0",
                                                    "[40.0,", "60.0]"]  # fmt: skip
-    assert lines_with("shipped", shown)[0][:4] == ["shipped", "60.0", "[50.0,", "70.0]"]
+    assert lines_with("chosen model", shown)[0][:5] == ["chosen", "model", "60.0", "[50.0,", "70.0]"]
     assert "self-trained" not in shown, "a model that saw no pseudo-label is none"
     assert "Left out" not in shown
     assert "Chosen: round 1 (the last round)." in shown
-    assert "Stopped: all rounds are done." in shown
+    assert "Training stopped: all rounds are done." in shown
     assert "sstext predict out/model new.csv -o predictions.csv" in shown
     assert "pipeline('text-classification', 'out/model')" in shown
 
@@ -73,7 +78,7 @@ def test_one_model_is_one_row(capsys: pytest.CaptureFixture[str]) -> None:
     """Guards against the same figures twice where plain fine-tuning is what is shipped."""
     both = dict.fromkeys(("supervised", "self_trained"), figures(0.5))
     show_results(results([a_round(0)], test=both), "out")
-    assert [line[:2] for line in lines_with("50.0", capsys.readouterr().out)] == [["supervised", "(shipped)"]]
+    assert [line[:2] for line in lines_with("50.0", capsys.readouterr().out)] == [["baseline", "(chosen)"]]
 
 
 def test_what_a_budget_left_out_stands_under_the_table(capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,13 +95,45 @@ def test_columns_appear_where_a_round_fills_them(capsys: pytest.CaptureFixture[s
     show_results(results([a_round(0), a_round(1)], test={}), "out")
     bare = capsys.readouterr().out
     assert "test rows" not in bare
-    for title in ("precision", "macro-F1", "kept its class"):
+    for title in ("right (audit)", "right (expected)", "held-out", "macro-F1", "same class as before"):
         assert title not in bare
-    assert ["1", "1,000", "25.0%", "120", "1", "min", "1", "s"] in [line.split() for line in bare.splitlines()]
+    assert ["round", "1", "1,000", "25.0%", "120", "1", "min", "1", "s"] in [line.split() for line in bare.splitlines()]
+    assert ["baseline", "120", "1", "min", "1", "s"] in [line.split() for line in bare.splitlines()]
     full = [a_round(0), a_round(1, audit_precision=0.875, agreement=0.5, metrics={"macro_f1": 0.75})]
     show_results(results(full, test={}), "out")
     shown = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["1", "1,000", "25.0%", "87.5%", "0.750", "50.0%", "120", "1", "min", "1", "s"] in shown
+    assert ["round", "1", "1,000", "25.0%", "87.5%", "0.750", "50.0%", "120", "1", "min", "1", "s"] in shown
+    held_out = [a_round(0), a_round(1, estimated_precision=0.625, out_of_fold={"accuracy": 0.9375})]
+    show_results(results(held_out, test={}), "out")
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["round", "1", "1,000", "25.0%", "62.5%", "93.8%", "120", "1", "min", "1", "s"] in shown
+
+
+def test_stages_have_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards auto, of which round 1 is the third stage, and records of version 0.1, which have no names."""
+    stages = [a_round(0), a_round(1, stage="start"), a_round(2, stage="round 1")]
+    show_results(results(stages, test={}, chosen={"round": 2, "why": "it is best"}), "out")
+    shown = capsys.readouterr().out
+    assert "Chosen: round 1 (it is best)." in shown
+    assert [line.split()[0] for line in shown.splitlines() if "1 min 1 s" in line] == ["baseline", "start", "round"]
+    old = [{name: value for name, value in record.items() if name != "stage"} for record in stages]
+    show_results(results(old, test={}, chosen={"round": 2, "why": "it is best"}), "out")
+    assert "Chosen: round 2 (it is best)." in capsys.readouterr().out
+
+
+def test_people_are_told_what_to_do_next() -> None:
+    """Guards two ends that look like any other: a choice that nothing has checked, and a corpus that did not help."""
+    checked = [a_round(0, out_of_fold={"accuracy": 0.9}), a_round(1, out_of_fold={"accuracy": 0.8})]
+    for chosen, records, told in (
+        (1, [a_round(0), a_round(1)], "was not checked"),
+        (0, checked, "did not help here"),
+        (1, checked, ""),
+        (0, [a_round(0)], ""),
+        (1, [a_round(0), a_round(1, metrics={"macro_f1": 0.5})], ""),
+    ):
+        said = advice(results(records, chosen={"round": chosen, "why": ""}))
+        assert told in said
+        assert bool(said) == bool(told)
 
 
 def test_an_evaluation_shows_signs_and_classes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,22 +146,55 @@ def test_an_evaluation_shows_signs_and_classes(capsys: pytest.CaptureFixture[str
     assert lines_with("brier", shown)[0][1] == "0.540"
 
 
-def test_a_plan_shows_rows_steps_and_time(capsys: pytest.CaptureFixture[str]) -> None:
+def forecast(**changes: Any) -> Forecast:
+    """Of auto with three chains."""
+    plan = make_plan(RunConfig(), labeled=64, corpus=1136, folds=3)
+    plan = replace(plan, seconds=125.0, left_out=("half",))
+    settings = {"plan": plan, "rows": {"labeled": 64, "unlabeled": 1136}, "classes": ["a", "b"], "max_length": 32,
+                "device": "cpu", "precision": "bf16", "method": "auto"}  # fmt: skip
+    return Forecast(**settings | changes)
+
+
+def test_a_forecast_shows_rows_stages_and_time(capsys: pytest.CaptureFixture[str]) -> None:
     """Guards `--dry-run`: what a person decides by."""
-    show_plan(
-        Plan({"labeled": 64, "unlabeled": 1136}, ["a", "b"], 32, "cpu", "bf16", [120, 140], 125.0, "auto", 3, ["half"])
-    )
+    show_forecast(forecast())
     shown = capsys.readouterr().out
     assert lines_with("unlabeled rows", shown) == [["unlabeled", "rows", "1,136"]]
-    assert lines_with("round 0", shown) == [["round", "0", "120", "steps", "(plain", "fine-tuning)"]]
     assert lines_with("method", shown) == [["method", "auto"]]
     assert lines_with("left out", shown) == [["left", "out", "half"]]
-    assert lines_with("chains", shown)[0][1] == "3,"
-    assert lines_with("round 1", shown) == [["round", "1", "140", "steps"]]
+    assert lines_with("chains  ", shown)[0][1] == "3,"
+    assert lines_with("baseline ", shown) == [["baseline", "the", "labels", "80", "3", "times"]]
+    (started,) = lines_with("head and probe  ", shown)
+    assert started == [
+        "round",
+        "1",
+        "start",
+        "head",
+        "and",
+        "probe",
+        "every",
+        "row,",
+        "soft",
+        "labels",
+        "71",
+        "3",
+        "times",
+    ]
+    assert lines_with("final ", shown)[0][-5:] == ["71", "once,", "on", "all", "labels"]
     assert "2: 'a', 'b'" in shown
     assert "32 tokens" in shown
     assert "cpu, bf16" in shown
     assert "about 2 min 5 s" in shown
+
+
+def test_without_folds_nothing_is_trained_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards the plan of one chain against chains and a final model that it does not have."""
+    plan = make_plan(RunConfig(method="self-training"), labeled=64, corpus=1136, folds=0)
+    show_forecast(forecast(plan=plan))
+    shown = capsys.readouterr().out
+    assert "chains" not in shown
+    assert "final" not in shown
+    assert lines_with("round 1", shown)[0][:4] == ["round", "1", "baseline", "head"]
 
 
 @pytest.mark.parametrize("name", ["[bold]", "[/b]", "[other]"])
@@ -132,7 +202,7 @@ def test_names_in_brackets_are_shown_as_they_are(name: str, capsys: pytest.Captu
     """Guards class names and folders against rich's markup, which would swallow them, or crash after hours of training."""
     show_evaluation(figures(0.5) | {"per_class": {name: figures(0.5)["per_class"]["refund"]}})
     assert lines_with(name, capsys.readouterr().out) == [[name, "25.0", "50.0", "33.3", "1,000"]]
-    show_plan(Plan({}, [name, "b"], 32, "cpu", "bf16", [120], 1.0))
+    show_forecast(forecast(classes=[name, "b"]))
     assert f"2: '{name}', 'b'" in capsys.readouterr().out
     stopped = a_round(0, stopped_because=f"{name} happened")
     show_results(results([stopped], chosen={"round": 0, "why": f"because of {name}"}), f"out{name}")
@@ -140,7 +210,7 @@ def test_names_in_brackets_are_shown_as_they_are(name: str, capsys: pytest.Captu
     assert f"Model: out{name}/model" in shown
     assert f"predict out{name}/model" in shown
     assert f"(because of {name})" in shown
-    assert f"Stopped: {name} happened." in shown
+    assert f"Training stopped: {name} happened." in shown
 
 
 def test_methods_are_listed_and_explained(capsys: pytest.CaptureFixture[str]) -> None:

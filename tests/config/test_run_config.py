@@ -9,15 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import TrainingArguments
 
 import sstext
+from sstext.cli.main import main, parser
+from sstext.config.old_options import CHANGED, MOVED, replacement
 from sstext.config.options import default_of, options
 from sstext.config.recipe import read_config
-from sstext.config.run_config import BY_METHOD, RunConfig
+from sstext.config.run_config import EDITS, RunConfig
 from sstext.errors import UserError
+from sstext.methods.registry import compose
+from sstext.selftraining.plan import method_of, rounds_of_run
 
 SPECS = options(RunConfig)
 SOURCES = sorted(Path(sstext.__file__).parent.rglob("*.py"))
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
+FORMER = sorted({*MOVED, *CHANGED})
 
 
 def recipe(folder: Path, content: str) -> Path:
@@ -52,7 +59,7 @@ def test_an_empty_recipe_is_the_defaults(tmp_path: Path, content: str) -> None:
     ("content", "message"),
     [
         ("learning_rat: 1\n", "unknown option 'learning_rat'; did you mean learning_rate, head_learning_rate"),
-        ("zzz: 1\n", "unknown option 'zzz'; `sstext train --help` lists the options"),
+        ("zzz: 1\n", "unknown option 'zzz'; there are labeled, "),
         ("1: 2\n", "unknown option 1;"),
         ("- labeled\n", "expected `option: value` lines, found list"),
         ("just text\n", "expected `option: value` lines, found str"),
@@ -92,14 +99,12 @@ def test_a_recipe_that_can_not_be_read(tmp_path: Path) -> None:
         ("batch_size", None, "batch_size: expected int, found None"),
         ("rounds", float("inf"), "rounds: expected int, found inf"),
         ("learning_rate", "fast", "learning_rate: expected float, found 'fast'"),
-        ("freeze_embeddings", "yes", "freeze_embeddings: expected bool, found 'yes'"),
-        ("freeze_embeddings", 1, "freeze_embeddings: expected bool, found 1"),
+        ("freeze", [["embeddings"]], "freeze: expected list[str], found [['embeddings']]"),
         ("keep", ["a"], "keep: expected list[float], found ['a']"),
         ("views", None, "views: expected list[str], found None"),
         ("views", {"a": 1}, "views: expected list[str], found {'a': 1}"),
         ("method_args", "threshold=1", "method_args: expected dict["),
         ("precision", "fp8", "precision: expected one of auto, fp32, bf16, fp16, found 'fp8'"),
-        ("pseudo_labels", "firm", "pseudo_labels: expected one of hard, soft, found 'firm'"),
     ],
 )
 def test_values_of_another_type_are_refused(name: str, value: Any, message: str) -> None:
@@ -108,54 +113,67 @@ def test_values_of_another_type_are_refused(name: str, value: Any, message: str)
         RunConfig(**{name: value})
 
 
-@pytest.mark.parametrize(
-    ("name", "wrong", "edges"),
-    [
-        ("gold_share", [-0.1, 1.1, float("nan"), 0.0], [0.01, 1.0]),
-        ("token_mask", [-0.1, 1.1], [0.0, 1.0]),
-        ("token_drop", [-0.1, 1.1], [0.0, 1.0]),
-        ("min_confidence", [-0.1, 1.1], [0.0, 1.0]),
-        ("warmup", [-0.1, 1.1], [0.0, 1.0]),
-        ("keep", [[], [0.0], [0.5, 1.1], [float("nan")]], [[0.01, 1.0]]),
-        ("rounds", [-1], [0]),
-        ("freeze_layers", [-1], [0]),
-        ("seed", [-1], [0]),
-        ("max_length", [3], [4, None]),
-        ("batch_size", [0], [1]),
-        ("round_batch_size", [0], [1]),
-        ("steps", [0], [1, None]),
-        ("round_steps", [0], [1, None]),
-        ("eval_steps", [0], [1, None]),
-        ("save_steps", [0], [1]),
-        ("patience", [0], [1]),
-    ],
-)
-def test_ranges(name: str, wrong: list[Any], edges: list[Any]) -> None:
-    """Each message names its option; the edges of the range belong to it."""
-    for value in wrong:
-        with pytest.raises(UserError, match=rf"^{name}: expected "):
+NAN = float("nan")
+#: Option → (value, what is expected of it) of every value that is refused, and values at the edge that are taken.
+RANGES: dict[str, tuple[list[tuple[Any, str]], list[Any]]] = {
+    "max_length": ([(3, "at least 4")], [4, None]),
+    "freeze": (
+        [(["-1"], "`embeddings` or a number of layers"), (["head"], "`embeddings` or a number of layers")],
+        [["0"], ["embeddings", "2"]],
+    ),
+    "dropout": ([(-0.1, "a share between 0 and 1"), (1.1, "a share between 0 and 1")], [0.0, 1.0, None]),
+    "rounds": ([(-1, "at least 0")], [0, None]),
+    "keep": (
+        [(shares, "shares above 0 and up to 1") for shares in ([], [0.0], [0.5, 1.1], [NAN])],
+        [[0.01, 1.0], None],
+    ),
+    "folds": ([(-1, "at least 0")], [0, None]),
+    "unlabeled_batch_ratio": ([(0.0, "at least 1e-06"), (-1.0, "at least 1e-06")], [0.5]),
+    "gold_share": (
+        [(share, "a share between 0 and 1") for share in (-0.1, 1.1, NAN)] + [(0.0, "more than 0")],
+        [0.01, 1.0],
+    ),
+    "logit_adjustment": ([(-1.0, "at least 0"), (NAN, "at least 0")], [0.0]),
+    "steps": ([(0, "at least 1")], [1, None]),
+    "round_steps": ([(0, "at least 1")], [1, None]),
+    "batch_size": ([(0, "at least 1")], [1]),
+    "learning_rate": ([(-1.0, "at least 0"), (NAN, "at least 0")], [0.0]),
+    "head_learning_rate": ([(-1.0, "at least 0")], [0.0, None]),
+    "seed": ([(-1, "a number between 0 and 4294967295"), (2**32, "a number between 0 and 4294967295")], [0, 2**32 - 1]),
+    "workers": ([(0, "at least 1")], [1, None]),
+}
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_ranges(name: str) -> None:
+    """Guards against ascending the loss, and training on no row: a message names its option, the range and what was found.
+
+    The edges of a range belong to it."""
+    wrong, edges = RANGES[name]
+    for value, expected in wrong:
+        with pytest.raises(UserError, match=rf"^{name}: expected {re.escape(expected)}.*, found "):
             RunConfig(**{name: value})
     for value in edges:
         assert getattr(RunConfig(**{name: value}), name) == value
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("learning_rate", -1.0),
-        ("learning_rate", float("nan")),
-        ("head_learning_rate", -1.0),
-        ("weight_decay", -1.0),
-        ("dropout", 3.0),
-        ("unlabeled_batch_ratio", -1.0),
-        ("unsupervised_strength", -1.0),  # the trainer sets it on the objective, past the objective's own check
-        ("stop_agreement", -1.0),
-    ],
-)
-def test_ranges_of_the_other_numbers(name: str, value: Any) -> None:
-    """Guards against ascending the loss, a negative λ and loops that never end."""
-    with pytest.raises(UserError, match=name):
-        RunConfig(**{name: value})
+def test_every_number_has_a_range() -> None:
+    """Guards the ranges against an option that has none, and the table above against one that it does not try."""
+    numbers = {name for name, spec in SPECS.items() if spec.type in (int, float, int | None, float | None)}
+    assert {name for name in numbers if not SPECS[name].metadata["limits"]} == set()
+    assert numbers <= set(RANGES)
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_edits_are_shares(name: str) -> None:
+    """Guards token edits against shares that are none, and one edit that is given against taking the others' defaults away."""
+    for value in (-0.1, 1.1, NAN, True, "much"):
+        with pytest.raises(UserError, match=f"^edits: expected a share between 0 and 1 for {name}, found "):
+            RunConfig(edits={name: value})
+    for value in (0, 1):
+        assert RunConfig(edits={name: value}).edits == EDITS | {name: float(value)}
+    with pytest.raises(UserError, match=r"^edits: no edit 'cutof'; did you mean cutoff\?"):
+        RunConfig(edits={"cutof": 0.1})
 
 
 def test_no_gold_rows_without_rounds_is_no_matter() -> None:
@@ -163,14 +181,19 @@ def test_no_gold_rows_without_rounds_is_no_matter() -> None:
     assert RunConfig(gold_share=0.0, rounds=0).gold_share == 0.0
 
 
-def test_rounds_and_shares_follow_the_method_unless_they_are_given() -> None:
+def test_rounds_and_shares_are_those_of_the_method_unless_they_are_given() -> None:
     """auto makes one round, since its last student is a further one; guards against a default that overrules a person."""
-    assert [(RunConfig(method=name).rounds, RunConfig(method=name).keep) for name in ("auto", "supervised")] == [
-        (1, [1.0]),
-        (3, [0.3, 0.5, 0.7]),
-    ]
-    assert (RunConfig(rounds=3).rounds, RunConfig(rounds=0).rounds, RunConfig(keep=[0.1]).keep) == (3, 0, [0.1])
-    assert RunConfig().method == "auto"
+    assert (RunConfig().method, RunConfig().rounds, RunConfig().keep) == ("auto", None, None)
+    of_methods = {name: method_of(RunConfig(method=name)) for name in ("auto", "self-training", "supervised")}
+    assert {name: (method.rounds, method.keep) for name, method in of_methods.items() if method.round is not None} == {
+        "auto": (1, (1.0,)),
+        "self-training": (3, (0.3, 0.5, 0.7)),
+    }
+    assert of_methods["supervised"].rounds == 0
+    for rounds in (3, 0):
+        assert rounds_of_run(RunConfig(rounds=rounds), of_methods["auto"]) == rounds
+    assert rounds_of_run(RunConfig(), of_methods["self-training"]) == 3
+    assert method_of(RunConfig(keep=[0.1])).keep == (0.1,)
 
 
 @pytest.mark.parametrize("budget", ["soon", "10", "0m", "-5m", "m", "1.2.3h"])
@@ -180,10 +203,16 @@ def test_a_budget_that_is_no_time_is_refused(budget: str) -> None:
 
 
 def test_defaults_are_not_shared() -> None:
-    """Guards against one run's list of shares changing the next run's."""
-    RunConfig().keep.append(0.9)
+    """Guards against one run's lists changing the next run's."""
+    RunConfig().views.append("back")
     RunConfig().method_args["threshold"] = 0.5
-    assert (RunConfig().keep, RunConfig().method_args) == ([1.0], {})
+    RunConfig().edits["mask"] = 0.5
+    assert (RunConfig().views, RunConfig().method_args, RunConfig().edits["mask"], EDITS["mask"]) == (
+        [],
+        {},
+        0.15,
+        0.15,
+    )
 
 
 # Writing
@@ -193,31 +222,44 @@ def test_the_resolved_run_reads_back_the_same(tmp_path: Path) -> None:
     """config.yaml is enough to repeat a run: guards against values that YAML reads as something else."""
     config = RunConfig(
         labeled="my.csv", text_column="1", encoder="true", prior={"refund": 0.4, "no": 0.6}, keep=[0.1, 1], learning_rate=1e-5,
-        max_length=32, training_args={"max_grad_norm": 0.5}, method="fixmatch", freeze_embeddings=True, label_column="é",
+        max_length=32, training_args={"max_grad_norm": 0.5}, method="fixmatch", freeze=["embeddings", "1"],
+        label_column="é", edits={"drop": 0.2},
     )  # fmt: skip
     assert read_config(recipe(tmp_path, config.to_yaml()), {}) == config
 
 
 def test_what_changes_the_display_alone_is_not_recorded(tmp_path: Path) -> None:
-    """`--quiet` must not make a continued run another run; everything else is written."""
-    config = RunConfig(output="here", report_to=["tensorboard"], report=False, quiet=True, workers=2, dry_run=True)
+    """Another number of workers must not make a continued run another run; everything else is written."""
+    config = RunConfig(output="here", report_to=["tensorboard"], workers=2)
     again = read_config(recipe(tmp_path, config.to_yaml()), {})
     assert again == RunConfig()
     written = {line.split(":")[0] for line in config.to_yaml().splitlines() if re.match(r"\w+:", line)}
-    assert written == set(SPECS) - {"output", "report_to", "workers", "report", "quiet", "dry_run"}
+    assert written == set(SPECS) - {"output", "report_to", "workers"}
 
 
 # Help
 
 
 def test_every_field_has_its_help() -> None:
-    """Guards against an option that `sstext train --help` does not explain; choices come with a default among them."""
+    """Guards against an option that `sstext train --help-all` does not explain in sentences, and one option more unnoticed;
+    choices come with a default among them."""
     assert set(SPECS) == {spec.name for spec in fields(RunConfig)}
-    assert len(SPECS) > 40
+    assert len(SPECS) == 38, "a further option costs everybody a line of help"
     for name, spec in SPECS.items():
-        assert len(spec.metadata["help"]) > 10, name
+        text = spec.metadata["help"]
+        assert len(text) > 10, name
+        assert text.endswith("."), name
+        assert text[0].isupper(), name
+        assert "  " not in text, name
         choices = spec.metadata["choices"]
-        assert choices is None or default_of(spec) in choices or set(BY_METHOD[name]) <= set(choices), name
+        assert choices is None or default_of(spec) in choices, name
+
+
+def test_common_options_are_the_few_that_people_decide_on() -> None:
+    """Guards `sstext train --help`, a page: whoever adds a common option looks at what stands there."""
+    common = {name for name, spec in SPECS.items() if spec.metadata["common"]}
+    assert common == {"labeled", "unlabeled", "test", "dev", "encoder", "method", "prior", "folds", "device", "seed", "output",
+                      "budget"}  # fmt: skip
 
 
 def test_no_two_options_share_their_help() -> None:
@@ -238,6 +280,89 @@ def test_help_stands_nowhere_twice() -> None:
         if node.value.startswith(text)
     ]
     assert len(found) == len(texts), sorted(line for line in found if not line.startswith("config.py"))
+
+
+# Former options
+
+
+@pytest.mark.parametrize("name", FORMER)
+def test_a_former_option_is_an_error_that_names_the_new_one(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards recipes, programs and commands of version 0.1 against being ignored, and against "unknown": each is told what to
+    write now, as its interface writes it."""
+    now, flag = replacement(name), replacement(name, flag=True)
+    assert now
+    assert flag
+    assert name not in SPECS
+    said = re.escape(f"option {name!r} has been replaced; use {now}") + "$"
+    with pytest.raises(UserError, match=f"^{re.escape(str(tmp_path))}/run.yaml: {said}"):
+        read_config(recipe(tmp_path, f"{name}: 1\n"), {})
+    with pytest.raises(UserError, match=f"^{said}"):
+        RunConfig(**{name: 1})
+    given = "--" + name.replace("_", "-")
+    if given[2:] in ("report", "dry-run", "quiet"):  # flags as before
+        parser().parse_args(["train", given])
+        return
+    for words in ([given, "1"], [f"{given}=1"]):
+        with pytest.raises(SystemExit) as end:
+            main(["train", *words])
+        assert end.value.code == 2
+        assert capsys.readouterr().err == f"sstext: error: {given} has been replaced; use {flag}\n"
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_what_has_replaced_an_option_is_taken(name: str) -> None:
+    """Guards advice that is refused in turn: every option has the key that the message names."""
+    option, key = MOVED[name]
+    assert option in SPECS
+    values = {"labels": "soft", "start": "pretrained", "round_batch_size": 8}
+    value = values.get(key, 0.1)
+    config = RunConfig(method="softmatch", **{option: {key: value}})
+    assert getattr(config, option)[key] == value
+    if option == "method_args":
+        compose(config.method, config.method_args)
+    if option == "training_args":
+        assert key == "early_stopping_patience" or key in TrainingArguments.__dataclass_fields__
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("strength", -1.0, "strength: "),
+        ("labels", "firm", "labels: expected soft or hard, found 'firm'"),
+        ("min_confidence", 1.1, "min_confidence: "),
+        ("start", "anew", "start: expected previous or pretrained, found 'anew'"),
+        ("stop_agreement", -1.0, "stop_agreement: "),
+        ("round_batch_size", 0, "round_batch_size: expected a whole number of at least 1, found 0"),
+        ("round_batch_size", 1.5, "round_batch_size: expected a whole number of at least 1, found 1.5"),
+        ("round_learning_rate", -1.0, "round_learning_rate: "),
+        ("round_learning_rate", NAN, "round_learning_rate: "),
+    ],
+)
+def test_what_has_become_an_argument_of_the_method_has_its_range(name: str, value: Any, expected: str) -> None:
+    """Guards against ascending the loss, a negative λ and loops that never end, as the former options did; the steps, decay and
+    patience of `training_args` are tried in tests/run/test_opening.py."""
+    with pytest.raises(UserError, match=re.escape(expected)):
+        method_of(RunConfig(method="softmatch", method_args={name: value}))
+
+
+def test_a_former_switch_that_was_turned_off_is_named_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards `--no-alignment`, the way in which most people gave it."""
+    with pytest.raises(SystemExit):
+        main(["train", "--no-alignment"])
+    assert capsys.readouterr().err == "sstext: error: --no-alignment has been replaced; use --prior none\n"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_key_of_every_recipe_is_an_option(path: Path) -> None:
+    """Guards recipes that are copied from the repository against former options and typing mistakes."""
+    assert read_config(path, {}) is not None
+
+
+def test_there_are_recipes() -> None:
+    """Canary: guards against a folder that was not found."""
+    assert {"quickstart", "own_data", "multi_gpu", "low_memory"} <= {path.stem for path in RECIPES}
 
 
 # Imports

@@ -296,7 +296,7 @@ def test_tokenizer_without_a_mask_token_is_refused_with_the_remedy(tiny_encoder:
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_encoder)
     tokenizer.mask_token = None
-    with pytest.raises(UserError, match=r"mask token, found none; set token_mask=0 .* token_drop=0\.15"):
+    with pytest.raises(UserError, match=r"edits: mask=0\.15: .* mask token, found none; use mask=0 .* drop=0\.15"):
         TokenEdits.for_tokenizer(tokenizer, mask=0.15)
     dropped = TokenEdits.for_tokenizer(tokenizer, mask=0.0, drop=1.0)(
         tokenizer("my parcel")["input_ids"], view_rng(0, 0, 0, 0)
@@ -307,12 +307,12 @@ def test_tokenizer_without_a_mask_token_is_refused_with_the_remedy(tiny_encoder:
 @pytest.mark.parametrize(
     ("name", "shares"),
     [
-        ("token_mask", {"mask": 1.2}),
-        ("token_drop", {"drop": -0.1}),
-        ("token_swap", {"swap": 1.1}),
-        ("token_cutoff", {"cutoff": float("nan")}),
+        ("mask", {"mask": 1.2}),
+        ("drop", {"drop": -0.1}),
+        ("swap", {"swap": 1.1}),
+        ("cutoff", {"cutoff": float("nan")}),
     ],
 )
 def test_share_outside_zero_to_one_is_refused_by_its_option(name: str, shares: dict[str, float]):
-    with pytest.raises(UserError, match=f"{name}: expected a share between 0 and 1"):
+    with pytest.raises(UserError, match=f"edits: expected a share between 0 and 1 for {name}, found"):
         TokenEdits(mask_id=MASK, **shares)

@@ -37,7 +37,13 @@ def config_of(task: Any, **changes: Any) -> RunConfig:
 
 
 def read(config: RunConfig, folder: Path, reporter: Reporter | None = None, **data: Any) -> preparing.Texts:
-    return read_texts(config, sources(config, **data), folder / "data" / "unlabeled.arrow", reporter or Notes())
+    return read_texts(
+        config,
+        sources(config, **data),
+        folder / "data" / "unlabeled.arrow",
+        reporter or Notes(),
+        needs_corpus=config.rounds != 0,
+    )
 
 
 def test_data_at_hand_take_the_place_of_files(task: Any) -> None:

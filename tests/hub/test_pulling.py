@@ -96,6 +96,7 @@ def run(hub: FakeHub, home: Path, program: str, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow  # the halves of it are not: test_names_serve_…, and test_pipeline_gives_the_same_answers_… of a run
 def test_a_stranger_gets_the_same_probabilities(hub: FakeHub, finished_run: Path, tmp_path: Path) -> None:
     """Guards the promise of a push: plain transformers, a fresh cache, no sstext in the process, probabilities to 1e-6."""
     found = json.loads(run(hub, tmp_path, PLAIN, json.dumps(TEXTS)))

@@ -89,8 +89,8 @@ def test_the_entry_of_a_regularizer_reads_signature_and_docstring() -> None:
     found = regularizer_entry("clustering")
     assert [(argument.name, argument.default, argument.help) for argument in found.arguments] == [
         ("strength", 0.1, "its factor in the total loss."),
-        ("balance", 1.0, "how much the balance counts beside the confidence."),
-        ("prior", None, "(C,) class shares u; None is uniform."),
+        ("balance", 1.0, "weight of the balance term relative to the confidence term."),
+        ("prior", None, "(C,) class shares u. Default: uniform."),
     ]
     assert found.formula.startswith("L = mean H(p) + balance · KL(p̄ ‖ u)")
     assert found.source.startswith("Krause et al. 2010 (RIM)")

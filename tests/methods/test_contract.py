@@ -10,6 +10,7 @@ import pytest
 import torch
 from contract import (
     BATCH_STATISTICS,
+    BETWEEN_ROUNDS,
     IN_STEP,
     LABELED,
     LABELED_STRONG,
@@ -26,7 +27,7 @@ from contract import (
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
-from sstext.methods.registry import BETWEEN_ROUNDS, METHODS, admission_of, build
+from sstext.methods.registry import METHODS, build, compose
 from sstext.objective.part import Signals
 from sstext.objective.regularizers import REGULARIZERS
 from sstext.objective.views import Adversarial
@@ -110,10 +111,10 @@ def test_weights_lie_in_the_unit_interval_and_asking_changes_nothing(name: str) 
         assert all(torch.equal(value, before[key]) for key, value in objective.state_dict().items())
 
 
-@pytest.mark.parametrize("name", sorted(BETWEEN_ROUNDS))
+@pytest.mark.parametrize("name", BETWEEN_ROUNDS)
 def test_weights_between_rounds(name: str) -> None:
     """Nobody counts less than nothing; more than 1 in UST alone, whose log(1/variance) has no bound."""
-    admission = admission_of(name, SETTINGS[name])
+    admission = compose(name, SETTINGS[name]).selection
     assert admission is not None
     extremes = torch.tensor([[1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3]])
     variance = torch.tensor([0.25, 0.01, 1e-3, 1e-4, 0.0, 0.25])
@@ -128,6 +129,8 @@ def test_weights_between_rounds(name: str) -> None:
         assert (weight > 1).any()
     elif name == "margin-history":
         assert torch.equal(weight, signals.probs.amax(-1))
+    elif name == "class-balanced":
+        assert weight.tolist() == [1] * 6
     else:
         assert weight.tolist() == [1, 1, 0, 0, 1, 0]
 
@@ -136,7 +139,7 @@ def test_weights_between_rounds(name: str) -> None:
 def test_thresholds_between_rounds_have_their_limits(name: str) -> None:
     """Out of reach nobody joins, and at 0 everybody may."""
     for threshold, kept in ((1.1, 0.0), (0.0, 1.0)):
-        admission = admission_of(name, {"threshold": threshold})
+        admission = compose(name, {"threshold": threshold}).selection
         assert admission is not None
         assert admission.weight(Signals(PROBS[WEAK])).tolist() == [kept] * len(WEAK)
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from contract import (
     BATCH_STATISTICS,
+    BETWEEN_ROUNDS,
     IN_STEP,
     SETTINGS,
     TAUGHT,
@@ -23,7 +24,7 @@ from contract import (
 from transformers import TrainerCallback
 
 from sstext.errors import UserError
-from sstext.methods.registry import BETWEEN_ROUNDS, METHODS, build
+from sstext.methods.registry import METHODS, build
 from sstext.objective.objective import Objective
 from sstext.objective.teachers import Self
 from sstext.objective.weights import Everyone, Gaussian, Known
@@ -141,7 +142,7 @@ def test_multi_label_models_are_refused_by_the_methods_name(tiny_encoder: Path, 
     model = tiny_student(tiny_encoder, dropout=0.0)
     model.config.problem_type = "multi_label_classification"
     args = SemiSupervisedTrainingArguments(str(tmp_path), use_cpu=True, method_args=SETTINGS[name])
-    with pytest.raises(UserError, match=f"^{name} serves single-label tasks"):
+    with pytest.raises(UserError, match=f"^{name} supports single-label tasks"):
         SemiSupervisedTrainer(model, args, unlabeled_dataset=unlabeled_texts(), method=name)
 
 
@@ -159,7 +160,7 @@ REACH = {
 def test_every_threshold_has_its_limit_tested() -> None:
     """FlexMatch has none: as long as no row is above τ, the thresholds of all classes are 0, and every row counts."""
     with_threshold = {name for name, method in METHODS.items() if "threshold" in inspect.signature(method).parameters}
-    assert with_threshold - BETWEEN_ROUNDS == {*REACH, "flexmatch"} - {"dash"}  # its bound is of another kind
+    assert with_threshold - set(BETWEEN_ROUNDS) == {*REACH, "flexmatch"} - {"dash"}  # its bound is of another kind
 
 
 def test_flexmatch_counts_every_row_while_none_is_above_its_threshold(tiny_encoder: Path, tmp_path: Path) -> None:
@@ -168,17 +169,24 @@ def test_flexmatch_counts_every_row_while_none_is_above_its_threshold(tiny_encod
     assert components(trainer)["kept_share"] == 1.0
 
 
+@pytest.fixture(scope="module")
+def supervised(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> SemiSupervisedTrainer:
+    """Trained on all labels at once, without any unlabeled row."""
+    trainer = make_trainer(tiny_encoder, tmp_path_factory.mktemp("supervised"), "supervised", **WHOLE_BATCH)
+    trainer.train()
+    return trainer
+
+
 @pytest.mark.parametrize("name", REACH)
 def test_out_of_reach_is_supervised_and_within_everyones_reach_is_not(
-    tiny_encoder: Path, tmp_path: Path, name: str
+    tiny_encoder: Path, tmp_path: Path, supervised: SemiSupervisedTrainer, name: str
 ) -> None:
     """Guards against an unlabeled loss that leaks at weight 0, and against one that never acts."""
-    supervised = make_trainer(tiny_encoder, tmp_path / "supervised", "supervised", **WHOLE_BATCH)
     out, within = (
         make_trainer(tiny_encoder, tmp_path / str(number), name, **WHOLE_BATCH, method_args=arguments)
         for number, arguments in enumerate(REACH[name])
     )
-    for trainer in (supervised, out, within):
+    for trainer in (out, within):
         trainer.train()
     assert (weights(out) - weights(supervised)).abs().max() < 1e-6
     assert (weights(within) - weights(supervised)).abs().max() > 1e-4
@@ -201,7 +209,7 @@ def test_adamatch_out_of_reach_is_supervised_on_both_copies_of_the_labels(tiny_e
     assert (weights(within) - weights(copies)).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("name", sorted(BETWEEN_ROUNDS))
+@pytest.mark.parametrize("name", BETWEEN_ROUNDS)
 def test_a_method_of_the_round_loop_is_refused_inside_a_step(tiny_encoder: Path, tmp_path: Path, name: str) -> None:
     """It would train on the labels alone, and the unlabeled rows would never be read."""
     with pytest.raises(UserError, match=f"^{name} works between rounds"):
@@ -209,8 +217,8 @@ def test_a_method_of_the_round_loop_is_refused_inside_a_step(tiny_encoder: Path,
 
 
 def test_the_composition_of_a_round_loop_is_refused_by_what_it_is(tiny_encoder: Path, tmp_path: Path) -> None:
-    """`methods.ust()` returns two things, of which a trainer can use neither."""
-    with pytest.raises(UserError, match="method: expected a name, found tuple"):
+    """`ust()` returns the stages of a run, which a trainer cannot use."""
+    with pytest.raises(UserError, match="method: expected a name, found Method"):
         make_trainer(tiny_encoder, tmp_path, METHODS["ust"](passes=2))
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from sstext.errors import UserError
-from sstext.methods.registry import BETWEEN_ROUNDS, METHODS, admission_of, build
+from sstext.methods.method import HEAD, HEAD_AND_PROBE, PROVEN, UNPROVEN
+from sstext.methods.registry import METHODS, OF_ROUNDS, build, compose
 from sstext.objective.adaptive import Curriculum, LossThreshold, Relative, SelfAdaptive, SoftThenHard
 from sstext.objective.divergences import cross_entropy, kl, squared_error
 from sstext.objective.part import Signals
@@ -31,6 +32,9 @@ from sstext.pseudolabels.admission import easy, hard, most_confident
 
 EVERY = pytest.mark.parametrize(("name", "method"), METHODS.items(), ids=list(METHODS))
 
+#: Methods that do nothing of their own inside a step.
+BETWEEN_ROUNDS = set(OF_ROUNDS) - {"auto"}
+
 #: Method → teacher, target, weight, view, divergence; label weight and regularizers where there are any.
 AXES: dict[str, tuple[Any, ...]] = {
     "pseudo-label": (Self, Hard, Threshold, Same, cross_entropy),
@@ -50,6 +54,7 @@ AXES: dict[str, tuple[Any, ...]] = {
 #: Method of the round loop → weight, target and order of its admission; quotas, refill, align, passes, noise.
 ADMISSIONS: dict[str, tuple[Any, ...]] = {
     "self-training": (Threshold, Hard, most_confident, "none", False, False, 0, False),
+    "class-balanced": (Everyone, Hard, most_confident, "prior", False, True, 0, True),
     "margin-history": (Confidence, Hard, most_confident, "prior", False, True, 0, True),
     "noisy-student": (Threshold, Soft, most_confident, "equal", True, False, 0, True),
     "ust": (InverseVariance, Hard, easy, "equal", True, False, 30, False),
@@ -72,7 +77,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "freematch": {"momentum": 0.999, "fairness": 0.01, "strength": 1.0, "ramp": 0.0},
     "r-drop": {"alpha": 1.0, "unlabeled": True},
     "self-training": {"threshold": 0.95},
-    "margin-history": {},
+    "class-balanced": {"labels": "hard"},
+    "margin-history": {"labels": "hard"},
     "noisy-student": {"threshold": 0.3, "labels": "soft"},
     "ust": {"passes": 30, "sampling": "easy", "alpha": 1.0},
 }
@@ -138,7 +144,7 @@ def test_the_axes_of_each_method(name: str) -> None:
 def test_inside_a_step_the_round_loop_is_supervised(name: str) -> None:
     """The same table, between two rounds: guards against a method of the loop that also changes the steps."""
     assert build(name).plain
-    admission = admission_of(name)
+    admission = compose(name).selection
     if name == "supervised":
         assert admission is None
         return
@@ -148,17 +154,77 @@ def test_inside_a_step_the_round_loop_is_supervised(name: str) -> None:
     assert (*parts, *rest) == ADMISSIONS[name]
 
 
-def test_auto_is_contrast_inside_a_step_and_the_options_word_between_rounds() -> None:
+def test_auto_is_a_baseline_a_contrast_and_rounds_that_the_options_steer() -> None:
     """Guards against a contrast that is lost, a first round with pseudo-labels of plain fine-tuning, and a deaf --prior."""
-    objective, admission = build("auto"), admission_of("auto", {"contrast": 0.5, "temperature": 0.2})
-    assert [*map(type, objective.regularizers)] == [SupervisedContrast]
-    assert objective.blocks == ["labeled"]
-    assert admission is not None
-    assert (admission.label_rounds, admission.follows_options, admission.quotas) == (2, True, "none")
-    assert admission_of("ust") is not None
-    assert admission_of("ust").label_rounds == 1  # type: ignore[union-attr]
+    method = compose("auto")
+    baseline, start, grow = method.stages(rounds=1)
+    assert [stage.name for stage in (baseline, start, grow)] == ["baseline", "start", "round 1"]
+    assert [stage.learns_from for stage in (baseline, start, grow)] == [None, None, "start"]
+    assert [stage.labels_with for stage in (baseline, start, grow)] == [None, HEAD_AND_PROBE, HEAD]
+    assert baseline.objective().plain
+    assert grow.objective().plain
+    for objective in (start.objective(), build("auto")):
+        assert [*map(type, objective.regularizers)] == [SupervisedContrast]
+        assert objective.blocks == ["labeled"]
+    assert grow.selection is not None
+    assert (grow.selection.align, grow.selection.quotas, grow.keep) == (True, "none", 1.0)
+    assert [stage.name for stage in compose("ust").stages(rounds=1)] == ["baseline", "round 1"]
     contrast = build("auto", {"contrast": 0.5, "temperature": 0.2}).regularizers[0]
     assert (contrast.strength, contrast.temperature) == (0.5, 0.2)
+    half, unaligned = compose("auto", keep=[0.5]).selection, compose("auto", align=False).selection
+    assert half is not None
+    assert half.quotas == "prior"
+    assert unaligned is not None
+    assert not unaligned.align
+
+
+def test_only_auto_as_it_was_measured_is_expected_to_gain() -> None:
+    """Guards a belief in a composition that nobody has measured; batch sizes and learning rates are no other composition."""
+    assert compose("auto").expected_gain is PROVEN
+    assert compose("auto", {"round_batch_size": 8, "contrast": 10.0}).expected_gain is PROVEN
+    for name in OF_ROUNDS.keys() - {"auto"}:
+        assert compose(name).expected_gain is UNPROVEN
+    for arguments in ({"contrast": 1.0}, {"labels": "hard"}, {"min_confidence": 0.5}, {"start": "pretrained"}):
+        assert compose("auto", arguments).expected_gain is UNPROVEN, arguments
+    assert compose("auto", regularizers={"entropy": 0.1}).expected_gain is UNPROVEN
+    assert compose("auto", keep=[0.5]).expected_gain is UNPROVEN
+    assert compose("auto", align=False).expected_gain is UNPROVEN
+
+
+def test_a_method_inside_a_step_is_compared_with_a_baseline_if_it_is_asked_for() -> None:
+    """Guards a comparison of a method with itself, a baseline that has its loss, and a second plain training."""
+    start, grow = compose("fixmatch").stages(rounds=1)
+    assert (start.name, start.objective().plain, grow.objective().plain) == ("start", False, False)
+    baseline, start, _ = compose("fixmatch", compared=True).stages(rounds=1)
+    assert (baseline.name, baseline.objective().plain) == ("baseline", True)
+    assert (start.name, start.objective().plain) == ("start", False)
+    assert [stage.name for stage in compose("supervised", compared=True).stages(rounds=0)] == ["baseline"]
+    baseline, start = compose("supervised", regularizers={"entropy": 0.1}, compared=True).stages(rounds=0)
+    assert baseline.objective().plain
+    assert [*map(type, start.objective().regularizers)] == [Entropy]
+
+
+def test_arguments_of_the_loop_reach_the_stages() -> None:
+    """Guards an argument that every method takes, and that is accepted and forgotten."""
+    asked = {
+        "min_confidence": 0.6, "start": "pretrained", "stop_agreement": 0.9,
+        "round_batch_size": 8, "round_learning_rate": 1e-3,
+    }  # fmt: skip
+    for name in OF_ROUNDS:
+        usual, method = compose(name), compose(name, asked)
+        grow, first = method.stages(rounds=1)[-1], method.stages(rounds=1)[0]
+        assert grow.selection is not None
+        assert grow.selection.min_confidence == 0.6
+        assert (grow.schedule.batch_size, grow.schedule.learning_rate) == (8, 1e-3)
+        assert (first.schedule.batch_size, first.schedule.learning_rate) == (16, 2e-4)
+        assert (grow.starts_from, usual.stages(rounds=1)[-1].starts_from) == (None, usual.teacher.name)
+        assert (method.stop_agreement, usual.stop_agreement) == (0.9, 0.999)
+    soft, hard_ones = compose("fixmatch", {"labels": "soft"}).selection, compose("fixmatch").selection
+    assert soft is not None
+    assert hard_ones is not None
+    assert [type(soft.target), type(hard_ones.target)] == [Soft, Hard]
+    assert build("fixmatch", {"strength": 0.5}).strength == build("uda", {"strength": 0.5}).strength == 0.5
+    assert compose("pi-model", {"strength": 0.5}).teacher.objective().strength == 0.5
 
 
 def test_r_drop_is_a_regularizer_of_all_rows() -> None:
@@ -219,8 +285,8 @@ def test_arguments_reach_their_parts() -> None:
     )
     assert annealing(sure).tolist() == [1.0]
     noisy, uncertain = (
-        admission_of("noisy-student", {"labels": "hard"}),
-        admission_of("ust", {"passes": 2, "sampling": "hard"}),
+        compose("noisy-student", {"labels": "hard"}).selection,
+        compose("ust", {"passes": 2, "sampling": "hard"}).selection,
     )
     assert noisy is not None
     assert isinstance(noisy.target, Hard)
@@ -246,10 +312,24 @@ def test_the_view_is_an_argument(name: str) -> None:
         ("zzz", {}, "no method 'zzz'; there are auto, supervised, "),
         ("fixmatch", {"treshold": 0.9}, "method_args: fixmatch has no argument 'treshold'; did you mean threshold"),
         ("fixmatch", {"zzz": 1}, "fixmatch has no argument 'zzz'; there are threshold, view, strength, ramp"),
-        ("supervised", {"threshold": 0.9}, "supervised has no argument 'threshold'; there are none"),
+        (
+            "supervised",
+            {"threshold": 0.9},
+            "supervised has no argument 'threshold'; there are labels, min_confidence, ",
+        ),
         ("fixmatch", {"threshold": "high"}, "method_args of fixmatch: "),
         ("fixmatch", {"threshold": -1}, "method_args of fixmatch: threshold: expected a number at least 0, found -1"),
         ("fixmatch", {"strength": -1}, "strength: expected a number at least 0, found -1"),
+        ("r-drop", {"strength": 0.5}, "r-drop: there is no loss of a teacher's labels; leave strength out"),
+        ("auto", {"strength": 0.5}, "auto: there is no loss of a teacher's labels; leave strength out"),
+        ("fixmatch", {"labels": "softly"}, "method_args of fixmatch: labels: expected soft or hard, found 'softly'"),
+        ("ust", {"labels": "soft"}, "ust has no argument 'labels'"),
+        ("auto", {"min_confidence": 1.5}, "method_args of auto: min_confidence: expected a number"),
+        ("auto", {"start": "zero"}, "method_args of auto: start: expected previous or pretrained, found 'zero'"),
+        ("auto", {"stop_agreement": -1}, "method_args of auto: stop_agreement: expected a number at least 0, found -1"),
+        ("auto", {"round_batch_size": 0}, "round_batch_size: expected a whole number of at least 1, found 0"),
+        ("auto", {"round_batch_size": 2.5}, "round_batch_size: expected a whole number of at least 1, found 2.5"),
+        ("auto", {"round_learning_rate": -1}, "round_learning_rate: expected a number at least 0, found -1"),
         ("softmatch", {"n_sigma": 0}, "n_sigma: expected a number at least 0.001, found 0"),
     ],
 )

@@ -8,11 +8,12 @@ import pytest
 
 from sstext.errors import UserError
 from sstext.inference.corpus_scores import summarize_passes
-from sstext.methods.registry import BETWEEN_ROUNDS, METHODS, admission_of, build
-from sstext.methods.rounds import margin_history, noisy_student, self_training, ust
+from sstext.methods.method import HEAD_AND_PROBE, Method
+from sstext.methods.registry import METHODS, OF_ROUNDS, build, compose
+from sstext.methods.rounds import class_balanced, margin_history, noisy_student, self_training, ust
 from sstext.objective.targets import Hard, Soft
-from sstext.objective.weights import Confidence, InverseVariance, Threshold
-from sstext.pseudolabels.admission import Admission, easy, hard, most_confident
+from sstext.objective.weights import Confidence, Everyone, InverseVariance, Threshold
+from sstext.pseudolabels.admission import easy, hard, most_confident
 from sstext.pseudolabels.selection import Scores, Selection, select
 from sstext.pseudolabels.selection import margin_history as margins
 
@@ -24,8 +25,8 @@ CORPUS = np.array(
 PRIOR = np.array([0.75, 0.25, 0.0])
 
 
-def admitted(composed: tuple[Any, Admission], share: float = 0.5) -> Selection:
-    return select(Scores(CORPUS), composed[1], share=share, prior=PRIOR)
+def admitted(composed: Method, share: float = 0.5) -> Selection:
+    return select(Scores(CORPUS), composed.selection, share=share, prior=PRIOR)
 
 
 def test_self_training_takes_all_that_is_confident() -> None:
@@ -37,6 +38,19 @@ def test_self_training_takes_all_that_is_confident() -> None:
     assert kept.targets is None
     assert len(admitted(self_training(threshold=0.0), share=0.01)) == 8
     assert len(admitted(self_training(threshold=1.01))) == 0
+
+
+def test_class_balanced_follows_the_class_shares() -> None:
+    """4 of 8 rows, so 3 of class 0 and 1 of class 1 (.75 : .25): the surest of each, hard, in full.
+
+    Guards a quota of equal classes, a threshold that nobody set, and the order of the corpus in place of confidence.
+    """
+    kept = admitted(class_balanced())
+    assert kept.rows.tolist() == [0, 2, 4, 7]
+    assert kept.labels.tolist() == [0, 0, 1, 0]
+    assert kept.weight.tolist() == [1] * 4
+    assert kept.targets is None
+    np.testing.assert_allclose(admitted(class_balanced(labels="soft")).targets, CORPUS[[0, 2, 4, 7]], rtol=1e-6)
 
 
 def test_noisy_student_balances_the_classes() -> None:
@@ -71,16 +85,18 @@ def test_ust_draws_as_many_of_every_class_and_weighs_them() -> None:
     np.testing.assert_allclose(table[:4, 3], 0.0325, atol=1e-4)
     seen = set()
     for seed in range(50):
-        kept = select(scores, ust(sampling="hard")[1], share=4 / 6, prior=np.array([0.9, 0.1]), seed=seed)
+        kept = select(scores, ust(sampling="hard").selection, share=4 / 6, prior=np.array([0.9, 0.1]), seed=seed)
         assert np.bincount(kept.labels).tolist() == [2, 2]
         assert {3, 5} < set(kept.rows.tolist())
         expected = np.where(np.isin(kept.rows, [4, 5]), -np.log(1e-10), np.log(1 / 0.01))
         np.testing.assert_allclose(kept.weight, expected, rtol=1e-5)
         seen |= set(kept.rows.tolist())
     assert seen == {0, 1, 2, 3, 5}
-    easily = [select(scores, ust()[1], share=4 / 6, prior=PRIOR[:2], seed=seed).rows.tolist() for seed in range(50)]
+    easily = [
+        select(scores, ust().selection, share=4 / 6, prior=PRIOR[:2], seed=seed).rows.tolist() for seed in range(50)
+    ]
     assert any(4 in rows for rows in easily)
-    quarter = select(scores, ust(alpha=0.25)[1], share=1.0, prior=PRIOR[:2])
+    quarter = select(scores, ust(alpha=0.25).selection, share=1.0, prior=PRIOR[:2])
     assert set(quarter.weight.round(4)) == {round(0.25 * weight, 4) for weight in (np.log(100), -np.log(1e-10))}
 
 
@@ -92,7 +108,7 @@ def test_margin_history_takes_what_was_clear_in_every_round() -> None:
     history = margins([before, now])
     np.testing.assert_allclose(history, [0.49, 0.8, -np.inf, 0.5], rtol=1e-6)
     np.testing.assert_allclose(margins([now]), [0.98, 0.8, 0.9, 0.4], rtol=1e-6)  # the first round has no history
-    scores, (_, admission) = Scores(now, margin=history), margin_history()
+    scores, admission = Scores(now, margin=history), margin_history().selection
     kept = select(scores, admission, share=0.5, prior=np.array([0.5, 0.5]))
     assert kept.rows.tolist() == [1, 3]
     np.testing.assert_allclose(kept.weight, [0.9, 0.7], rtol=1e-6)
@@ -104,40 +120,46 @@ def test_margin_history_takes_what_was_clear_in_every_round() -> None:
     ("composed", "axes"),
     [
         (self_training, (Threshold, Hard, most_confident, "none", False, False, 0, None, False)),
+        (class_balanced, (Everyone, Hard, most_confident, "prior", False, True, 0, None, True)),
         (margin_history, (Confidence, Hard, most_confident, "prior", False, True, 0, None, True)),
         (noisy_student, (Threshold, Soft, most_confident, "equal", True, False, 0, None, True)),
         (ust, (InverseVariance, Hard, easy, "equal", True, False, 30, 16_384, False)),
     ],
 )
-def test_the_axes_of_each_method(composed: Callable[..., tuple[Any, Admission]], axes: tuple[Any, ...]) -> None:
+def test_the_axes_of_each_method(composed: Callable[..., Method], axes: tuple[Any, ...]) -> None:
     """Weight, target, order, quotas, refill, alignment, passes, subset, noise: guards against drift from the papers."""
-    objective, admission = composed()
+    method = composed()
+    admission = method.selection
+    assert admission is not None
     rest = (admission.order, admission.quotas, admission.refill, admission.align)
     passes = (admission.passes, admission.subset, admission.noise)
     assert (type(admission.weight), type(admission.target), *rest, *passes) == axes
-    further = (admission.probe, admission.history, admission.follows_options)
-    assert further == (((True,) if composed is margin_history else (False,)) * 3)
-    assert objective.plain  # inside a step there is nothing but the labels
+    with_history = composed is margin_history
+    assert (method.teacher.labels_with == HEAD_AND_PROBE, admission.history) == (with_history, with_history)
+    assert method.follows_shares == (composed in (class_balanced, margin_history))
+    assert method.between_rounds  # inside a step there is nothing but the labels
 
 
 def test_arguments_reach_their_parts() -> None:
     """Guards against an argument that is accepted and forgotten."""
-    admission = admission_of("ust", {"passes": 3, "subset": None, "sampling": "hard", "alpha": 0.5})
+    admission = compose("ust", {"passes": 3, "subset": None, "sampling": "hard", "alpha": 0.5}).selection
     assert admission is not None
     assert isinstance(admission.weight, InverseVariance)
     assert (admission.passes, admission.subset, admission.order, admission.weight.alpha) == (3, None, hard, 0.5)
     for name in ("self-training", "noisy-student"):
-        admission = admission_of(name, {"threshold": 0.5})
+        admission = compose(name, {"threshold": 0.5}).selection
         assert admission is not None
         assert isinstance(admission.weight, Threshold)
         assert admission.weight.threshold == 0.5
 
 
 def test_only_methods_of_the_round_loop_decide_between_rounds() -> None:
-    """Guards the set that the rest of the package asks, and `build`, which gives trainers an objective alone."""
-    assert {name for name in METHODS if admission_of(name) is not None} == BETWEEN_ROUNDS | {"auto"}
-    assert all(build(name).plain for name in BETWEEN_ROUNDS)
-    assert admission_of("ust") is not admission_of("ust")  # state is never shared between two runs
+    """Guards `Method.between_rounds`, which the rest of the package asks, and `build`, which gives trainers an objective."""
+    between = {name for name in METHODS if compose(name).between_rounds}
+    assert between == set(OF_ROUNDS) - {"auto"}
+    assert all(build(name).plain for name in between)
+    assert {name for name in METHODS if compose(name).selection is None} == {"supervised"}
+    assert compose("ust").selection is not compose("ust").selection  # state is never shared between two runs
 
 
 @pytest.mark.parametrize(
@@ -157,6 +179,6 @@ def test_only_methods_of_the_round_loop_decide_between_rounds() -> None:
 )
 def test_wrong_arguments_are_refused_by_name(name: str, arguments: dict[str, Any], message: str) -> None:
     """Guards against a typo, or a value that only fails after round 0."""
-    for ask in (build, admission_of):
+    for ask in (build, compose):
         with pytest.raises(UserError, match=message):
             ask(name, arguments)

@@ -92,7 +92,7 @@ def test_what_is_frozen_is_not_trained_and_all_else_is(
 
 def test_more_layers_than_there_are(tiny_encoder: Path) -> None:
     """Guards against a freeze that silently stops at the last layer."""
-    with pytest.raises(UserError, match="freeze_layers: expected at most 2, the number of layers, found 3"):
+    with pytest.raises(UserError, match="freeze: expected at most 2, the number of layers, found 3"):
         make(tiny_encoder, freeze_layers=3)
 
 

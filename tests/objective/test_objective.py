@@ -316,16 +316,16 @@ def test_a_negative_strength_is_refused() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"teacher": "EMA"}, "teacher: expected a Teacher, as teachers.EMA(), found 'EMA'"),
-        ({"teacher": EMA}, "teacher: expected a Teacher, as teachers.EMA(), found the class EMA: call it"),
-        ({"target": Threshold()}, "target: expected a Target, as targets.Hard(), found Threshold()"),
-        ({"weight": 0.95}, "weight: expected a Weight, as weights.Threshold(0.95), found 0.95"),
-        ({"view": "same"}, "view: expected a View, as views.Augmented(), found 'same'"),
-        ({"divergence": "kl"}, "divergence: expected a function of logits and target, as divergences.kl, found 'kl'"),
-        ({"divergence": None}, "divergence: expected a function of logits and target, as divergences.kl, found None"),
-        ({"ramp": 0.4}, "ramp: expected a function of progress, as ramps.linear_ramp(0.4), found 0.4"),
-        ({"label_weight": Hard()}, "label_weight: expected a Weight, as weights.TrainingSignalAnnealing(), found Hard()"),
-        ({"regularizers": ["entropy"]}, "regularizers: expected a list of Regularizers, as [regularizers.Entropy(0.1)], "
+        ({"teacher": "EMA"}, "teacher: expected a Teacher, such as teachers.EMA(), found 'EMA'"),
+        ({"teacher": EMA}, "teacher: expected a Teacher, such as teachers.EMA(), found the class EMA: call it"),
+        ({"target": Threshold()}, "target: expected a Target, such as targets.Hard(), found Threshold()"),
+        ({"weight": 0.95}, "weight: expected a Weight, such as weights.Threshold(0.95), found 0.95"),
+        ({"view": "same"}, "view: expected a View, such as views.Augmented(), found 'same'"),
+        ({"divergence": "kl"}, "divergence: expected a function of logits and target, such as divergences.kl, found 'kl'"),
+        ({"divergence": None}, "divergence: expected a function of logits and target, such as divergences.kl, found None"),
+        ({"ramp": 0.4}, "ramp: expected a function of progress, such as ramps.linear_ramp(0.4), found 0.4"),
+        ({"label_weight": Hard()}, "label_weight: expected a Weight, such as weights.TrainingSignalAnnealing(), found Hard()"),
+        ({"regularizers": ["entropy"]}, "regularizers: expected a list of Regularizers, such as [regularizers.Entropy(0.1)], "
          "found 'entropy'"),
         ({"regularizers": {"entropy": 1}}, "found {'entropy': 1}"),
         ({"regularizers": Entropy()}, "found Entropy()"),

@@ -139,7 +139,7 @@ def test_fairness_of_nothing_selected_is_zero_with_a_finite_gradient() -> None:
 
 
 def test_fairness_wants_a_teacher() -> None:
-    with pytest.raises(UserError, match="wants a teacher"):
+    with pytest.raises(UserError, match="needs a teacher"):
         Fairness(Statistics([0.5, 0.5], [0.5, 0.5]))(Outputs({UNLABELED: torch.zeros(1, 2)}))
 
 
@@ -222,7 +222,7 @@ def test_the_head_learns_alone_at_first() -> None:
 
 
 def test_reconstruction_wants_masked_tokens() -> None:
-    with pytest.raises(UserError, match="wants masked tokens"):
+    with pytest.raises(UserError, match="needs masked tokens"):
         Reconstruction()(Outputs({MASKED: torch.zeros(1, 2)}))
 
 

@@ -226,6 +226,6 @@ def test_sizes_that_can_not_work_are_refused(make: Any) -> None:
 def test_embeddings_of_another_order_are_refused(student: Any) -> None:
     """Guards XLNet, whose embeddings are tokens × rows × width: a shift would fall on the wrong numbers."""
     inputs = rows(4, 4)["weak"]
-    message = "its embeddings are not rows × tokens × width; views that change embeddings want"
+    message = "its embeddings are not rows × tokens × width; views that change embeddings need"
     with pytest.raises(UserError, match=message), shifted_embeddings(student, torch.zeros(4, 2, 16)):
         student(**inputs)

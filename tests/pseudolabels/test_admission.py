@@ -97,7 +97,7 @@ def test_a_part_that_two_others_share_is_one() -> None:
 def test_why_no_row_was_admitted() -> None:
     """Guards a sentence that names a threshold which nothing was held against."""
     sentence = "no text is predicted with a confidence of {} or more"
-    assert Admission().refusal(1.0) == sentence.format(1.0)
+    assert Admission(min_confidence=1.0).refusal() == sentence.format(1.0)
     assert Admission(weight=Threshold(0.95)).refusal() == sentence.format(0.95)
-    assert Admission(weight=Threshold(0.95)).refusal(0.99) == sentence.format(0.99)
+    assert Admission(weight=Threshold(0.95), min_confidence=0.99).refusal() == sentence.format(0.99)
     assert Admission().refusal() == "no text is given a weight (Everyone)"

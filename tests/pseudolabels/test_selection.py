@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -74,8 +75,8 @@ def test_prior_of_integer_classes() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("balanced", "prior: expected auto, uniform, labeled or CLASS=SHARE …, found 'balanced'"),
-        (None, "prior: expected auto, uniform, labeled"),
+        ("balanced", "prior: expected auto, none, uniform, labeled or CLASS=SHARE …, found 'balanced'"),
+        (None, "prior: expected auto, none, uniform, labeled"),
         ({"a": 0.5}, "prior: expected a share for each of 'a', 'b', found 'a'"),
         ({"a": 0.5, "c": 0.5}, "prior: expected a share for each of 'a', 'b', found 'a', 'c'"),
         ({"a": 1.0, "b": 0.0}, "prior: expected shares above 0"),
@@ -140,8 +141,9 @@ def test_a_class_that_is_never_predicted_keeps_none() -> None:
 def test_min_confidence_keeps_its_boundary() -> None:
     """≥: rows below it are never kept, whatever the quota; above every confidence none is, and that is no error."""
     probabilities = np.array([[0.9, 0.1], [0.75, 0.25], [0.7, 0.3], [0.25, 0.75], [0.3, 0.7]])
-    assert select(Scores(probabilities), share=1.0, prior=UNIFORM, min_confidence=0.75).rows.tolist() == [0, 1, 3]
-    nothing = select(Scores(probabilities), SOFT, share=1.0, prior=UNIFORM, min_confidence=0.95)
+    sure = Admission(min_confidence=0.75)
+    assert select(Scores(probabilities), sure, share=1.0, prior=UNIFORM).rows.tolist() == [0, 1, 3]
+    nothing = select(Scores(probabilities), replace(SOFT, min_confidence=0.95), share=1.0, prior=UNIFORM)
     assert len(nothing) == 0
     assert nothing.targets is not None
     assert nothing.targets.shape == (0, 2)
@@ -214,14 +216,14 @@ def test_the_options_of_a_run_admit_what_they_always_did() -> None:
     i, j = np.arange(60)[:, None], np.arange(3)
     powers = ((7 * i * i + 5 * j * j + 3 * i * j + i // 11) % 13 + 1.0) ** 2
     probabilities = powers / powers.sum(-1, keepdims=True)
-    asked: dict[str, Any] = {"share": 0.6, "prior": np.array([0.2, 0.5, 0.3]), "min_confidence": 0.5}
-    kept = select(Scores(probabilities), **asked)
+    asked: dict[str, Any] = {"share": 0.6, "prior": np.array([0.2, 0.5, 0.3])}
+    kept = select(Scores(probabilities), Admission(min_confidence=0.5), **asked)
     assert kept.rows.tolist() == [
         0, 2, 4, 6, 9, 10, 11, 15, 17, 19, 23, 24, 28, 29, 30, 36, 41, 42, 43, 45, 47, 49, 54, 55
     ]  # fmt: skip
     assert "".join(map(str, kept.labels)) == "221200220212220121000121"
     assert written(kept) == "55f3dfb70db325af"
-    assert written(select(Scores(probabilities), SOFT, **asked)) == "c26841cb3cdecf88"
+    assert written(select(Scores(probabilities), replace(SOFT, min_confidence=0.5), **asked)) == "c26841cb3cdecf88"
 
 
 @pytest.mark.parametrize(("threshold", "kept"), [(0.0, 200), (0.7, None), (1.01, 0)])
@@ -316,8 +318,9 @@ def test_the_whole_corpus_is_one_step_of_a_part(monkeypatch: pytest.MonkeyPatch)
         chosen = select(Scores(probabilities), admission, share=1.0, prior=UNIFORM)
         np.testing.assert_allclose(chosen.weight, [1, 0.509156, np.exp(-0.0025 / 0.0333333), 1], rtol=1e-5)
     monkeypatch.setattr("sstext.pseudolabels.selection.SLICE_ROWS", 3)  # every second row then stands for the corpus
-    select(Scores(probabilities), admission, share=1.0, prior=UNIFORM)
-    assert weight.mean == pytest.approx(0.8)
+    # .9, .7 → μ = .8, σ² = .02
+    chosen = select(Scores(probabilities), admission, share=1.0, prior=UNIFORM)
+    np.testing.assert_allclose(chosen.weight, [1, np.exp(-1), np.exp(-0.25), 1], rtol=1e-5)
 
 
 def test_admissions_in_slices_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,11 +14,14 @@ from sstext.evaluation.calibration import softmax
 from sstext.evaluation.metrics import evaluate_predictions
 from sstext.pseudolabels.selection import Selection
 from sstext.pseudolabels.table import write_pseudo_labels
-from sstext.selftraining.record import Round
+from sstext.selftraining.record import StageRecord
 from sstext.storage.run_folder import RunDirectory
 from sstext.storage.whole import write_array_whole, write_whole
 
 ATTACK = "<script>window.attacked = true</script> my card <img src=x onerror='window.attacked = true'>"
+#: The stages of a run, by their position, and their folders.
+STAGES = ("baseline", "round 1", "round 2")
+FOLDERS = ("baseline", "round_1", "round_2")
 #: Names that break careless figures and pages, before ordinary ones.
 NAMES = ('<b>$x^2$ & "quoted" </svg>', "退款", "card_payment_wrong_exchange_rate_and_more", "#010103")
 CORPUS, TEST, TEMPERATURE = 300, 240, 2.0
@@ -48,6 +51,21 @@ def class_names(count: int) -> list[str]:
     return [*NAMES[:count], *(f"class_{place:02d}" for place in range(len(NAMES), count))][:count]
 
 
+def as_version_0_1_left_it(run: Path) -> Path:
+    """The same run as version 0.1 wrote it: every training is a round, and records do not name stages."""
+    for chain in (run, run / "chain_1"):
+        if (chain / "baseline").exists():
+            (chain / "baseline").rename(chain / "round_0")
+    if (run / "all_labels").exists():
+        (run / "all_labels" / "final").rename(run / "all_labels" / "round_2")
+    for file in (run / "results.json", run / "rounds.jsonl"):
+        known = [json.loads(line) for line in ([file.read_text()] if file.suffix == ".json" else file.open())]
+        for record in known if file.suffix == ".jsonl" else known[0]["rounds"]:
+            del record["stage"], record["labeled_by"]
+        write_whole(file, "".join(json.dumps(one) + "\n" for one in known))
+    return run
+
+
 def make_run(folder: Path, classes: int, *, folds: bool = True, seed: int = 0) -> Path:
     """A finished run of two rounds, round 2 chosen, with all files that a report reads; returns its folder."""
     rng = np.random.default_rng(seed)
@@ -62,11 +80,11 @@ def make_run(folder: Path, classes: int, *, folds: bool = True, seed: int = 0) -
     }
     results = {
         "chosen": {"round": 2, "why": "its out-of-fold log-loss is 0.100 ± 0.050 better", "temperature": TEMPERATURE},
-        "method": "auto", "classes": names, "rows": {"labeled": 64, "unlabeled": CORPUS, "test": rows},
+        "method": "margin-history", "classes": names, "rows": {"labeled": 64, "unlabeled": CORPUS, "test": rows},
         "max_length": {"training": 32, "prediction": 64}, "rounds": rounds, "test": test,
         "versions": {"sstext": "0.1.0", "torch": "2.13.0"}, "seed": 3, "seconds": 100.0,
         "machine": {"device": "cpu", "name": "x86_64", "threads": 2, "precision": "fp32"},
-        "phases": [{"name": "round 0: training", "seconds": 60.0}, {"name": "scoring", "seconds": 40.0}],
+        "phases": [{"name": "baseline: training", "seconds": 60.0}, {"name": "scoring", "seconds": 40.0}],
         "peak_memory_mib": {"process": 1234.5, "device": None},
     }  # fmt: skip
     write_whole(folder / "model" / "config.json", json.dumps({"sstext": {"precision_curve": [[0.9, 0.95, 0.5]]}}))
@@ -100,8 +118,9 @@ def round_record(index: int, names: list[str], folds: bool) -> dict[str, Any]:
     """A record as rounds.jsonl has it."""
     kept, share = (0, 60, 90)[index], 1 / len(names)
     quality = {"accuracy": 0.6 + 0.05 * index, "macro_f1": 0.58 + 0.05 * index}
-    record = Round(
-        index=index, admitted=kept, coverage=kept / CORPUS, per_class={name: round(kept * share) for name in names},
+    record = StageRecord(
+        stage=STAGES[index], labeled_by=(None, "head and probe", "head")[index], index=index,
+        admitted=kept, coverage=kept / CORPUS, per_class={name: round(kept * share) for name in names},
         audit_precision=0.8 if kept else None, temperature=TEMPERATURE, agreement=0.7 if kept else None,
         metrics={} if folds else quality, steps=120, seconds=30.0,
         stopped_because="all rounds are done" if index == 2 else None,
@@ -120,17 +139,17 @@ def write_rounds(folder: Path, names: list[str], rng: np.random.Generator, folds
     for index in range(3):
         scores = noisy_logits(truth, C, rng, 3.0 + index).astype(np.float32)
         scores[0] = 9 * (np.arange(C) == (0 if index < 2 else 1))  # the text that attacks is kept, then flips
-        write_array_whole(chain / f"round_{index}" / "scores.npy", scores)
+        write_array_whole(chain / FOLDERS[index] / "scores.npy", scores)
         losses = [
             {"loss": 2.0 / step, "loss_labeled": 1.5 / step, "loss_unlabeled": 0.5 / step, "step": 10 * step}
             for step in range(1, 13)
         ]
-        write_whole(chain / f"round_{index}" / "log.jsonl", "".join(json.dumps(line) + "\n" for line in losses))
+        write_whole(chain / FOLDERS[index] / "log.jsonl", "".join(json.dumps(line) + "\n" for line in losses))
         if index:
-            write_kept(chain / f"round_{index}" / "pseudo_labels.parquet", scores, names, index)
+            write_kept(chain / FOLDERS[index] / "pseudo_labels.parquet", scores, names, index)
     if folds:
         write_array_whole(folder / "all_labels" / "averaged.npy", np.log(softmax(scores, TEMPERATURE)))
-        write_kept(folder / "all_labels" / "round_2" / "pseudo_labels.parquet", scores, names, 2)
+        write_kept(folder / "all_labels" / "final" / "pseudo_labels.parquet", scores, names, 2)
 
 
 def write_kept(path: Path, scores: np.ndarray, names: list[str], index: int) -> None:

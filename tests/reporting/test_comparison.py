@@ -78,8 +78,8 @@ def test_without_test_rows_the_held_out_ones_speak_and_say_what_flatters(folds: 
     np.testing.assert_allclose(found.final, softmax(logits["round_2"] / TEMPERATURE))
     np.testing.assert_allclose(found.uncalibrated, softmax(logits["round_2"]))
     np.testing.assert_allclose(found.supervised, softmax(logits["round_0"] / TEMPERATURE))
-    assert "fitted on these very rows" in found.caveat
-    assert ("chose the round" in found.caveat) == (not folds)
+    assert "fitted on the same rows" in found.caveat
+    assert ("used to stop training and to choose" in found.caveat) == (not folds)
     compared = compare(run, found)
     assert compared is not None
     accuracy = (rounds["round_2"].argmax(-1) == labels).mean()

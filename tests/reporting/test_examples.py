@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from made_up_run import ATTACK, CORPUS, TEMPERATURE, make_run
+from made_up_run import ATTACK, CORPUS, FOLDERS, TEMPERATURE, make_run
 
 from sstext.evaluation.calibration import softmax
 from sstext.reporting.comparison import evidence_of
@@ -58,7 +58,7 @@ def test_the_most_telling_come_first(run: RunFiles, groups: dict[str, Group]) ->
 
 
 def test_flipped_texts_changed_their_class_between_the_last_rounds(run: RunFiles, groups: dict[str, Group]) -> None:
-    before, now = (np.load(run.path / f"round_{index}" / "scores.npy").argmax(-1) for index in (1, 2))
+    before, now = (np.load(run.path / FOLDERS[index] / "scores.npy").argmax(-1) for index in (1, 2))
     texts = [shortened(text) for text in all_texts(run)]
     assert groups["flipped"].examples
     for example in groups["flipped"].examples:

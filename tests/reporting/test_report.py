@@ -70,7 +70,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_chart_is_on_the_page_and_a_file(made_up: Path) -> None:
     files = {path.stem for path in (made_up / "report_figures").iterdir()}
-    losses = {"losses_chain_1_round_0", "losses_chain_1_round_1", "losses_chain_1_round_2"}
+    losses = {"losses_chain_1_baseline", "losses_chain_1_round_1", "losses_chain_1_round_2"}
     assert files == {*CHARTS, *losses}
     charts = [attributes for tag, attributes in Page(made_up / "report.html").tags if tag == "svg"]
     assert len(charts) == len(files)
@@ -105,8 +105,10 @@ def test_the_same_run_gives_the_same_report(made_up: Path, tmp_path: Path) -> No
 def test_what_the_run_was_is_told(made_up: Path) -> None:
     text = Page(made_up / "report.html").text
     for said in (
-        "Round 2 was chosen, self-trained on 90 pseudo-labels", "a difference of", "Stopped: all rounds are done.",
-        "64 labeled, 300 unlabeled, 240 test", "torch 2.13.0", "1,234 MiB of the process", "corpus.jsonl", "Flipped",
+        "The final model comes from the stage “round 2”, which was trained on labeled rows and 90 pseudo-labels",
+        "a difference of",
+        "Reason to stop: all rounds are done.", "64 labeled, 300 unlabeled, 240 test", "torch 2.13.0",
+        "1,234 MiB of the process", "corpus.jsonl", "Changed class", "differ between the stages “round 1” and “round 2”",
     ):  # fmt: skip
         assert said in text, said
     assert "Left out" not in text
@@ -120,11 +122,11 @@ def test_of_a_run_of_which_only_the_results_are_left_the_report_says_what_is_mis
     (tmp_path / "results.json").write_text((made_up / "results.json").read_text())
     text = Page(write_report(tmp_path)).text
     for said in (
-        "config.yaml is not there: the settings are left out.", "predictions/test.parquet is not there",
-        "data/unlabeled.arrow is not there", "Pseudo-labels and scores are not there", "There are no training logs",
+        "config.yaml is missing: the settings are left out.", "predictions/test.parquet is missing",
+        "data/unlabeled.arrow is missing", "Pseudo-labels and scores are missing", "There are no training logs",
     ):  # fmt: skip
         assert said in text, said
-    assert "Who is taken for whom" in text, "results.json has the matrix"
+    assert "One row per true class" in text, "results.json has the matrix"
     assert {path.stem for path in (tmp_path / "report_figures").iterdir()} == {
         "comparison", "rounds", "class_shares", "confusion",
     }  # fmt: skip
@@ -132,7 +134,7 @@ def test_of_a_run_of_which_only_the_results_are_left_the_report_says_what_is_mis
 
 @pytest.mark.parametrize(
     "damaged", ["predictions/test.parquet", "data/unlabeled.arrow", "all_labels/averaged.npy", "config.yaml",
-                "all_labels/round_2/pseudo_labels.parquet", "chain_1/round_1/log.jsonl", "chain_1/round_2/scores.npy",
+                "all_labels/final/pseudo_labels.parquet", "chain_1/round_1/log.jsonl", "chain_1/round_2/scores.npy",
                 "model/config.json"],
 )  # fmt: skip
 @pytest.mark.usefixtures("undrawn")
@@ -142,7 +144,7 @@ def test_a_damaged_file_costs_its_part_alone(damaged: str, made_up: Path, tmp_pa
     (folder / damaged).write_bytes(b"[damaged")
     text = Page(write_report(folder)).text
     assert "Left out of this report" in text
-    assert "Round 2 was chosen" in text
+    assert "The final model comes from the stage “round 2”" in text
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -154,8 +156,8 @@ def test_a_run_without_any_measure_says_so(made_up: Path, tmp_path: Path) -> Non
     (tmp_path / "results.json").write_text(json.dumps(results | {"test": {}, "left_out": ["folds"]}))
     text = Page(write_report(tmp_path)).text
     assert "Left out for the budget: folds;" in text
-    assert "Nothing measured it" in text
-    assert "Who is taken for whom" not in text
+    assert "The accuracy is unknown" in text
+    assert "One row per true class" not in text
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -163,8 +165,9 @@ def test_an_unfinished_run_has_a_report_of_its_rounds(made_up: Path, tmp_path: P
     folder = shutil.copytree(made_up, tmp_path / "run")
     (folder / "results.json").unlink()
     text = Page(write_report(folder)).text
-    assert "This run is not finished: 3 rounds are done" in text
-    assert "was chosen" not in text
+    assert "This run is not finished" in text
+    assert "Done so far: baseline, round 1, round 2." in text
+    assert "Reason for this choice" not in text
 
 
 def test_a_folder_that_is_no_run_is_left_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,14 +191,14 @@ def test_a_real_run_has_a_report(
         RunConfig(
             labeled=str(task.labeled), unlabeled=str(task.unlabeled), test=str(task.test), encoder=str(tiny_encoder),
             output=str(out), steps=2, round_steps=2, rounds=1, folds=folds, learning_rate=5e-3, device="cpu",
-            precision="fp32", method="supervised", prior="uniform", training_args={"logging_steps": 1},
+            precision="fp32", method="class-balanced", prior="uniform", training_args={"logging_steps": 1},
         )
     )  # fmt: skip
     assert cli.main(["report", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out / "report.html")
     page = Page(out / "report.html")
     assert "Left out" not in page.text
-    for said in ("Kept", "Rejected", "Reliability", "Round 0", "learning_rate", "MiB of the process"):
+    for said in ("Selected", "Not selected", "Reliability", "Baseline", "learning_rate", "MiB of the process"):
         assert said in page.text, said
     assert ("--target-precision" in page.text) == (folds > 0), "without folds, `predict` refuses it"
     texts = [json.loads(line)["text"] for line in task.unlabeled.read_text().splitlines()]
@@ -206,23 +209,24 @@ def test_a_real_run_has_a_report(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"unlabeled": None}, "Plain fine-tuning on the labels was chosen: the last one"),
-        ({"method": "fixmatch"}, "The method before any round (fixmatch) was chosen"),
+        ({"unlabeled": None}, "The final model is the baseline (fine-tuning on the labeled rows only)."),
+        ({"method": "fixmatch"}, "The final model is the baseline (fixmatch without further rounds)."),
     ],
 )
 def test_the_barest_run_has_a_report(
     changes: dict, said: str, tiny_encoder: Path, tiny_task: Callable[[Path], Any], tmp_path: Path
 ) -> None:
     """One round, nothing measured: guards an empty chart, a warning in a person's terminal, and a method that learned from the
-    corpus in its steps and is called plain fine-tuning."""
+    corpus in its steps and is called fine-tuning on labeled rows."""
     task = tiny_task(tmp_path)
     options = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "encoder": str(tiny_encoder), "steps": 2,
                "rounds": 0, "folds": 0, "device": "cpu", "precision": "fp32", "method": "supervised"} | changes  # fmt: skip
     train(RunConfig(output=str(tmp_path / "out"), **options))
     page = Page(write_report(tmp_path / "out"))
-    assert "Nothing measured it" in page.text
-    assert "From round to round" not in page.text
+    assert "The accuracy is unknown" in page.text
+    assert "Progress by stage" not in page.text
     assert said in page.text
+    assert "it is the last stage" in page.text
     card = (tmp_path / "out" / "model" / "README.md").read_text()
     assert ("- semi-supervised" in card) == (options["method"] == "fixmatch")
 

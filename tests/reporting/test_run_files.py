@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from made_up_run import ATTACK, TEMPERATURE, make_run
+from made_up_run import ATTACK, TEMPERATURE, as_version_0_1_left_it, make_run
 
 from sstext.errors import UserError
-from sstext.methods.registry import METHODS, admission_of
-from sstext.reporting.run_files import WITH_PROBE, open_run_files
+from sstext.methods.registry import METHODS, compose
+from sstext.reporting.run_files import WITH_PROBE_IN_VERSION_0_1, open_run_files
+from sstext.storage.whole import write_whole
 
 
 @pytest.mark.parametrize(
@@ -16,7 +17,7 @@ from sstext.reporting.run_files import WITH_PROBE, open_run_files
     [
         ({}, "no results.json and no rounds.jsonl"),
         ({"config.yaml": "seed: 1\n"}, "without a finished round"),
-        ({"results.json": '{"accuracy": 1}'}, "is not of a run"),
+        ({"results.json": '{"accuracy": 1}'}, "was not written by a run"),
         ({"results.json": '{"chosen": {}, "rou'}, "damaged"),
         ({"results.json": "[1, 2]"}, "damaged"),
         ({"rounds.jsonl": "not json\n"}, "damaged"),
@@ -69,18 +70,35 @@ def test_pseudo_labels_are_those_of_the_shipped_student(folds: bool, tmp_path: P
     """With folds, of the last student, from averaged labels that are calibrated already; without, of the chosen round."""
     run = open_run_files(make_run(tmp_path / "run", 3, folds=folds))
     assert run.teaching is not None
-    where = "all_labels/round_2" if folds else "round_2"
+    where = "all_labels/final" if folds else "round_2"
     assert run.teaching.labels == run.path / where / "pseudo_labels.parquet"
     assert run.teaching.temperature == (1.0 if folds else TEMPERATURE)
 
 
 def test_the_probes_scores_are_tempered_already(tmp_path: Path) -> None:
-    """With `auto`, the round before the first pseudo-labels scores with a probe: its temperature must not count twice."""
+    """The stage before the first pseudo-labels scores with a probe: its temperature must not count twice."""
     run = open_run_files(make_run(tmp_path / "run", 3))
     before, later = run.scores(0), run.scores(1)
     assert before is not None
     assert later is not None
     assert (before[1], later[1]) == (1.0, TEMPERATURE)
+    run.rounds[1]["labeled_by"] = "head"
+    assert run.scores(0)[1] == TEMPERATURE  # type: ignore[index]
+
+
+def test_a_run_of_version_0_1_is_read(tmp_path: Path) -> None:
+    """Its records name no stage and do not say what labeled the corpus: guards folders, names and temperatures of old runs."""
+    run = open_run_files(as_version_0_1_left_it(make_run(tmp_path / "run", 3)))
+    before, later = run.scores(0), run.scores(1)
+    assert before is not None
+    assert later is not None
+    assert (before[1], later[1]) == (1.0, TEMPERATURE)
+    assert [title for title, _ in run.trainings()] == [
+        "Round 0, chain 1", "Round 1, chain 1", "Round 2, chain 1",
+    ]  # fmt: skip
+    assert run.log(run.folder(run.rounds[0]))
+    assert run.teaching is not None
+    assert run.teaching.labels == run.path / "all_labels" / "round_2" / "pseudo_labels.parquet"
     run.results["method"] = "softmatch"
     assert run.scores(0)[1] == TEMPERATURE  # type: ignore[index]
 
@@ -102,7 +120,7 @@ def test_what_is_damaged_or_gone_is_said_once(tmp_path: Path) -> None:
         assert run.predictions("test", expected=True) is None
     assert run.corpus is None
     assert [sentence.split(":")[0] for sentence in run.missing] == [
-        "config.yaml is not there", "predictions/test.parquet cannot be read", "data/unlabeled.arrow cannot be read",
+        "config.yaml is missing", "predictions/test.parquet cannot be read", "data/unlabeled.arrow cannot be read",
     ]  # fmt: skip
 
 
@@ -119,12 +137,15 @@ def test_an_unfinished_run_has_the_rounds_so_far(tmp_path: Path) -> None:
 def test_trainings_lead_to_the_shipped_student(tmp_path: Path) -> None:
     """Guards against the last student's losses shown as those of a chain's round of the same number."""
     folder = make_run(tmp_path / "run", 2)
-    (folder / "all_labels" / "round_0").mkdir()
-    names = [title for title, _ in open_run_files(folder).trainings()]
-    assert names == ["Round 0, all labels", "Round 1, chain 1", "Round 2, chain 1", "Last student, all labels"]
+    for stage in ("baseline", "final"):
+        write_whole(folder / "all_labels" / stage / "fit.json", "{}")
+    found = {title: path.relative_to(folder).as_posix() for title, path in open_run_files(folder).trainings()}
+    assert found == {
+        "Baseline, all labels": "all_labels/baseline", "Round 1, chain 1": "chain_1/round_1",
+        "Round 2, chain 1": "chain_1/round_2", "Final model, all labels": "all_labels/final",
+    }  # fmt: skip
 
 
 def test_the_report_knows_which_methods_have_a_probe() -> None:
     """It is written without torch, and cannot ask the methods: guards scores that are tempered a second time."""
-    admissions = {name: admission_of(name) for name in METHODS}
-    assert {name for name, found in admissions.items() if found is not None and found.probe} == WITH_PROBE
+    assert {name for name in METHODS if compose(name).teacher.with_probe} == WITH_PROBE_IN_VERSION_0_1

@@ -72,7 +72,7 @@ def test_names_are_shown_as_they_are() -> None:
 def test_cells_say_their_numbers() -> None:
     titles = re.findall(r"<title>([^<]*)</title>", matrix().alone)
     assert len(titles) == 9
-    assert titles[0] == "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;: 4 of 6 right (67%)"
+    assert titles[0] == "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;: 4 of 6 correct (67%)"
 
 
 def test_the_same_numbers_give_the_same_figure() -> None:

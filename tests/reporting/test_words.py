@@ -14,12 +14,14 @@ from sstext.reporting.words import (
     columns_of,
     facts,
     phases,
+    plan_table,
     rounds_table,
     short_name,
     what_it_brought,
     what_was_chosen,
     what_was_left_out,
 )
+from sstext.selftraining.plan import make_plan
 
 
 def run_of(records: list[dict[str, Any]], round: int, why: str, **results: Any) -> RunFiles:
@@ -32,12 +34,19 @@ RECORDS = [round_record(index, class_names(2), True) for index in range(3)]
 
 def test_the_first_sentence_says_what_was_chosen_and_why() -> None:
     assert what_was_chosen(run_of(RECORDS, 2, "it is better.")) == (
-        "Round 2 was chosen, self-trained on 90 pseudo-labels: it is better."
+        "The final model comes from the stage “round 2”, which was trained on labeled rows and 90 pseudo-labels. "
+        "Reason for this choice: it is better."
     )
+    baseline = "The final model is the baseline (fine-tuning on the labeled rows only). Reason for this choice: "
     supervised = run_of(RECORDS, 0, "supervised fine-tuning; round 1 was refused: it harms")
-    assert what_was_chosen(supervised) == ("Plain fine-tuning on the labels was chosen: round 1 was refused: it harms.")
-    start = run_of([RECORDS[0], RECORDS[1] | {"admitted": 0}], 1, "it is better")
-    assert what_was_chosen(start).startswith("Round 1, which saw labels alone, was chosen")
+    assert what_was_chosen(supervised) == f"{baseline}round 1 was refused: it harms."
+    assert what_was_chosen(run_of(RECORDS, 0, "supervised fine-tuning")) == f"{baseline}no later stage was accepted."
+    last = run_of(RECORDS[:1], 0, "the last one; nothing was compared")
+    assert what_was_chosen(last) == f"{baseline}it is the last stage; nothing was compared."
+    start = run_of([RECORDS[0], RECORDS[1] | {"admitted": 0, "stage": "start"}], 1, "it is better")
+    assert what_was_chosen(start).startswith(
+        "The final model comes from the stage “start”, which was trained on labeled rows only."
+    )
 
 
 def test_the_second_sentence_compares_or_says_that_nothing_does() -> None:
@@ -46,11 +55,13 @@ def test_the_second_sentence_compares_or_says_that_nothing_does() -> None:
     two = {"accuracy": {"score": 0.75, "confidence_interval": (0.7, 0.8)}}
     compared = Comparison("400 test rows", one, two, (0.25, 0.1, 0.4))
     assert what_it_brought(compared, same=False) == (
-        "On 400 test rows it is right on 75.0% [70.0, 80.0], plain fine-tuning on 50.0% [40.0, 60.0], a difference of "
-        "+25.0 points [+10.0, +40.0] on the same rows."
+        "On 400 test rows, the final model has an accuracy of 75.0% [70.0, 80.0]. The baseline has 50.0% [40.0, 60.0]. "
+        "On the same rows, this is a difference of +25.0 points [+10.0, +40.0]."
     )
-    assert what_it_brought(compared, same=True) == "On 400 test rows it is right on 75.0% [70.0, 80.0]."
-    assert "Nothing measured it" in what_it_brought(None, same=False)
+    assert what_it_brought(compared, same=True) == (
+        "On 400 test rows, the final model has an accuracy of 75.0% [70.0, 80.0]."
+    )
+    assert "accuracy is unknown" in what_it_brought(None, same=False)
 
 
 def test_what_a_budget_left_out_is_said(tmp_path: Path) -> None:
@@ -66,7 +77,7 @@ def test_what_a_budget_left_out_is_said(tmp_path: Path) -> None:
 
 def test_the_table_of_rounds_has_only_columns_that_a_round_fills() -> None:
     titles, lines = rounds_table(RECORDS)
-    assert "accuracy, out of fold" in titles
+    assert "accuracy, held-out" in titles
     assert "accuracy, development" not in titles
     assert [len(line) for line in lines] == [len(titles)] * 3
     assert lines[2][titles.index("precision, audited")] == "80.0%"
@@ -77,7 +88,7 @@ def test_records_of_older_runs_have_fewer_fields() -> None:
     """Guards against a KeyError on a folder that an earlier version wrote."""
     newer = ("estimated_precision", "out_of_fold", "gain", "refused", "class_shares", "chain_agreement")
     old = [{name: value for name, value in record.items() if name not in newer} for record in RECORDS]
-    assert rounds_table(old)[0][:3] == ["round", "kept", "of the corpus"]
+    assert rounds_table(old)[0][:3] == ["stage", "pseudo-labels", "share of the corpus"]
 
 
 def test_settings_are_those_that_differ_from_the_methods_own_defaults() -> None:
@@ -97,9 +108,9 @@ def test_facts_and_phases_come_from_the_results(tmp_path: Path) -> None:
     said = dict(facts(run))
     assert said["peak memory"] == "1,234 MiB of the process"
     assert said["versions"] == "sstext 0.1.0, torch 2.13.0"
-    assert [(name, share) for name, _, share in phases(run)] == [("round 0: training", 0.6), ("scoring", 0.4)]
+    assert [(name, share) for name, _, share in phases(run)] == [("baseline: training", 0.6), ("scoring", 0.4)]
     del run.results["phases"], run.results["peak_memory_mib"]
-    assert [name for name, *_ in phases(run)] == ["round 0", "round 1", "round 2"], "what older runs tell"
+    assert [name for name, *_ in phases(run)] == ["baseline", "round 1", "round 2"], "what runs without phases tell"
     assert "peak memory" not in dict(facts(run))
 
 
@@ -109,3 +120,20 @@ def test_short_names_keep_their_room(name: str) -> None:
     assert columns_of(short) <= 12
     assert short.endswith("…")
     assert "\n" not in short
+
+
+def test_the_plan_is_a_line_per_stage() -> None:
+    """Guards the plan in the report against a run of version 0.1, whose plan.json has no stages."""
+    plan = make_plan(RunConfig(), labeled=64, corpus=10_000, folds=3).record()
+    assert plan_table(plan) == [
+        ("Baseline", "labeled rows", "", "80"),
+        ("Start", "labeled rows", "", "60"),
+        ("Round 1", "labeled rows and pseudo-labels of start", "head and probe", "625"),
+        (
+            "Final",
+            "labeled rows and pseudo-labels of the chains",
+            "the chains, and head and probe of all labels",
+            "625",
+        ),
+    ]
+    assert plan_table(None) == plan_table({"steps": [80], "rounds": 0}) == []

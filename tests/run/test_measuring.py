@@ -64,11 +64,12 @@ def test_the_temperature_in_the_weights_is_recorded(folded: Results) -> None:
 def test_held_out_rows_are_those_of_the_chains(folded: Results) -> None:
     """Guards texts that stand beside another row's logits: every chain's rows in its order, no row twice or left out."""
     out, results = folded
+    assert [record["stage"] for record in results["rounds"]] == ["baseline", "round 1"]
     table = pq.read_table(out / "predictions" / "out_of_fold.parquet")
     chains = column(table, "chain")
     for chain in (1, 2):
-        for index in range(len(results["rounds"])):
-            saved = np.load(out / f"chain_{chain}" / f"round_{index}" / "held_out.npy")
+        for index, stage in enumerate(["baseline", "round_1"]):
+            saved = np.load(out / f"chain_{chain}" / stage / "held_out.npy")
             np.testing.assert_array_equal(column(table, f"round_{index}")[chains == chain].astype(np.float32), saved)
     labeled = yaml.safe_load((out / "config.yaml").read_text())["labeled"]
     lines = Path(labeled).read_text().splitlines()[1:]
@@ -80,7 +81,7 @@ def test_held_out_rows_are_those_of_the_chains(folded: Results) -> None:
 
 def test_development_rows_are_kept_too(tiny_run: Callable, tmp_path: Path) -> None:
     test = tiny_run(tmp_path / "out").test
-    train(tiny_run(tmp_path / "out", dev=test, test=None, rounds=0))
+    train(tiny_run(tmp_path / "out", dev=test, test=None, method="supervised", rounds=0))
     table = pq.read_table(tmp_path / "out" / "predictions" / "dev.parquet")
     assert table.column_names == ["text", "label", "round_0"]
     assert len(table) == 30
@@ -92,7 +93,7 @@ def test_phases_and_memory_are_recorded(folded: Results) -> None:
     _, results = folded
     seconds = {phase["name"]: phase["seconds"] for phase in results["phases"]}
     assert {
-        "tokenizing labeled", "chain 2, round 1: training", "chain 1, round 0: scoring", "test: baseline", "test: final model",
+        "tokenizing labeled", "chain 2, round 1: training", "chain 1, baseline: scoring", "test: baseline", "test: final model",
     } <= set(seconds)  # fmt: skip
     assert 0 < sum(seconds.values()) <= results["seconds"]
     assert results["peak_memory_mib"]["process"] > 100
@@ -111,16 +112,16 @@ def test_time_before_an_interruption_counts(
     tiny_run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guards hours that a run took before Ctrl-C: in the middle of a round, nothing of it is recorded yet."""
-    config = tiny_run(tmp_path / "out", folds=2)
+    config = tiny_run(tmp_path / "out", folds=2, training_args={"save_steps": 2})
     with monkeypatch.context() as patch:
-        patch.setattr("sstext.selftraining.loop.compared_with_supervised", lambda *_: exec("raise KeyboardInterrupt"))
+        patch.setattr("sstext.selftraining.loop.compare", lambda *_: exec("raise KeyboardInterrupt"))
         with pytest.raises(KeyboardInterrupt):
             train(config)
     before = RunDirectory(tmp_path / "out").times()
-    assert "chain 2, round 0: training" in [phase["name"] for phase in before["phases"]]
+    assert "chain 2, baseline: training" in [phase["name"] for phase in before["phases"]]
     results = train(config)
     spent = {phase["name"]: phase["seconds"] for phase in results["phases"]}
-    assert results["seconds"] > before["seconds"] > spent["chain 1, round 0: training"] > 0
+    assert results["seconds"] > before["seconds"] > spent["chain 1, baseline: training"] > 0
     assert sum(spent.values()) <= results["seconds"]
 
 
@@ -128,10 +129,11 @@ def test_the_same_command_makes_a_report_that_is_missing(
     tiny_run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guards a run that was killed while its figures were drawn: it is finished, and would stay without a page."""
-    train(tiny_run(tmp_path / "out", rounds=0, report=False))
+    config = tiny_run(tmp_path / "out", method="supervised", rounds=0)
+    train(config, report=False)
     made = []
     monkeypatch.setattr("sstext.run.train.write_report", made.append)
-    train(tiny_run(tmp_path / "out", rounds=0))
+    train(config)
     assert made == [tmp_path / "out"]
 
 

@@ -26,6 +26,29 @@ from sstext.run.opening import open_chain
         ({"training_args": {"save_strategy": "no"}}, "training_args: save_strategy cannot be set"),
         ({"training_args": {"max_steps": 3}}, "training_args: max_steps is set by --steps"),
         ({"training_args": {"gradient_accumulation_steps": 5}}, "batch_size: expected a multiple of 5"),
+        (
+            {"training_args": {"weight_decay": -1.0}},
+            "training_args: weight_decay: expected a number of at least 0, found",
+        ),
+        (
+            {"training_args": {"weight_decay": "x"}},
+            "training_args: weight_decay: expected a number of at least 0, found 'x'",
+        ),
+        ({"training_args": {"warmup_steps": -0.1}}, "training_args: .*warmup_steps"),
+        ({"training_args": {"warmup_ratio": 0.1}}, "training_args: .*'warmup_ratio'"),
+        (
+            {"training_args": {"eval_steps": 0}},
+            "training_args: eval_steps: expected a whole number of at least 1, found 0",
+        ),
+        (
+            {"training_args": {"save_steps": 0}},
+            "training_args: save_steps: expected a whole number of at least 1, found 0",
+        ),
+        (
+            {"training_args": {"early_stopping_patience": 0}},
+            "training_args: early_stopping_patience: expected a whole number of at least 1, found 0",
+        ),
+        ({"freeze": ["3"]}, "freeze: expected at most 2, the encoder's layers, found 3"),
     ],
 )
 def test_what_a_training_would_trip_over_is_said_before_the_first_one(
@@ -42,7 +65,7 @@ def test_what_a_training_would_trip_over_is_said_before_the_first_one(
 def test_a_tokenizer_without_a_mask_token_is_said_before_the_first_training(
     tiny_task: Any, tiny_encoder: Path, tmp_path: Path
 ) -> None:
-    """Guards against a run that dies in round 1, after round 0."""
+    """Guards against a run that dies in round 1, after the baseline."""
     encoder = tmp_path / "encoder"
     shutil.copytree(tiny_encoder, encoder)
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
@@ -53,7 +76,7 @@ def test_a_tokenizer_without_a_mask_token_is_said_before_the_first_training(
     config = RunConfig(
         labeled=str(task.labeled), unlabeled=str(task.unlabeled), encoder=str(encoder), output=str(tmp_path / "o")
     )
-    with pytest.raises(UserError, match="token_mask=0"):
+    with pytest.raises(UserError, match=r"edits: mask=0\.15: .* use mask=0"):
         open_chain(config)
     assert not (tmp_path / "o").exists()
 
@@ -61,7 +84,7 @@ def test_a_tokenizer_without_a_mask_token_is_said_before_the_first_training(
 def test_an_encoder_without_hidden_states_is_refused_before_the_first_training(
     tiny_task: Any, tiny_encoder: Path, tmp_path: Path
 ) -> None:
-    """auto pools the encoder's states: an encoder with a decoder would fail after all chains have made round 0."""
+    """auto pools the encoder's states: an encoder with a decoder would fail after all chains have made the baseline."""
     config = T5Config(
         vocab_size=300, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_decoder_layers=1, num_heads=2, eos_token_id=3,
         decoder_start_token_id=0, pad_token_id=0,
@@ -73,3 +96,26 @@ def test_an_encoder_without_hidden_states_is_refused_before_the_first_training(
     with pytest.raises(UserError, match="T5ForSequenceClassification"):
         open_chain(RunConfig(**files, output=str(tmp_path / "out"), device="cpu"))
     assert not (tmp_path / "out").exists()
+
+
+def test_the_revision_of_an_encoder_stands_behind_its_name(
+    tiny_task: Any, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards `--encoder name@revision` against another version of the weights, and folders that have an @ in their names."""
+    task = tiny_task(tmp_path)
+    files = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "device": "cpu"}
+    shutil.copytree(tiny_encoder, tmp_path / "bert@home")
+    chain = open_chain(RunConfig(**files, encoder=str(tmp_path / "bert@home"), output=str(tmp_path / "out")))
+    assert chain.student(chain.plan.baseline).config.num_labels == 3
+
+    class AskedForError(Exception):
+        """What the Hub would be asked for."""
+
+    def ask(name: str, revision: str | None) -> None:
+        raise AskedForError(name, revision)
+
+    monkeypatch.setattr("sstext.run.opening.load_tokenizer", ask)
+    for given, expected in (("ada/encoder@v2", ("ada/encoder", "v2")), ("ada/encoder", ("ada/encoder", None))):
+        with pytest.raises(AskedForError) as asked:
+            open_chain(RunConfig(**files, encoder=given, output=str(tmp_path / "other")))
+        assert asked.value.args == expected

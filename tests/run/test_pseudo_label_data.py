@@ -47,8 +47,11 @@ def test_a_row_that_joined_several_times_is_one_row(run: Path) -> None:
 
 def test_with_folds_it_is_what_the_last_student_learned_from(run: Path) -> None:
     """Guards against the rows of a chain, which the model never saw."""
-    shutil.move(run / "round_1", run / "all_labels" / "round_2")
-    assert rows_of(pseudo_label_files(run, model="ada/tickets"))
+    before = rows_of(pseudo_label_files(run, model="ada/tickets"))
+    shutil.move(run / "round_1", run / "all_labels" / "final")
+    assert rows_of(pseudo_label_files(run, model="ada/tickets")) == before
+    shutil.move(run / "all_labels" / "final", run / "all_labels" / "round_2")  # as version 0.1 called it
+    assert rows_of(pseudo_label_files(run, model="ada/tickets")) == before
     shutil.rmtree(run / "all_labels" / "round_2")
     with pytest.raises(UserError, match="learned from no pseudo-labels"):
         pseudo_label_files(run, model="ada/tickets")
@@ -62,9 +65,13 @@ def test_what_is_not_there_is_said(run: Path) -> None:
     with pytest.raises(UserError, match="no pseudo-label was confident enough"):
         pseudo_label_files(run, model="ada/tickets")
     pq.write_table(table, file)
-    (run / "results.json").write_text(json.dumps(results | {"chosen": {"round": 0}}))
-    with pytest.raises(UserError, match="the model of round 0 learned from no pseudo-labels"):
-        pseudo_label_files(run, model="ada/tickets")
+    for chosen, name in (
+        ({"round": 0, "stage": "baseline"}, "baseline"),
+        ({"round": 0}, "round 0"),
+    ):  # now, version 0.1
+        (run / "results.json").write_text(json.dumps(results | {"chosen": chosen}))
+        with pytest.raises(UserError, match=f"the model of {name} learned from no pseudo-labels"):
+            pseudo_label_files(run, model="ada/tickets")
     (run / "results.json").write_text(json.dumps(results))
     shutil.rmtree(run / "data")
     with pytest.raises(UserError, match=r"the texts of the pseudo-labels \(data/unlabeled.arrow\) were deleted"):

@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,19 +18,26 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from sstext.cli.main import main
 from sstext.config.run_config import RunConfig
+from sstext.errors import UserError
 from sstext.evaluation.calibration import softmax
 from sstext.evaluation.metrics import evaluate_predictions
 from sstext.inference.classifier import Classifier
 from sstext.progress import Reporter
 from sstext.reporting import write_report
-from sstext.run.dry_run import plan
+from sstext.run.dry_run import Forecast, forecast
 from sstext.run.shipping import choose
 from sstext.run.train import train
-from sstext.selftraining.record import Round, sentence
+from sstext.selftraining.record import StageRecord, sentence
+from sstext.storage.run_folder import RunDirectory
 
 Quick = Callable[..., RunConfig]
-RECORD = Round(1, 18, 0.3, {"a": 9, "b": 9}, None, 1.0, 0.8, {}, 120, 7.0, None)
+#: Of the round loop: rounds that have something to learn, and do not end early.
+ARGUMENTS = {"round_learning_rate": 5e-3, "start": "pretrained", "stop_agreement": 1.01}
+#: Options of a run without rounds.
+LABELS_ALONE = {"method": "supervised", "method_args": {}, "rounds": 0, "keep": None}
+RECORD = StageRecord(1, 18, 0.3, {"a": 9, "b": 9}, None, 1.0, 0.8, {}, 120, 7.0, None)
 
 
 class Watching(Reporter):
@@ -66,9 +75,9 @@ def quick(task: Any, tiny_encoder: Path) -> Quick:
     def configure(output: Path, **changes: Any) -> RunConfig:
         options = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "dev": str(task.dev), "test": str(task.test),
                    "audit": str(task.answers), "encoder": str(tiny_encoder), "output": str(output), "steps": 12,
-                   "round_steps": 12, "rounds": 2, "keep": [0.3, 0.5], "learning_rate": 5e-3, "round_learning_rate": 5e-3,
-                   "start": "pretrained", "eval_steps": 2, "patience": 2, "precision": "fp32", "device": "cpu",
-                   "stop_agreement": 1.01, "method": "supervised"}  # fmt: skip
+                   "round_steps": 12, "rounds": 2, "keep": [0.3, 0.5], "learning_rate": 5e-3, "precision": "fp32",
+                   "device": "cpu", "training_args": {"eval_steps": 2, "early_stopping_patience": 2},
+                   "method": "class-balanced", "method_args": ARGUMENTS}  # fmt: skip
         return RunConfig(**options | changes)
 
     return configure
@@ -89,6 +98,11 @@ def rows_of(path: Path) -> tuple[list[str], list[str]]:
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     return [row["text"] for row in rows], [row["label"] for row in rows]
+
+
+def folder_of(record: dict[str, Any], out: Path) -> Path:
+    """The folder of a stage, by its record."""
+    return out / record["stage"].replace(" ", "_")
 
 
 def log_of(folder: Path) -> list[dict[str, Any]]:
@@ -123,7 +137,7 @@ def test_development_rows_stop_a_training_early_and_choose_its_best_step(results
     """Guards evaluation during training: every second step, no longer than patience allows, the best step is kept."""
     stopped = 0
     for record in results["rounds"]:
-        folder = out / f"round_{record['index']}"
+        folder = folder_of(record, out)
         evaluations = [(e["step"], e["eval_macro_f1"]) for e in log_of(folder) if "eval_macro_f1" in e]
         steps, scores = zip(*evaluations, strict=True)
         assert list(steps) == list(range(2, record["steps"] + 1, 2))
@@ -139,10 +153,10 @@ def test_the_temperature_is_in_the_weights_of_the_shipped_model(results: dict[st
     chosen = results["rounds"][results["chosen"]["round"]]
     assert abs(chosen["temperature"] - 1) > 0.01  # canary
     texts, _ = rows_of(task.test)
-    raw = Classifier.from_pretrained(out / f"round_{chosen['index']}" / "model", device="cpu").logits(texts)
+    raw = Classifier.from_pretrained(folder_of(chosen, out) / "model", device="cpu").logits(texts)
     shipped = Classifier.from_pretrained(out / "model", device="cpu").logits(texts)
     np.testing.assert_allclose(shipped, raw / chosen["temperature"], rtol=1e-4, atol=1e-5)
-    weights = [load_file(out / name / "model.safetensors") for name in (f"round_{chosen['index']}/model", "model")]
+    weights = [load_file(place / "model.safetensors") for place in (folder_of(chosen, out) / "model", out / "model")]
     assert {k for k in weights[0] if (weights[0][k] != weights[1][k]).any()} == {"classifier.weight", "classifier.bias"}
 
 
@@ -210,10 +224,10 @@ def test_results_hold_the_whole_run(results: dict[str, Any], out: Path, task: An
 
 
 def test_test_figures_are_those_of_the_two_models(results: dict[str, Any], out: Path, task: Any) -> None:
-    """Guards the final table: supervised is round 0 with its own temperature, what is shipped is `model/`."""
+    """Guards the final table: supervised is the baseline with its own temperature, what is shipped is `model/`."""
     texts, names = rows_of(task.test)
     labels = [task.classes.index(name) for name in names]
-    supervised = Classifier.from_pretrained(out / "round_0" / "model", device="cpu").logits(texts)
+    supervised = Classifier.from_pretrained(out / "baseline" / "model", device="cpu").logits(texts)
     for name, probabilities in (
         ("supervised", softmax(supervised, results["rounds"][0]["temperature"])),
         ("self_trained", Classifier.from_pretrained(out / "model", device="cpu").predict_proba(texts)),
@@ -238,10 +252,13 @@ def test_a_round_in_a_sentence() -> None:
         replace(RECORD, audit_precision=0.5, metrics={"macro_f1": 0.25}, stopped_because="all rounds are done")
     )
     assert told == (
-        "round 1: 120 steps in 7 s, on 18 pseudo-labels (30% of the corpus), of which 50.0% are right, "
+        "round 1: 120 steps in 7 s, 18 pseudo-labels (30% of the corpus), 50.0% of them are right, "
         "development macro-F1 0.250; stopped: all rounds are done"
     )
-    assert sentence(replace(RECORD, index=0, admitted=0, coverage=0.0)) == "round 0: 120 steps in 7 s"
+    first = replace(RECORD, index=0, stage="baseline", admitted=0, coverage=0.0)
+    assert sentence(first) == "baseline: 120 steps in 7 s"
+    folded = replace(first, out_of_fold={"accuracy": 0.5, "log_loss": 0.75, "macro_f1": 0.25})
+    assert sentence(folded) == "baseline: 120 steps (all chains) in 7 s, held-out accuracy 50.0%, log-loss 0.750"
 
 
 # Again, and with less
@@ -256,24 +273,28 @@ def test_a_finished_run_gives_its_results_without_training(results: dict[str, An
     assert {path: path.read_bytes() for path in before} == before
 
 
-@pytest.mark.parametrize("when", ["at an evaluation", "half out of patience", "out of patience"])
 def test_ctrl_c_changes_nothing_with_development_rows_either(
-    when: str, results: dict[str, Any], out: Path, quick: Quick, tmp_path: Path
+    results: dict[str, Any], out: Path, quick: Quick, tmp_path: Path
 ) -> None:
-    """Guards early stopping and the best step: a continued training knows its evaluations, and how long it was patient."""
+    """Guards early stopping and the best step: a continued training knows its evaluations, and how long it was patient.
+
+    Ctrl-C at an evaluation of round 1, then half out of patience, then out of it."""
     early = next(record for record in results["rounds"] if record["steps"] < 12)
-    at = (
-        ("round 1: training", 2)
-        if when == "at an evaluation"
-        else (f"round {early['index']}: training", early["steps"] - (when == "half out of patience"))
-    )
-    with pytest.raises(KeyboardInterrupt):
-        train(quick(tmp_path / "out"), reporter=Watching(interrupt=at))
-    assert not (tmp_path / "out" / "results.json").exists()
-    assert f"checkpoint-{at[1]}" in [path.name for path in (tmp_path / "out").glob("round_*/checkpoints/*")]
+    assert early["steps"] > 3, "canary: Ctrl-C comes before half of the patience is gone"
+    done = (0, 0)
+    for index, step in sorted([(1, 2), (early["index"], early["steps"] - 1), (early["index"], early["steps"])]):
+        ticks = step - done[1] if index == done[0] else step  # no step is repeated
+        name = results["rounds"][index]["stage"]
+        with pytest.raises(KeyboardInterrupt):
+            train(quick(tmp_path / "out"), reporter=Watching(interrupt=(f"{name}: training", ticks)))
+        assert not (tmp_path / "out" / "results.json").exists()
+        folder = folder_of(results["rounds"][index], tmp_path / "out")
+        assert f"checkpoint-{step}" in [path.name for path in folder.glob("checkpoints/*")]
+        done = (index, step)
     again = train(quick(tmp_path / "out"))
-    for name in ("model", *(f"round_{record['index']}/model" for record in results["rounds"])):
-        model = f"{name}/model.safetensors"
+    for place in (out, *(folder_of(record, out) for record in results["rounds"])):
+        name = str(place.relative_to(out))
+        model = f"{name}/model/model.safetensors"
         assert (tmp_path / "out" / model).read_bytes() == (out / model).read_bytes(), name
     untimed = [[{**record, "seconds": 0} for record in one["rounds"]] for one in (again, results)]
     assert untimed[0] == untimed[1]
@@ -285,9 +306,9 @@ def test_a_run_ends_with_its_report_and_is_finished_without_one_too(
 ) -> None:
     """Guards a page that is never made, one that was not wanted, and results that are lost because a figure failed."""
     monkeypatch.setattr("sstext.run.train.write_report", write_report)
-    train(quick(tmp_path / "out", rounds=0))
+    train(quick(tmp_path / "out", **LABELS_ALONE))
     assert "<!doctype html>" in (tmp_path / "out" / "report.html").read_text().lower()
-    train(quick(tmp_path / "without", rounds=0, report=False))
+    train(quick(tmp_path / "without", **LABELS_ALONE), report=False)
     assert not (tmp_path / "without" / "report.html").exists()
 
     def fails(folder: Path) -> None:
@@ -295,9 +316,9 @@ def test_a_run_ends_with_its_report_and_is_finished_without_one_too(
 
     monkeypatch.setattr("sstext.run.train.write_report", fails)
     watching = Watching()
-    assert train(quick(tmp_path / "failed", rounds=0), reporter=watching)["chosen"]["round"] == 0
+    assert train(quick(tmp_path / "failed", **LABELS_ALONE), reporter=watching)["chosen"]["round"] == 0
     assert (tmp_path / "failed" / "results.json").exists()
-    assert [note for note in watching.notes if "there is no report (no font)" in note]
+    assert [note for note in watching.notes if "the report could not be written (no font)" in note]
 
 
 def test_without_development_and_test_rows(quick: Quick, tmp_path: Path) -> None:
@@ -322,28 +343,110 @@ def test_a_method_learns_from_the_corpus_inside_a_round(quick: Quick, tmp_path: 
     }
     train(quick(tmp_path / "with", method="softmatch", **short))
     train(quick(tmp_path / "without", **short))
-    for index in (0, 1):
-        losses = [e["loss_unlabeled"] for e in log_of(tmp_path / "with" / f"round_{index}") if "loss" in e]
+    for name in ("start", "round_1"):
+        losses = [e["loss_unlabeled"] for e in log_of(tmp_path / "with" / name) if "loss" in e]
         assert len(losses) == 2
         assert all(loss > 0 for loss in losses)
-    assert not any("loss_unlabeled" in entry for entry in log_of(tmp_path / "without" / "round_0"))
-    models = [(tmp_path / name / "round_0/model/model.safetensors").read_bytes() for name in ("with", "without")]
-    assert models[0] != models[1]
+    assert not any("loss_unlabeled" in entry for entry in log_of(tmp_path / "without" / "baseline"))
+    models = [tmp_path / name / "model/model.safetensors" for name in ("with/start", "without/baseline")]
+    assert models[0].read_bytes() != models[1].read_bytes()
 
 
-def test_a_plan_counts_what_the_run_does_and_leaves_nothing(
+def test_a_forecast_counts_what_the_run_does_and_leaves_nothing(
     results: dict[str, Any], quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Guards `--dry-run`: the steps of every round, the rows and the length of the real run, and no file anywhere."""
+    """Guards `--dry-run`: the steps of every stage, the rows and the length of the real run, and no file anywhere."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    found = plan(quick(tmp_path / "out", rounds=4, keep=[0.3, 1.0]))
+    found = forecast(quick(tmp_path / "out", rounds=4, keep=[0.3, 1.0]))
     assert found.rows == results["rows"]
     assert found.classes == results["classes"]
     assert found.max_length == results["max_length"]["training"]
     assert (found.device, found.precision) == ("cpu", "fp32")
-    assert found.steps == [12] * 5
-    assert found.seconds > 0
+    assert steps_of(found) == dict.fromkeys(["baseline", "round 1", "round 2", "round 3", "round 4"], 12)
+    assert found.plan.seconds is not None
+    assert found.plan.seconds > 0
     defaults = replace(quick(tmp_path / "out"), output=None, steps=None, round_steps=None)
-    assert plan(defaults).steps == [60, 120, 120]
+    assert steps_of(forecast(defaults)) == {"baseline": 60, "round 1": 120, "round 2": 120}
     assert list(tmp_path.iterdir()) == []
+
+
+def steps_of(found: Forecast) -> dict[str, int]:
+    return {stage.name: found.plan.steps(stage) for stage in found.plan.stages}
+
+
+# Runs of earlier versions
+
+
+def as_version_0_1(folder: Path) -> None:
+    """Rewrite a finished run as version 0.1 left it: every stage a round from 0, and records that know no stages."""
+    for place in (folder, folder / "all_labels", *folder.glob("chain_*")):
+        for index, name in enumerate(["baseline", "start", "round_1"]):
+            if (place / name).is_dir():
+                (place / name).rename(place / f"was_{index}")
+        for index in range(3):
+            if (place / f"was_{index}").is_dir():
+                (place / f"was_{index}").rename(place / f"round_{index}")
+    if (folder / "all_labels" / "final").is_dir():
+        (folder / "all_labels" / "final").rename(folder / "all_labels" / "round_2")
+    results = json.loads((folder / "results.json").read_text())
+    for record in results["rounds"]:
+        del record["stage"], record["labeled_by"]
+    del results["chosen"]["stage"], results["chosen"]["model"], results["left_out"]
+    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "rounds.jsonl").write_text("".join(json.dumps(record) + "\n" for record in results["rounds"]))
+    plan = {"steps": [8, 6, 6], "folds": 2, "left_out": [], "seconds": None}
+    (folder / "plan.json").write_text(json.dumps(plan))
+    options = (folder / "config.yaml").read_text()
+    assert "edits:\n  cutoff: 0.0\n  drop: 0.0\n  mask: 0.15\n  swap: 0.0\n" in options
+    old = re.sub(r"edits:\n(  .*\n)*", "", options) + "alignment: true\ntoken_mask: 0.15\nwarmup: 0.1\n"
+    (folder / "config.yaml").write_text(old)
+
+
+def test_a_run_of_version_0_1_can_still_be_reported_and_predicted_with(
+    tiny_run: Quick, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards people's finished runs: report and predictions are made from a folder whose stages are all called rounds, the
+    report misses nothing that it has for the same run now, and `train` says why it does not go on."""
+    config = tiny_run(tmp_path / "now", method="auto", folds=2, training_args={"logging_steps": 2})
+    config = replace(config, method_args={"round_learning_rate": 5e-3})
+    results = train(config)
+    assert [record["stage"] for record in results["rounds"]] == ["baseline", "start", "round 1"], "canary"
+    shutil.copytree(tmp_path / "now", tmp_path / "old")
+    as_version_0_1(tmp_path / "old")
+    assert (tmp_path / "old" / "chain_1" / "round_0" / "model").is_dir()
+    shown = {name: page_of(tmp_path / name) for name in ("now", "old")}
+    for name, page in shown.items():
+        assert "cannot be read" not in page, name
+        assert "Left out of this report" not in page, name
+    for words in ("Baseline", "Start"):
+        assert words in shown["now"]
+        assert words not in shown["old"]
+    for words in ("Round 0", "Round 1", "Round 2"):
+        assert words in shown["old"]
+    figures = {name: sorted(path.name for path in (tmp_path / name / "report_figures").iterdir()) for name in shown}
+    assert len(figures["old"]) == len(figures["now"]) > 5
+
+    (tmp_path / "texts.txt").write_text("money charged twice\nparcel is late\n")
+    told = {}
+    for name in shown:
+        assert main(["predict", str(tmp_path / name / "model"), str(tmp_path / "texts.txt"), "--device", "cpu"]) == 0
+        told[name] = capsys.readouterr().out
+    assert told["old"] == told["now"]
+    assert told["old"].startswith("text,predicted_label,confidence\n")
+    assert [StageRecord.read(record).stage for record in RunDirectory(tmp_path / "old").rounds()] == [
+        "round 0",
+        "round 1",
+        "round 2",
+    ]
+    with pytest.raises(
+        UserError, match=r"old holds a run of an earlier version, .*\('alignment', 'token_mask', 'warmup'\)"
+    ):
+        train(replace(config, output=str(tmp_path / "old")))
+
+
+def page_of(folder: Path) -> str:
+    """The words of a new report of a run."""
+    return " ".join(
+        re.sub(r"<style.*?</style>|<[^>]+>", " ", write_report(folder).read_text(), flags=re.DOTALL).split()
+    )

@@ -19,19 +19,23 @@ from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.evaluation.calibration import softmax
 from sstext.inference.classifier import Classifier
+from sstext.methods.method import PROVEN, UNPROVEN, Belief
 from sstext.progress import Reporter
-from sstext.pseudolabels.alignment import align
+from sstext.pseudolabels.alignment import CorpusScores, align
 from sstext.run import shipping
-from sstext.run.opening import open_chain, open_run
-from sstext.run.train import self_train, train
-from sstext.selftraining import loop as self_training
+from sstext.run.opening import open_chain
+from sstext.run.train import open_run, self_train, train
+from sstext.selftraining import loop
 from sstext.selftraining.cross_fitting import cross_fitted, out_of_fold
-from sstext.selftraining.final_model import averaged
-from sstext.selftraining.record import Round
-from sstext.selftraining.verdict import PROVEN, UNPROVEN, Belief, Gain, Verdict
+from sstext.selftraining.final_model import average_to_disk
+from sstext.selftraining.record import StageRecord
+from sstext.selftraining.verdict import Gain, Verdict
 
 Quick = Callable[..., RunConfig]
-SUPERVISED = Verdict(None, None)
+BASELINE = Verdict(None, None)
+WITHOUT_TEXTS = "no text was selected for the final model, which is trained on the labels alone"
+#: Folders of the stages of the chains of these runs, by position.
+FOLDERS = ("baseline", "round_1", "round_2")
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +57,16 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def results(quick: Quick, out: Path) -> dict[str, Any]:
     """What a run came to in which no round is refused and the last one is chosen; its folder is `out`. Read only."""
-    gains = iter([0.1, 0.2])
+    gains, choose = iter([0.1, 0.2]), shipping.choose
 
     def judged(rounds: Any, prior: Any, belief: Belief) -> list[Verdict]:
         assert belief == UNPROVEN, "the method is not auto: it has to earn its rounds"
-        return [SUPERVISED, Verdict(Gain(0.3, 0.1, next(gains)), None)]
+        return [BASELINE, Verdict(Gain(0.3, 0.1, next(gains)), None)]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(self_training, "judge", judged)
-        patch.setattr(shipping, "belief_in", lambda method: PROVEN)  # so that the second round is chosen, too
+        patch.setattr(loop, "judge", judged)
+        # So that the second round is chosen, too.
+        patch.setattr(shipping, "choose", lambda records, held_out, belief: choose(records, held_out, PROVEN))
         return train(quick(out))
 
 
@@ -79,7 +84,7 @@ def test_every_label_is_held_out_once_and_learned_from_by_the_others(quick: Quic
     for chain in run.chains:
         assert sorted(texts_of(chain.held_out) + texts_of(chain.tokens.labeled)) == everything
         assert chain.tokens.corpus is run.whole.tokens.corpus
-    assert len({chain.seed(1) for chain in [run.whole, *run.chains]}) == 4
+    assert len({chain.students.seed(run.plan.stages[1]) for chain in [run.whole, *run.chains]}) == 4
     assert run.cross_fitted
 
 
@@ -93,13 +98,19 @@ def test_a_chain_is_a_run_without_its_fold(quick: Quick, out: Path, results: Any
     own = {tuple(ids) for ids in chain.tokens.labeled["input_ids"]}
     kept = [row for row in rows if tuple(encode(row["text"])["input_ids"]) in own]
     assert len(kept) == len(chain.tokens.labeled) == 6
-    alone = quick(tmp_path / "alone", labeled=None, folds=0, seed=chain.seed(0), max_length=run.whole.tokens.max_length)
+    alone = quick(
+        tmp_path / "alone",
+        labeled=None,
+        folds=0,
+        seed=chain.students.seed(run.plan.baseline),
+        max_length=run.whole.tokens.max_length,
+    )
     for _ in self_train(alone, labeled=Dataset.from_list(kept)):
         pass
-    for index in range(3):
-        one = load_file(tmp_path / "alone" / f"round_{index}" / "model" / "model.safetensors")
-        other = load_file(out / "chain_1" / f"round_{index}" / "model" / "model.safetensors")
-        assert all((one[name] == other[name]).all() for name in one), index
+    for folder in FOLDERS:
+        one = load_file(tmp_path / "alone" / folder / "model" / "model.safetensors")
+        other = load_file(out / "chain_1" / folder / "model" / "model.safetensors")
+        assert all((one[name] == other[name]).all() for name in one), folder
 
 
 def shuffled_task(task: Any, rows: int = 48) -> tuple[Dataset, Dataset]:
@@ -116,27 +127,29 @@ def test_shuffled_labels_stay_at_chance_after_three_rounds(quick: Quick, task: A
     one would know the labels of its own fold; that it would is shown by letting the chains share their labels."""
     labeled, pool = shuffled_task(task)
     options = {"labeled": None, "unlabeled": None, "rounds": 3, "steps": 150, "round_steps": 60, "folds": 3,
-               "keep": [1.0], "token_mask": 0.0, "dropout": 0.0}  # fmt: skip
+               "keep": [1.0], "edits": {"mask": 0.0}, "dropout": 0.0}  # fmt: skip
     data = {"labeled": labeled, "unlabeled": pool}
     honest = [record.out_of_fold["accuracy"] for record in self_train(quick(tmp_path / "honest", **options), **data)]
     three_errors = 3 * (1 / 3 * 2 / 3 / 48) ** 0.5
     assert max(honest) < 1 / 3 + three_errors
 
     run = open_run(quick(tmp_path / "mixed", **options), **data)
+    baseline, first = run.plan.stages[:2]
     for chain in run.chains:
-        chain.fit(0, None)
-    mean = averaged(run.chains, 0, 1.0, tmp_path / "averaged.npy")
+        chain.fit(baseline, None)
+    mean = average_to_disk([chain.students.scores(baseline) for chain in run.chains], tmp_path / "averaged.npy")
     for chain in run.chains:
-        chain.fit(1, chain.admit(1, mean, 1.0))
-    assert out_of_fold(run.chains, 1).metrics()["accuracy"] > 1 / 3 + three_errors, "the canary would not sing"
+        chain.fit(first, chain.select_from(first, CorpusScores(mean), keep=first.keep))
+    assert out_of_fold(run.chains, first).metrics()["accuracy"] > 1 / 3 + three_errors, "the canary would not sing"
 
 
 # What they say together
 
 
 def test_a_record_holds_what_the_chains_found(out: Path, results: Any) -> None:
-    records = [Round(**json.loads(line)) for line in (out / "rounds.jsonl").read_text().splitlines()]
+    records = [StageRecord.read(json.loads(line)) for line in (out / "rounds.jsonl").read_text().splitlines()]
     assert [asdict(record) for record in records] == results["rounds"]
+    assert [record.stage for record in records] == ["baseline", "round 1", "round 2"]
     assert [record.admitted for record in records] == [0, 18, 30]
     assert [record.steps for record in records] == [16, 12, 12]
     for record in records:
@@ -144,11 +157,11 @@ def test_a_record_holds_what_the_chains_found(out: Path, results: Any) -> None:
         assert sum(record.class_shares.values()) == pytest.approx(1)
         assert 0 < record.chain_agreement <= 1
     assert records[0].estimated_precision is None
-    for index in (1, 2):  # by hand: the mean calibrated probability of what each chain's last student said
+    for index in (1, 2):  # by hand: the mean calibrated probability by each chain's teacher
         chosen = []
         for k in (1, 2):
             kept = pq.read_table(out / f"chain_{k}" / f"round_{index}" / "pseudo_labels.parquet").to_pydict()
-            scores = np.load(out / f"chain_{k}" / f"round_{index - 1}" / "scores.npy").astype(np.float64)
+            scores = np.load(out / f"chain_{k}" / FOLDERS[index - 1] / "scores.npy").astype(np.float64)
             probs = softmax(scores, records[index - 1].temperature)
             numbers = ["account", "delivery", "refund"]
             chosen.append(
@@ -171,24 +184,25 @@ def test_labels_are_averaged_over_calibrated_chains(out: Path, results: Any) -> 
     assert np.abs(softmax((logits[0] + logits[1]) / 2) - expected).max() > 1e-3
 
 
-def test_the_last_student_learns_from_all_labels_and_the_next_share(out: Path, results: Any) -> None:
-    """The rounds kept .3 and .5 of 60 texts, the student after them .7; what is shipped is it, its logits ÷ T."""
-    kept = pq.read_table(out / "all_labels" / "round_1" / "pseudo_labels.parquet")
+def test_the_final_model_learns_from_all_labels_and_the_next_share(out: Path, results: Any) -> None:
+    """The rounds kept .3 and .5 of 60 texts, the final model .7; what is shipped is it, its logits ÷ T."""
+    kept = pq.read_table(out / "all_labels" / "final" / "pseudo_labels.parquet")
     assert len(kept) == 42
     trained, shipped = (
-        load_file(folder / "model.safetensors") for folder in (out / "all_labels/round_1/model", out / "model")
+        load_file(folder / "model.safetensors") for folder in (out / "all_labels/final/model", out / "model")
     )
     temperature = results["chosen"]["temperature"]
     assert temperature not in (1, results["rounds"][2]["temperature"]), "what it learned from was calibrated"
     np.testing.assert_allclose(shipped["classifier.weight"], trained["classifier.weight"] / temperature, rtol=1e-6)
-    assert results["chosen"]["round"] == 2
+    chosen = results["chosen"]
+    assert (chosen["round"], chosen["stage"], chosen["model"]) == (2, "round 2", "final")
 
 
-def test_the_last_students_temperature_is_that_of_its_labels(out: Path, results: Any, task: Any) -> None:
+def test_the_final_models_temperature_is_that_of_its_labels(out: Path, results: Any, task: Any) -> None:
     """Labels as they are learned, aligned; against a grid by hand. Guards the chains' temperature on a student that learned
     from labels that have it already."""
     texts = [json.loads(line)["text"] for line in task.unlabeled.read_text().splitlines()]
-    said = Classifier.from_pretrained(out / "all_labels" / "round_1" / "model").logits(texts).astype(np.float64)
+    said = Classifier.from_pretrained(out / "all_labels" / "final" / "model").logits(texts).astype(np.float64)
     labels = align(np.exp(np.load(out / "all_labels" / "averaged.npy").astype(np.float64)), np.full(3, 1 / 3))
     grid = np.exp(np.linspace(-2, 2, 2001))
     losses = [-(labels * np.log(softmax(said, temperature))).sum(1).mean() for temperature in grid]
@@ -198,108 +212,107 @@ def test_the_last_students_temperature_is_that_of_its_labels(out: Path, results:
 def test_a_teacher_with_all_labels_counts_as_much_as_all_chains(tmp_path: Path) -> None:
     """By hand: half its probabilities, half the mean of theirs. Guards a mean over K + 1 teachers, or of logits."""
 
-    class Scored:
-        def __init__(self, probabilities: list[float]) -> None:
-            self.logits = np.log([probabilities])
+    def scores(*probabilities: float, temperature: float = 1.0) -> CorpusScores:
+        return CorpusScores(np.log([probabilities]), temperature)
 
-        def score(self, index: int) -> np.ndarray:
-            return self.logits
-
-    chains: Any = [Scored([0.5, 0.5]), Scored([0.7, 0.3])]
-    found = averaged(chains, 1, 1.0, tmp_path / "averaged.npy", np.log([[0.2, 0.8]]))
+    chains = [scores(0.5, 0.5), scores(0.7, 0.3)]
+    found = average_to_disk(chains, tmp_path / "averaged.npy", scores(0.2, 0.8))
     np.testing.assert_allclose(np.exp(found), [[0.4, 0.6]], rtol=1e-6)
-    tempered = averaged(chains, 1, 1.0, tmp_path / "tempered.npy", np.log([[1.0, 4.0]]), 0.5)  # 1² : 4² = 1/17 : 16/17
+    tempered = average_to_disk(chains, tmp_path / "tempered.npy", scores(1.0, 4.0, temperature=0.5))  # 1² : 4²
     np.testing.assert_allclose(np.exp(tempered), [[0.3 + 1 / 34, 0.2 + 8 / 17]], rtol=1e-6)
+    alone = average_to_disk(chains, tmp_path / "alone.npy")
+    np.testing.assert_allclose(np.exp(alone), [[0.6, 0.4]], rtol=1e-6)
 
 
 def test_a_refused_round_is_not_shipped(
     quick: Quick, out: Path, results: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    """Round 1 is refused: no further one is trained, and supervised fine-tuning on all labels is shipped, calibrated."""
+    """Round 1 is refused: no further one is trained, and the baseline with all labels is shipped, calibrated."""
     refusal = Verdict(Gain(-0.5, 0.1, -0.3), "harm is more likely than gain")
-    monkeypatch.setattr(self_training, "judge", lambda *_: [SUPERVISED, refusal])
+    monkeypatch.setattr(loop, "judge", lambda *_: [BASELINE, refusal])
     refused = train(quick(tmp_path / "out"))
     assert refused["chosen"] == {
-        "round": 0, "why": "supervised fine-tuning; round 1 was refused: harm is more likely than gain",
+        "round": 0, "stage": "baseline", "model": "baseline",
+        "why": "plain fine-tuning on the labels; round 1 was refused: harm is more likely than gain",
         "temperature": refused["rounds"][0]["temperature"],
         "calibrated_on": "out-of-fold predictions of the labeled rows",
         "folded": True,
     }  # fmt: skip
     assert [record["stopped_because"] for record in refused["rounds"]] == [None, "harm is more likely than gain"]
-    trained = load_file(tmp_path / "out" / "all_labels" / "round_0" / "model" / "model.safetensors")
+    trained = load_file(tmp_path / "out" / "all_labels" / "baseline" / "model" / "model.safetensors")
     shipped = load_file(tmp_path / "out" / "model" / "model.safetensors")
     temperature = refused["rounds"][0]["temperature"]
     np.testing.assert_allclose(shipped["classifier.weight"], trained["classifier.weight"] / temperature, rtol=1e-6)
     assert refused["test"]["self_trained"] == refused["test"]["supervised"]
 
 
-def test_a_last_student_without_texts_has_the_temperature_of_its_own_round(
+def test_a_final_model_without_texts_has_the_temperature_of_its_own_stage(
     quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Averaged labels are less sure than any chain's: none may join. Guards figures, and weights, of another temperature."""
     monkeypatch.setattr(shipping, "choose", lambda *_: (1, "it was told to"))
-    monkeypatch.setattr("sstext.selftraining.final_model.averaged", lambda *_: np.log(np.full((60, 3), 1 / 3)))
-    found = train(quick(tmp_path / "out", min_confidence=0.35, rounds=1))
-    assert found["chosen"]["why"].endswith("no text was sure enough for the last student, which has labels alone")
+    monkeypatch.setattr("sstext.selftraining.final_model.averaged_labels", lambda *_: np.log(np.full((60, 3), 1 / 3)))
+    found = train(quick(tmp_path / "out", method_args={"min_confidence": 0.35}, rounds=1))
+    assert found["chosen"]["why"].endswith(WITHOUT_TEXTS)
+    assert (found["chosen"]["stage"], found["chosen"]["model"]) == ("round 1", "baseline")
     assert found["chosen"]["temperature"] == found["rounds"][0]["temperature"] != found["rounds"][1]["temperature"]
     assert found["test"]["self_trained"] == found["test"]["supervised"]
 
 
 def test_labels_alone_are_calibrated_too(quick: Quick, tmp_path: Path) -> None:
     """Without any unlabeled text, folds still say how sure to be."""
-    found = train(quick(tmp_path / "out", unlabeled=None, rounds=0))
+    found = train(quick(tmp_path / "out", method="supervised", unlabeled=None, rounds=0))
     assert [record["temperature"] for record in found["rounds"]] != [1.0]
-    assert found["chosen"]["why"] == "supervised fine-tuning"
+    assert found["chosen"]["why"] == "plain fine-tuning on the labels"
 
 
-@pytest.mark.parametrize(("phase", "tick"), [
-    ("chain 2, round 1: training", 3), ("chain 2, round 1: scoring", 1), ("round 1: training", 3),
-])  # fmt: skip
-def test_an_interrupted_run_ends_in_the_same_bits(
-    quick: Quick, out: Path, results: Any, tmp_path: Path, monkeypatch: Any, phase: str, tick: int
-) -> None:
+def test_an_interrupted_run_ends_in_the_same_bits(quick: Quick, tmp_path: Path, monkeypatch: Any) -> None:
+    """Killed three times: while a later chain trains, while it scores, and while the final model trains."""
     gain = Verdict(Gain(0.3, 0.1, 0.2), None)
-    monkeypatch.setattr(self_training, "judge", lambda *_: [SUPERVISED, gain])
-    config = quick(tmp_path / "out", rounds=1)
-    with pytest.raises(KeyboardInterrupt):
-        train(config, reporter=AtTick(phase, tick, killed))
+    monkeypatch.setattr(loop, "judge", lambda *_: [BASELINE, gain])
+    config = quick(tmp_path / "out", rounds=1, training_args={"save_steps": 2})
+    for phase, tick in (
+        ("chain 2, round 1: training", 3), ("chain 2, round 1: scoring", 1), ("final: training", 3),
+    ):  # fmt: skip
+        reporter = AtTick(phase, tick, killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, reporter=reporter)
+        assert reporter.ticks[phase] == tick
     train(config)
-    train(quick(tmp_path / "whole", rounds=1))
-    for name in ("model/model.safetensors", "all_labels/averaged.npy", "all_labels/round_1/pseudo_labels.parquet"):
+    train(quick(tmp_path / "whole", rounds=1, training_args={"save_steps": 2}))
+    for name in ("model/model.safetensors", "all_labels/averaged.npy", "all_labels/final/pseudo_labels.parquet"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
-def test_a_last_student_that_nothing_is_sure_enough_for_has_labels_alone(
+def test_a_final_model_that_nothing_is_sure_enough_for_has_labels_alone(
     quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Chains admit by their own confidence, the last student by that of their mean, which is less sure: guards against a
+    """Chains select by their own confidence, the final model by that of their mean, which is less sure: guards against a
     crash after everything has been paid."""
-    monkeypatch.setattr(self_training, "judge", lambda *_: [SUPERVISED, Verdict(Gain(0.3, 0.1, 0.2), None)])
+    monkeypatch.setattr(loop, "judge", lambda *_: [BASELINE, Verdict(Gain(0.3, 0.1, 0.2), None)])
     monkeypatch.setattr("sstext.selftraining.evidence.OutOfFold.temperature", lambda self: 15.0)
-    found = train(quick(tmp_path / "out", rounds=1, min_confidence=0.4))
-    assert found["chosen"]["why"].endswith("no text was sure enough for the last student, which has labels alone")
+    found = train(quick(tmp_path / "out", rounds=1, method_args={"min_confidence": 0.4}))
+    assert found["chosen"]["why"].endswith(WITHOUT_TEXTS)
     assert found["chosen"]["calibrated_on"] == "out-of-fold predictions of the labeled rows"
-    assert not (tmp_path / "out" / "all_labels" / "round_1" / "model").exists()
+    assert not (tmp_path / "out" / "all_labels" / "final" / "model").exists()
     assert found["test"]["self_trained"] == found["test"]["supervised"]
 
 
 def test_a_method_inside_a_step_is_compared_with_plain_fine_tuning(quick: Quick, tmp_path: Path) -> None:
-    """Round 0 is plain, to the bit that of the method supervised; the method has the next one, with the settings of a first."""
+    """The baseline is plain, to the bit that of the method supervised; the method has the next stage, with the settings of a
+    first training."""
     run = open_run(quick(tmp_path / "fixmatch", method="fixmatch", method_args={"threshold": 0.4}, rounds=0))
-    assert (run.whole.admission.label_rounds, run.whole.last_round) == (2, 1)
-    plain, own = (run.chains[0].training_arguments(index, None, tmp_path / "c") for index in (0, 1))
-    assert (plain.method, plain.method_args, own.method, own.method_args) == (
-        "supervised",
-        {},
-        "fixmatch",
-        {"threshold": 0.4},
-    )
+    assert [stage.name for stage in run.plan.stages] == ["baseline", "start"]
+    baseline, start = run.plan.stages
+    assert baseline.objective().plain
+    assert start.objective().weight.threshold == 0.4
+    plain, own = (run.chains[0].training_arguments(stage, None, tmp_path / "c") for stage in run.plan.stages)
     assert (plain.max_steps, plain.learning_rate) == (own.max_steps, own.learning_rate) == (8, 5e-3)
-    other = open_run(quick(tmp_path / "supervised", rounds=0))
+    other = open_run(quick(tmp_path / "supervised", method="supervised", rounds=0))
     for chain in (run.chains[0], other.chains[0]):
-        chain.fit(0, None)
+        chain.fit(chain.plan.baseline, None)
     one, two = (
-        load_file(tmp_path / name / "chain_1/round_0/model/model.safetensors") for name in ("fixmatch", "supervised")
+        load_file(tmp_path / name / "chain_1/baseline/model/model.safetensors") for name in ("fixmatch", "supervised")
     )
     assert all((one[name] == two[name]).all() for name in one)
 
@@ -317,11 +330,11 @@ def test_the_expected_precision_is_that_of_the_chains_on_the_corpus(quick: Quick
 def test_a_collapse_is_said_where_nothing_else_can_tell(quick: Quick, tmp_path: Path, monkeypatch: Any) -> None:
     """Without folds and development rows the last round is shipped, whatever it has become: the end of the run says so."""
     fine = train(quick(tmp_path / "fine", folds=0, rounds=1))
-    assert "beware" not in fine["chosen"]["why"]
+    assert "warning" not in fine["chosen"]["why"]
     one_class = np.tile([3.0, 0.0, 0.0], (60, 1))
-    monkeypatch.setattr(cross_fitting, "score", lambda *_, **__: one_class)
+    monkeypatch.setattr("sstext.selftraining.cross_fitting.score", lambda *_, **__: one_class)
     found = train(quick(tmp_path / "collapsed", folds=0, rounds=1))
-    assert found["chosen"]["why"].endswith("beware: it predicts about 1.0 classes, where 3.0 are expected")
+    assert found["chosen"]["why"].endswith("warning: it predicts about 1.0 classes, and 3.0 are expected")
 
 
 # What is said, and refused
@@ -334,11 +347,11 @@ def test_the_price_is_said_before_it_is_paid(quick: Quick, tmp_path: Path) -> No
         def note(self, message: str) -> None:
             notes.append(message)
 
-    train(quick(tmp_path / "out", rounds=0, steps=2), reporter=Noting())
+    train(quick(tmp_path / "out", rounds=1, steps=2, round_steps=2), reporter=Noting())
     said = next(
-        i for i, note in enumerate(notes) if note.startswith("cross-fitting: 2 chains and a last student take about")
+        i for i, note in enumerate(notes) if note.startswith("cross-fitting: 2 chains and a final model take about")
     )
-    assert said < next(i for i, note in enumerate(notes) if note.startswith("round 0:"))
+    assert said < next(i for i, note in enumerate(notes) if note.startswith("baseline:"))
 
 
 @pytest.mark.parametrize(("changes", "message"), [
@@ -385,10 +398,10 @@ def test_the_prior_is_decided_once_for_all_chains(quick: Quick, tmp_path: Path, 
     run = open_run(
         quick(tmp_path / "out", labeled=None, folds=3, prior="auto", test=None), labeled=Dataset.from_list(given)
     )
-    assert not any(chain.estimates_prior for chain in [run.whole, *run.chains])
+    assert {chain.shares.source for chain in [run.whole, *run.chains]} == {"labels"}
     for chain in run.chains:
         labels = np.asarray(chain.tokens.labeled["labels"][:])
-        np.testing.assert_allclose(chain.prior, np.bincount(labels) / len(labels))
+        np.testing.assert_allclose(chain.shares.prior, np.bincount(labels) / len(labels))
 
 
 def test_chains_of_a_class_with_one_label_keep_it(quick: Quick, tmp_path: Path, task: Any) -> None:

@@ -1,10 +1,11 @@
-"""The round loop: its limits as equalities, its records, and a run that a kill does not change."""
+"""The loop of a run: its limits as equalities, its records, and a run that a kill does not change."""
 
 import csv
 import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,16 @@ from transformers import AutoTokenizer
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.modeling.student import new_student
-from sstext.run.opening import open_run
-from sstext.run.train import self_train
-from sstext.selftraining import loop as self_training
-from sstext.selftraining.record import Round
+from sstext.run.train import open_run, self_train
+from sstext.selftraining import loop
+from sstext.selftraining.record import StageRecord
 from sstext.training import fit as fitting
 from sstext.training.arguments import SemiSupervisedTrainingArguments
 from sstext.training.trainer import SemiSupervisedTrainer
 
 Quick = Callable[..., RunConfig]
+#: Folders of the stages of these runs, by position.
+FOLDERS = ("baseline", "round_1", "round_2")
 
 
 def ctrl_c() -> None:
@@ -46,9 +48,11 @@ def quick(task: Any, tiny_encoder: Path) -> Quick:
     def configure(output: Path, **changes: Any) -> RunConfig:
         options = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "audit": str(task.answers),
                    "encoder": str(tiny_encoder), "output": str(output), "steps": 6, "round_steps": 6, "rounds": 2,
-                   "learning_rate": 5e-3, "round_learning_rate": 5e-3, "keep": [0.3, 0.5], "precision": "fp32", "device": "cpu",
-                   "save_steps": 2, "stop_agreement": 1.01, "prior": "uniform", "method": "supervised"}  # fmt: skip
-        return RunConfig(**options | changes)
+                   "learning_rate": 5e-3, "keep": [0.3, 0.5], "precision": "fp32", "device": "cpu", "prior": "uniform",
+                   "method": "class-balanced"}  # fmt: skip
+        arguments = {"round_learning_rate": 5e-3, "stop_agreement": 1.01} | changes.pop("method_args", {})
+        checkpoints = {"save_steps": 2} | changes.pop("training_args", {})
+        return RunConfig(**options | changes, method_args=arguments, training_args=checkpoints)
 
     return configure
 
@@ -61,6 +65,11 @@ def whole(quick: Quick, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def alone(quick: Quick, output: Path, **changes: Any) -> RunConfig:
+    """Options of a run on the labels alone."""
+    return quick(output, method="supervised", rounds=0, unlabeled=None, audit=None, keep=None, **changes)
+
+
 def column(path: Path, name: str) -> list[str]:
     with path.open(newline="") as file:
         return [row[name] for row in csv.DictReader(file)]
@@ -70,8 +79,8 @@ def column(path: Path, name: str) -> list[str]:
 
 
 def test_zero_rounds_are_supervised_fine_tuning(quick: Quick, task: Any, tiny_encoder: Path, tmp_path: Path) -> None:
-    """Guards the baseline: round 0 is the trainer on the labeled rows with the stated options, to the bit."""
-    (record,) = self_train(quick(tmp_path / "out", rounds=0, unlabeled=None, audit=None))
+    """Guards the baseline: it is the trainer on the labeled rows with the stated options, to the bit."""
+    (record,) = self_train(alone(quick, tmp_path / "out"))
     assert (record.admitted, record.coverage, record.steps) == (0, 0, 6)
     assert record.stopped_because == "all rounds are done"
 
@@ -88,17 +97,17 @@ def test_zero_rounds_are_supervised_fine_tuning(quick: Quick, task: Any, tiny_en
         processing_class=AutoTokenizer.from_pretrained(tiny_encoder),
     )
     trainer.train()
-    saved = load_file(tmp_path / "out" / "round_0" / "model" / "model.safetensors")
+    saved = load_file(tmp_path / "out" / "baseline" / "model" / "model.safetensors")
     assert {name: value.tolist() for name, value in trainer.model.state_dict().items()} == {
         name: value.tolist() for name, value in saved.items()
     }
 
 
-def test_rounds_do_not_change_round_zero(quick: Quick, whole: Path, tmp_path: Path) -> None:
+def test_rounds_do_not_change_the_baseline(quick: Quick, whole: Path, tmp_path: Path) -> None:
     """Guards the comparison: self-training must not weaken, or strengthen, the supervised model beside it."""
-    list(self_train(quick(tmp_path / "out", rounds=0, unlabeled=None, audit=None)))
+    list(self_train(alone(quick, tmp_path / "out")))
     # Read to the same length: the corpus would choose another one than the labeled rows.
-    model = Path("round_0/model/model.safetensors")
+    model = Path("baseline/model/model.safetensors")
     lengths = [next((folder / "data").glob("labeled-*")).name for folder in (whole, tmp_path / "out")]
     assert lengths[0] == lengths[1]
     assert (whole / model).read_bytes() == (tmp_path / "out" / model).read_bytes()
@@ -111,6 +120,8 @@ def test_records_tell_what_happened(whole: Path) -> None:
     """Guards rounds.jsonl: growing quotas, coverage of 60 texts, counts per class, and one reason at the end."""
     rounds = records(whole)
     assert [record["index"] for record in rounds] == [0, 1, 2]
+    assert [record["stage"] for record in rounds] == ["baseline", "round 1", "round 2"]
+    assert [record["labeled_by"] for record in rounds] == [None, "head", "head"]
     assert rounds[0]["admitted"] == 0
     assert rounds[1]["admitted"] == 18
     assert rounds[2]["admitted"] > 18
@@ -138,7 +149,7 @@ def test_precision_is_audited_against_the_true_labels(whole: Path, task: Any) ->
 @pytest.mark.parametrize(("index", "quota"), [(1, 6), (2, 10)])
 def test_pseudo_labels_are_what_the_student_before_predicts(index: int, quota: int, whole: Path) -> None:
     """Guards against labels of an older round, or of other rows: recomputed from that student's scores."""
-    scores = np.load(whole / f"round_{index - 1}" / "scores.npy", allow_pickle=False).astype(float)
+    scores = np.load(whole / FOLDERS[index - 1] / "scores.npy", allow_pickle=False).astype(float)
     aligned = np.exp(scores)
     for _ in range(200):  # Sinkhorn: rows sum to 1, columns have the mean 1/3 of a balanced corpus
         aligned /= 3 * aligned.mean(0)
@@ -156,7 +167,7 @@ def test_pseudo_labels_are_what_the_student_before_predicts(index: int, quota: i
 
 def test_agreement_compares_two_students(whole: Path) -> None:
     """Guards the stopping rule's figure."""
-    predicted = [np.load(whole / f"round_{i}" / "scores.npy", allow_pickle=False).argmax(-1) for i in (0, 1)]
+    predicted = [np.load(whole / FOLDERS[i] / "scores.npy", allow_pickle=False).argmax(-1) for i in (0, 1)]
     found = [record["agreement"] for record in records(whole)]
     assert found == [None, pytest.approx(np.mean(predicted[0] == predicted[1])), None]
     assert 0 < found[1] < 1
@@ -165,7 +176,7 @@ def test_agreement_compares_two_students(whole: Path) -> None:
 def test_it_stops_where_nothing_changes(quick: Quick, whole: Path, tmp_path: Path) -> None:
     """Guards both sides of the threshold: exactly the agreement stops the run, a little more does not."""
     agreement = records(whole)[1]["agreement"]
-    rounds = list(self_train(quick(tmp_path / "out", stop_agreement=agreement)))
+    rounds = list(self_train(quick(tmp_path / "out", method_args={"stop_agreement": agreement})))
     assert len(rounds) == 2
     assert rounds[-1].stopped_because == f"nothing changes any more: {agreement:.1%} of the corpus kept its class"
     assert not (tmp_path / "out" / "round_2").exists()
@@ -173,7 +184,7 @@ def test_it_stops_where_nothing_changes(quick: Quick, whole: Path, tmp_path: Pat
 
 def test_it_stops_where_no_text_may_be_trusted(quick: Quick, tmp_path: Path) -> None:
     """Guards against a round without pseudo-labels."""
-    (record,) = self_train(quick(tmp_path / "out", min_confidence=1.0))
+    (record,) = self_train(quick(tmp_path / "out", method_args={"min_confidence": 1.0}))
     assert record.stopped_because == "no text is predicted with a confidence of 1.0 or more"
 
 
@@ -201,15 +212,16 @@ def test_gold_rows_are_never_rewritten(
 
 
 def test_soft_pseudo_labels_are_trained_on(quick: Quick, whole: Path, tmp_path: Path) -> None:
-    """Guards `--pseudo-labels soft`: the same rows as hard ones, another student."""
-    list(self_train(quick(tmp_path / "out", rounds=1, pseudo_labels="soft")))
+    """Guards `labels=soft`: the same rows as hard ones, another student."""
+    list(self_train(quick(tmp_path / "out", rounds=1, method_args={"labels": "soft"})))
     soft, hard = pseudo_labels(tmp_path / "out", 1), pseudo_labels(whole, 1)
     assert soft["row"] == hard["row"]
     np.testing.assert_allclose(np.sum(soft["target"], axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(np.max(soft["target"], axis=1), soft["confidence"], atol=1e-6)
     model = "round_1/model/model.safetensors"
     assert (tmp_path / "out" / model).read_bytes() != (whole / model).read_bytes()
-    assert (tmp_path / "out" / model.replace("1", "0")).read_bytes() == (whole / model.replace("1", "0")).read_bytes()
+    baseline = "baseline/model/model.safetensors"
+    assert (tmp_path / "out" / baseline).read_bytes() == (whole / baseline).read_bytes()
 
 
 def test_data_sets_at_hand_are_the_same_run_as_files(quick: Quick, whole: Path, task: Any, tmp_path: Path) -> None:
@@ -233,26 +245,25 @@ def test_data_sets_at_hand_are_the_same_run_as_files(quick: Quick, whole: Path, 
 
 
 @pytest.mark.parametrize(
-    ("phase", "tick", "act"),
+    ("interruptions", "act"),
     [
-        ("tokenizing unlabeled", 1, killed),
-        ("round 0: training", 5, killed),
-        ("round 0: scoring", 1, killed),
-        ("round 1: training", 3, killed),
-        ("round 1: training", 3, ctrl_c),
-        ("round 2: training", 6, ctrl_c),
+        ([("tokenizing unlabeled", 1), ("baseline: training", 5), ("baseline: scoring", 1), ("round 1: training", 3)],
+         killed),
+        ([("round 1: training", 3)], ctrl_c),
+        ([("round 2: training", 6)], ctrl_c),
     ],
-)
+)  # fmt: skip
 def test_an_interrupted_run_ends_in_the_same_bits(
-    phase: str, tick: int, act: Callable[[], object], quick: Quick, whole: Path, tmp_path: Path
+    interruptions: list[tuple[str, int]], act: Callable[[], object], quick: Quick, whole: Path, tmp_path: Path
 ) -> None:
     """Guards everything that a run computes against a kill or Ctrl-C anywhere: models, scores, pseudo-labels, records."""
-    reporter = AtTick(phase, tick, act)
-    with pytest.raises(KeyboardInterrupt):
-        list(self_train(quick(tmp_path / "out"), reporter=reporter))
-    assert reporter.ticks[phase] == tick
+    for phase, tick in interruptions:
+        reporter = AtTick(phase, tick, act)
+        with pytest.raises(KeyboardInterrupt):
+            list(self_train(quick(tmp_path / "out"), reporter=reporter))
+        assert reporter.ticks[phase] == tick
     if act is ctrl_c:  # the step was finished and written down, also where no checkpoint was due
-        assert f"checkpoint-{tick}" in [path.name for path in (tmp_path / "out").glob("round_*/checkpoints/*")]
+        assert f"checkpoint-{tick}" in [path.name for path in (tmp_path / "out").glob("*/checkpoints/*")]
     count = AtTick("", 0, killed)
     assert len(list(self_train(quick(tmp_path / "out"), reporter=count))) == 3
     assert contents(tmp_path / "out") == contents(whole)
@@ -265,7 +276,7 @@ def test_a_kill_after_the_selection_changes_nothing(
     quick: Quick, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guards the moment between pseudo_labels.parquet of the next round and the record of this one."""
-    monkeypatch.setattr(self_training, "describe", lambda *_, **__: killed())
+    monkeypatch.setattr(loop, "describe", lambda *_, **__: killed())
     with pytest.raises(KeyboardInterrupt):
         list(self_train(quick(tmp_path / "out")))
     assert (tmp_path / "out" / "round_1" / "pseudo_labels.parquet").exists()
@@ -298,10 +309,35 @@ def test_the_loop_may_be_left_and_taken_up_again(quick: Quick, whole: Path, tmp_
             break
     count = AtTick("", 0, killed)
     rounds = list(self_train(quick(tmp_path / "out"), reporter=count))
-    assert [type(record) for record in rounds] == [Round] * 3
+    assert [type(record) for record in rounds] == [StageRecord] * 3
     assert rounds[1] == record
     assert {name for name in count.ticks if "training" in name} == {"round 2: training"}
     assert contents(tmp_path / "out") == contents(whole)
+
+
+def test_records_of_version_0_1_are_read(quick: Quick, whole: Path, tmp_path: Path) -> None:
+    """They have no names of stages, and may lack what later fields say. Guards reports and runs of such a folder."""
+    newer = {"stage", "labeled_by", "reads_corpus", "estimated_precision", "out_of_fold", "gain", "refused",
+             "class_shares", "chain_agreement"}  # fmt: skip
+    for line in records(whole):
+        old = StageRecord.read({name: value for name, value in line.items() if name not in newer})
+        assert (old.stage, old.labeled_by, old.reads_corpus) == (f"round {line['index']}", None, False)
+        assert (old.gain, old.out_of_fold, old.class_shares) == (None, {}, {})
+        assert {name: value for name, value in asdict(old).items() if name not in newer} == {
+            name: value for name, value in line.items() if name not in newer
+        }
+    config = quick(tmp_path / "out")
+    list(self_train(config))
+    file = tmp_path / "out" / "rounds.jsonl"
+    kept = [json.dumps({name: value for name, value in line.items() if name not in newer}) for line in records(whole)]
+    file.write_text("\n".join(kept) + "\n")
+    assert [record.stage for record in self_train(config)] == ["round 0", "round 1", "round 2"]
+
+
+def test_fields_that_a_later_version_has_added_are_ignored(whole: Path) -> None:
+    """Guards a run folder that a newer version has written: what is known of a stage is read, the rest left out."""
+    for line in records(whole):
+        assert asdict(StageRecord.read({**line, "of a later version": [1, 2]})) == line
 
 
 # A bad start
@@ -322,13 +358,13 @@ def test_a_corpus_that_no_training_can_read_is_cut_at_random(
     """Where every text joins, 6 steps of 4 have room for 24: the rest is neither tokenized nor scored, and answers stay with
     their texts. Guards hours of scoring of which nothing is used, an audit of other rows, and a report of other texts."""
     monkeypatch.setattr("sstext.selftraining.plan.LEAST_TEXTS", 1)
-    options = {"method": "auto", "folds": 0, "rounds": 1, "gold_share": 0.5, "round_batch_size": 8, "keep": [1.0]}
-    config, notes = quick(tmp_path / "out", **options, pseudo_labels="soft"), Notes()
+    options = {"rounds": 1, "gold_share": 0.5, "method_args": {"round_batch_size": 8}}
+    config, notes = quick(tmp_path / "out", **options, method="auto", folds=0, keep=[1.0]), Notes()
     final = list(self_train(config, reporter=notes))[-1]
     assert any(note.startswith("unlabeled: 24 of these texts are used, drawn at random") for note in notes.said)
-    kept, answers = pseudo_labels(tmp_path / "out", 2), column(task.answers, "label")
+    kept, answers = pseudo_labels(tmp_path / "out", 1), column(task.answers, "label")
     assert (final.admitted, final.coverage, len(set(kept["row"]))) == (24, 1.0, 24)
-    assert len(np.load(tmp_path / "out" / "round_1" / "scores.npy")) == 24 < len(answers)
+    assert len(np.load(tmp_path / "out" / "start" / "scores.npy")) == 24 < len(answers)
     assert max(kept["row"]) >= 24, "the first rows, not a random part"
     right = [label == answers[row] for row, label in zip(kept["row"], kept["label"], strict=True)]
     assert final.audit_precision == pytest.approx(np.mean(right))
@@ -338,5 +374,5 @@ def test_a_corpus_that_no_training_can_read_is_cut_at_random(
     assert list(self_train(config))[-1] == final  # a finished run reads the part again
     run = open_run(config)
     assert run.whole.texts.counts() == {"labeled": 12, "unlabeled": 24, "unlabeled_left_out": len(answers) - 24}
-    chosen_among_all = list(self_train(quick(tmp_path / "other", rounds=1, round_batch_size=8, gold_share=0.5)))[-1]
+    chosen_among_all = list(self_train(quick(tmp_path / "other", **options)))[-1]
     assert chosen_among_all.coverage == pytest.approx(0.3, abs=0.05)

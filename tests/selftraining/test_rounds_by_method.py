@@ -14,6 +14,7 @@ from sstext.cli.main import main
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.progress import Reporter
+from sstext.pseudolabels.alignment import CorpusScores
 from sstext.run.opening import open_chain
 from sstext.run.train import self_train
 
@@ -28,9 +29,9 @@ def quick(tiny_task: Callable[[Path], Any], tiny_encoder: Path, tmp_path_factory
     def configure(output: Path, **changes: Any) -> RunConfig:
         options = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "encoder": str(tiny_encoder),
                    "output": str(output), "steps": 6, "round_steps": 6, "rounds": 2, "learning_rate": 5e-3,
-                   "round_learning_rate": 5e-3, "keep": [0.3, 0.5], "precision": "fp32", "device": "cpu", "save_steps": 2,
-                   "stop_agreement": 1.01}  # fmt: skip
-        return RunConfig(**options | changes)
+                   "keep": [0.3, 0.5], "precision": "fp32", "device": "cpu"}  # fmt: skip
+        arguments = {"round_learning_rate": 5e-3, "stop_agreement": 1.01} | changes.pop("method_args", {})
+        return RunConfig(**options | changes, method_args=arguments)
 
     return configure
 
@@ -73,26 +74,26 @@ def test_weights_of_ust_are_finite(dropout: float, quick: Quick, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("method", "arguments", "phase", "tick"),
+    ("method", "arguments", "kills"),
     [
-        ("ust", {"passes": 3, "subset": 50}, "round 0: dropout passes", 3),
-        ("ust", {"passes": 3, "subset": 50}, "round 1: training", 3),
-        ("noisy-student", {}, "round 1: scoring", 1),
-        ("self-training", {"threshold": 0.4}, "round 2: training", 3),
-        ("margin-history", {}, "round 1: scoring", 1),
+        ("ust", {"passes": 3, "subset": 50}, [("baseline: dropout passes", 3), ("round 1: training", 3)]),
+        ("noisy-student", {}, [("round 1: scoring", 1)]),
+        ("self-training", {"threshold": 0.4}, [("round 2: training", 3)]),
+        ("margin-history", {}, [("round 1: scoring", 1)]),
     ],
 )
 def test_an_interrupted_method_of_the_round_loop_ends_in_the_same_bits(
-    method: str, arguments: dict[str, Any], phase: str, tick: int, quick: Quick, tmp_path: Path, monkeypatch: Any
+    method: str, arguments: dict[str, Any], kills: list[tuple[str, int]], quick: Quick, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    """Guards dropout masks and draws against a kill: they are of the seed, the round, the chunk and the pass alone."""
+    """Guards dropout masks and draws against a kill: they are of the seed, the stage, the chunk and the pass alone."""
     monkeypatch.setattr("sstext.inference.corpus_scores.CHUNK_ROWS", 60)  # 20 texts with three passes
-    asked = {"method": method, "method_args": arguments}
+    asked = {"method": method, "method_args": arguments, "training_args": {"save_steps": 2}}
     list(self_train(quick(tmp_path / "whole", **asked)))
-    reporter = AtTick(phase, tick, killed)
-    with pytest.raises(KeyboardInterrupt):
-        list(self_train(quick(tmp_path / "out", **asked), reporter=reporter))
-    assert reporter.ticks[phase] == tick
+    for phase, tick in kills:
+        reporter = AtTick(phase, tick, killed)
+        with pytest.raises(KeyboardInterrupt):
+            list(self_train(quick(tmp_path / "out", **asked), reporter=reporter))
+        assert reporter.ticks[phase] == tick
     assert len(list(self_train(quick(tmp_path / "out", **asked)))) == 3
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
@@ -105,29 +106,34 @@ def test_methods_of_the_round_loop_want_rounds_and_say_which_options_they_do_not
     reporter = Reporter()
     reporter.note = noted.append  # type: ignore[method-assign]
     open_chain(quick(tmp_path / "dry", method="ust", method_args={"passes": 2}, dropout=0.0), reporter)
-    assert any(note.startswith("ust: no dropout, so that all passes agree") for note in noted)
+    assert any(note.startswith("ust: the encoder has no dropout, so all passes agree") for note in noted)
     with pytest.raises(UserError, match="method: ust works between rounds; give --rounds 1 or more"):
         open_chain(quick(tmp_path / "refused", method="ust", rounds=0))
+    with pytest.raises(UserError, match=r"rounds: supervised trains on the labels alone; .* class-balanced"):
+        open_chain(quick(tmp_path / "refused", method="supervised", rounds=1))
     open_chain(quick(tmp_path / "out", method="self-training", keep=[0.1], prior="uniform"), Reporter())
     said = capsys.readouterr().err
-    assert "prior: plays no part, self-training decides in its own way" in said
-    assert "keep: plays no part" in said
+    assert "prior has no effect: self-training selects rows in its own way" in said
+    assert "keep has no effect: self-training" in said
 
 
-@pytest.mark.parametrize(("method", "noisy"), [("self-training", False), ("noisy-student", True), ("supervised", True)])
+@pytest.mark.parametrize(
+    ("method", "noisy"), [("self-training", False), ("noisy-student", True), ("class-balanced", True)]
+)
 def test_token_edits_are_noise_of_the_students_that_want_it(
     method: str, noisy: bool, quick: Quick, tmp_path: Path
 ) -> None:
     """With all tokens masked or none: guards against classic self-training on noised texts, and a Noisy Student without."""
     logits = np.random.default_rng(0).normal(size=(60, 3))
-    arguments = {} if method == "supervised" else {"threshold": 0.3}
+    arguments = {} if method == "class-balanced" else {"threshold": 0.3}
     models = []
     for mask in (0.0, 1.0):
-        settings = {"method": method, "method_args": arguments, "token_mask": mask, "dropout": 0.0, "steps": 1}
+        settings = {"method": method, "method_args": arguments, "edits": {"mask": mask}, "dropout": 0.0, "steps": 1}
         chain = open_chain(quick(tmp_path / str(mask), **settings))
-        chain.fit(0, None)
-        chain.fit(1, chain.admit(1, logits, 1.0))
-        models.append(chain.load(1).state_dict())
+        baseline, first = chain.plan.stages[:2]
+        chain.fit(baseline, None)
+        chain.fit(first, chain.select_from(first, CorpusScores(logits), keep=first.keep))
+        models.append(chain.students.load(first).state_dict())
     same = all(torch.equal(models[0][name], models[1][name]) for name in models[0])
     assert same == (not noisy)
 
@@ -152,5 +158,5 @@ def test_a_method_of_the_round_loop_is_one_flag(
     assert kept["row"]
     assert ("target" in kept) == (quality == "soft")
     assert (max(kept["weight"]) > 1) == (quality == "weighted")
-    assert (tmp_path / "out" / "round_0" / "passes.npy").exists() == (method == "ust")
+    assert (tmp_path / "out" / "baseline" / "passes.npy").exists() == (method == "ust")
     assert (tmp_path / "out" / "model" / "model.safetensors").is_file()

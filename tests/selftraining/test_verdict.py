@@ -10,22 +10,21 @@ from sstext.data.sampling import stratified_folds
 from sstext.errors import UserError
 from sstext.evaluation.calibration import softmax
 from sstext.evaluation.metrics import negative_log_likelihood
+from sstext.methods.method import PROVEN, UNPROVEN, Belief
+from sstext.methods.registry import compose
 from sstext.selftraining.evidence import Evidence, OutOfFold, collapse
 from sstext.selftraining.verdict import (
     GAIN_SPREAD,
-    PROVEN,
     ROUND_SPREAD,
-    UNPROVEN,
-    Belief,
     Gain,
     Verdict,
-    belief_in,
-    best_round,
+    best_stage,
     expected_gain,
     judge,
 )
 
 UNIFORM = np.full(4, 0.25)
+NAMES = ["baseline", "round 1", "round 2"]
 
 
 def out_of_fold(rows: int = 60, right: float = 0.7, sure: float = 2.0, seed: int = 0) -> OutOfFold:
@@ -160,9 +159,9 @@ def test_a_student_that_is_right_for_a_skewed_corpus_is_not_refused_for_balanced
         rounds = [evidence(replace(rows, class_weights=class_weights)) for rows in (before, leaning)]
         verdict = judge(rounds, UNIFORM, UNPROVEN)[1]
         assert (verdict.refused is not None) == refused
-        why = best_round([Verdict(None, None), verdict], [one.out_of_fold.losses() for one in rounds], UNPROVEN,
+        why = best_stage(NAMES[:2], [Verdict(None, None), verdict], [one.out_of_fold.losses() for one in rounds], UNPROVEN,
                          None if class_weights is None else rounds[1].out_of_fold.weights())[1]  # fmt: skip
-        assert ("weighed to the class shares of the corpus" in why) == (class_weights is not None)
+        assert ("weighted to the class shares of the corpus" in why) == (class_weights is not None)
 
 
 # The rule
@@ -182,7 +181,7 @@ def test_many_rows_overrule_what_was_expected_and_few_do_not() -> None:
     rng = np.random.default_rng(0)
     for rows, believed in ((4, False), (4_000, True)):
         spread = rng.normal(scale=0.5, size=rows)
-        gain = expected_gain(np.ones(rows), 1.05 + spread - spread.mean(), PROVEN.over_supervised)
+        gain = expected_gain(np.ones(rows), 1.05 + spread - spread.mean(), PROVEN.over_baseline)
         assert gain.observed == pytest.approx(-0.05)
         assert (gain.expected < 0) == believed
     assert gain.expected == pytest.approx(-0.05, abs=0.01)
@@ -199,8 +198,8 @@ def test_rows_that_all_say_the_same_are_no_proof() -> None:
 def test_the_power_of_the_rule(rows: int) -> None:
     """How often a round is refused that truly gains so many nats, where the differences of rows spread by .8.
 
-    Refused is d̄ < −μ s²/(B τ²), and d̄ ~ N(gain, s²/B); in recipes/README.md stands what this comes to."""
-    rng, spread, mean = np.random.default_rng(rows), 0.8, PROVEN.over_supervised
+    Refused is d̄ < −μ s²/(B τ²), and d̄ ~ N(gain, s²/B); recipes/benchmark/RESULTS.md shows what this comes to."""
+    rng, spread, mean = np.random.default_rng(rows), 0.8, PROVEN.over_baseline
     least = -mean * spread**2 / (rows * GAIN_SPREAD**2)
     for gain in (-0.5, -0.2, -0.1, 0.0, 0.1):
         draws = rng.normal(gain, spread, size=(1_000, rows))
@@ -209,9 +208,9 @@ def test_the_power_of_the_rule(rows: int) -> None:
 
 
 @pytest.mark.parametrize(("later", "reason"), [
-    (evidence(shares=np.array([0.97, 0.01, 0.01, 0.01])), "predicts about 1.2 classes, where 4.0 are expected"),
+    (evidence(shares=np.array([0.97, 0.01, 0.01, 0.01])), "predicts about 1.2 classes, and 4.0 are expected"),
     (evidence(agreement=0.39), "only 39% of the corpus kept its class"),
-    (evidence(chains=0.39), "chains agree on 39% of the corpus, 80% in round 0"),
+    (evidence(chains=0.39), "chains agree on 39% of the corpus, 80% in the baseline"),
     (evidence(shares=np.array([0.6, 0.2, 0.1, 0.1]), agreement=0.41, chains=0.41), None),
 ])  # fmt: skip
 def test_a_collapse_is_refused_whatever_the_labels_say(later: Evidence, reason: str | None) -> None:
@@ -227,15 +226,15 @@ def test_a_round_that_harms_is_refused_and_one_that_gains_is_not() -> None:
     assert "harm is more likely than gain" in verdicts[1].refused
     assert verdicts[2].refused is None
     losses = [one.out_of_fold.losses() for one in rounds]
-    assert best_round(verdicts, losses, PROVEN)[0] == 2
-    assert "round 1 was refused" in best_round(verdicts, losses, PROVEN)[1]
+    assert best_stage(NAMES, verdicts, losses, PROVEN)[0] == 2
+    assert "round 1 was refused" in best_stage(NAMES, verdicts, losses, PROVEN)[1]
 
 
 @pytest.mark.parametrize(("method", "refused"), [("auto", False), ("mean-teacher", True), ("self-training", True)])
 def test_what_has_not_earned_a_belief_is_refused_by_less(method: str, refused: bool) -> None:
     """A round that eight rows find a little worse: `auto` is known to gain, and few rows err; of other methods nobody knows."""
     rounds = [evidence(out_of_fold(8, seed=1)), evidence(out_of_fold(8))]
-    verdict = judge(rounds, UNIFORM, belief_in(method))[1]
+    verdict = judge(rounds, UNIFORM, compose(method).expected_gain)[1]
     assert verdict.gain is not None
     assert -0.2 < verdict.gain.observed < -0.1, "the example"
     assert (verdict.refused is not None) == refused
@@ -255,23 +254,23 @@ def test_one_more_round_is_taken_unless_the_labels_speak_against_it(apart: float
     noise = np.tile([0.3, -0.3], 20)
     losses = [np.full(40, 1.5), np.full(40, 1.0), 1.0 - apart + noise]
     gained = Verdict(Gain(0.5, 0.1, 0.4), None)
-    best, why = best_round([Verdict(None, None), gained, gained], losses, PROVEN)
+    best, why = best_stage(NAMES, [Verdict(None, None), gained, gained], losses, PROVEN)
     assert best == chosen
-    assert best_round([Verdict(None, None), gained, gained], losses, UNPROVEN)[0] == (2 if apart > 0 else 1), (
+    assert best_stage(NAMES, [Verdict(None, None), gained, gained], losses, UNPROVEN)[0] == (2 if apart > 0 else 1), (
         "to be earned"
     )
-    assert f"round 2 is {abs(apart):.3f} ± 0.052 {'better' if apart >= 0 else 'worse'} than round 1" in why
+    assert f"round 2 is {abs(apart):.3f} ± 0.052 {'better' if apart >= 0 else 'worse'} than that of round 1" in why
 
 
 def test_refused_rounds_are_never_chosen() -> None:
     losses = [np.full(40, 2.0), np.ones(40), np.zeros(40)]
     gained, collapsed = Verdict(Gain(1.0, 0.1, 0.9), None), Verdict(Gain(2.0, 0.1, 1.9), "it collapsed")
-    assert best_round([Verdict(None, None), gained, collapsed], losses, PROVEN)[0] == 1
-    assert best_round([Verdict(None, None), collapsed], losses, PROVEN) == (
-        0, "supervised fine-tuning; round 1 was refused: it collapsed",
+    assert best_stage(NAMES, [Verdict(None, None), gained, collapsed], losses, PROVEN)[0] == 1
+    assert best_stage(NAMES[:2], [Verdict(None, None), collapsed], losses, PROVEN) == (
+        0, "plain fine-tuning on the labels; round 1 was refused: it collapsed",
     )  # fmt: skip
-    assert best_round([Verdict(None, None), collapsed, gained], losses, PROVEN)[0] == 2
-    assert best_round([Verdict(None, None)], losses, PROVEN) == (0, "supervised fine-tuning")
+    assert best_stage(NAMES, [Verdict(None, None), collapsed, gained], losses, PROVEN)[0] == 2
+    assert best_stage(NAMES[:1], [Verdict(None, None)], losses, PROVEN) == (0, "plain fine-tuning on the labels")
 
 
 def test_what_is_expected_is_a_gain() -> None:

@@ -13,8 +13,7 @@ from runs import AtTick, killed
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.progress import Reporter, Tick
-from sstext.run.opening import open_run
-from sstext.run.train import train
+from sstext.run.train import open_run, train
 from sstext.selftraining import workers as side_by_side
 from sstext.selftraining.workers import workers_for
 
@@ -46,8 +45,8 @@ def quick(tiny_task: Callable[[Path], Any], tiny_encoder: Path, tmp_path_factory
     def configure(output: Path, **changes: Any) -> RunConfig:
         options = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "folds": 3, "encoder": str(tiny_encoder),
                    "output": str(output), "steps": 8, "round_steps": 6, "rounds": 1, "learning_rate": 5e-3,
-                   "round_learning_rate": 5e-3, "precision": "fp32", "device": "cpu", "save_steps": 2, "stop_agreement": 1.01,
-                   "method": "auto"}  # fmt: skip
+                   "method_args": {"round_learning_rate": 5e-3, "stop_agreement": 1.01}, "training_args": {"save_steps": 2},
+                   "precision": "fp32", "device": "cpu", "method": "auto"}  # fmt: skip
         return RunConfig(**options | changes)
 
     return configure
@@ -72,12 +71,14 @@ def test_the_same_bits_and_words_as_one_after_the_other(
     told = Told()
     train(quick(tmp_path / "out", workers=2), reporter=told)
     assert contents(tmp_path / "out") == expected
-    assert {f"chain {k}, round {n}: training" for k in (1, 2, 3) for n in (0, 1, 2)} <= set(told.phases)
-    assert "chain 3, round 1: scoring" in told.phases
+    assert {f"chain {k}, {stage}: training" for k in (1, 2, 3) for stage in ("baseline", "start", "round 1")} <= set(
+        told.phases
+    )
+    assert "chain 3, start: scoring" in told.phases
     chains = [name.split("/")[0] for name, _ in told.numbers if name.startswith("chain_")]
     assert chains[: len(chains) // 3] == ["chain_1"] * (chains.count("chain_1") // 3) + ["chain_2"] * (
         chains.count("chain_2") // 3
-    ) + ["chain_3"] * (chains.count("chain_3") // 3), "in the order of the chains, round by round"
+    ) + ["chain_3"] * (chains.count("chain_3") // 3), "in the order of the chains, stage by stage"
 
 
 def test_one_interruption_stops_all_and_the_run_goes_on(
@@ -85,11 +86,11 @@ def test_one_interruption_stops_all_and_the_run_goes_on(
 ) -> None:
     """Ctrl-C reaches the run, which hands it on: each worker writes a checkpoint. Guards orphans, and a lost training."""
     config = quick(tmp_path / "out", workers=2)
-    ctrl_c = AtTick("chain 1, round 2: training", 3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    ctrl_c = AtTick("chain 1, round 1: training", 3, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         train(config, reporter=ctrl_c)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert not (tmp_path / "out" / "chain_3" / "round_2" / "fit.json").exists(), "nothing new is begun"
+    assert not (tmp_path / "out" / "chain_3" / "round_1" / "fit.json").exists(), "nothing new is begun"
     train(config)
     assert contents(tmp_path / "out") == expected
 
@@ -107,7 +108,7 @@ def test_a_worker_that_dies_is_named_and_the_others_are_kept(
         return pipe
 
     monkeypatch.setattr(side_by_side, "_started", doomed)
-    with pytest.raises(UserError, match="chain 2, round 0: training: its process ended with the code -9, perhaps for"):
+    with pytest.raises(UserError, match="chain 2, baseline: training: its process ended with the code -9, perhaps for"):
         train(config)
     monkeypatch.undo()
     train(config)
@@ -119,18 +120,18 @@ def test_a_worker_that_is_gone_before_it_has_its_job_is_named(
 ) -> None:
     """As where Python cannot start. Guards a broken pipe as the message."""
     monkeypatch.setattr(side_by_side.sys, "executable", "/bin/false")
-    with pytest.raises(UserError, match=r"chain [12], round 0: training: its process ended with the code 1, perhaps"):
+    with pytest.raises(UserError, match=r"chain [12], baseline: training: its process ended with the code 1, perhaps"):
         train(quick(tmp_path / "out", workers=2))
 
 
 def test_what_a_worker_raises_arrives(quick: Quick, tmp_path: Path) -> None:
-    """Guards a failure that is shown as a dead process. The round's folder is a file: no training can begin in it."""
+    """Guards a failure that is shown as a dead process. The stage's folder is a file: no training can begin in it."""
     config = quick(tmp_path / "out", workers=3)
     run = open_run(config)
     folder = run.chains[1].directory.path
     folder.mkdir(parents=True)
-    (folder / "round_0").write_text("")
-    with pytest.raises(RuntimeError, match=r"chain 2, round 0: training:\nTraceback(.|\n)*round_0"):
+    (folder / "baseline").write_text("")
+    with pytest.raises(RuntimeError, match=r"chain 2, baseline: training:\nTraceback(.|\n)*/baseline"):
         train(config)
 
 
@@ -161,6 +162,6 @@ def test_killed_while_it_waits(quick: Quick, tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(side_by_side, "_started", remembered)
     with pytest.raises(KeyboardInterrupt):
-        train(quick(tmp_path / "out", workers=3), reporter=AtTick("chain 2, round 0: training", 1, killed))
+        train(quick(tmp_path / "out", workers=3), reporter=AtTick("chain 2, baseline: training", 1, killed))
     assert len(jobs) == 3
     assert all(job.process.poll() is not None for job in jobs)

@@ -54,12 +54,22 @@ def test_other_data_are_named(directory: RunDirectory, prints: dict[str, str], n
 
 def test_a_run_of_an_earlier_version_goes_on(directory: RunDirectory) -> None:
     """Options that came later are no change while they are at their defaults, and one where they are used."""
-    directory.claim("regularizers: {}\nrounds: 2\nseed: 0\ntoken_swap: 0.0\nviews: []\n", PRINTS, RunConfig.defaults())
+    directory.claim("regularizers: {}\nrounds: 2\nseed: 0\ndropout: null\nviews: []\n", PRINTS, RunConfig.defaults())
     assert (directory.path / "config.yaml").read_text() == CONFIG
-    with pytest.raises(UserError, match=r"with other options \(- in the folder, \+ now\): \+ token_swap: 0.2; choose"):
-        directory.claim("rounds: 2\nseed: 0\ntoken_swap: 0.2\nviews: []\n", PRINTS, RunConfig.defaults())
+    with pytest.raises(UserError, match=r"with other options \(- in the folder, \+ now\): \+ dropout: 0.2; choose"):
+        directory.claim("rounds: 2\nseed: 0\ndropout: 0.2\nviews: []\n", PRINTS, RunConfig.defaults())
     with pytest.raises(UserError, match=r"- rounds: 2; choose"):  # recorded, and not at its default
         directory.claim("seed: 0\n", PRINTS, RunConfig.defaults())
+
+
+def test_a_run_with_former_options_is_not_continued(directory: RunDirectory) -> None:
+    """Guards a folder of version 0.1 against eight lines of other options, from which nobody learns what is the matter."""
+    before = "alignment: true\nrounds: 2\nseed: 0\ntoken_mask: 0.15\nwarmup: 0.1\nweight_decay: 0.01\n"
+    (directory.path / "config.yaml").write_text(before)
+    with pytest.raises(UserError, match=r"holds a run of an earlier version, .* choose another --output") as caught:
+        directory.claim(CONFIG, PRINTS, RunConfig.defaults())
+    assert "('alignment', 'token_mask', 'warmup' and 1 more)" in str(caught.value)
+    assert (directory.path / "config.yaml").read_text() == before
 
 
 def test_foreign_files_are_never_mixed_with_a_run(tmp_path: Path) -> None:
@@ -126,7 +136,9 @@ def test_results_and_paths(directory: RunDirectory) -> None:
     """Guards the names that other tools read."""
     directory.write_results({"seed": 3})
     assert json.loads((directory.path / "results.json").read_text()) == {"seed": 3}
-    assert directory.round(2) == directory.path / "round_2"
+    names = ("baseline", "start", "round 2", "final")
+    assert [directory.stage(name).name for name in names] == ["baseline", "start", "round_2", "final"]
+    assert directory.stage("start").parent == directory.path
     assert directory.model == directory.path / "model"
 
 

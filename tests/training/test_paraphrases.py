@@ -46,8 +46,8 @@ def train(encoder: Path, output: str, *more: str) -> list[str]:
 
 
 def model(folder: Path) -> bytes:
-    """The bits of the student of round 0: methods act there, and no kept row plays a part."""
-    return (folder / "round_0" / "model" / "model.safetensors").read_bytes()
+    """The bits of the student of the start: methods act there, and no kept row plays a part."""
+    return (folder / "start" / "model" / "model.safetensors").read_bytes()
 
 
 def test_a_run_reads_the_paraphrases(place: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,7 +55,7 @@ def test_a_run_reads_the_paraphrases(place: Path, tiny_encoder: Path, capsys: py
 
     Guards against an option that reaches nothing: without token edits the two views of a text are else the same.
     """
-    fixmatch = ("--method=fixmatch", "--method-args", "threshold=0.1", "--token-mask=0")
+    fixmatch = ("--method=fixmatch", "--method-args", "threshold=0.1", "--edits", "mask=0", "--rounds=0")
     views = ("--views", "back,reworded")
     for output, more in (("plain", ()), ("views", views), ("again", views), ("one", ("--views", "back"))):
         assert main(train(tiny_encoder, output, *fixmatch, *more)) == 0, capsys.readouterr().err
@@ -73,10 +73,13 @@ def test_a_run_reads_the_paraphrases(place: Path, tiny_encoder: Path, capsys: py
 def test_kept_rows_are_noised_with_paraphrases(place: Path, tiny_encoder: Path) -> None:
     """A round without a method: guards paraphrases that only the unlabeled rows of a step would have."""
     for output, more in (("plain", ()), ("views", ("--views", "back"))):
-        assert main(train(tiny_encoder, output, "--token-mask=0", "--start=pretrained", *more)) == 0
-    assert model(place / "plain") == model(place / "views")
-    students = [place / name / "round_1" / "model" / "model.safetensors" for name in ("plain", "views")]
-    assert students[0].read_bytes() != students[1].read_bytes()
+        assert main(train(tiny_encoder, output, "--edits", "mask=0", "--method=class-balanced", *more)) == 0
+    baselines, students = (
+        [(place / name / stage / "model" / "model.safetensors").read_bytes() for name in ("plain", "views")]
+        for stage in ("baseline", "round_1")
+    )
+    assert baselines[0] == baselines[1]
+    assert students[0] != students[1]
 
 
 @pytest.mark.parametrize("name", ["unlabeled.csv", "unlabeled.jsonl"])
@@ -99,8 +102,8 @@ def test_a_method_without_changed_copies_says_so(
     place: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Guards `--views` without effect: plain fine-tuning reads no paraphrase, and is not refused."""
-    assert main([*train(tiny_encoder, "out", "--views", "back"), "--rounds=0", "--dry-run"]) == 0
-    assert "views: not read, supervised makes no changed copies of texts" in capsys.readouterr().err
+    assert main([*train(tiny_encoder, "out", "--views", "back"), "--method=supervised", "--rounds=0", "--dry-run"]) == 0
+    assert "views has no effect: supervised makes no changed copies of texts" in capsys.readouterr().err
 
 
 # The trainer
@@ -116,7 +119,7 @@ def corpus() -> Dataset:
 def trainer_of(encoder: Path, output: Path, unlabeled: Any, **arguments: Any) -> SemiSupervisedTrainer:
     """A trainer of the tiny encoder with fixmatch and no token edits."""
     given = {"use_cpu": True, "per_device_train_batch_size": 4, "max_steps": 2, "save_strategy": "no", "disable_tqdm": True,
-             "token_mask": 0.0, "report_to": "none"} | arguments  # fmt: skip
+             "edits": {"mask": 0.0}, "report_to": "none"} | arguments  # fmt: skip
     return SemiSupervisedTrainer(
         tiny_student(encoder, 0.1),
         SemiSupervisedTrainingArguments(str(output), **given),
@@ -158,7 +161,7 @@ def test_a_trainer_says_which_paraphrases_it_misses(tiny_encoder: Path, tmp_path
     with pytest.raises(UserError, match=r"unlabeled_dataset: no column 'ones'; .* did you mean 'one'\?"):
         trainer_of(tiny_encoder, tmp_path, corpus(), views=["ones"])
     tokenized = trainer_of(tiny_encoder, tmp_path, corpus()).unlabeled_dataset
-    with pytest.raises(UserError, match="views: unlabeled_dataset is tokenized, its paraphrases are not"):
+    with pytest.raises(UserError, match="views: unlabeled_dataset is tokenized, but its paraphrases are not"):
         trainer_of(tiny_encoder, tmp_path, tokenized, views=["one"])
     ready = trainer_of(tiny_encoder, tmp_path, corpus(), views=["one"]).unlabeled_dataset
     assert trainer_of(tiny_encoder, tmp_path, ready, views=["one"]).unlabeled_dataset is ready

@@ -148,8 +148,9 @@ def test_bfloat16_changes_losses_by_rounding_only(tiny_encoder: Path, tmp_path: 
     assert logs[True]["loss_labeled"] != logs[False]["loss_labeled"], "bfloat16 was not used"
 
 
-def test_unsupervised_strength_overrides_the_method(tiny_encoder: Path, tmp_path: Path) -> None:
-    trainer = make(tiny_encoder, tmp_path, method="fixmatch", unlabeled_dataset=unlabeled(), unsupervised_strength=0.25)
+def test_strength_overrides_the_method(tiny_encoder: Path, tmp_path: Path) -> None:
+    strength = {"strength": 0.25}
+    trainer = make(tiny_encoder, tmp_path, method="fixmatch", unlabeled_dataset=unlabeled(), method_args=strength)
     assert trainer.objective.strength == 0.25
 
 
@@ -164,7 +165,7 @@ def test_unlabeled_batch_ratio_sets_the_rows_per_step(tiny_encoder: Path, tmp_pa
 def test_pseudo_labeled_rows_keep_their_share_and_weight(tiny_encoder: Path, tmp_path: Path) -> None:
     """Guards against batches without gold rows, and against weights that are not used: weight 0 on them teaches nothing."""
     kept = unlabeled(9).add_column("label", [0, 1, 2] * 3).add_column("weight", [0.0] * 9)
-    trainer = make(tiny_encoder, tmp_path, pseudo_labeled_dataset=kept, gold_share=0.25, token_mask=0.0)
+    trainer = make(tiny_encoder, tmp_path, pseudo_labeled_dataset=kept, gold_share=0.25, edits={"mask": 0.0})
     loader = trainer.get_train_dataloader()
     for batch in loader:
         assert sorted(batch["weight"].tolist()) == [0.0, 0.0, 0.0, 1.0]
@@ -210,7 +211,7 @@ def test_it_evaluates_and_calls_back_as_trainer_does(tiny_encoder: Path, tmp_pat
 
 
 def test_every_epoch_brings_other_edits_and_the_same_rows(tiny_encoder: Path, tmp_path: Path) -> None:
-    trainer = make(tiny_encoder, tmp_path, method="fixmatch", unlabeled_dataset=unlabeled(), token_mask=0.5)
+    trainer = make(tiny_encoder, tmp_path, method="fixmatch", unlabeled_dataset=unlabeled(), edits={"mask": 0.5})
     loader = trainer.get_train_dataloader()
     seen = []
     for epoch in (0, 1, 0):
@@ -249,7 +250,7 @@ def test_multi_label_models_are_refused_by_name(tiny_encoder: Path, tmp_path: Pa
     model = student(tiny_encoder)
     model.config.problem_type = "multi_label_classification"
     args = SemiSupervisedTrainingArguments(str(tmp_path), use_cpu=True)
-    with pytest.raises(UserError, match="fixmatch serves single-label tasks"):
+    with pytest.raises(UserError, match="fixmatch supports single-label tasks"):
         SemiSupervisedTrainer(model, args, train_dataset=None, unlabeled_dataset=unlabeled(), method="fixmatch")
 
 
@@ -266,7 +267,7 @@ def test_string_labels_follow_the_models_names(tiny_encoder: Path, tmp_path: Pat
 def test_every_semi_supervised_option_is_an_argument_with_help() -> None:
     """Guards the promise that hyper-parameter search and loggers reach the options."""
     fields = SemiSupervisedTrainingArguments.__dataclass_fields__
-    for name in ("method", "method_args", "unlabeled_batch_ratio", "gold_share", "token_mask", "head_learning_rate"):
+    for name in ("method", "method_args", "unlabeled_batch_ratio", "gold_share", "edits", "head_learning_rate"):
         assert fields[name].metadata["help"], name
     assert set(METHODS) >= {"supervised", "pseudo-label", "fixmatch", "softmatch"}
     json.dumps(SemiSupervisedTrainingArguments("out", use_cpu=True).to_dict())
@@ -283,11 +284,7 @@ def test_hyper_parameter_search_reaches_the_method(tiny_encoder: Path, tmp_path:
     """A trial sets fields of the arguments after the trainer was made: guards against an objective that stays the first one."""
     trainer = make(tiny_encoder, tmp_path, unlabeled_dataset=unlabeled())
     assert not trainer.paired
-    trainer.args.method, trainer.args.method_args, trainer.args.unsupervised_strength = (
-        "fixmatch",
-        {"threshold": 0.0},
-        0.5,
-    )
+    trainer.args.method, trainer.args.method_args = "fixmatch", {"threshold": 0.0, "strength": 0.5}
     trainer.train()
     assert trainer.paired
     assert trainer.objective.strength == 0.5

@@ -187,15 +187,21 @@ def test_r_drop_keeps_its_labeled_part_where_a_batch_has_no_unlabeled_row(tiny_e
         ({"method": Objective(), "method_args": {"threshold": 1}}, "method_args: an Objective has its own"),
         ({"method": Objective(), "regularizers": {"entropy": 1}}, "regularizers: an Objective has its own"),
         (
-            {"method": Objective(teacher=Self()), "unsupervised_strength": 7.0},
-            "unsupervised_strength: an Objective has its",
+            {"method": Objective(teacher=Self()), "method_args": {"strength": 7}},
+            "method_args: an Objective has its own",
         ),
         (
-            {"method": "r-drop", "unsupervised_strength": 7.0},
-            "unsupervised_strength: r-drop has no loss of a teacher's",
+            {"method": "r-drop", "method_args": {"strength": 7.0}},
+            "method_args of r-drop: there is no loss of a teacher's labels; leave strength out",
         ),
-        ({"method": "fixmatch", "unsupervised_strength": -1.0}, "unsupervised_strength: expected a number at least 0"),
-        ({"method": "fixmatch", "label_smoothing_factor": 0.5}, "label_smoothing_factor: only plain fine-tuning"),
+        (
+            {"method": "fixmatch", "method_args": {"strength": -1.0}},
+            "method_args of fixmatch: strength: expected a number at least 0",
+        ),
+        (
+            {"method": "fixmatch", "label_smoothing_factor": 0.5},
+            "label_smoothing_factor: works only for method='supervised'",
+        ),
         ({"method": "vat", "regularizers": {"entropy": 1}}, "regularizers: vat has entropy already"),
         ({"method": "adamatch", "regularizers": {"strong-labels": 1}}, "adamatch has strong-labels already"),
     ],

@@ -1,0 +1,170 @@
+"""What a method plans: a row of stages, each of which is one training."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from sstext.objective.objective import Objective
+from sstext.pseudolabels.admission import Admission
+
+#: How the student of a stage labels the corpus for a later stage.
+HEAD, HEAD_AND_PROBE, DROPOUT_PASSES = "head", "head and probe", "dropout passes"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long a stage trains, and how fast.
+
+    steps = passes · rows / (share · batch_size), within least … most.
+
+    Attributes:
+        passes: over the labeled rows, or over the pseudo-labeled rows if the stage has any.
+        least, most: optimizer steps.
+        batch_size: labeled and pseudo-labeled rows per step, over all devices.
+        learning_rate: peak learning rate of the encoder.
+        share: of a batch that these rows have.
+        exactly: optimizer steps that the user asks for, instead of passes.
+        at_most: optimizer steps that a budget allows.
+        of_rounds: whether the options of rounds (`round_steps`, …) apply to it, instead of those of the first training.
+
+    >>> Schedule(passes=20, least=60, most=500).steps(64)
+    80
+    """
+
+    passes: float
+    least: int
+    most: int
+    batch_size: int = 16
+    learning_rate: float = 2e-4
+    share: float = 1.0
+    exactly: int | None = None
+    at_most: int | None = None
+    of_rounds: bool = False
+
+    @property
+    def rows_per_step(self) -> float:
+        """Rows of a step that the passes go over."""
+        return max(1.0, self.share * self.batch_size)
+
+    def steps(self, rows: int) -> int:
+        """Optimizer steps of a training on so many rows."""
+        wanted = self.exactly or min(self.most, max(self.least, int(self.passes * rows / self.rows_per_step)))
+        return wanted if self.at_most is None else min(self.at_most, wanted)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training of every chain: a folder and a line of the record.
+
+    Attributes:
+        name: "baseline", "start", "round 1", …, "final".
+        objective: makes what the student minimizes, anew for every training: its parts have state.
+        schedule: how long it trains.
+        learns_from: the stage whose student labels the corpus for it; None: it sees no pseudo-labels.
+        selection: which of these pseudo-labels are used, and how much they count.
+        keep: share of the corpus that may be selected, in (0, 1].
+        labels_with: how its own student labels the corpus for a later stage; None: it does not.
+        starts_from: the stage whose student is trained on; None: the pretrained encoder.
+        noise: whether labeled and pseudo-labeled rows get token edits.
+        position: of the stage in its plan, from 0; seeds follow it.
+    """
+
+    name: str
+    objective: Callable[[], Objective]
+    schedule: Schedule
+    learns_from: str | None = None
+    selection: Admission | None = None
+    keep: float = 1.0
+    labels_with: str | None = None
+    starts_from: str | None = None
+    noise: bool = True
+    position: int = 0
+
+    @property
+    def reads_corpus(self) -> bool:
+        """Whether its student learns from unlabeled text inside its steps."""
+        return not self.objective().supervised
+
+    @property
+    def with_probe(self) -> bool:
+        """Whether a probe labels the corpus together with the head of its student."""
+        return self.labels_with == HEAD_AND_PROBE
+
+
+@dataclass(frozen=True)
+class Belief:
+    """The gain that is expected before anything is seen, in nats of log-loss per row.
+
+    Attributes:
+        over_baseline: mean gain over the baseline.
+        over_round: mean gain of one more round over the one before.
+    """
+
+    over_baseline: float
+    over_round: float
+
+
+#: What the rounds of `auto` have brought (recipes/benchmark/LOG.md).
+PROVEN = Belief(over_baseline=0.15, over_round=0.05)
+#: Of any other composition: some gain, some harm, and none has shown in these nats that it gains on the whole.
+UNPROVEN = Belief(over_baseline=0.0, over_round=0.0)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A composition of stages, as an `Objective` is one of parts.
+
+    Attributes:
+        first: the stages that see no pseudo-labels. The first of them is what all others are compared with.
+        round: the stage that is repeated, with the pseudo-labels of the stage before; None: there are no rounds.
+        rounds: how often, if the user does not say.
+        keep: share of the corpus that each round may select, in order; the last one goes on.
+        folds: chains, if the user does not say; 0: one chain.
+        expected_gain: of its rounds, before anything is seen.
+        goes_on: whether the student of a round is the one before, trained on; else every round starts from the encoder.
+        stop_agreement: stop if at least this share of the corpus keeps its predicted class (above 1: never).
+        follows_shares: whether pseudo-labels follow the class shares of the corpus (`--prior`), and quotas follow `--keep`.
+    """
+
+    first: tuple[Stage, ...]
+    round: Stage | None = None
+    rounds: int = 3
+    keep: tuple[float, ...] = (0.3, 0.5, 0.7)
+    folds: int = 0
+    expected_gain: Belief = UNPROVEN
+    goes_on: bool = True
+    stop_agreement: float = 0.999
+    follows_shares: bool = False
+
+    @property
+    def between_rounds(self) -> bool:
+        """Whether all that it does happens between rounds: inside a step, it is plain fine-tuning."""
+        return self.round is not None and all(stage.objective().plain for stage in (*self.first, self.round))
+
+    @property
+    def teacher(self) -> Stage:
+        """The stage that labels the corpus first."""
+        return self.first[-1]
+
+    @property
+    def selection(self) -> Admission | None:
+        """How pseudo-labels are selected; None: there are none."""
+        return self.round.selection if self.round is not None else None
+
+    def share_of_round(self, number: int) -> float:
+        """Share of the corpus that round `number` (from 1) may select."""
+        return self.keep[min(number - 1, len(self.keep) - 1)]
+
+    def stages(self, rounds: int) -> tuple[Stage, ...]:
+        """Its stages with so many rounds, in order."""
+        made = list(self.first)
+        for number in range(1, rounds + 1):
+            if self.round is None:
+                break
+            before = made[-1].name
+            made.append(
+                replace(
+                    self.round, name=f"round {number}", learns_from=before, keep=self.share_of_round(number),
+                    starts_from=before if self.goes_on else None,
+                )
+            )  # fmt: skip
+        return tuple(replace(stage, position=position) for position, stage in enumerate(made))

@@ -1,0 +1,477 @@
+"""The plan of a run: what is trained, on what, in which order, and for how long."""
+
+import ast
+import json
+from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sstext
+from sstext.config.run_config import RunConfig
+from sstext.errors import UserError
+from sstext.methods.catalog import composition, composition_between_rounds
+from sstext.methods.method import PROVEN, UNPROVEN, Stage
+from sstext.methods.registry import IN_STEP, METHODS, OF_ROUNDS
+from sstext.objective.regularizers import SupervisedContrast
+from sstext.objective.targets import Hard, Soft
+from sstext.objective.weights import Everyone, Threshold
+from sstext.pseudolabels.admission import Admission, most_confident
+from sstext.run.opening import _options_of_no_effect
+from sstext.selftraining.plan import Plan, make_plan, method_of, texts_wanted
+
+
+def plan(labeled: int = 64, corpus: int = 10_000, **options: Any) -> Plan:
+    """The plan of a run with these options; without folds unless they are given."""
+    return make_plan(RunConfig(**options), labeled=labeled, corpus=corpus, folds=options.get("folds") or 0)
+
+
+def selection_of(**options: Any) -> Admission:
+    found = method_of(RunConfig(**options)).selection
+    assert found is not None
+    return found
+
+
+def steps(stage: Stage, *, labeled: int, selected: int) -> int:
+    """Optimizer steps of a stage on so many rows."""
+    return stage.schedule.steps(labeled if stage.selection is None else selected)
+
+
+# Against version 0.1
+
+
+@cache
+def before() -> dict[str, Any]:
+    """What version 0.1 trained, by method, folds and rounds, with 64 labels and 10,000 texts, printed from its own functions.
+
+    "plans" has the number of texts that were read, and the stages: values of "fields", words as numbers of a list.
+    """
+    return json.loads((Path(__file__).parent / "plans_before.json").read_text(encoding="utf-8"))
+
+
+def test_every_method_is_in_the_comparison_with_version_0_1() -> None:
+    """Guards a comparison that compares nothing. `class-balanced` was called supervised then."""
+    assert {name.split()[0] for name in before()["plans"]} == METHODS.keys() - {"class-balanced"}
+    assert len(before()["plans"]) == 104
+
+
+@pytest.mark.parametrize("name", before()["plans"])
+def test_plans_are_those_of_version_0_1(name: str) -> None:
+    """Guards the reorganization: no method trains longer, faster, on other rows or with another objective than it did.
+
+    Two differences are wanted. `supervised` trains on labels alone: nobody reads its scores of the corpus, so that it makes
+    none. Its rounds are those of `class-balanced` now.
+    """
+    method, folds, rounds = (part.rpartition("=")[2] for part in name.split())
+    alone = method == "supervised" and rounds == "0"
+    renamed = "class-balanced" if method == "supervised" and not alone else method
+    config = RunConfig(method=renamed, folds=int(folds), rounds=int(rounds))
+    made = make_plan(config, labeled=64, corpus=10_000, folds=int(folds))
+    wanted, *stages = before()["plans"][name]
+    fields, words = before()["fields"], before()["words"]
+    assert texts_wanted(config) == wanted
+    assert len(made.stages) == len(stages)
+    for stage, values in zip(made.stages, stages, strict=True):
+        expected = dict(zip(fields, values, strict=True))
+        for field in ("objective", "selection"):
+            expected[field] = None if expected[field] is None else words[expected[field]]
+        if expected["selection"] is not None:  # two phrases have changed
+            expected["selection"] = expected["selection"].replace("last student", "teacher")
+            expected["selection"] = expected["selection"].replace("as many of", "the same number of")
+        selection = stage.selection
+        found = {
+            "steps": made.steps(stage),
+            "batch_size": stage.schedule.batch_size,
+            "learning_rate": stage.schedule.learning_rate,
+            "objective": composition(stage.objective()),
+            "selection": None if selection is None else composition_between_rounds(selection),
+            "align": None if selection is None else selection.align,
+            "keep": None if selection is None else stage.keep,
+            "noise": stage.noise,
+            "starts_from": None if stage.starts_from is None else made.named(stage.starts_from).position,
+            "probe": stage.with_probe,
+            "labels_corpus": stage.labels_with is not None or alone,
+        }
+        assert found == expected, stage.name
+    assert made.baseline.labels_with is None or not alone
+
+
+# Names and order
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"method": "auto"}, ["baseline", "start", "round 1"]),
+        ({"method": "auto", "rounds": 0}, ["baseline", "start"]),
+        ({"method": "supervised"}, ["baseline"]),
+        ({"method": "class-balanced"}, ["baseline", "round 1", "round 2", "round 3"]),
+        ({"method": "fixmatch", "rounds": 1}, ["start", "round 1"]),
+        ({"method": "fixmatch", "rounds": 1, "folds": 2}, ["baseline", "start", "round 1", "final"]),
+        ({"method": "fixmatch", "rounds": 0, "folds": 2}, ["baseline", "start"]),
+        ({"method": "auto", "folds": 2}, ["baseline", "start", "round 1", "final"]),
+        ({"method": "supervised", "regularizers": {"r-drop": 1.0}, "folds": 2}, ["baseline", "start"]),
+        ({"method": "supervised", "folds": 2}, ["baseline"]),
+    ],
+)
+def test_the_stages_of_a_plan(options: dict[str, Any], names: list[str]) -> None:
+    """Guards the comparison: with folds, whatever is not plain fine-tuning has a baseline, and rounds a final model."""
+    made = plan(**options)
+    assert [stage["name"] for stage in made.record()["stages"]] == names
+    assert [stage.position for stage in made.stages] == list(range(len(made.stages)))
+    assert made.baseline.objective().plain or not options.get("folds")
+    assert (made.before(made.baseline), made.after(made.last)) == (None, None)
+    for one, following in pairwise(made.stages):
+        assert made.after(one) is following
+        assert made.before(following) is one
+    assert made.final is None or made.after(made.final) is None
+
+
+# Steps
+
+
+@pytest.mark.parametrize(
+    ("index", "labeled", "selected", "expected"),
+    [(0, 64, 0, 80), (1, 40, 0, 60), (1, 200, 0, 187), (2, 64, 341, 60), (2, 64, 4_000, 250)],
+)
+def test_steps_of_auto(index: int, labeled: int, selected: int, expected: int) -> None:
+    """30 · 200 / 32 = 187 on labels alone, 1.5 · 4,000 / 24 = 250 on pseudo-labels; trainings are half as long at least."""
+    assert steps(plan(method="auto").stages[index], labeled=labeled, selected=selected) == expected
+
+
+def test_round_steps_never_make_the_start_longer() -> None:
+    """Guards ten thousand steps on forty labels, where somebody wants to read more of the corpus."""
+    for asked, expected in ((10, 10), (10_000, 60)):
+        made = plan(labeled=40, method="auto", round_steps=asked)
+        assert made.steps(made.named("start")) == expected
+        assert made.steps(made.named("round 1")) == asked
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, 48_000),  # 2,000 steps of 24
+        ({"rounds": 3}, 144_000),
+        ({"round_steps": 10_000}, 240_000),
+        ({"round_steps": 5}, 4_096),  # class shares want more than 120 texts
+        ({"method": "class-balanced", "method_args": {"labels": "soft"}, "keep": [1.0], "rounds": 1}, 48_000),
+        ({"method_args": {"min_confidence": 0.5}}, None),
+        ({"keep": [0.5]}, None),
+        ({"method": "self-training"}, None),
+        ({"method": "noisy-student"}, None),
+        ({"method": "softmatch", "method_args": {"labels": "soft"}, "keep": [1.0]}, None),
+        ({"regularizers": {"entropy": 0.1}}, None),
+    ],
+)
+def test_how_much_of_a_corpus_is_looked_at(options: dict[str, Any], expected: int | None) -> None:
+    """All of it where rows are chosen, or read inside the steps; else what the steps of all rounds have room for."""
+    assert texts_wanted(RunConfig(**options)) == expected
+
+
+@pytest.mark.parametrize(
+    ("index", "labeled", "selected", "expected"),
+    [
+        (0, 20, 0, 60),
+        (0, 200, 0, 250),
+        (0, 500, 0, 500),
+        (1, 64, 341, 120),
+        (1, 64, 4_000, 500),
+        (2, 64, 10**8, 2_000),
+    ],
+)
+def test_steps_grow_with_the_rows_within_bounds(index: int, labeled: int, selected: int, expected: int) -> None:
+    """20 · 200 / 16 = 250; 3 · 4,000 / (32 · ¾) = 500. Guards budgets: neither 3 steps for 20 labels nor days for 10⁸ texts."""
+    stage = plan(method="class-balanced").stages[index]
+    assert steps(stage, labeled=labeled, selected=selected) == expected
+    asked = plan(method="class-balanced", steps=3, round_steps=4).stages[index]
+    assert steps(asked, labeled=labeled, selected=selected) == 3 + min(index, 1)
+
+
+@pytest.mark.parametrize(
+    ("method", "folds", "expected"),
+    [
+        ("supervised", 0, [60]),
+        ("class-balanced", 0, [60]),
+        ("auto", 3, [60, 60]),
+        ("ust", 0, [60]),
+        ("fixmatch", 0, [120]),
+        ("fixmatch", 3, [60, 120]),
+    ],
+)
+def test_plain_fine_tuning_is_short_and_the_same_by_every_method(method: str, folds: int, expected: list[int]) -> None:
+    """20 labels. Guards a baseline that another method's one beats, and a loss on unlabeled text that sees next to none."""
+    made = plan(labeled=20, method=method, folds=folds)
+    assert [made.steps(stage) for stage in made.stages if stage.learns_from is None] == expected
+
+
+@pytest.mark.parametrize("method", ["class-balanced", "auto", "fixmatch"])
+def test_batch_sizes_and_rates_reach_the_stages_that_they_are_for(method: str) -> None:
+    """Guards options that nothing reads, or that the wrong stage reads: the start of auto trains as a round does."""
+    made = plan(
+        method=method, rounds=1, folds=2, batch_size=4, learning_rate=3e-4,
+        method_args={"round_batch_size": 8, "round_learning_rate": 5e-5},
+    )  # fmt: skip
+    found = {stage.name: (stage.schedule.batch_size, stage.schedule.learning_rate) for stage in made.stages}
+    assert made.final is not None
+    first, later = (4, 3e-4), (8, 5e-5)
+    start = {"start": later if method == "auto" else first} if method != "class-balanced" else {}
+    assert found == {"baseline": first, **start, "round 1": later}
+    assert (made.final.schedule.batch_size, made.final.schedule.learning_rate) == later
+
+
+# What is selected
+
+
+@pytest.mark.parametrize("method", ["class-balanced", "fixmatch"])
+def test_without_a_rule_of_their_own_the_options_decide(method: str) -> None:
+    """Guards `--prior none` and `labels=soft`, and the rule that every run had before there were methods with their own."""
+    found = selection_of(method=method)
+    axes = (type(found.weight), type(found.target), found.order, found.quotas, found.refill, found.align, found.passes)
+    assert axes == (Everyone, Hard, most_confident, "prior", False, True, 0)
+    other = selection_of(method=method, method_args={"labels": "soft"}, prior="none")
+    assert (type(other.target), other.align) == (Soft, False)
+    for prior in ("uniform", "none"):
+        config = RunConfig(method=method, keep=[0.1], prior=prior)
+        assert _options_of_no_effect(config, method_of(config)) == []
+
+
+def test_a_method_with_its_own_rule_decides() -> None:
+    """Guards against options that are obeyed half, and against options without effect of which nobody is told."""
+    found = selection_of(method="self-training", method_args={"threshold": 0.8})
+    assert isinstance(found.weight, Threshold)
+    assert (found.weight.threshold, type(found.target)) == (0.8, Hard)
+    with pytest.raises(UserError, match="self-training has no argument 'labels'"):
+        method_of(RunConfig(method="self-training", method_args={"labels": "soft"}))
+    with pytest.raises(UserError, match="ust has no argument 'labels'"):
+        method_of(RunConfig(method="ust", method_args={"labels": "soft"}))
+
+    def without_effect(**options: Any) -> list[str]:
+        config = RunConfig(**options)
+        return _options_of_no_effect(config, method_of(config))
+
+    for prior in ("uniform", "none"):
+        assert without_effect(method="self-training", prior=prior, keep=[0.25]) == ["prior", "keep"]
+        assert without_effect(method="ust", prior=prior, keep=[0.25]) == ["prior"]
+    assert without_effect(method="ust", keep=[0.25], method_args={"min_confidence": 0.5}) == []
+    assert selection_of(method="ust", method_args={"min_confidence": 0.5}).min_confidence == 0.5
+
+
+def test_auto_takes_every_row_with_its_doubts_unless_shares_or_hard_labels_are_asked_for() -> None:
+    """Guards quotas that drop rows of which the label is soft, and a --keep or labels=hard that auto does not hear."""
+    found = selection_of(method="auto")
+    assert (found.quotas, str(found.target), found.align) == ("none", "Soft()", True)
+    hard = selection_of(method="auto", method_args={"labels": "hard"}, keep=[0.5])
+    assert (hard.quotas, str(hard.target)) == ("prior", "Hard()")
+    assert selection_of(method="auto", keep=[0.5]).quotas == "prior"
+    assert selection_of(method="auto", keep=[0.5, 1.0]).quotas == "prior"
+    assert selection_of(method="class-balanced", method_args={"labels": "soft"}, keep=[1.0]).quotas == "none"
+
+
+# What is minimized
+
+
+def test_the_contrast_of_auto_is_for_the_start_alone() -> None:
+    """Guards a contrast that pulls rows together because their pseudo-labels are wrong in the same way."""
+    made = plan(method="auto", method_args={"contrast": 0.5}, rounds=2)
+    parts = [list(stage.objective().regularizers) for stage in made.stages]
+    assert [len(some) for some in parts] == [0, 1, 0, 0]
+    assert isinstance(parts[1][0], SupervisedContrast)
+    assert parts[1][0].strength == 0.5
+    more = plan(method="auto", regularizers={"entropy": 0.1}, rounds=2)
+    names = [[type(part).__name__ for part in stage.objective().regularizers] for stage in more.stages]
+    assert names == [[], ["SupervisedContrast", "Entropy"], ["Entropy"], ["Entropy"]], "what a person adds goes on"
+    assert all(stage.objective().teacher is None for stage in more.stages)
+
+
+def test_an_objective_is_made_anew_for_every_training() -> None:
+    """Its parts have state, moving averages for example. Guards stages and chains that share it."""
+    stage = plan(method="freematch").baseline
+    assert stage.objective() is not stage.objective()
+    assert stage.objective().weight is not stage.objective().weight
+
+
+def test_who_reads_the_corpus_inside_its_steps() -> None:
+    """Guards a card that says "fine-tuned on labeled texts" of a model that learned from others too."""
+    asked = {"folds": 2, "rounds": 0}
+    assert [stage.reads_corpus for stage in plan(method="fixmatch", **asked).stages] == [False, True]
+    assert plan(method="fixmatch").baseline.reads_corpus
+    for name in ("auto", "class-balanced", "ust"):
+        assert not any(stage.reads_corpus for stage in plan(method=name, rounds=2).stages)
+
+
+# What is expected
+
+
+def test_auto_is_believed_for_what_it_does_and_not_for_its_name() -> None:
+    """Guards a gain that was measured for the composition `auto` and is expected of another one under this name.
+
+    Version 0.1 asked `method == "auto"` alone: a run of it without its contrast, or with half of the corpus, counted as
+    proven. Batch sizes and rates, steps, seeds and folds leave the composition as it is.
+    """
+    assert plan(method_args={"contrast": 0}, folds=3).expected_gain == UNPROVEN
+    others: tuple[dict[str, Any], ...] = (
+        {"method_args": {"labels": "hard"}},
+        {"method_args": {"min_confidence": 0.5}},
+        {"method_args": {"start": "pretrained"}},
+        {"regularizers": {"entropy": 0.1}},
+        {"keep": [0.5]},
+        {"prior": "none"},
+    )
+    for options in others:
+        assert plan(**options).expected_gain == UNPROVEN, options
+    same: tuple[dict[str, Any], ...] = (
+        {},
+        {"folds": 3},
+        {"method": "auto", "method_args": {"contrast": 10.0, "temperature": 0.1, "labels": "soft"}, "keep": [1.0]},
+        {"method_args": {"round_batch_size": 8, "round_learning_rate": 1e-3}},
+        {"batch_size": 4, "steps": 5, "round_steps": 5, "seed": 1, "rounds": 3},
+        {"prior": "uniform"},
+    )
+    for options in same:
+        assert plan(**options).expected_gain == PROVEN, options
+    assert {plan(method=name, rounds=1).expected_gain for name in METHODS if name not in ("auto", "supervised")} == {
+        UNPROVEN
+    }
+
+
+# How it is kept
+
+
+@pytest.mark.parametrize(
+    ("options", "record", "expected"),
+    [
+        (
+            {"method": "auto", "folds": 3},
+            {"steps": [8, 17, 20], "rounds": 1, "folds": 2, "seconds": 1, "left_out": ["1 of the chains"]},
+            {"baseline": 8, "start": 17, "round 1": 20, "final": 20},
+        ),
+        (
+            {"method": "auto", "folds": 3},
+            {"steps": [8, 17], "rounds": 0, "folds": 2, "seconds": 1, "left_out": []},
+            {"baseline": 8, "start": 17},
+        ),
+        (
+            {"method": "softmatch", "folds": 2, "rounds": 1},
+            {"steps": [5, 6, 7], "rounds": 1, "folds": 0, "seconds": 1, "left_out": []},
+            {"baseline": 5, "start": 6, "round 1": 7},
+        ),
+        ({}, {"steps": [5], "rounds": 0, "folds": 0, "seconds": 1, "left_out": []}, {"baseline": 5}),
+    ],
+)
+def test_a_plan_of_version_0_1_is_still_read(
+    options: dict[str, Any], record: dict[str, Any], expected: dict[str, int]
+) -> None:
+    """Guards an interrupted run with a budget that a newer version continues: it goes by what its folder says."""
+    made = plan(**options).cut_to(record)
+    every = [*made.stages, *([made.final] if made.final is not None else [])]
+    assert {stage.name: made.steps(stage) for stage in every} == expected
+    assert (made.folds, made.seconds, list(made.left_out)) == (record["folds"], 1, record["left_out"])
+    assert all(stage.schedule.steps(10**9) == expected[stage.name] for stage in every), "more rows are not more steps"
+
+
+@pytest.mark.parametrize("options", [{}, {"folds": 3}, {"method": "softmatch", "folds": 2, "rounds": 2}])
+def test_a_plan_is_read_as_it_was_written(options: dict[str, Any]) -> None:
+    """Every cut of a plan, through `plan.json`: guards a continued run that trains something else than it began with."""
+    full = plan(**options)
+    for shorter in full.cuts():
+        again = full.cut_to(json.loads(json.dumps(shorter.record())))
+        assert again.record() == shorter.record()
+        assert [stage.schedule for stage in again.stages] == [stage.schedule for stage in shorter.stages]
+
+
+def test_the_record_tells_people_what_is_trained_on_what() -> None:
+    """Guards `plan.json`, which is read by people and by `--dry-run`."""
+    record = plan(method="auto", folds=3).record()
+    by_name = {stage["name"]: stage for stage in record["stages"]}
+    assert [by_name[name]["labeled_by"] for name in ("baseline", "start", "round 1", "final")] == [
+        None, None, "head and probe", "the chains, and head and probe of all labels",
+    ]  # fmt: skip
+    assert (by_name["round 1"]["starts_from"], by_name["start"]["starts_from"]) == ("start", "encoder")
+    assert (record["folds"], record["labeled"], record["corpus"], record["left_out"]) == (3, 64, 10_000, [])
+    assert by_name["round 1"]["keep"] is None, "every row is used"
+    assert plan(method="class-balanced").record()["stages"][2]["keep"] == 0.5
+
+
+# Names of methods
+
+
+#: Version 0.1 wrote in a run's folder what its method was called, and nothing of what it was composed of.
+KNOWS_RUNS_OF_VERSION_0_1 = {"reporting/run_files.py"}
+
+
+def strings(node: ast.expr, constants: dict[str, ast.expr]) -> set[str]:
+    """The strings of an expression: a constant, a set or another literal of them, or a name of the module for one."""
+    if isinstance(node, ast.Name) and node.id in constants:
+        node = constants[node.id]
+    return {part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)}
+
+
+def is_method(node: ast.expr) -> bool:
+    """Whether an expression is called a method: `method`, `….method` or `…["method"]`."""
+    if isinstance(node, ast.Subscript):
+        return isinstance(node.slice, ast.Constant) and node.slice.value == "method"
+    return (isinstance(node, ast.Name) and node.id == "method") or (
+        isinstance(node, ast.Attribute) and node.attr == "method"
+    )
+
+
+def compared_names(source: str) -> Iterator[str]:
+    """Every comparison of a method with names of methods, as it is written."""
+    tree = ast.parse(source)
+    constants = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            if any(map(is_method, sides)) and any(strings(side, constants) for side in sides if not is_method(side)):
+                yield ast.unparse(node)
+        elif isinstance(node, ast.Match) and is_method(node.subject):
+            yield f"match {ast.unparse(node.subject)}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'config.method == "auto"',
+        '"auto" != run.config.method',
+        'method in ("ust", "auto")',
+        'SOME = frozenset({"auto"})\nmethod not in SOME',
+        'record["method"] == "auto"',
+        'match config.method:\n    case "auto": pass',
+    ],
+)
+def test_a_comparison_with_a_name_is_found(source: str) -> None:
+    """Guards the next test against seeing nothing."""
+    assert len(list(compared_names(source))) == 1
+    assert not list(
+        compared_names('method.name == "a"; config.methods == "auto"; config.method in METHODS; method == 1')
+    )
+
+
+def test_only_the_methods_know_what_a_method_is_called() -> None:
+    """Guards behavior that hangs on a name: a new method, or another composition under an old name, would not have it.
+
+    What a run does follows from the stages that a method returns; `methods/` alone turns names into them.
+    """
+    package = Path(sstext.__file__).parent
+    found = {
+        str(file.relative_to(package)): list(compared_names(file.read_text(encoding="utf-8")))
+        for file in sorted(package.rglob("*.py"))
+        if file.parent.name != "methods"
+    }
+    assert len(found) > 50, "the package has moved"
+    assert {file: names for file, names in found.items() if names and file not in KNOWS_RUNS_OF_VERSION_0_1} == {}
+
+
+def test_every_name_is_of_one_kind() -> None:
+    """Guards a method that is offered and cannot be composed."""
+    assert METHODS.keys() == IN_STEP.keys() | OF_ROUNDS.keys()
+    assert not IN_STEP.keys() & OF_ROUNDS.keys()
