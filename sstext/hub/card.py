@@ -62,6 +62,7 @@ def model_card(
     measured_on: str = "held-out test rows",
     calibration: str | None = None,
     datasets: Sequence[str] = (),
+    plan: Mapping[str, Any] | None = None,
 ) -> str:
     """The README.md of a trained model, in the format of Hub model cards: YAML front matter, then Markdown.
 
@@ -87,6 +88,7 @@ def model_card(
         calibration: a sentence on how the probabilities were calibrated, and with which effect. Default: no such
             section.
         datasets: names of data sets on the Hub that the model was trained on.
+        plan: the content of `plan.json`. Default: the stages of the training are not described.
 
     >>> measured = {"test": {"accuracy": {"score": 0.9, "confidence_interval": (0.8, 0.95)}}}
     >>> card = model_card(classes=["no", "yes"], encoder="demo", max_length=64, rows={"labeled": 8}, rounds=[],
@@ -111,7 +113,7 @@ def model_card(
         _summary(classes, base_model, chosen, _learned_from(rounds if self_trained else None, part=LEFT_OUT in rows)),
         _how_to_use(max_length),
         _classes(classes),
-        _training(rows, rounds, method, citation),
+        _training(rows, rounds, method, citation, plan),
         _results(results),
         *([f"## Calibration\n\n{calibration}"] if calibration else []),
         _limits(max_length, self_trained, english_only),
@@ -259,18 +261,31 @@ classifier.predict(["a text", "another text"])
 
 
 def _training(
-    rows: Mapping[str, int], rounds: Sequence[Mapping[str, Any]], method: str | None, citation: str | None
+    rows: Mapping[str, int],
+    rounds: Sequence[Mapping[str, Any]],
+    method: str | None,
+    citation: str | None,
+    plan: Mapping[str, Any] | None = None,
 ) -> str:
     counts = ", ".join(f"{count:,} {_line(name.replace('_', ' '))}" for name, count in rows.items()) or _NONE
     section = f"## Training\n\nRows: {counts}. The texts themselves are not part of this folder."
     if method:
         section += f"\n\nMethod: `{_line(method)}`."
         section += f" Source: {_line(citation).rstrip('.')}." if citation else ""
+    stages = [_stage(stage) for stage in (plan or {}).get("stages", ())]
+    if stages:
+        section += f"\n\nPlan: {'; '.join(stages)}."
     if not rounds:
         return section
     columns = {title: [cell(record) for record in rounds] for title, cell in ROUNDS.items()}
     filled = {title: cells for title, cells in columns.items() if any(cell != _NONE for cell in cells)}
     return f"{section}\n\n{table(filled, zip(*filled.values(), strict=True))}"
+
+
+def _stage(stage: Mapping[str, Any]) -> str:
+    """One stage of a plan, for example "round 1, 71 steps, on pseudo-labels by head and probe"."""
+    labels = f", on pseudo-labels by {stage['labeled_by']}" if stage["labeled_by"] else ", on labeled rows"
+    return _line(f"{stage['name']}, {stage['steps']:,} steps{labels}")
 
 
 def _share(value: float | None) -> str:
@@ -279,7 +294,7 @@ def _share(value: float | None) -> str:
 
 #: Columns of the table of rounds in a card. A column is left out if no round has a value.
 ROUNDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "round": lambda record: str(record["index"]),
+    "stage": lambda record: record.get("stage") or f"round {record['index']}",
     "unlabeled rows selected": lambda record: f"{record['admitted']:,}",
     "coverage": lambda record: f"{record['coverage']:.1%}",
     "estimated precision": lambda record: _share(record.get("estimated_precision")),

@@ -30,6 +30,7 @@ def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) ->
         max_length=results["max_length"]["prediction"],
         rows=results["rows"],
         rounds=results["rounds"],
+        plan=directory.read_plan(),
         results={THIS_MODEL.get(name, name): of["metrics"] for name, of in results["test"].items()} or None,
         chosen=f"{results['chosen']['stage']}: {results['chosen']['why']}",
         self_trained=any(

@@ -236,6 +236,17 @@ def test_demo_is_said_to_read_english_only():
     assert "English" not in card()
 
 
+def test_the_plan_is_a_line_of_the_training():
+    """Guards the stages in the card against a plan.json of version 0.1, which has none."""
+    stages = [
+        {"name": "baseline", "steps": 80, "labeled_by": None},
+        {"name": "round 1", "steps": 1_250, "labeled_by": "head and probe"},
+    ]
+    plan = "Plan: baseline, 80 steps, on labeled rows; round 1, 1,250 steps, on pseudo-labels by head and probe."
+    assert plan in section(card(plan={"stages": stages}), "Training")
+    assert "Plan:" not in card(plan={"steps": [80], "rounds": 0}) + card()
+
+
 def test_a_bare_card_claims_nothing_about_the_training():
     """Guards against "fine-tuned by sstext" on a model that came from elsewhere."""
     text = bare_card(["no", "yes"], 64)
