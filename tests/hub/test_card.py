@@ -102,7 +102,7 @@ def test_texts_and_folders_in_the_records_stay_out():
 def test_rows_and_rounds_are_counted():
     training = section(card(), "Training")
     assert "Rows: 64 labeled, 1,136 unlabeled." in training
-    assert "| 0 | 0 | 0.0% |\n| 1 | 341 | 30.0% |" in training
+    assert "| round 0 | 0 | 0.0% |\n| round 1 | 341 | 30.0% |" in training
 
 
 @pytest.mark.parametrize(
@@ -138,9 +138,9 @@ def test_the_method_is_named_with_its_paper():
     training = section(card(method=method, citation=citation), "Training")
     assert (
         "this folder.\n\nMethod: `fixmatch (threshold=0.9) + entropy 0.1`. "
-        'Source: Sohn et al. 2020, "FixMatch", eqs. 3–4.\n\n| round |' in training
+        'Source: Sohn et al. 2020, "FixMatch", eqs. 3–4.\n\n| stage |' in training
     )
-    assert "Method: `mine`.\n\n| round |" in section(card(method="mine"), "Training")
+    assert "Method: `mine`.\n\n| stage |" in section(card(method="mine"), "Training")
     assert card(method=None, citation=citation) == card()
     assert "Method" not in card()
 
@@ -209,8 +209,8 @@ def test_rounds_show_their_evidence_and_no_empty_columns():
         {"index": 1, "admitted": 9, "coverage": 0.5, "out_of_fold": {"accuracy": 0.625}, "estimated_precision": 0.75},
     ]
     lines = section(card(rounds=rounds), "Training").strip().split("\n\n")[-1].splitlines()
-    assert lines[0] == "| round | unlabeled rows selected | coverage | estimated precision | held-out accuracy |"
-    assert lines[2:] == ["| 0 | 0 | 0.0% | – | 50.0% |", "| 1 | 9 | 50.0% | 75.0% | 62.5% |"]
+    assert lines[0] == "| stage | unlabeled rows selected | coverage | estimated precision | held-out accuracy |"
+    assert lines[2:] == ["| round 0 | 0 | 0.0% | – | 50.0% |", "| round 1 | 9 | 50.0% | 75.0% | 62.5% |"]
 
 
 def test_calibration_says_what_was_done_and_what_it_brought():
