@@ -220,7 +220,7 @@ FILES = {"labeled": "my.csv", "unlabeled": "my.jsonl", "test": "test2.csv", "dev
 @pytest.mark.parametrize(
     ("option", "content", "found", "remedy"),
     [
-        ("labeled", b"", "my.csv: expected at least one row, found none", "it is empty"),
+        ("labeled", b"", "my.csv: expected at least one row, found none", "the file is empty or holds only a header"),
         ("labeled", b"text,label\n", "my.csv: expected at least one row, found none", "only a header"),
         ("labeled", b"text,kind\na,b\n", "my.csv: no column has a usual label name", "with --label-column"),
         ("labeled", b"a,b,label\n1,2,3\n", "my.csv: no column has a usual text name", "with --text-column"),

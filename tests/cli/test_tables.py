@@ -221,7 +221,7 @@ def test_methods_are_listed_and_explained(capsys: pytest.CaptureFixture[str]) ->
         assert any(line.split()[:1] == [name] for line in listed.splitlines()), name
     show_methods("fixmatch")
     told = capsys.readouterr().out
-    assert told.startswith("fixmatch: Confident predictions")
+    assert told.startswith("fixmatch: A confident prediction")
     rows = {line.split()[0]: " ".join(line.split()[1:]) for line in told.splitlines() if line.strip()}
     assert rows["formula"].startswith("L_u = mean 1[max q ≥ τ]")
     assert rows["source"].startswith("Sohn et al. 2020")
@@ -234,7 +234,7 @@ def test_a_further_loss_is_explained(capsys: pytest.CaptureFixture[str]) -> None
     """Guards `sstext methods clustering`: effect, formula, source and defaults, and how its number is given."""
     show_methods("clustering")
     told = capsys.readouterr().out
-    assert told.startswith("clustering: Unlabeled rows fall into clusters")
+    assert told.startswith("clustering: Makes each prediction on unlabeled rows confident")
     assert "Arguments (--regularizers clustering=X sets the first; the others in Python)" in " ".join(told.split())
     rows = {line.split()[0]: " ".join(line.split()[1:]) for line in told.splitlines() if line.strip()}
     assert rows["formula"].startswith("L = mean H(p) + balance · KL(p̄ ‖ u)")

@@ -48,7 +48,7 @@ from sstext.run.opening import open_chain
             {"training_args": {"early_stopping_patience": 0}},
             "training_args: early_stopping_patience: expected a whole number of at least 1, found 0",
         ),
-        ({"freeze": ["3"]}, "freeze: expected at most 2, the encoder's layers, found 3"),
+        ({"freeze": ["3"]}, "freeze: expected at most 2, the number of layers, found 3"),
     ],
 )
 def test_what_a_training_would_trip_over_is_said_before_the_first_one(

@@ -235,7 +235,7 @@ def test_a_refused_round_is_not_shipped(
         "round": 0, "stage": "baseline", "model": "baseline",
         "why": "plain fine-tuning on the labels; round 1 was refused: harm is more likely than gain",
         "temperature": refused["rounds"][0]["temperature"],
-        "calibrated_on": "out-of-fold predictions of the labeled rows",
+        "calibrated_on": "held-out predictions of the labeled rows",
         "folded": True,
     }  # fmt: skip
     assert [record["stopped_because"] for record in refused["rounds"]] == [None, "harm is more likely than gain"]
@@ -293,7 +293,7 @@ def test_a_final_model_that_nothing_is_sure_enough_for_has_labels_alone(
     monkeypatch.setattr("sstext.selftraining.evidence.OutOfFold.temperature", lambda self: 15.0)
     found = train(quick(tmp_path / "out", rounds=1, method_args={"min_confidence": 0.4}))
     assert found["chosen"]["why"].endswith(WITHOUT_TEXTS)
-    assert found["chosen"]["calibrated_on"] == "out-of-fold predictions of the labeled rows"
+    assert found["chosen"]["calibrated_on"] == "held-out predictions of the labeled rows"
     assert not (tmp_path / "out" / "all_labels" / "final" / "model").exists()
     assert found["test"]["self_trained"] == found["test"]["supervised"]
 
