@@ -82,7 +82,7 @@ def test_folds_follow_the_seed() -> None:
 
 
 @pytest.mark.parametrize(("labels", "folds", "message"), [
-    ([0, 0, 1, 1], 1, "folds: expected at least 2 .*found 1"),
+    ([0, 0, 1, 1], 1, "folds: expected at least 2, .*found 1"),
     ([0, 0, 1, 1, 2], 5, "folds: expected at most 4, .* found 5"),
 ])  # fmt: skip
 def test_folds_that_cannot_be_are_refused(labels: list[int], folds: int, message: str) -> None:
