@@ -29,7 +29,14 @@ def show_results(results: Mapping[str, Any], output: str, budget: str | None = N
     console.print(f"Training stopped: {results['rounds'][-1]['stopped_because']}.", highlight=False)
     chosen = results["chosen"]
     name = stage_name(results["rounds"][chosen["round"]])
-    lines = [f"Chosen: {name} ({chosen['why']}).", left_out_said(results.get("left_out", []), budget), advice(results)]
+    first, *others = chosen["why"].split("; ")
+    reasons = [f"  - {reason}" for reason in others]
+    lines = [
+        f"Chosen: {name} ({first}).",
+        *reasons,
+        left_out_said(results.get("left_out", []), budget),
+        advice(results),
+    ]
     for line in filter(None, lines):
         console.print(line, highlight=False)
     console.print(f"Model: {output}/model", highlight=False, soft_wrap=True)

@@ -111,8 +111,8 @@ def judge(stages: Sequence[Evidence], prior: np.ndarray, belief: Belief) -> list
         collapsed = refused is not None
         if refused is None and gain.expected < 0:
             weighted = "" if later.out_of_fold.class_weights is None else WEIGHTED
-            compared = f"the held-out log-loss{weighted} is {_compared(gain)} than that of the baseline"
-            refused = f"harm is more likely than gain: {compared}"
+            compared = f"its held-out log-loss{weighted} is {_compared(gain)} than that of the baseline"
+            refused = f"harm is more likely than gain, because {compared}"
         verdicts.append(Verdict(gain, refused, collapsed))
     return verdicts
 
