@@ -111,6 +111,9 @@ def test_facts_and_phases_come_from_the_results(tmp_path: Path) -> None:
     assert [(name, share) for name, _, share in phases(run)] == [("baseline: training", 0.6), ("scoring", 0.4)]
     del run.results["phases"], run.results["peak_memory_mib"]
     assert [name for name, *_ in phases(run)] == ["baseline", "round 1", "round 2"], "what runs without phases tell"
+    for record in run.rounds:
+        del record["stage"]
+    assert [name for name, *_ in phases(run)] == ["round 0", "round 1", "round 2"], "what runs of version 0.1 tell"
     assert "peak memory" not in dict(facts(run))
 
 
