@@ -100,7 +100,7 @@ class _WordOrKeyValues(_KeyValues):
 
 def add_quiet(command: Any) -> None:
     """The flag that leaves notes and progress out."""
-    command.add_argument("--quiet", action="store_true", help="Print the result alone.")
+    command.add_argument("--quiet", action="store_true", help="Print no notes and no progress.")
 
 
 def add_same_flags(command: Any, *names: str) -> None:

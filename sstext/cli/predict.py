@@ -14,10 +14,13 @@ def _add_model_options(command: Any) -> None:
     add_same_flags(command, "text_column", "encoding", "device")
     add_quiet(command)
     command.add_argument(
-        "--max-length", type=int, help="Tokens of a text that are read. Default: the limit of the model."
+        "--max-length", type=int, help="Maximum number of tokens per text. Default: the limit of the model."
     )
     command.add_argument(
-        "--precision", default="fp32", choices=("auto", "fp32", "bf16", "fp16"), help="Number format. Default: fp32."
+        "--precision",
+        default="fp32",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        help="Numerical precision. Default: fp32.",
     )
     command.add_argument("--revision", help="Branch, tag or commit of a Hub model. Default: main.")
 
@@ -32,16 +35,16 @@ def add_predict(commands: Any) -> None:
     predict.add_argument("model", help="Folder of a trained model (out/model), or a Hub name.")
     predict.add_argument("input", help="File with texts: csv, tsv, jsonl, json, parquet or txt; - for stdin.")
     predict.add_argument(
-        "-o", "--output", default="-", help="File to write, in the format of its name; - for stdout. Default: -."
+        "-o", "--output", default="-", help="File to write; its extension sets the format; - for stdout. Default: -."
     )
     predict.add_argument(
         "--probabilities", action="store_true", help="Add a column probability/<class> for every class."
     )
     predict.add_argument(
         "--target-precision", type=float, metavar="SHARE",
-        help="Expected precision, for example 0.95. A column `abstain` marks the rows that are too uncertain for it.",
+        help="Precision to aim for among the rows that are kept, for example 0.95. A column `abstain` marks the others.",
     )  # fmt: skip
-    predict.add_argument("--input-format", help="Format of stdin. Default: found by its first line.")
+    predict.add_argument("--input-format", help="Format of stdin. Default: detected by its first line.")
     predict.add_argument("--output-format", help="Format of stdout. Default: csv.")
     _add_model_options(predict)
 
@@ -50,7 +53,7 @@ def add_evaluate(commands: Any) -> None:
     evaluate = commands.add_parser(
         "evaluate",
         help="measure a model on labeled rows",
-        description="Shows accuracy, F1, calibration and more on labeled rows, with 95 %% confidence intervals.",
+        description="Shows accuracy, F1, calibration and more on labeled rows, with 95 % confidence intervals.",
     )
     evaluate.set_defaults(handler=run_evaluate)
     evaluate.add_argument("model", help="Folder of a trained model (out/model), or a Hub name.")

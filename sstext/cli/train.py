@@ -41,7 +41,9 @@ def add_train(commands: Any) -> None:
 
 
 def _add_arguments(train: Any, *, every: bool) -> None:
-    train.add_argument("recipe", nargs="?", help="YAML file with options (the names of the flags, with _ for -)")
+    train.add_argument(
+        "recipe", nargs="?", help="YAML file with options. They have the names of the flags, with _ instead of -."
+    )
     known = options(RunConfig)
     for kind in GROUPS:
         group = train.add_argument_group((kind.__doc__ or "").split("\n")[0].rstrip(".").lower())

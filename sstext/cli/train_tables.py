@@ -70,9 +70,9 @@ def advice(results: Mapping[str, Any]) -> str:
     """What to do next, in a sentence; empty if everything went as expected."""
     chosen, records = results["chosen"], results["rounds"]
     if len(records) > 1 and not records[-1].get("out_of_fold") and not records[-1]["metrics"]:
-        return "Next: this choice was not checked. Leave out --folds 0, or give --dev, to check it."
+        return "Next: this choice was not checked. Set --folds 3, or give --dev, to check it."
     if len(records) > 1 and chosen["round"] == 0:
-        return "Next: the unlabeled texts did not help here. More labels help most; the report lists texts to look at."
+        return "Next: the unlabeled texts did not help here. More labels help most; the report lists texts to check and label."
     return ""
 
 
@@ -82,9 +82,9 @@ def records_table(records: list[Mapping[str, Any]]) -> Table:
     cells = {
         "stage": stage_name,
         "pseudo-labels": lambda r: f"{r['admitted']:,}" if r["admitted"] else "",
-        "of the corpus": lambda r: f"{r['coverage']:.1%}" if r["admitted"] else "",
-        "right (audit)": lambda r: percent(r["audit_precision"]),
-        "right (expected)": lambda r: percent(r.get("estimated_precision")),
+        "share of corpus": lambda r: f"{r['coverage']:.1%}" if r["admitted"] else "",
+        "audited precision": lambda r: percent(r["audit_precision"]),
+        "estimated precision": lambda r: percent(r.get("estimated_precision")),
         "held-out accuracy": lambda r: percent(r["out_of_fold"]["accuracy"]) if r.get("out_of_fold") else "",
         "dev macro-F1": lambda r: f"{r['metrics']['macro_f1']:.3f}" if r["metrics"] else "",
         "same class as before": lambda r: percent(r["agreement"]),
@@ -120,18 +120,16 @@ def show_forecast(forecast: Forecast) -> None:
 
 def stages_table(plan: Plan) -> Table:
     """One line per stage of a plan."""
-    table = new_table("Stages")
-    for title in ("stage", "learns from", "labeled by", "selects"):
+    table = new_table("Stages (all of them are trained on the labeled rows)")
+    for title in ("stage", "pseudo-labels of", "labeled by", "selects"):
         table.add_column(title, overflow="fold")
-    table.add_column("steps", justify="right")
-    table.add_column("trained", no_wrap=True)
+    for title in ("steps", "trainings"):
+        table.add_column(title, justify="right")
     for stage in (*plan.stages, plan.final):
         if stage is not None:
-            trained = "once, on all labels" if stage is plan.final else f"{plan.folds} times" if plan.folds else "once"
-            table.add_row(
-                stage.name, stage.learns_from or "the labels", plan.labeled_by(stage) or "", _selects(stage),
-                f"{plan.steps(stage):,}", trained,
-            )  # fmt: skip
+            trainings = "1" if stage is plan.final else str(max(1, plan.folds))
+            teacher, labeled_by, steps = stage.learns_from or "", plan.labeled_by(stage) or "", f"{plan.steps(stage):,}"
+            table.add_row(stage.name, teacher, labeled_by, _selects(stage), steps, trainings)
     return table
 
 

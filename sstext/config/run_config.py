@@ -29,32 +29,36 @@ class DataOptions:
     )
     unlabeled: str | None = option(
         None,
-        "File or Hub name with unlabeled texts: the same formats, or txt with one text per line. Needed for rounds.",
+        "File or Hub name with unlabeled texts: the same formats, or txt with one text per line. All methods but "
+        "`supervised` need them.",
         common=True,
     )
     test: str | None = option(
-        None, "Labeled test rows. The model is measured on them; nothing is chosen by them.", common=True
+        None, "Labeled test rows. They are used for evaluation only, never to choose a model.", common=True
     )
     dev: str | None = option(
         None,
-        "Labeled development rows. They choose the stage, stop trainings early and calibrate the model. "
+        "Labeled development rows. They are used to choose the stage, for early stopping and for calibration. "
         "Give them only if you have labels to spare.",
         common=True,
     )
     audit: str | None = option(
-        None, "True labels of the unlabeled texts, row by row. They only measure how many pseudo-labels are right."
+        None,
+        "True labels of the unlabeled texts, row by row. They are only used to measure how many pseudo-labels are "
+        "right.",
     )
     sample: dict[str, Any] = option(
         {},
-        "For data in which every row is labeled: hide most labels. For example labels_per_class=10 unlabeled=2000 test=1000.",
+        "For data in which every row is labeled: hide most labels. For example labels_per_class=10 unlabeled=2000 "
+        "test=1000.",
     )
-    text_column: str | None = option(None, "Column with the text. Default: found by its name.")
-    label_column: str | None = option(None, "Column with the label. Default: found by its name.")
+    text_column: str | None = option(None, "Column with the text. Default: detected by its name.")
+    label_column: str | None = option(None, "Column with the label. Default: detected by its name.")
     encoding: str = option("utf-8", "Encoding of text files. Change it if a file is refused as not UTF-8.")
     max_length: int | None = option(
         None,
-        "Tokens of a text that are read. Default: 95 of 100 texts fit during training; prediction reads up to the limit of the "
-        "model. Raise it if the end of your texts matters.",
+        "Maximum number of tokens per text; the rest is cut off. Default: the 95th percentile of the text lengths in "
+        "training, the limit of the model in prediction. Raise it if the end of your texts matters.",
         limits=(4, math.inf),
     )
 
@@ -65,12 +69,14 @@ class EncoderOptions:
 
     encoder: str | None = option(
         None,
-        "Pretrained encoder: a folder, a Hub name, a Hub name@revision, or `demo` (English, installed by the extra `demo`).",
+        "Pretrained encoder: a folder, a Hub name, a Hub name@revision, or `demo` (English, installed by the extra "
+        "`demo`).",
         common=True,
     )
     freeze: list[str] = option(
         [],
-        "Parts that are not trained: `embeddings`, and a number for the first layers. Freeze parts to save memory.",
+        "Parts that are not trained: `embeddings`, a number N for the first N layers, or both. Default: none. Freeze "
+        "parts to save memory.",
     )
     dropout: float | None = option(
         None, "Dropout of the encoder and the head. Default: that of the encoder. Method ust needs some.", limits=SHARE
@@ -84,26 +90,26 @@ class SelfTrainingOptions:
     rounds: int | None = option(
         None,
         "Number of rounds of pseudo-labels. Default: set by the method (auto: 1, supervised: 0, others: 3). "
-        "Use 0 to train on labels alone.",
+        "Use 0 to skip them.",
         limits=ANY_NUMBER,
     )
     keep: list[float] | None = option(
         None,
-        "Share of the corpus that each round may select; the last one is repeated. Default: 1 with auto, .3 .5 .7 otherwise. "
-        "Lower it if pseudo-labels are often wrong.",
+        "Share of the corpus that each round may select. Further rounds use the last value. Default: 1 with auto, .3 "
+        ".5 .7 otherwise. Lower it if pseudo-labels are often wrong.",
     )
     prior: Any = option(
         "auto",
-        "Class shares of the corpus: uniform, labeled, or CLASS=SHARE …. `none` switches the alignment to them off. "
-        "Default: auto, the shares of the labels, or an estimate if all classes have the same number of labels. "
-        "Give them if you know them and classes are imbalanced.",
+        "Class shares of the corpus: uniform, labeled (those of the labeled rows), or CLASS=SHARE …. Pseudo-labels "
+        "are aligned to these shares; `none` turns this off. Default: auto, those of the labeled rows, or an estimate "
+        "if all classes have the same number of labeled rows. Set them if you know them and classes are imbalanced.",
         common=True,
     )
     folds: int | None = option(
         None,
-        "Number of chains, each trained without one fold of the labels. Their held-out predictions choose the stage and "
-        "calibrate the model. Default: 3 with auto if there are enough labels and no development rows, otherwise 0. "
-        "Use 0 to save time and check nothing.",
+        "Number of chains, each trained without one fold of the labeled rows. Their held-out predictions are used to "
+        "choose the stage and for calibration. Default: 3 with auto if there are enough labeled rows and no "
+        "development rows, otherwise 0. 0 saves time but skips the check.",
         common=True,
         limits=ANY_NUMBER,
     )
@@ -118,18 +124,20 @@ class SemiSupervisedOptions:
 
     method: str = option(
         "supervised",
-        "How to learn from unlabeled texts; `sstext methods` lists the methods. `supervised` trains on the labels alone.",
+        "How to learn from unlabeled texts; `sstext methods` lists the methods. `supervised` trains on the labeled "
+        "rows only.",
         common=True,
     )
     method_args: dict[str, Any] = option(
         {}, "Arguments of the method, for example threshold=0.9; `sstext methods NAME` lists them."
     )
     regularizers: dict[str, Any] = option(
-        {}, "Further losses beside that of the method, for example entropy=0.1; `sstext methods` lists them."
+        {}, "Additional loss terms, for example entropy=0.1; `sstext methods` lists them."
     )
     unlabeled_batch_ratio: float = option(
         2.0,
-        "Unlabeled rows per labeled row in a step, for methods that read them there. Lower it to save time or memory.",
+        "Unlabeled rows per labeled row in a step, for methods that use unlabeled rows in every step. Lower it to "
+        "save time or memory.",
         limits=(1e-6, math.inf),
     )
     gold_share: float = option(
@@ -139,17 +147,17 @@ class SemiSupervisedOptions:
     )
     logit_adjustment: float = option(
         0.0,
-        "Strength τ of logit adjustment. At 1, rare classes are predicted as often as others; at 0 it is off. "
-        "Raise it if recall on rare classes matters.",
+        "Strength τ of logit adjustment. At 1, the loss targets balanced accuracy, as if all classes were equally "
+        "frequent; 0 turns it off. Raise it if recall on rare classes matters.",
         limits=ANY_NUMBER,
     )
     edits: dict[str, Any] = option(
         EDITS,
-        "Shares of tokens that are changed in a changed copy of a text: mask, drop, swap, cutoff. Default: mask=0.15.",
+        "Augmentation: share of tokens to mask, drop, swap or cut off in a changed copy of a text. Default: mask=0.15.",
     )
     views: list[str] = option(
         [],
-        "Columns of the unlabeled texts with paraphrases. A changed copy starts from one of them.",
+        "Columns of the unlabeled texts with paraphrases. Changed copies are made from one of them. Default: none.",
     )
 
 
@@ -159,19 +167,19 @@ class TrainingOptions:
 
     steps: int | None = option(
         None,
-        "Optimizer steps of the first training. Default: 20 passes over the labels, at least 60 and at most 500 "
-        "(at least 120 if it also reads unlabeled texts).",
+        "Optimizer steps of the baseline, or of the first training of another method. Default: 20 passes over the "
+        "labeled rows, at least 60 and at most 500 (at least 120 if it also reads unlabeled texts).",
         limits=POSITIVE,
     )
     round_steps: int | None = option(
         None,
-        "Optimizer steps of a round. Default: 3 passes over the pseudo-labels (auto: 1.5), at least 120 (auto: 60), at most "
-        "2,000.",
+        "Optimizer steps of a round; the start of auto has at most as many. Default: 3 passes over the pseudo-labels "
+        "(auto: 1.5), at least 120 (auto: 60), at most 2,000.",
         limits=POSITIVE,
     )
     batch_size: int = option(
         16,
-        "Labeled rows per step of the first training, over all devices. Lower it if memory runs out.",
+        "Labeled rows per step of the first training, summed over all devices. Lower it if memory runs out.",
         limits=POSITIVE,
     )
     learning_rate: float = option(
@@ -182,17 +190,15 @@ class TrainingOptions:
     )
     precision: str = option(
         "auto",
-        "Number format. Default: auto, bf16 if the device supports it natively.",
+        "Numerical precision. Default: auto, bf16 if the device supports it natively.",
         ("auto", "fp32", "bf16", "fp16"),
     )
-    device: str = option("auto", "Device: cpu, cuda, cuda:N or mps. Default: auto, the best one there is.", common=True)
-    seed: int = option(
-        0, "Seed of everything random. Change it to see how much results vary.", common=True, limits=(0, 2**32 - 1)
-    )
+    device: str = option("auto", "Device: cpu, cuda, cuda:N or mps. Default: auto, the best available.", common=True)
+    seed: int = option(0, "Random seed. Change it to see how much results vary.", common=True, limits=(0, 2**32 - 1))
     training_args: dict[str, Any] = option(
         {},
         "Fields of transformers.TrainingArguments, for example weight_decay=0.05 warmup_steps=0.2 eval_steps=50, "
-        "and early_stopping_patience. Change them if you know why.",
+        "and early_stopping_patience. Change them only if you know why.",
     )
 
 
@@ -200,10 +206,10 @@ class TrainingOptions:
 class RunOptions:
     """The run."""
 
-    output: str | None = option(None, "Folder of the run. The same command continues an interrupted run.", common=True)
+    output: str | None = option(None, "Folder of the run. The same command resumes an interrupted run.", common=True)
     budget: str | None = option(
         None,
-        "Time that the run may take on this machine, for example 10m. Steps, folds and rounds are cut to it. "
+        "Time that the run may take on this machine, for example 10m. Steps, folds and rounds are reduced to fit into it. "
         "Default: no limit.",
         common=True,
     )
@@ -212,8 +218,8 @@ class RunOptions:
     )
     workers: int | None = option(
         None,
-        "Number of chains that are trained at the same time, each in its own process. Default: one per GPU, 1 on a CPU. "
-        "Raise it on a CPU with many cores.",
+        "Number of chains that are trained at the same time, each in its own process. Default: one per GPU, 1 on a "
+        "CPU. Raise it on a CPU with many cores.",
         limits=POSITIVE,
     )
 

@@ -73,7 +73,9 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
         if config.max_length is not None:
             tokenizer.model_max_length = tokens.max_length  # predictions then read as far as the user asked for
         if config.folds and tokens.dev is not None:
-            raise UserError("folds: development rows choose and calibrate already; leave out --folds, or --dev")
+            raise UserError(
+                "folds: development rows are already used to choose the stage and to calibrate; leave out --folds, or --dev"
+            )
         labels = np.asarray(texts.labeled.texts["label"][:])
         shares = ClassShares.resolve(config.prior, labels, texts.classes, estimate=method.follows_shares)
         plan = make_plan(
@@ -125,7 +127,7 @@ def check(chain: Chain) -> None:
             "training_args: label_smoothing_factor serves plain fine-tuning alone (--rounds 0); leave it out"
         )
     if plan.folds and selection is not None and selection.passes:
-        raise UserError(f"folds: the labels of several chains cannot be averaged by {config.method}; give --folds 0")
+        raise UserError(f"folds: {config.method} cannot average the pseudo-labels of several chains; give --folds 0")
     for name in _options_of_no_effect(config, method):
         chain.reporter.note(f"{name} has no effect: {config.method} selects rows in its own way")
     noisy = plan.rounds and selection is not None and selection.noise

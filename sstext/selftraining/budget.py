@@ -67,8 +67,8 @@ def price(whole: Chain) -> str:
     pace, plan = Pace.measure(whole), whole.plan
     with_folds, without = (pace.seconds(whole, one) for one in (plan, replace(plan, folds=0, final=None)))
     return (
-        f"cross-fitting: {plan.folds} chains and a final model take about {duration(with_folds)}; one chain would take "
-        f"{duration(without)}, and could not tell harm from gain (--folds 0)"
+        f"chains: {plan.folds} chains and a final model take about {duration(with_folds)}; --folds 0 would take "
+        f"{duration(without)}, but could not check whether self-training helps"
     )
 
 

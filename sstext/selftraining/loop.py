@@ -70,7 +70,7 @@ def reason_to_stop(run: Run, stage: Stage, found: Mapping[str, Any], verdict: Ve
         return "all rounds are done"
     agreement = found["agreement"]
     if agreement is not None and agreement >= run.plan.method.stop_agreement:
-        return f"nothing changes any more: {agreement:.1%} of the corpus kept its class"
+        return f"predictions no longer change: {agreement:.1%} of the corpus kept its predicted class"
     return None
 
 

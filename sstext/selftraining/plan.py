@@ -131,7 +131,9 @@ class Plan:
         left_out += ["all rounds of pseudo-labels"] if rounds < self.rounds else []
         left_out += ["the start on the labels"] if baseline_alone and len(self.stages) - self.rounds > 1 else []
         if folds < self.folds:
-            left_out.append(f"{self.folds - folds} of the chains" if folds else "folds (nothing tells harm from gain)")
+            left_out.append(
+                f"{self.folds - folds} of the chains" if folds else "folds, so that self-training is not checked"
+            )
         kept = 1 if baseline_alone else len(self.stages) - self.rounds + rounds
         stages = tuple(_shortened(stage, max(1, round(share * self.steps(stage)))) for stage in self.stages[:kept])
         final = _final(stages) if folds and self.final is not None and rounds else None

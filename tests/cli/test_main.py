@@ -107,7 +107,7 @@ def test_a_whole_run_ends_in_a_table(place: Path, encoder: str, capsys: pytest.C
     assert main(train(encoder, test="test.csv", audit="answers.csv")) == 0
     shown = capsys.readouterr()
     assert "baseline" in shown.out
-    for words in ("chosen model", "macro-F1", "calibration error", "right (audit)", "Model: out/model"):
+    for words in ("chosen model", "macro-F1", "calibration error", "audited precision", "Model: out/model"):
         assert words in shown.out
         assert words not in shown.err
     assert "round 1: 4 steps" in shown.err
@@ -125,8 +125,8 @@ def test_quiet_prints_the_result_alone(place: Path, encoder: str, capfd: pytest.
 
 def stages_of(shown: str) -> list[list[str]]:
     """The cells of the table of stages, line by line; columns are two blanks apart."""
-    lines = shown.split("Stages\n")[1].splitlines()
-    return [cells for line in lines if len(cells := re.split(r"\s{2,}", line.strip())) > 3]
+    lines = shown.split("Stages (")[1].splitlines()[1:]
+    return [cells for line in lines if len(cells := re.split(r"\s{2,}", line.strip())) > 2]
 
 
 def test_dry_run_says_the_plan_and_writes_nothing(
@@ -142,9 +142,9 @@ def test_dry_run_says_the_plan_and_writes_nothing(
         assert line in shown
     assert any(line.startswith("estimated time about ") for line in shown)
     assert stages_of(out) == [
-        ["stage", "learns from", "labeled by", "selects", "steps", "trained"],
-        ["baseline", "the labels", "4", "once"],
-        ["round 1", "baseline", "head", "30% of the corpus, hard labels", "4", "once"],
+        ["stage", "pseudo-labels of", "labeled by", "selects", "steps", "trainings"],
+        ["baseline", "4", "1"],
+        ["round 1", "baseline", "head", "30% of the corpus, hard labels", "4", "1"],
     ]
     assert listing(place) == before
 
@@ -159,17 +159,17 @@ def test_dry_run_shows_every_stage_of_auto(
     assert "2, each without one fold of the labels" in out
     by = "head and probe"
     assert stages_of(out) == [
-        ["stage", "learns from", "labeled by", "selects", "steps", "trained"],
-        ["baseline", "the labels", "4", "2 times"],
-        ["start", "the labels", "4", "2 times"],
-        ["round 1", "start", by, "every row, soft labels", "4", "2 times"],
+        ["stage", "pseudo-labels of", "labeled by", "selects", "steps", "trainings"],
+        ["baseline", "4", "2"],
+        ["start", "4", "2"],
+        ["round 1", "start", by, "every row, soft labels", "4", "2"],
         [
             "final",
             "the chains",
             f"the chains, and {by} of all labels",
             "every row, soft labels",
             "4",
-            "once, on all labels",
+            "1",
         ],
     ]
 
@@ -220,7 +220,7 @@ FILES = {"labeled": "my.csv", "unlabeled": "my.jsonl", "test": "test2.csv", "dev
 @pytest.mark.parametrize(
     ("option", "content", "found", "remedy"),
     [
-        ("labeled", b"", "my.csv: expected at least one row, found none", "the file is empty or holds only a header"),
+        ("labeled", b"", "my.csv: expected at least one row, found none", "it is empty or holds only a header"),
         ("labeled", b"text,label\n", "my.csv: expected at least one row, found none", "only a header"),
         ("labeled", b"text,kind\na,b\n", "my.csv: no column has a usual label name", "with --label-column"),
         ("labeled", b"a,b,label\n1,2,3\n", "my.csv: no column has a usual text name", "with --text-column"),

@@ -349,7 +349,7 @@ def test_the_price_is_said_before_it_is_paid(quick: Quick, tmp_path: Path) -> No
 
     train(quick(tmp_path / "out", rounds=1, steps=2, round_steps=2), reporter=Noting())
     said = next(
-        i for i, note in enumerate(notes) if note.startswith("cross-fitting: 2 chains and a final model take about")
+        i for i, note in enumerate(notes) if note.startswith("chains: 2 chains and a final model take about")
     )
     assert said < next(i for i, note in enumerate(notes) if note.startswith("baseline:"))
 
@@ -357,8 +357,8 @@ def test_the_price_is_said_before_it_is_paid(quick: Quick, tmp_path: Path) -> No
 @pytest.mark.parametrize(("changes", "message"), [
     ({"folds": 1}, "folds: expected at least 2"),
     ({"folds": 13}, "folds: expected at most 12, .* found 13"),
-    ({"dev": "dev.csv"}, "folds: development rows choose and calibrate already"),
-    ({"method": "ust"}, "folds: the labels of several chains cannot be averaged by ust; give --folds 0"),
+    ({"dev": "dev.csv"}, "folds: development rows are already used"),
+    ({"method": "ust"}, "folds: ust cannot average the pseudo-labels of several chains; give --folds 0"),
 ])  # fmt: skip
 def test_folds_that_cannot_be_leave_nothing_behind(
     quick: Quick, task: Any, tmp_path: Path, changes: Any, message: str

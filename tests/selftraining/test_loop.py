@@ -178,7 +178,10 @@ def test_it_stops_where_nothing_changes(quick: Quick, whole: Path, tmp_path: Pat
     agreement = records(whole)[1]["agreement"]
     rounds = list(self_train(quick(tmp_path / "out", method_args={"stop_agreement": agreement})))
     assert len(rounds) == 2
-    assert rounds[-1].stopped_because == f"nothing changes any more: {agreement:.1%} of the corpus kept its class"
+    assert (
+        rounds[-1].stopped_because
+        == f"predictions no longer change: {agreement:.1%} of the corpus kept its predicted class"
+    )
     assert not (tmp_path / "out" / "round_2").exists()
 
 
