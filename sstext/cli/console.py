@@ -19,6 +19,8 @@ SHOWN = {
     "macro_f1": "macro-F1 %",
     "expected_calibration_error": "calibration error % (lower is better)",
 }
+#: Titles of further metrics, which are no shares.
+NOT_IN_PERCENT = {"nll": "log-loss (nats)", "brier": "Brier score"}
 
 
 class _Page(Console):

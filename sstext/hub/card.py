@@ -59,7 +59,7 @@ def model_card(
     citation: str | None = None,
     of_this_model: str | None = None,
     test_data: tuple[str, str] | None = None,
-    measured_on: str = "held-out test rows",
+    measured_on: str = "test rows",
     calibration: str | None = None,
     datasets: Sequence[str] = (),
     plan: Mapping[str, Any] | None = None,
@@ -74,13 +74,13 @@ def model_card(
         rows: kind → number of rows, for example {"labeled": 64, "unlabeled": 1136}.
         rounds: one record per round. The card shows only the figures in `ROUNDS`.
         results: measured model → metric → {"score", "confidence_interval"}, or None if nothing was measured.
-        chosen: which model this is, and why, for example "round 2, the best on the development rows". None if there was
+        chosen: which model this is, and why, for example "round 2: the best on the development rows". None if there was
             only one model.
         license: the Hub's identifier of a license. Default: no license is stated.
         self_trained: whether the model learned from pseudo-labels.
         method: name, arguments and further losses of the method, for example "fixmatch (threshold=0.9) + entropy 0.1".
             Default: no method is stated.
-        citation: the method's paper. Default: none.
+        citation: the method's paper. It is left out if the model is the baseline of a method. Default: none.
         of_this_model: key of `results` for this model. Its scores go into the index of the Hub. Default: no scores do.
         test_data: name and split of the Hub data set that the scores were measured on, if all its rows were used.
             Default: the test data are not on the Hub.
@@ -113,7 +113,7 @@ def model_card(
         _summary(classes, base_model, chosen, _learned_from(rounds if self_trained else None, part=LEFT_OUT in rows)),
         _how_to_use(max_length),
         _classes(classes),
-        _training(rows, rounds, method, citation, plan),
+        _training(rows, rounds, _method(method, citation, chosen, self_trained), plan),
         _results(results),
         *([f"## Calibration\n\n{calibration}"] if calibration else []),
         _limits(max_length, self_trained, english_only),
@@ -199,7 +199,8 @@ def _classes(classes: Sequence[str]) -> str:
 
 def _summary(classes: Sequence[str], base_model: str | None, chosen: str | None, learned_from: str) -> str:
     origin = f"[{base_model}](https://huggingface.co/{base_model})" if base_model else "a local encoder"
-    which = f"\n\nChosen: {_line(chosen).rstrip('.')}." if chosen else ""
+    stage, _, why = _line(chosen or "").rstrip(".").partition(": ")
+    which = f"\n\nChosen: {stage} ({why})." if why else f"\n\nChosen: {stage}." if stage else ""
     return f"""# Text classifier with {len(classes)} classes
 
 Made with `sstext` from {origin}:
@@ -263,15 +264,12 @@ classifier.predict(["a text", "another text"])
 def _training(
     rows: Mapping[str, int],
     rounds: Sequence[Mapping[str, Any]],
-    method: str | None,
-    citation: str | None,
+    method: str,
     plan: Mapping[str, Any] | None = None,
 ) -> str:
     counts = ", ".join(f"{count:,} {_line(name.replace('_', ' '))}" for name, count in rows.items()) or _NONE
     section = f"## Training\n\nRows: {counts}. The texts themselves are not part of this folder."
-    if method:
-        section += f"\n\nMethod: `{_line(method)}`."
-        section += f" Source: {_line(citation).rstrip('.')}." if citation else ""
+    section += f"\n\n{method}" if method else ""
     stages = [_stage(stage) for stage in (plan or {}).get("stages", ())]
     if stages:
         section += f"\n\nPlan: {'; '.join(stages)}."
@@ -282,10 +280,21 @@ def _training(
     return f"{section}\n\n{table(filled, zip(*filled.values(), strict=True))}"
 
 
+def _method(method: str | None, citation: str | None, chosen: str | None, self_trained: bool) -> str:
+    """The method and its paper. Empty without a method."""
+    if not method:
+        return ""
+    if chosen and not self_trained and method.split()[0] != "supervised":  # the method did not make this model
+        baseline = "is its baseline," if chosen.startswith("baseline") else "was"
+        return f"Method of the run: `{_line(method)}`; this model {baseline} fine-tuned on the labeled rows only."
+    return f"Method: `{_line(method)}`." + (f" Source: {_line(citation).rstrip('.')}." if citation else "")
+
+
 def _stage(stage: Mapping[str, Any]) -> str:
     """One stage of a plan, for example "round 1, 71 steps, on pseudo-labels by head and probe"."""
     labels = f", on pseudo-labels by {stage['labeled_by']}" if stage["labeled_by"] else ", on labeled rows"
-    return _line(f"{stage['name']}, {stage['steps']:,} steps{labels}")
+    name = "final model" if stage["name"] == "final" else stage["name"]
+    return _line(f"{name}, {stage['steps']:,} steps{labels}")
 
 
 def _share(value: float | None) -> str:
@@ -296,7 +305,7 @@ def _share(value: float | None) -> str:
 ROUNDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "stage": lambda record: record.get("stage") or f"round {record['index']}",
     "unlabeled rows selected": lambda record: f"{record['admitted']:,}",
-    "coverage": lambda record: f"{record['coverage']:.1%}",
+    "share of corpus": lambda record: f"{record['coverage']:.1%}",
     "estimated precision": lambda record: _share(record.get("estimated_precision")),
     "audited precision": lambda record: _share(record.get("audit_precision")),
     "held-out accuracy": lambda record: _share((record.get("out_of_fold") or {}).get("accuracy")),
@@ -330,7 +339,7 @@ def calibration_sentence(
         before, after: expected calibration error on the test rows without and with the temperature (with its interval).
 
     >>> calibration_sentence(1.25, fitted_on="the development rows")
-    'Logits are divided by a temperature of 1.250, fitted on the development rows. The last layer already contains it.'
+    'Logits are divided by a temperature of 1.250, fitted on the development rows. It is already folded into the last layer.'
     """
     if fitted_on is None:
         return "The probabilities are not calibrated, because there were no folds or development rows."
@@ -340,8 +349,8 @@ def calibration_sentence(
             "not be put into the last layer."
         )
     sentence = (
-        f"Logits are divided by a temperature of {temperature:.3f}, fitted on {fitted_on}. The last layer already "
-        "contains it."
+        f"Logits are divided by a temperature of {temperature:.3f}, fitted on {fitted_on}. It is already folded "
+        "into the last layer."
     )
     if after is None:
         return sentence
@@ -350,11 +359,11 @@ def calibration_sentence(
 
 
 def _limits(max_length: int, self_trained: bool, english_only: bool) -> str:
-    own = "It was trained on few labeled texts. It repeats their errors and biases, and those of the encoder."
+    own = "It was trained on few labeled texts. It may reproduce their errors and biases, and those of the encoder."
     if self_trained:
         own = (
-            "Part of the training labels are predictions of a model. They repeat the errors and biases of the encoder\n"
-            "  and of the labeled rows."
+            "Part of the training labels are predictions of a model. They may reproduce the errors and biases of the\n"
+            "  encoder and of the labeled rows."
         )
     english = "- It reads only English, because its encoder was trained on English.\n" if english_only else ""
     return f"""## Limits
@@ -362,7 +371,7 @@ def _limits(max_length: int, self_trained: bool, english_only: bool) -> str:
 {english}- It always predicts one of the classes above, even for a text that belongs to none of them.
 - It reads only the first {max_length} tokens of a text.
 - {own} Measure it on your own labeled rows before you rely on it.
-- Scores and intervals hold for texts like the evaluated ones. They may differ for other sources or later times."""
+- Scores and intervals hold for texts like the evaluated ones. They may differ for other sources or later periods."""
 
 
 def _score(result: Mapping[str, Any] | None) -> str:

@@ -1,4 +1,4 @@
-"""Compares the final model with the baseline on labeled rows, and checks the final model's confidence."""
+"""Compares the chosen model with the baseline on labeled rows, and checks the chosen model's confidence."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ class Evidence:
         rows: a description for the reader, for example "400 test rows".
         texts: (N,).
         labels: (N,) classes.
-        final: predictions of the final model, or of its stage in the chains; calibrated.
+        final: predictions of the chosen model, or of its stage in the chains; calibrated.
         uncalibrated: `final` before calibration. None if it is unknown, or if calibration changed nothing.
         supervised: predictions of the baseline, calibrated.
         caveat: why figures on these rows are too optimistic. Empty if they are not.
@@ -48,7 +48,7 @@ def _on_test_rows(run: RunFiles) -> Evidence | None:
     supervised, final = found.logits.get("supervised"), found.logits.get("final")
     temperature = run.results.get("chosen", {}).get("temperature")
     calibrated = None if supervised is None else softmax(supervised, run.rounds[0]["temperature"])
-    if final is None:  # the final model is the baseline
+    if final is None:  # the chosen model is the baseline
         final, temperature = supervised / run.rounds[0]["temperature"], run.rounds[0]["temperature"]
     return Evidence(
         rows=f"{len(found.labels):,} test rows",
@@ -74,7 +74,7 @@ def _on_held_out_rows(run: RunFiles) -> Evidence | None:
     if not run.cross_fitted:
         rows = f"{len(found.labels):,} development rows"
         caveat = (
-            "They were also used to stop training and to choose the final model, so these figures are too optimistic."
+            "They were also used to stop training and to choose the model. These figures are therefore too optimistic."
         )
     return Evidence(
         rows=rows,
@@ -89,11 +89,11 @@ def _on_held_out_rows(run: RunFiles) -> Evidence | None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The figures of the baseline and of the final model.
+    """The figures of the baseline and of the chosen model.
 
     Attributes:
         rows: a description of the rows for the reader.
-        supervised, final: metric → {"score", and "confidence_interval" if it is known}, of baseline and final model.
+        supervised, final: metric → {"score", and "confidence_interval" if it is known}, of baseline and chosen model.
         gain: paired difference of the accuracies, (score, low, high). None without predictions for single rows.
     """
 
@@ -127,14 +127,14 @@ def compare(run: RunFiles, evidence: Evidence | None, seed: int = 0) -> Comparis
 
 
 def paired_gain(supervised: np.ndarray, final: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
-    """Accuracy of the final model minus accuracy of the baseline on the same rows, with its 95 % interval.
+    """Accuracy of the chosen model minus accuracy of the baseline on the same rows, with its 95 % interval.
 
     d_i ∈ {−1, 0, 1} is the difference in row i; the interval is d̄ ± 1.96 s/√N. Rows that both models predict
     correctly, or both predict wrongly, have difference 0. The interval is therefore narrower than the two separate
     intervals suggest.
 
     Args:
-        supervised, final: (N, C) probabilities of baseline and final model.
+        supervised, final: (N, C) probabilities of baseline and chosen model.
         labels: (N,) classes.
 
     >>> one, two = np.array([[.9, .1], [.9, .1]]), np.array([[.9, .1], [.1, .9]])

@@ -133,11 +133,12 @@ def _flipped(run: RunFiles) -> Iterator[Group]:
         changed = np.flatnonzero(now.argmax(-1) != then.argmax(-1))
         picked = changed[np.argsort(-now[changed].max(-1), kind="stable")][:SHOWN]
         share = f"{len(changed) / max(1, len(rows)):.1%} of {len(rows):,} texts"
+        predictions = "predictions of chain 1" if run.cross_fitted else "predictions"
         yield Group(
             "flipped",
             "Changed class",
-            f"predictions that differ between the stages “{stage_name(earlier)}” and “{stage_name(record)}” ({share}); "
-            "the most confident first",
+            f"{predictions} that differ between the stages “{stage_name(earlier)}” and “{stage_name(record)}” "
+            f"({share}); the most confident first",
             [
                 Example(
                     _text(run, rows[i]),

@@ -22,7 +22,7 @@ def comparison(models: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Accuracy and macro-F1 of models, with their intervals if they are known.
 
     Args:
-        models: name → metric → {"score", and "confidence_interval" if it is known}. The last one is the final model.
+        models: name → metric → {"score", and "confidence_interval" if it is known}. The last one is the chosen model.
     """
     figure, axes = _figure(height=1.2 + 0.4 * len(models))
     titles = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
@@ -53,15 +53,15 @@ def rounds_shown(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float |
     rows = "held-out rows" if measured == "out_of_fold" else "development rows"
     lines = {
         f"accuracy ({rows})": [record.get(measured, {}).get("accuracy") for record in records],
-        "precision of pseudo-labels (estimated)": [record.get("estimated_precision") for record in records],
-        "precision of pseudo-labels (audited)": [record.get("audit_precision") for record in records],
-        "share of the corpus selected": [record["coverage"] or None for record in records],
+        "estimated precision": [record.get("estimated_precision") for record in records],
+        "audited precision": [record.get("audit_precision") for record in records],
+        "share of corpus": [record["coverage"] or None for record in records],
     }
     return {name: values for name, values in lines.items() if any(value is not None for value in values)}
 
 
 def rounds(records: Sequence[Mapping[str, Any]]) -> Figure:
-    """Accuracy, precision and coverage by stage."""
+    """Accuracy, precision and share of corpus by stage."""
     figure, axes = _figure()
     for place, (name, values) in enumerate(rounds_shown(records).items()):
         points = [np.nan if value is None else value for value in values]
@@ -114,7 +114,7 @@ def reliability_diagram(after: Reliability, before: Reliability | None) -> Figur
                   color=SERIES[1], label="before calibration", linewidth=1.2, clip_on=False)  # fmt: skip
     axes.vlines(after.confidence, after.low, after.high, color=SERIES[0], linewidth=1.2, alpha=0.55)
     axes.plot(after.confidence, after.accuracy, "-", marker="o", markersize=5, color=SERIES[0],
-              label="final model" if before is None else "after calibration", clip_on=False)  # fmt: skip
+              label="chosen model" if before is None else "after calibration", clip_on=False)  # fmt: skip
     axes.set_xlabel("confidence")
     axes.set_ylabel("accuracy")
     _shares(axes.xaxis, axes.set_xlim)

@@ -18,13 +18,14 @@ from sstext.reporting.curves import (
     precision_and_coverage,
     reliability,
 )
-from sstext.reporting.examples import example_groups, sampled_corpus
+from sstext.reporting.examples import SampledCorpus, example_groups, sampled_corpus
 from sstext.reporting.run_files import UNREADABLE, RunFiles, open_run_files
 from sstext.reporting.svg import Drawing, css_variables, drawn, figure_style
 from sstext.reporting.words import (
     changed_settings,
     comparison_table,
     facts,
+    how_selected,
     phases,
     plan_table,
     rounds_table,
@@ -56,9 +57,10 @@ def write_report(folder: str | Path) -> Path:
     run = open_run_files(folder)
     evidence = evidence_of(run)
     compared = compare(run, evidence)
+    sample = _sample(run)
     with figure_style():
-        drawings = {drawing.name: drawing for drawing in _drawings(run, evidence, compared)}
-    page = _page(run, evidence, compared, drawings)
+        drawings = {drawing.name: drawing for drawing in _drawings(run, evidence, compared, sample)}
+    page = _page(run, evidence, compared, sample, drawings)
     write_folder_whole(run.path / FIGURES, lambda path: _write_figures(path, drawings))
     write_whole(run.path / REPORT, page)
     return run.path / REPORT
@@ -69,7 +71,13 @@ def _write_figures(path: Path, drawings: dict[str, Drawing]) -> None:
         write_whole(path / f"{name}.svg", drawing.alone)
 
 
-def _page(run: RunFiles, evidence: Evidence | None, compared: Comparison | None, drawings: dict[str, Drawing]) -> str:
+def _page(
+    run: RunFiles,
+    evidence: Evidence | None,
+    compared: Comparison | None,
+    sample: SampledCorpus | None,
+    drawings: dict[str, Drawing],
+) -> str:
     templates = Environment(
         loader=PackageLoader("sstext.reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -96,6 +104,8 @@ def _page(run: RunFiles, evidence: Evidence | None, compared: Comparison | None,
         pairs=[] if counts is None else [(classes[p.true], classes[p.predicted], p) for p in confused_pairs(counts)],
         per_class=_per_class(run),
         groups=groups,
+        tested=bool(run.results.get("test")),
+        selection=how_selected(run.plan, every=bool(sample.kept.all())) if sample is not None else "",
         plan=plan_table(run.plan),
         settings=changed_settings(run.options),
         facts=facts(run),
@@ -116,20 +126,25 @@ def _head(run: RunFiles, compared: Comparison | None) -> list[str]:
     return [sentence for sentence in (what_was_chosen(run), brought, what_was_left_out(run)) if sentence]
 
 
-def _drawings(run: RunFiles, evidence: Evidence | None, compared: Comparison | None) -> Iterator[Drawing]:
+def _drawings(
+    run: RunFiles, evidence: Evidence | None, compared: Comparison | None, sample: SampledCorpus | None
+) -> Iterator[Drawing]:
     """Every figure that the files of a run allow."""
     if compared is not None:
-        models = {"baseline": compared.supervised, "final model": compared.final}
-        figure = figures.comparison({"baseline (final model)": compared.final} if run.chosen == 0 else models)
-        yield drawn(figure, "comparison", f"Baseline and final model on {compared.rows}")
+        models = {"baseline": compared.supervised, "chosen model": compared.final}
+        figure = figures.comparison({"baseline (chosen model)": compared.final} if run.chosen == 0 else models)
+        yield drawn(figure, "comparison", f"Baseline and chosen model on {compared.rows}")
     if len(run.rounds) > 1 and figures.rounds_shown(run.rounds):  # one stage alone shows no change
-        yield drawn(figures.rounds(run.rounds), "rounds", "Accuracy, precision and coverage by stage")
+        yield drawn(figures.rounds(run.rounds), "rounds", "Accuracy, precision and share of corpus by stage")
     shares = _class_shares(run)
     if shares:
         yield drawn(figures.class_shares(shares), "class_shares", "Share of every class, by stage")
     if evidence is not None:
         yield from _calibration(evidence)
-    yield from _corpus_confidence(run)
+    if sample is not None:
+        counted = confidence_counts(sample.probabilities.max(-1), sample.kept)
+        figure = figures.confidence_histogram(*counted, names=("selected", "not selected"), unit="texts")
+        yield drawn(figure, "corpus_confidence", f"Histogram of the confidence on {len(sample.rows):,} unlabeled texts")
     counts = _confusion_counts(run, evidence)
     if counts is not None:
         figure, titles = confusion_matrix(counts, run.classes)
@@ -150,21 +165,19 @@ def _calibration(evidence: Evidence) -> Iterator[Drawing]:
     yield drawn(figure, "threshold", f"Precision and coverage by threshold on {evidence.rows}")
 
 
-def _corpus_confidence(run: RunFiles) -> Iterator[Drawing]:
+def _sample(run: RunFiles) -> SampledCorpus | None:
+    """A sample of the corpus, or None without pseudo-labels."""
     if run.teaching is None:
-        return
+        return None
     try:
-        sample = sampled_corpus(run.teaching)
+        return sampled_corpus(run.teaching)
     except UNREADABLE:
         run.say_missing("Pseudo-labels cannot be read: the confidence on the corpus is left out.")
-        return
-    counted = confidence_counts(sample.probabilities.max(-1), sample.kept)
-    figure = figures.confidence_histogram(*counted, names=("selected", "not selected"), unit="texts")
-    yield drawn(figure, "corpus_confidence", f"Histogram of the confidence on {len(sample.rows):,} unlabeled texts")
+        return None
 
 
 def _losses(run: RunFiles) -> Iterator[Drawing]:
-    """The losses of all trainings that led to the final model."""
+    """The losses of all trainings that led to the chosen model."""
     found = False
     for title, folder in run.trainings():
         log = [entry for entry in run.log(folder) if "loss" in entry or "eval_loss" in entry]

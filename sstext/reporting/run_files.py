@@ -106,7 +106,7 @@ class RunFiles:
 
     @property
     def chosen(self) -> int:
-        """The index of the final model's stage. For an unfinished run, the last stage so far."""
+        """The index of the chosen model's stage. For an unfinished run, the last stage so far."""
         chosen = self.results.get("chosen")
         return chosen["round"] if chosen else self.rounds[-1]["index"]
 
@@ -155,7 +155,7 @@ class RunFiles:
 
     @cached_property
     def knows_precision(self) -> bool:
-        """Whether the final model has a precision curve, which `sstext predict --target-precision` needs."""
+        """Whether the chosen model has a precision curve, which `sstext predict --target-precision` needs."""
         left_out = "`sstext predict --target-precision` is left out"
         path = self.path / "model" / "config.json"
         return bool(self.read(path, _read_precision_curve, left_out, expected=False))
@@ -181,7 +181,7 @@ class RunFiles:
         return found or []
 
     def trainings(self) -> list[tuple[str, Path]]:
-        """The trainings that led to the final model: a title for the reader, and the folder of the training.
+        """The trainings that led to the chosen model: a title for the reader, and the folder of the training.
 
         With folds, these are the trainings with all labels, and those of the first chain for the other stages.
         """
@@ -227,7 +227,7 @@ class RunFiles:
 
     @cached_property
     def teaching(self) -> Teaching | None:
-        """The pseudo-labels of the final model. If it has none, those of the latest stage that has some."""
+        """The pseudo-labels of the chosen model. If it has none, those of the latest stage that has some."""
         last = sorted((self.path / ALL_LABELS).glob(f"*/{PSEUDO_LABELS}"))
         averaged = self.path / ALL_LABELS / "averaged.npy"
         if last and averaged.exists():

@@ -23,13 +23,13 @@ def capitalized(words: str) -> str:
 
 
 def what_was_chosen(run: RunFiles) -> str:
-    """The first sentences of a report: the final model's stage, its training data, and the reason for the choice."""
+    """The first sentences of a report: the chosen model's stage, its training data, and the reason for the choice."""
     if not run.finished:
         done = ", ".join(stage_name(record) for record in run.rounds)
-        return f"This run is not finished, and the final model is not chosen yet. Done so far: {done}."
+        return f"This run is not finished, and no model is chosen yet. Done so far: {done}."
     record, why = run.rounds[run.chosen], run.results["chosen"]["why"]
     if run.chosen == 0:
-        what = f"The final model is {baseline(run)}"
+        what = f"The chosen model is {baseline(run)}"
         for said in ("plain fine-tuning on the labels", "supervised fine-tuning"):
             why = why.removeprefix(said).removeprefix("; ")
         why = why or "no later stage was accepted"
@@ -41,7 +41,7 @@ def what_was_chosen(run: RunFiles) -> str:
             used += " and unlabeled rows inside its steps"
         elif not any(r["admitted"] for r in run.rounds[: run.chosen]):
             used += " only"
-        what = f"The final model comes from the stage “{stage_name(record)}”, which was trained on {used}"
+        what = f"The chosen model comes from the stage “{stage_name(record)}”, which was trained on {used}"
     if why.startswith("the last one"):
         why = why.replace("the last one", "it is the last stage", 1)
     return f"{what}. Reason for this choice: {why.rstrip('.')}."
@@ -55,14 +55,14 @@ def baseline(run: RunFiles) -> str:
 
 
 def what_it_brought(compared: Comparison | None, same: bool) -> str:
-    """The next sentences of a report: the accuracy of the final model and of the baseline.
+    """The next sentences of a report: the accuracy of the chosen model and of the baseline.
 
     Args:
-        same: whether the final model is the baseline.
+        same: whether the chosen model is the baseline.
     """
     if compared is None:
         return "The accuracy is unknown, because there were no test rows, no folds and no development rows."
-    final = f"On {compared.rows}, the final model has an accuracy of {with_interval(compared.final['accuracy'])}"
+    final = f"On {compared.rows}, the chosen model has an accuracy of {with_interval(compared.final['accuracy'])}"
     if same:
         return f"{final}."
     gain = ""
@@ -93,7 +93,7 @@ def with_interval(figure: Mapping[str, Any], scale: float = 100.0) -> str:
 
 
 def comparison_table(compared: Comparison) -> list[tuple[str, str, str]]:
-    """Metric, baseline, final model: one line per metric that both models have."""
+    """Metric, baseline, chosen model: one line per metric that both models have."""
     titles = {
         "accuracy": ("accuracy", 100),
         "macro_f1": ("macro-F1", 100),
@@ -117,9 +117,9 @@ def rounds_table(rounds: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[l
     cells: dict[str, Any] = {
         "stage": stage_name,
         "pseudo-labels": lambda r: f"{r['admitted']:,}",
-        "share of the corpus": lambda r: _share(r["coverage"] or None),
-        "precision, estimated": lambda r: _share(r.get("estimated_precision")),
-        "precision, audited": lambda r: _share(r.get("audit_precision")),
+        "share of corpus": lambda r: _share(r["coverage"] or None),
+        "estimated precision": lambda r: _share(r.get("estimated_precision")),
+        "audited precision": lambda r: _share(r.get("audit_precision")),
         "accuracy, held-out": lambda r: _share(r.get("out_of_fold", {}).get("accuracy")),
         "macro-F1, held-out": lambda r: _share(r.get("out_of_fold", {}).get("macro_f1")),
         "log-loss, held-out": lambda r: _number(r.get("out_of_fold", {}).get("log_loss")),
@@ -142,13 +142,30 @@ def plan_table(plan: Mapping[str, Any] | None) -> list[tuple[str, str, str, str]
     """One line per stage of a plan: name, what it learns from, what labels these texts, steps; empty without stages."""
     return [
         (
-            capitalized(stage["name"]),
+            capitalized("final model" if stage["name"] == "final" else stage["name"]),
             f"labeled rows and pseudo-labels of {stage['learns_from']}" if stage["learns_from"] else "labeled rows",
             stage["labeled_by"] or "",
             f"{stage['steps']:,}",
         )
         for stage in (plan or {}).get("stages", ())
     ]
+
+
+def how_selected(plan: Mapping[str, Any] | None, every: bool) -> str:
+    """A sentence on the selection of pseudo-labels. Empty if no stage of the plan selects by quota.
+
+    Args:
+        every: whether all rows were selected.
+
+    >>> how_selected(None, every=True), how_selected(None, every=False)
+    ('Every row was selected.', 'The selection also depends on the rank within the class.')
+    """
+    if every:
+        return "Every row was selected."
+    stages = (plan or {}).get("stages", ())
+    if stages and not any(stage.get("keep") for stage in stages):
+        return ""
+    return "The selection also depends on the rank within the class."
 
 
 def changed_settings(recorded: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
@@ -163,7 +180,7 @@ def changed_settings(recorded: Mapping[str, Any] | None) -> list[tuple[str, str,
     for name, spec in options(RunConfig).items():
         default = default_of(spec) if name == "method" else getattr(usual, name)
         if name in recorded and recorded[name] != default:
-            changed.append((name, _value(recorded[name]), _value(default)))
+            changed.append((name, _value(recorded[name]), _default(default, spec.metadata["help"])))
     return changed
 
 
@@ -244,6 +261,12 @@ def _value(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name}={one}" for name, one in value.items()) or "none"
     return "none" if value is None else str(value)
+
+
+def _default(value: Any, help: str) -> str:
+    """A default. It is "auto" if the run computes it, as the help of the option says after "Default:"."""
+    computed = "Default: " in help and "Default: no" not in help  # "none", "no limit"
+    return "auto" if computed and value in (None, [], {}) else _value(value)
 
 
 def _share(value: float | None) -> str:

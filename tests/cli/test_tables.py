@@ -143,7 +143,9 @@ def test_an_evaluation_shows_signs_and_classes(capsys: pytest.CaptureFixture[str
     assert "On 1,234 rows" in shown
     assert lines_with("Matthews", shown) == [["Matthews", "correlation", "-0.500"]]
     assert lines_with("refund", shown) == [["refund", "25.0", "50.0", "33.3", "1,000"]]
-    assert lines_with("brier", shown)[0][1] == "0.540"
+    assert lines_with("Brier score", shown)[0][2] == "0.540"
+    assert "log-loss (nats)" in shown
+    assert "nll" not in shown
 
 
 def forecast(**changes: Any) -> Forecast:

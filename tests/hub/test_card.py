@@ -145,6 +145,28 @@ def test_the_method_is_named_with_its_paper():
     assert "Method" not in card()
 
 
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ("baseline: plain fine-tuning on the labels", "is its baseline, fine-tuned on the labeled rows only."),
+        ("start: it is better", "was fine-tuned on the labeled rows only."),
+    ],
+)
+def test_a_method_that_did_not_make_the_model_is_not_its_method(chosen: str, said: str) -> None:
+    """Guards the card of a baseline against the claim that it was self-trained, with the paper of the method."""
+    plain = {"self_trained": False, "citation": "Sohn et al. 2020", "chosen": chosen}
+    text = card(method="auto", **plain)
+    assert f"Method of the run: `auto`; this model {said}" in text
+    assert "Source" not in text
+    assert "Method: `supervised`. Source: Sohn et al. 2020." in card(method="supervised", **plain)
+
+
+def test_the_reason_for_the_choice_is_in_parentheses() -> None:
+    """Guards against two colons in a sentence."""
+    why = "plain fine-tuning on the labels; round 1 was refused: it harms"
+    assert f"Chosen: baseline ({why})." in card(chosen=f"baseline: {why}.")
+
+
 def test_results_show_intervals_where_there_are_some_and_gaps_where_not():
     """Guards against columns that slip: not everything measured has every metric."""
     table = section(card(), "Results").strip().split("\n\n")[0].splitlines()
@@ -197,7 +219,7 @@ def test_the_index_has_this_models_scores_with_their_intervals():
         card(of_this_model="supervised", results={"supervised": {"macro_f1": {"score": 0.25}}})
     ).data.eval_results
     assert (own.metric_type, own.metric_name, own.metric_args) == ("f1", "macro f1", {"average": "macro"})
-    assert (own.dataset_type, own.dataset_name, own.dataset_split) == ("local", "held-out test rows", None)
+    assert (own.dataset_type, own.dataset_name, own.dataset_split) == ("local", "test rows", None)
     (other,) = ModelCard(card(of_this_model="test", measured_on="evaluation rows")).data.eval_results
     assert (other.dataset_name, other.dataset_split) == ("evaluation rows", None)
     assert ModelCard(card()).data.eval_results is None
@@ -209,7 +231,7 @@ def test_rounds_show_their_evidence_and_no_empty_columns():
         {"index": 1, "admitted": 9, "coverage": 0.5, "out_of_fold": {"accuracy": 0.625}, "estimated_precision": 0.75},
     ]
     lines = section(card(rounds=rounds), "Training").strip().split("\n\n")[-1].splitlines()
-    assert lines[0] == "| stage | unlabeled rows selected | coverage | estimated precision | held-out accuracy |"
+    assert lines[0] == "| stage | unlabeled rows selected | share of corpus | estimated precision | held-out accuracy |"
     assert lines[2:] == ["| round 0 | 0 | 0.0% | – | 50.0% |", "| round 1 | 9 | 50.0% | 75.0% | 62.5% |"]
 
 
@@ -218,7 +240,8 @@ def test_calibration_says_what_was_done_and_what_it_brought():
     after = {"score": 0.05, "confidence_interval": (0.04, 0.06)}
     said = calibration_sentence(1.25, fitted_on="the development rows", before=0.12, after=after)
     assert said.startswith(
-        "Logits are divided by a temperature of 1.250, fitted on the development rows. The last layer already contains it."
+        "Logits are divided by a temperature of 1.250, fitted on the development rows. "
+        "It is already folded into the last layer."
     )
     assert said.endswith("on the test rows: 0.120 before, 0.050 (0.040 to 0.060) after.")
     assert calibration_sentence(1.25, fitted_on="x", after=after).endswith("test rows: 0.050 (0.040 to 0.060).")
@@ -242,7 +265,9 @@ def test_the_plan_is_a_line_of_the_training():
         {"name": "baseline", "steps": 80, "labeled_by": None},
         {"name": "round 1", "steps": 1_250, "labeled_by": "head and probe"},
     ]
-    plan = "Plan: baseline, 80 steps, on labeled rows; round 1, 1,250 steps, on pseudo-labels by head and probe."
+    stages.append({"name": "final", "steps": 625, "labeled_by": "the chains"})
+    plan = "Plan: baseline, 80 steps, on labeled rows; round 1, 1,250 steps, on pseudo-labels by head and probe; "
+    plan += "final model, 625 steps, on pseudo-labels by the chains."
     assert plan in section(card(plan={"stages": stages}), "Training")
     assert "Plan:" not in card(plan={"steps": [80], "rounds": 0}) + card()
 
@@ -260,8 +285,8 @@ def test_a_bare_card_claims_nothing_about_the_training():
     ("fingerprint", "sample", "expected"),
     [
         ("hub:ada/rows:validation", {}, ("ada/rows", "validation")),
-        ("hub:ada/rows:validation", {"labels_per_class": 2}, ("held-out test rows", None)),
-        ("file:1f", {}, ("held-out test rows", None)),
+        ("hub:ada/rows:validation", {"labels_per_class": 2}, ("test rows", None)),
+        ("file:1f", {}, ("test rows", None)),
     ],
 )
 def test_a_card_names_a_data_set_only_where_all_of_its_split_was_measured_on(

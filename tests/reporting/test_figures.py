@@ -9,7 +9,7 @@ from sstext.reporting.figures import reliability_diagram
 
 @pytest.mark.parametrize(
     ("calibrated", "labels"),
-    [(True, ["before calibration", "after calibration"]), (False, ["final model"])],
+    [(True, ["before calibration", "after calibration"]), (False, ["chosen model"])],
 )
 def test_a_model_that_was_not_calibrated_has_one_curve_and_no_after(calibrated: bool, labels: list[str]) -> None:
     """Guards against "after calibration" on a model whose temperature is 1."""

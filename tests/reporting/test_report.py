@@ -105,13 +105,18 @@ def test_the_same_run_gives_the_same_report(made_up: Path, tmp_path: Path) -> No
 def test_what_the_run_was_is_told(made_up: Path) -> None:
     text = Page(made_up / "report.html").text
     for said in (
-        "The final model comes from the stage “round 2”, which was trained on labeled rows and 90 pseudo-labels",
+        "The chosen model comes from the stage “round 2”, which was trained on labeled rows and 90 pseudo-labels",
         "a difference of",
-        "Reason to stop: all rounds are done.", "64 labeled, 300 unlabeled, 240 test", "torch 2.13.0",
-        "1,234 MiB of the process", "corpus.jsonl", "Changed class", "differ between the stages “round 1” and “round 2”",
+        "Reason for stopping: all rounds are done.", "64 labeled, 300 unlabeled, 240 test", "torch 2.13.0",
+        "1,234 MiB of the process", "corpus.jsonl", "Changed class",
+        "predictions of chain 1 that differ between the stages “round 1” and “round 2”", "Do not add test rows.",
+        "as predicted by the teacher. The selection also depends on the rank within the class.",
     ):  # fmt: skip
         assert said in text, said
+    assert "“Chains agree” is the share of the corpus" in text
+    assert "The expected gain is closer to what was expected before" in text
     assert "Left out" not in text
+    assert "A probe is" not in text, "without a plan nothing is said of it"
     assert "--target-precision" in text
 
 
@@ -144,7 +149,17 @@ def test_a_damaged_file_costs_its_part_alone(damaged: str, made_up: Path, tmp_pa
     (folder / damaged).write_bytes(b"[damaged")
     text = Page(write_report(folder)).text
     assert "Left out of this report" in text
-    assert "The final model comes from the stage “round 2”" in text
+    assert "The chosen model comes from the stage “round 2”" in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_plan_with_a_probe_explains_it(made_up: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(made_up, tmp_path / "run")
+    stage = {"name": "final", "learns_from": "the chains", "labeled_by": "head and probe", "steps": 9}
+    (folder / "plan.json").write_text(json.dumps({"stages": [stage]}))
+    text = Page(write_report(folder)).text
+    assert "Final model" in text
+    assert "A probe is a logistic regression on the embeddings of the student." in text
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -209,8 +224,8 @@ def test_a_real_run_has_a_report(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"unlabeled": None}, "The final model is the baseline (fine-tuning on the labeled rows only)."),
-        ({"method": "fixmatch"}, "The final model is the baseline (fixmatch without further rounds)."),
+        ({"unlabeled": None}, "The chosen model is the baseline (fine-tuning on the labeled rows only)."),
+        ({"method": "fixmatch"}, "The chosen model is the baseline (fixmatch without further rounds)."),
     ],
 )
 def test_the_barest_run_has_a_report(

@@ -13,6 +13,7 @@ from sstext.reporting.words import (
     changed_settings,
     columns_of,
     facts,
+    how_selected,
     phases,
     plan_table,
     rounds_table,
@@ -34,10 +35,10 @@ RECORDS = [round_record(index, class_names(2), True) for index in range(3)]
 
 def test_the_first_sentence_says_what_was_chosen_and_why() -> None:
     assert what_was_chosen(run_of(RECORDS, 2, "it is better.")) == (
-        "The final model comes from the stage “round 2”, which was trained on labeled rows and 90 pseudo-labels. "
+        "The chosen model comes from the stage “round 2”, which was trained on labeled rows and 90 pseudo-labels. "
         "Reason for this choice: it is better."
     )
-    baseline = "The final model is the baseline (fine-tuning on the labeled rows only). Reason for this choice: "
+    baseline = "The chosen model is the baseline (fine-tuning on the labeled rows only). Reason for this choice: "
     supervised = run_of(RECORDS, 0, "supervised fine-tuning; round 1 was refused: it harms")
     assert what_was_chosen(supervised) == f"{baseline}round 1 was refused: it harms."
     assert what_was_chosen(run_of(RECORDS, 0, "supervised fine-tuning")) == f"{baseline}no later stage was accepted."
@@ -45,7 +46,7 @@ def test_the_first_sentence_says_what_was_chosen_and_why() -> None:
     assert what_was_chosen(last) == f"{baseline}it is the last stage; nothing was compared."
     start = run_of([RECORDS[0], RECORDS[1] | {"admitted": 0, "stage": "start"}], 1, "it is better")
     assert what_was_chosen(start).startswith(
-        "The final model comes from the stage “start”, which was trained on labeled rows only."
+        "The chosen model comes from the stage “start”, which was trained on labeled rows only."
     )
 
 
@@ -55,11 +56,11 @@ def test_the_second_sentence_compares_or_says_that_nothing_does() -> None:
     two = {"accuracy": {"score": 0.75, "confidence_interval": (0.7, 0.8)}}
     compared = Comparison("400 test rows", one, two, (0.25, 0.1, 0.4))
     assert what_it_brought(compared, same=False) == (
-        "On 400 test rows, the final model has an accuracy of 75.0% [70.0, 80.0]. The baseline has 50.0% [40.0, 60.0]. "
+        "On 400 test rows, the chosen model has an accuracy of 75.0% [70.0, 80.0]. The baseline has 50.0% [40.0, 60.0]. "
         "On the same rows, this is a difference of +25.0 points [+10.0, +40.0]."
     )
     assert what_it_brought(compared, same=True) == (
-        "On 400 test rows, the final model has an accuracy of 75.0% [70.0, 80.0]."
+        "On 400 test rows, the chosen model has an accuracy of 75.0% [70.0, 80.0]."
     )
     assert "accuracy is unknown" in what_it_brought(None, same=False)
 
@@ -80,15 +81,24 @@ def test_the_table_of_rounds_has_only_columns_that_a_round_fills() -> None:
     assert "accuracy, held-out" in titles
     assert "accuracy, development" not in titles
     assert [len(line) for line in lines] == [len(titles)] * 3
-    assert lines[2][titles.index("precision, audited")] == "80.0%"
-    assert lines[0][titles.index("precision, audited")] == ""
+    assert lines[2][titles.index("audited precision")] == "80.0%"
+    assert lines[0][titles.index("audited precision")] == ""
 
 
 def test_records_of_older_runs_have_fewer_fields() -> None:
     """Guards against a KeyError on a folder that an earlier version wrote."""
     newer = ("estimated_precision", "out_of_fold", "gain", "refused", "class_shares", "chain_agreement")
     old = [{name: value for name, value in record.items() if name not in newer} for record in RECORDS]
-    assert rounds_table(old)[0][:3] == ["stage", "pseudo-labels", "share of the corpus"]
+    assert rounds_table(old)[0][:3] == ["stage", "pseudo-labels", "share of corpus"]
+
+
+def test_rows_of_a_threshold_have_no_rank() -> None:
+    """Guards a sentence on quotas under the figure of a run that has none, or that selects every row."""
+    by_rank = "The selection also depends on the rank within the class."
+    assert how_selected({"stages": [{"keep": None}, {"keep": 0.3}]}, every=False) == by_rank
+    assert how_selected({"steps": [80], "rounds": 0}, every=False) == by_rank
+    assert how_selected({"stages": [{"keep": None}]}, every=False) == ""
+    assert how_selected({"stages": [{"keep": 1.0}]}, every=True) == "Every row was selected."
 
 
 def test_settings_are_those_that_differ_from_the_methods_own_defaults() -> None:
@@ -97,6 +107,10 @@ def test_settings_are_those_that_differ_from_the_methods_own_defaults() -> None:
 
     changed = changed_settings(asdict(RunConfig(method="supervised", seed=3, method_args={"a": 1})))
     assert sorted(changed) == [("method", "supervised", "auto"), ("method_args", "a=1", "none"), ("seed", "3", "0")]
+    given = {"method": "auto", "steps": 9, "text_column": "body", "budget": "9m", "report_to": ["wandb"]}
+    assert {name: default for name, _, default in changed_settings(given)} == {
+        "steps": "auto", "text_column": "auto", "budget": "none", "report_to": "none",
+    }, "none is no limit and no logger; whatever else is not given is computed"  # fmt: skip
     assert changed_settings({"method": "of a newer version", "an option": 1}) != []
     assert changed_settings(None) == []
 
@@ -133,7 +147,7 @@ def test_the_plan_is_a_line_per_stage() -> None:
         ("Start", "labeled rows", "", "60"),
         ("Round 1", "labeled rows and pseudo-labels of start", "head and probe", "625"),
         (
-            "Final",
+            "Final model",
             "labeled rows and pseudo-labels of the chains",
             "the chains, and head and probe of all labels",
             "625",
