@@ -16,8 +16,8 @@ from sstext.storage.run_folder import RunDirectory
 VERSIONS = ("sstext", "torch", "transformers", "datasets", "accelerate", "numpy")
 
 
-#: The chosen model: its name in `results.json`, and in the model card.
-THIS_MODEL = {"self_trained": "this model"}
+#: Models: their names in `results.json`, and in the model card.
+IN_CARD = {"supervised": "baseline", "self_trained": "this model"}
 
 
 def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) -> str:
@@ -31,14 +31,12 @@ def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) ->
         rows=results["rows"],
         rounds=results["rounds"],
         plan=directory.read_plan(),
-        results={THIS_MODEL.get(name, name): of["metrics"] for name, of in results["test"].items()} or None,
+        results={IN_CARD.get(name, name): of["metrics"] for name, of in results["test"].items()} or None,
         chosen=f"{results['chosen']['stage']}: {results['chosen']['why']}",
-        self_trained=any(
-            r["admitted"] or r["reads_corpus"] for r in results["rounds"][: results["chosen"]["round"] + 1]
-        ),
+        self_trained=_learned_from_corpus(results),
         method=method_of(config),
         citation=entry(config.method).source or None,
-        of_this_model=THIS_MODEL["self_trained"],
+        of_this_model=IN_CARD["self_trained"],
         test_data=measured_on,
         calibration=calibration_sentence(
             results["chosen"]["temperature"],
@@ -48,6 +46,16 @@ def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) ->
             after=(results["test"].get("self_trained") or {}).get("metrics", {}).get("expected_calibration_error"),
         ),
     )
+
+
+def _learned_from_corpus(results: dict[str, Any]) -> bool:
+    """Whether the chosen model, or a student that it was trained on from, has learned from unlabeled texts."""
+    names = [record["stage"] for record in results["rounds"]]
+    model = results["chosen"]["model"]
+    if model not in names:
+        return True  # the final model, on the averaged pseudo-labels of the chains
+    records = results["rounds"][: names.index(model) + 1]
+    return any(record["admitted"] or record["reads_corpus"] for record in records)
 
 
 def calibrated_on(record: dict[str, Any]) -> str | None:

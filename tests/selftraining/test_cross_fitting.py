@@ -348,9 +348,7 @@ def test_the_price_is_said_before_it_is_paid(quick: Quick, tmp_path: Path) -> No
             notes.append(message)
 
     train(quick(tmp_path / "out", rounds=1, steps=2, round_steps=2), reporter=Noting())
-    said = next(
-        i for i, note in enumerate(notes) if note.startswith("chains: 2 chains and a final model take about")
-    )
+    said = next(i for i, note in enumerate(notes) if note.startswith("chains: 2 chains and a final model take about"))
     assert said < next(i for i, note in enumerate(notes) if note.startswith("baseline:"))
 
 
