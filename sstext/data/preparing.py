@@ -14,7 +14,7 @@ from sstext.data.loading import Labeled, Unlabeled, fingerprint, load_audit, loa
 from sstext.data.sampling import Sample, draw, measured_rows
 from sstext.data.tokens import TextEncoder, choose_max_length, tokenize
 from sstext.errors import UserError
-from sstext.hub.card import LEFT_OUT
+from sstext.hub.sections import LEFT_OUT
 from sstext.progress import SILENT, Reporter
 from sstext.storage.whole import write_whole
 

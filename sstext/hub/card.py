@@ -4,44 +4,32 @@ The card contains only counts, shares and scores that are passed in. It contains
 path, so it can be published with the model.
 """
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-#: `demo` is a packaged copy of this encoder.
-DEMO_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
-
-
-#: Name of the model in its card before it has a name on the Hub.
-THIS_FOLDER = "<this folder>"
-
+from sstext.hub.sections import (
+    DEMO_ENCODER,
+    LEFT_OUT,
+    THIS_FOLDER,
+    Metrics,
+    classes_section,
+    how_to_use_section,
+    hub_name,
+    learned_from,
+    limits_section,
+    method_paragraph,
+    results_section,
+    summary_section,
+    training_section,
+)
 
 #: Names and arguments on the Hub of our metrics, if they differ from ours.
 HUB_METRICS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "macro_f1": ("f1", {"average": "macro"}),
     "brier": ("brier_score", {}),
 }
-
-
-#: metric → {"score": float, "confidence_interval": (low, high) or None}
-Metrics = Mapping[str, Mapping[str, Any]]
-
-
-#: Key of the row counts for unlabeled texts that are not read, because the training steps can use no more.
-LEFT_OUT = "unlabeled_left_out"
-
-
-#: Coverage from which all unlabeled rows count as selected.
-WHOLE = 0.9995
-
-
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
-
-
-_NONE = "–"
 
 
 def model_card(
@@ -110,26 +98,17 @@ def model_card(
         eval_results=_eval_results((results or {}).get(of_this_model or "", {}), test_data, measured_on),
     )
     sections = [
-        _summary(classes, base_model, chosen, _learned_from(rounds if self_trained else None, part=LEFT_OUT in rows)),
-        _how_to_use(max_length),
-        _classes(classes),
-        _training(rows, rounds, _method(method, citation, chosen, self_trained), plan),
-        _results(results),
+        summary_section(
+            classes, base_model, chosen, learned_from(rounds if self_trained else None, part=LEFT_OUT in rows)
+        ),
+        how_to_use_section(max_length),
+        classes_section(classes),
+        training_section(rows, rounds, method_paragraph(method, citation, chosen, self_trained), plan),
+        results_section(results),
         *([f"## Calibration\n\n{calibration}"] if calibration else []),
-        _limits(max_length, self_trained, english_only),
+        limits_section(max_length, self_trained, english_only),
     ]
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n"))
-
-
-def hub_name(encoder: str) -> str | None:
-    """The Hub name of an encoder. Returns None for a folder, because a local path must not be published.
-
-    >>> hub_name("microsoft/deberta-v3-small"), hub_name("/home/ada/encoder"), hub_name("demo")
-    ('microsoft/deberta-v3-small', None, 'sentence-transformers/all-MiniLM-L6-v2')
-    """
-    if encoder == "demo":
-        return DEMO_ENCODER
-    return encoder if _HUB_NAME.fullmatch(encoder) and not Path(encoder).exists() else None
 
 
 def named(card: str, name: str, revision: str | None = None) -> str:
@@ -182,212 +161,12 @@ def bare_card(classes: Sequence[str], max_length: int) -> str:
     data = ModelCardData(library_name="transformers", pipeline_tag="text-classification", tags=["sstext"])
     sections = [
         f"# Text classifier with {len(classes)} classes\n\nHow it was trained is not recorded here.",
-        _how_to_use(max_length),
-        _classes(classes),
-        _limits(max_length, self_trained=False, english_only=False),
+        how_to_use_section(max_length),
+        classes_section(classes),
+        limits_section(max_length, self_trained=False, english_only=False),
     ]
     return _card(data, sections)
 
 
 def _card(data: ModelCardData, sections: Sequence[str]) -> str:
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n"))
-
-
-def _classes(classes: Sequence[str]) -> str:
-    return "## Classes\n\n" + ", ".join(f"`{_line(name)}`" for name in classes)
-
-
-def _summary(classes: Sequence[str], base_model: str | None, chosen: str | None, learned_from: str) -> str:
-    origin = f"[{base_model}](https://huggingface.co/{base_model})" if base_model else "a local encoder"
-    stage, _, why = _line(chosen or "").rstrip(".").partition(": ")
-    which = f"\n\nChosen: {stage} ({why})." if why else f"\n\nChosen: {stage}." if stage else ""
-    return f"""# Text classifier with {len(classes)} classes
-
-Made with `sstext` from {origin}:
-{learned_from}{which}"""
-
-
-def _learned_from(rounds: Sequence[Mapping[str, Any]] | None, part: bool) -> str:
-    """Describe the training data of a model in a sentence.
-
-    Args:
-        rounds: records of the rounds, or None if the model learned only from labels. Their coverage shows whether all
-            unlabeled rows were selected.
-        part: whether only a random part of the corpus was read. Coverage is then a share of this part.
-    """
-    if rounds is None:
-        return "fine-tuned on labeled texts."
-    coverages = [record["coverage"] for record in rounds if record["admitted"]]
-    if coverages and max(coverages) < WHOLE:
-        return (
-            "fine-tuned on labeled texts and then, in one or more rounds, also on unlabeled texts. Only texts with a\n"
-            "sufficiently confident predicted label were used."
-        )
-    if coverages and min(coverages) >= WHOLE:
-        return (
-            "fine-tuned on labeled texts and then, in one or more rounds, also on all unlabeled texts"
-            + (" of a random part of the corpus" if part else "")
-            + ".\nThe labels of the unlabeled texts were predicted by earlier models."
-        )
-    return "fine-tuned on labeled texts with the help of unlabeled ones."
-
-
-def _how_to_use(max_length: int) -> str:
-    return f"""## How to use
-
-With plain `transformers`:
-
-```python
-from transformers import pipeline
-
-classify = pipeline("text-classification", "{THIS_FOLDER}")
-classify("a text", truncation=True, max_length={max_length})
-```
-
-A pipeline does not truncate by default: without `truncation=True, max_length={max_length}`, a text beyond the encoder's
-limit raises an error.
-
-With `sstext`, which truncates by default and is made for many texts:
-
-```bash
-sstext predict "{THIS_FOLDER}" texts.csv --output predictions.csv
-```
-
-```python
-from sstext import Classifier
-
-classifier = Classifier.from_pretrained("{THIS_FOLDER}", max_length={max_length})
-classifier.predict(["a text", "another text"])
-```"""
-
-
-def _training(
-    rows: Mapping[str, int],
-    rounds: Sequence[Mapping[str, Any]],
-    method: str,
-    plan: Mapping[str, Any] | None = None,
-) -> str:
-    counts = ", ".join(f"{count:,} {_line(name.replace('_', ' '))}" for name, count in rows.items()) or _NONE
-    section = f"## Training\n\nRows: {counts}. The texts themselves are not part of this folder."
-    section += f"\n\n{method}" if method else ""
-    stages = [_stage(stage) for stage in (plan or {}).get("stages", ())]
-    if stages:
-        section += f"\n\nPlan: {'; '.join(stages)}."
-    if not rounds:
-        return section
-    columns = {title: [cell(record) for record in rounds] for title, cell in ROUNDS.items()}
-    filled = {title: cells for title, cells in columns.items() if any(cell != _NONE for cell in cells)}
-    return f"{section}\n\n{table(filled, zip(*filled.values(), strict=True))}"
-
-
-def _method(method: str | None, citation: str | None, chosen: str | None, self_trained: bool) -> str:
-    """The method and its paper. Empty without a method."""
-    if not method:
-        return ""
-    if chosen and not self_trained and method.split()[0] != "supervised":  # the method did not make this model
-        baseline = "is its baseline," if chosen.startswith("baseline") else "was"
-        return f"Method of the run: `{_line(method)}`; this model {baseline} fine-tuned on the labeled rows only."
-    return f"Method: `{_line(method)}`." + (f" Source: {_line(citation).rstrip('.')}." if citation else "")
-
-
-def _stage(stage: Mapping[str, Any]) -> str:
-    """One stage of a plan, for example "round 1, 71 steps, on pseudo-labels by head and probe"."""
-    labels = f", on pseudo-labels by {stage['labeled_by']}" if stage["labeled_by"] else ", on labeled rows"
-    name = "final model" if stage["name"] == "final" else stage["name"]
-    return _line(f"{name}, {stage['steps']:,} steps{labels}")
-
-
-def _share(value: float | None) -> str:
-    return _NONE if value is None else f"{value:.1%}"
-
-
-#: Columns of the table of rounds in a card. A column is left out if no round has a value.
-ROUNDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "stage": lambda record: record.get("stage") or f"round {record['index']}",
-    "unlabeled rows selected": lambda record: f"{record['admitted']:,}",
-    "share of corpus": lambda record: f"{record['coverage']:.1%}",
-    "estimated precision": lambda record: _share(record.get("estimated_precision")),
-    "audited precision": lambda record: _share(record.get("audit_precision")),
-    "held-out accuracy": lambda record: _share((record.get("out_of_fold") or {}).get("accuracy")),
-    "development macro-F1": lambda record: _share((record.get("metrics") or {}).get("macro_f1")),
-}
-
-
-def _results(results: Mapping[str, Metrics] | None) -> str:
-    if not results:
-        return "## Results\n\nNothing was measured, because there were no test rows."
-    names = list(dict.fromkeys(name for metrics in results.values() for name in metrics))
-    lines = [(measured, *(_score(metrics.get(name)) for name in names)) for measured, metrics in results.items()]
-    note = "In parentheses: 95 % bootstrap intervals over the evaluated rows, if they were computed."
-    return f"## Results\n\n{table(('', *names), lines)}\n\n{note}"
-
-
-def calibration_sentence(
-    temperature: float,
-    *,
-    fitted_on: str | None,
-    folded: bool = True,
-    before: float | None = None,
-    after: Mapping[str, Any] | None = None,
-) -> str:
-    """How the probabilities were calibrated, as a sentence for a card.
-
-    Args:
-        temperature: the divisor of the logits.
-        fitted_on: the rows on which the temperature was fitted, or None if there were no such rows.
-        folded: whether the last layer contains the temperature, so that the model predicts calibrated probabilities.
-        before, after: expected calibration error on the test rows without and with the temperature (with its interval).
-
-    >>> calibration_sentence(1.25, fitted_on="the development rows")
-    'Logits are divided by a temperature of 1.250, fitted on the development rows. It is already folded into the last layer.'
-    """
-    if fitted_on is None:
-        return "The probabilities are not calibrated, because there were no folds or development rows."
-    if not folded:
-        return (
-            f"The probabilities are not calibrated: the temperature {temperature:.3f}, fitted on {fitted_on}, could "
-            "not be put into the last layer."
-        )
-    sentence = (
-        f"Logits are divided by a temperature of {temperature:.3f}, fitted on {fitted_on}. It is already folded "
-        "into the last layer."
-    )
-    if after is None:
-        return sentence
-    figures = f"{before:.3f} before, {_score(after)} after" if before is not None else _score(after)
-    return f"{sentence} Expected calibration error on the test rows: {figures}."
-
-
-def _limits(max_length: int, self_trained: bool, english_only: bool) -> str:
-    own = "It was trained on few labeled texts. It may reproduce their errors and biases, and those of the encoder."
-    if self_trained:
-        own = (
-            "Part of the training labels are predictions of a model. They may reproduce the errors and biases of the\n"
-            "  encoder and of the labeled rows."
-        )
-    english = "- It reads only English, because its encoder was trained on English.\n" if english_only else ""
-    return f"""## Limits
-
-{english}- It always predicts one of the classes above, even for a text that belongs to none of them.
-- It reads only the first {max_length} tokens of a text.
-- {own} Measure it on your own labeled rows before you rely on it.
-- Scores and intervals hold for texts like the evaluated ones. They may differ for other sources or later periods."""
-
-
-def _score(result: Mapping[str, Any] | None) -> str:
-    if result is None or result.get("score") is None:
-        return _NONE
-    interval = result.get("confidence_interval")
-    return f"{result['score']:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval is not None else "")
-
-
-def table(header: Iterable[Any], lines: Iterable[Iterable[Any]]) -> str:
-    """A Markdown table. Bars inside cells are escaped, because they would start a new column."""
-    rows = [[_line(cell).replace("|", r"\|") for cell in row] for row in (header, *lines)]
-    rows.insert(1, ["---"] * len(rows[0]))
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _line(value: Any) -> str:
-    """A value without line breaks, because they would end a Markdown table, list or code span."""
-    return " ".join(str(value).split())

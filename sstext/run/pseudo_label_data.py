@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from sstext.errors import UserError
-from sstext.hub.card import table
+from sstext.hub.sections import table
 from sstext.storage.run_folder import ALL_LABELS, PSEUDO_LABELS, RunDirectory
 
 #: The only data file of the data set. `load_dataset` takes the split from its name.

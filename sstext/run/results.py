@@ -7,7 +7,8 @@ import torch
 
 from sstext.config.run_config import RunConfig
 from sstext.data.sources import hub_split
-from sstext.hub.card import calibration_sentence, model_card
+from sstext.hub.card import model_card
+from sstext.hub.sections import calibration_sentence
 from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.methods.catalog import entry
 from sstext.modeling.pretrained import split_revision

@@ -10,7 +10,8 @@ import pytest
 from huggingface_hub import ModelCard
 
 from sstext.config.run_config import RunConfig
-from sstext.hub.card import LEFT_OUT, bare_card, calibration_sentence, hub_name, model_card
+from sstext.hub.card import bare_card, model_card
+from sstext.hub.sections import LEFT_OUT, calibration_sentence, hub_name
 from sstext.run.results import card as card_of_run
 from sstext.storage.run_folder import RunDirectory
 
