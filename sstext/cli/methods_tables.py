@@ -25,7 +25,7 @@ def show_methods(name: str | None) -> None:
     table.add_column("idea", overflow="fold")
     longest = max(len(word) for page in found for word in page.paper.split())
     table.add_column("paper", max_width=longest)  # the idea gets the room
-    for title in ("works", "tasks"):
+    for title in ("where", "tasks"):
         table.add_column(title, no_wrap=True)
     for page in found:
         table.add_row(page.name, page.idea, page.paper, page.stage, page.tasks)
@@ -49,7 +49,7 @@ def _show_page(console: Console, found: Entry) -> None:
     console.print(f"{found.name}: {found.idea}\n", highlight=False)
     rows = {
         "formula": found.formula, "composition": found.composition, "when": found.when, "source": found.source,
-        "works": found.stage, "tasks": found.tasks,
+        "where": found.stage, "tasks": found.tasks,
     }  # fmt: skip
     table = new_table("", show_header=False)
     for title, text in rows.items():

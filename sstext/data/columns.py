@@ -45,7 +45,9 @@ def find_column(columns: Sequence[str], kind: Literal["text", "label"], wanted: 
             return fitting[0]
     if kind == "text" and len(columns) == 1:
         return columns[0]
-    raise UserError(f"{source}: no column has a usual {kind} name ({listed(names, 6)}); {found}; name one with {flag}")
+    raise UserError(
+        f"{source}: no {kind} column was recognized (usual names: {listed(names, 6)}); {found}; name one with {flag}"
+    )
 
 
 def _no_such_column(wanted: str, columns: Sequence[str], source: str, remedy: str) -> UserError:

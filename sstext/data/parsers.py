@@ -159,7 +159,8 @@ def delimited(text: Text, delimiter: str, batch_size: int) -> Iterator[Rows]:
                 mark = "comma" if delimiter == "," else "tab"
                 raise UserError(
                     f"{text.name}: line {line}: expected {len(header)} cells ({listed(header)}), found {len(cells)}; "
-                    f'put cells that hold a {mark} or a line break in quotes ("), or name a file of plain lines .txt'
+                    f'put cells that hold a {mark} or a line break in quotes ("), or rename the file to .txt if it holds one '
+                    "text per line"
                 )
         columns = zip(*(cells for cells, _ in chunk), strict=True)
         yield Rows(dict(zip(header, map(list, columns), strict=True)), [line for _, line in chunk])
@@ -191,8 +192,8 @@ def _check_header(header: list[str], where: str, delimiter: str | None = None) -
     other = next((mark for mark in (";", "\t", "|") if len(header) == 1 and mark in header[0]), None)
     if delimiter and other:
         raise UserError(
-            f"{where}: expected columns separated by {delimiter!r}, found {header[0]!r}, which {other!r} seems to "
-            "separate; save it with commas as .csv or with tabs as .tsv"
+            f"{where}: expected columns separated by {delimiter!r}, found {header[0]!r}, which looks "
+            f"{other!r}-separated; save it with commas as .csv or with tabs as .tsv"
         )
 
 
@@ -288,7 +289,7 @@ def _record(record: Any, where: str, raw: str) -> dict:
             json.dumps(record, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise UserError(
-                f"{where}: found half a character (a lone \\ud8xx … \\udfxx); write \\ufffd instead"
+                f"{where}: found an unpaired surrogate (\\ud8xx … \\udfxx); write \\ufffd instead"
             ) from None
     return record
 

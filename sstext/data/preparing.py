@@ -214,7 +214,8 @@ def tokenize_texts(
             tokens = tokenize(rows, encoder, cache=cache, name=name, tick=tick)
         truncated[name] = pc.sum(tokens.data.column("truncated")).as_py()
         if truncated[name]:
-            reporter.note(f"{name}: texts cut to this length for training: {truncated[name]:,} of {len(rows):,}")
+            cut = f"{truncated[name]:,} of {len(rows):,} texts were cut"
+            reporter.note(f"{name}: {cut} to {max_length} tokens for training")
         return tokens
 
     return Tokens(

@@ -83,8 +83,8 @@ def replacement(source: Source, split: str) -> Path | None:
         return None
     if split not in there:
         raise UserError(
-            f"{name}: no split {split!r} in {home}, which {REPLACEMENTS} uses instead; found {listed(there)}; "
-            f"name one as {name}:SPLIT, or unset {REPLACEMENTS} to download"
+            f"{name}: no split {split!r} in {home} (the local copy that {REPLACEMENTS} names); "
+            f"found {listed(there)}; name one as {name}:SPLIT, or unset {REPLACEMENTS} to download"
         )
     return home / f"{split}.parquet"
 

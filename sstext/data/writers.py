@@ -127,7 +127,7 @@ class _Encoder:
             self._stream.write(self._encode(text))
         except UnicodeEncodeError as error:
             character = error.object[error.start]
-            raise UserError(f"{self.name}: {character!r} does not exist in {self._encoding}; write utf-8") from None
+            raise UserError(f"{self.name}: {character!r} cannot be written in {self._encoding}; write utf-8") from None
 
 
 class _Delimited(_Sink):

@@ -69,7 +69,7 @@ def predict_file(
     writer = (
         RowWriter(target, format=output_format or "csv", text_column="predicted_label") if is_main_process() else None
     )
-    done, column = 0, ""
+    done, column, cut_before = 0, "", classifier.truncated
     with reporter.phase("predicting", _rows_in(source, input_format), "text") as tick, writer or nullcontext():
         for rows in batches:
             column = column or find_column(list(rows.columns), "text", text_column, name)
@@ -84,9 +84,10 @@ def predict_file(
             tick(len(rows))
             done += len(rows)
     reporter.note(f"{done:,} text{'s' if done != 1 else ''} from column {column!r}")
-    if classifier.truncated:
+    cut = classifier.truncated - cut_before
+    if cut:
         limit = classifier.encoder.max_length
-        reporter.note(f"texts cut to the {limit} tokens that the model reads: {classifier.truncated:,}")
+        reporter.note(f"{cut:,} of {done:,} texts were cut to the {limit} tokens that the model reads")
     return done
 
 

@@ -12,17 +12,19 @@ def auto(contrast: float = 10.0, temperature: float = 0.1, labels: str = "soft")
     """Pulls the classes apart on the labeled rows first, then adds the whole corpus with soft pseudo-labels.
 
     L = mean H(y, p). Baseline: over the labeled rows. Start: over the labeled rows, + c · L_contrast (supervised contrast of
-    pooled rows). Round: over the labeled rows and the corpus, y = the teacher's prediction, aligned to the class shares.
-    Head and probe of the start label the corpus together. Held-out predictions decide which stage is used.
+    pooled rows). Round: y = the label on labeled rows, the teacher's aligned prediction on the corpus. H is the cross-entropy.
+    Head and probe of the start label the corpus together. A probe is a logistic regression on the embeddings of the student.
+    Held-out predictions decide which stage is used.
 
-    When: always, unless you know better. It is the default. Its ingredients, and what did not help: recipes/benchmark/LOG.md.
+    When: by default. Its ingredients, and what did not help: recipes/benchmark/LOG.md.
 
-    Source: ours, of Khosla et al. 2020, "Supervised Contrastive Learning", eq. 2, and Berthelot et al. 2020 (ReMixMatch),
+    Source: ours, based on Khosla et al. 2020, "Supervised Contrastive Learning", eq. 2, and Berthelot et al. 2020 (ReMixMatch),
     section 3.1
 
     Args:
-        contrast: c (Khosla: the contrast alone comes first, without H; at 1, H moves the embeddings that the probe reads).
-        temperature: τ of the contrast (Khosla: .1).
+        contrast: weight c of the contrastive loss (Khosla trains it alone first; with c = 1, cross-entropy dominates the
+            embeddings that the probe reads).
+        temperature: τ of the contrastive loss (Khosla: .1).
         labels: soft or hard pseudo-labels.
     """
     objective = partial(_contrasted, contrast, temperature)

@@ -39,7 +39,7 @@ class Entry:
         source: paper and equations. Empty without a paper.
         composition: its parts, by axis.
         tasks: the tasks that it supports.
-        stage: in a step, between rounds, or beside any method.
+        stage: where it acts: inside a step, between rounds, both, or beside any method.
     """
 
     name: str
@@ -65,7 +65,7 @@ def pages(name: str) -> list[Entry]:
         UserError: no method or regularizer has this name.
 
     >>> [page.stage for page in pages("r-drop")]
-    ['in a step', 'beside any method']
+    ['inside a step', 'beside any method']
     """
     if name not in METHODS and name not in REGULARIZERS:
         known = dict.fromkeys([*METHODS, *REGULARIZERS])
@@ -82,13 +82,13 @@ def entry(name: str) -> Entry:
     """
     objective = build(name)
     method = compose(name) if name in OF_ROUNDS else None
-    works = "in a step" if method is None else "between rounds" if method.between_rounds else "both"
+    where = "inside a step" if method is None else "between rounds" if method.between_rounds else "both"
     return Entry(
         name=name,
         arguments=_arguments(METHODS[name]),
         composition=_composition_of(objective, method.selection if method is not None else None),
         tasks=", ".join(objective.tasks),
-        stage=works,
+        stage=where,
         **_sections(METHODS[name]),
     )
 

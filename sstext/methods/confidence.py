@@ -42,12 +42,13 @@ def uda(
     strength: float = 1.0,
     ramp: float = 0.0,
 ) -> Objective:
-    """Sharpened predictions become the target of a changed copy of the text. The labels are released gradually.
+    """Sharpened predictions become the target of a changed copy of the text.
+    Labeled rows that are already confident are left out at first (training signal annealing).
 
     L_u = mean 1[max q ≥ τ] · KL(q^(1/T)/Σ q^(1/T) ‖ Q). A labeled row counts only while the probability of its class is
     below η = a (1 − 1/C) + 1/C, a = t/T (linear), e^{5(t/T − 1)} (exp) or 1 − e^{−5t/T} (log).
 
-    If rounds start from the previous student, the release of the labels starts again in every round.
+    If rounds start from the previous student, training signal annealing starts again in every round.
 
     When: there are good paraphrases (--views), and so few labels that the student overfits them.
 
@@ -130,7 +131,7 @@ def dash(
     view: str | View = "augmented",
     strength: float = 1.0,
 ) -> Objective:
-    """A row counts if the loss on its own label is below a bound. The bound falls during training.
+    """A row counts if the loss on its pseudo-label is below a threshold that falls during training.
 
     L_u = mean 1[H(q̃, q) ≤ ρ] · H(q̃, Q), ρ = max(c · γ^{−k} · ρ₀, floor), ρ₀ = mean labeled loss after the warm-up,
     k = number of reductions so far, q̃ = q sharpened by T. When ρ reaches its floor, q̃ becomes hard.
@@ -163,7 +164,8 @@ def adamatch(
     strength: float = 1.0,
     ramp: float = 0.5,
 ) -> Objective:
-    """The threshold follows the confidence on labeled rows, and the labels follow their class shares.
+    """The threshold follows the confidence on labeled rows.
+    Pseudo-labels are aligned to the class shares of the labeled rows.
 
     L_u = mean 1[max q′ ≥ c] · H(q′, Q) · ½ (1 − cos(min(π, 2πt/T))), q′ = Norm(q · E[p_labeled]/E[q]), c = factor × the
     mean over labeled rows of max p. Each labeled row is used unchanged and as a changed copy. Random logit

@@ -61,7 +61,7 @@ def mean_teacher(
     strength: float = 100.0,
     ramp: float = 0.4,
 ) -> Objective:
-    """The student must agree with a teacher whose weights are a moving average of its own.
+    """The student must agree with a teacher whose weights are a moving average of the student's.
 
     L_u = mean ‖q − Q‖²/C, q = the prediction of the averaged weights θ′ ← m θ′ + (1 − m) θ on the weak view, faded in
     by exp(−5 (1 − t/(ramp · T))²). The saved model is the student.
@@ -88,7 +88,7 @@ def mean_teacher(
 def vat(
     epsilon: float = 0.02, xi: float = 0.001, entropy: float = 1.0, strength: float = 1.0, ramp: float = 0.0
 ) -> Objective:
-    """The prediction must not change if the embeddings are moved in the worst direction.
+    """The prediction must not change under a small worst-case (adversarial) change of the embeddings.
 
     L_u = mean KL(q ‖ p(e + r)) + c · mean H(p(e)), r = ε ‖e‖ g/‖g‖₂ from one power iteration, per row.
 

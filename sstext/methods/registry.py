@@ -125,7 +125,7 @@ def build(
     objective = composed.teacher.objective() if isinstance(composed, Method) else composed
     if loop.strength is not None:
         if objective.teacher is None:
-            raise UserError(f"method_args of {name}: there is no loss of a teacher's labels; leave strength out")
+            raise UserError(f"method_args of {name}: it has no pseudo-label loss, so strength has no effect; remove it")
         objective.strength = in_range("strength", loop.strength, 0)
     return with_regularizers(objective, name, regularizers or {})
 
@@ -237,8 +237,8 @@ def _split(name: str, arguments: Mapping[str, Any] | None) -> tuple[dict[str, An
     """Arguments of the method's own function, and those that every method takes."""
     if not isinstance(name, str):
         raise UserError(
-            f"method: expected a name, found {type(name).__name__}; a composition of the round loop is given by its name and "
-            "arguments (method='ust', method_args={…}), one for a step as an Objective to SemiSupervisedTrainer"
+            f"method: expected a name, found {type(name).__name__}; pass a method of the round loop by its name and arguments "
+            "(method='ust', method_args={…}), and a method inside a step as an Objective to SemiSupervisedTrainer"
         )
     if name not in METHODS:
         raise UserError(f"method: no method {name!r}; {nearest(name, METHODS)}")

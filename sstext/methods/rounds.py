@@ -81,9 +81,8 @@ def class_balanced(labels: str = "hard") -> Method:
 
     When: confidence ranks texts well, but no single threshold fits all classes.
 
-    Source: ours, of Zou et al. 2018, "Unsupervised Domain Adaptation for Semantic Segmentation via Class-Balanced
-    Self-Training", section 4.2 (there, every class gets the same share of its own predictions, and the share starts at
-    .2 and grows by .05)
+    Source: Zou et al. 2018, "Unsupervised Domain Adaptation for Semantic Segmentation via Class-Balanced Self-Training",
+    section 4.2 (there, every class gets the same share of its own predictions, and the share starts at .2 and grows by .05)
 
     Args:
         labels: soft or hard pseudo-labels (paper: hard). Soft ones with --keep 1 use every row, without quotas.
@@ -92,7 +91,7 @@ def class_balanced(labels: str = "hard") -> Method:
 
 
 def self_training(threshold: float = 0.95) -> Method:
-    """Trains on every text that the teacher predicts with confidence, round by round.
+    """Trains on every text for which the teacher is confident, round by round.
 
     L = mean H(y, p) over labeled rows (x, y), and rows of the corpus with max q ≥ τ and y = argmax q, q = the teacher.
     Every round labels the corpus anew. There are no quotas, no alignment and no token edits.
@@ -118,12 +117,12 @@ def margin_history(labels: str = "hard") -> Method:
 
     When: over several rounds (--rounds 3), with quotas. Its labels are right a little more often than by confidence (LOG.md).
 
-    Source: ours, of Pleiss et al. 2020, "Identifying Mislabeled Data using the Area Under the Margin Ranking", section 3, and
-    Sosea and Caragea 2023, "MarginMatch: Improving Semi-Supervised Learning with Pseudo-Margins", section 3 (both of logits,
-    over the steps of one training, with a threshold)
+    Source: ours, based on Pleiss et al. 2020, "Identifying Mislabeled Data using the Area Under the Margin Ranking", section 3,
+    and Sosea and Caragea 2023, "MarginMatch: Improving Semi-Supervised Learning with Pseudo-Margins", section 3 (both use
+    logits over the steps of one training, with a threshold)
 
-    q is calibrated by a regression on the embeddings of the student (`sstext.pseudolabels.probe`), or by development rows. The
-    student of the baseline labels the corpus together with that regression.
+    q is calibrated by a probe, a logistic regression on the embeddings of the student (`sstext.pseudolabels.probe`), or by
+    development rows. Head and probe of the baseline label the corpus together.
 
     Args:
         labels: soft or hard pseudo-labels.
@@ -133,7 +132,7 @@ def margin_history(labels: str = "hard") -> Method:
 
 
 def noisy_student(threshold: float = 0.3, labels: str = "soft") -> Method:
-    """A teacher without noise labels the corpus; the next student reads it with noise.
+    """An un-noised teacher labels the corpus; the next student trains on it with noise.
 
     L = mean H(y, P) over labeled rows (x, y), and the same number of rows of every class with max q ≥ τ and y = q, q = the
     teacher; P = the student with dropout, on texts with token edits. The most confident rows of a class come first. A class

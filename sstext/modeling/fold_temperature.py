@@ -44,9 +44,9 @@ def fold_temperature(model: nn.Module, temperature: float, probe: Mapping[str, A
                     parameter.copy_(value)
     if not folded:
         raise UserError(
-            f"{type(model).__name__}: expected that layer {name!r} makes the logits, in float32; found that dividing "
-            f"its weight and bias by {temperature:g} does not divide the logits. The model is unchanged; use a model "
-            "whose last linear layer makes the logits, or leave the temperature at 1"
+            f"{type(model).__name__}: layer {name!r} is not the float32 output layer: scaling it by 1/{temperature:g} does "
+            "not scale the logits; use a model whose last linear layer makes the logits, or leave the temperature at 1 "
+            "(the model is unchanged)"
         )
 
 

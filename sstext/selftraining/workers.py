@@ -175,8 +175,8 @@ def _ended(job: _Job) -> BaseException | None:
         return None
     job.lines.close()
     return UserError(
-        f"{job.name}: its process ended with the code {code}, perhaps for want of memory; the same command goes on, with "
-        "fewer --workers or smaller batches"
+        f"{job.name}: its process ended with the code {code}, possibly because memory ran out; run the same command again "
+        "with fewer --workers to resume"
     )
 
 

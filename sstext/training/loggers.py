@@ -100,7 +100,7 @@ class TrackedReporter(Reporter):
         try:
             action(tracker)
         except Exception as error:
-            self.note(f"report_to: {tracker.name} fails and is left out from now on: {error}")
+            self.note(f"report_to: {tracker.name} failed and is switched off: {error}")
             self._trackers = [other for other in self._trackers or () if other is not tracker]
 
 

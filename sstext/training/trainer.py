@@ -126,7 +126,8 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
             name = " with ".join([method, ", ".join(args.regularizers)] if args.regularizers else [method])
         if args.label_smoothing_factor and (self.pseudo_labeled_dataset is not None or not objective.plain):
             raise UserError(
-                "label_smoothing_factor: works only for method='supervised' without pseudo-labels; leave it at 0"
+                "label_smoothing_factor is supported only for plain fine-tuning (method='supervised', no pseudo-labels); "
+                "leave it at 0"
             )
         if config.problem_type == "multi_label_classification" and "multi-label" not in objective.tasks:
             tasks = " and ".join(objective.tasks)

@@ -222,8 +222,8 @@ FILES = {"labeled": "my.csv", "unlabeled": "my.jsonl", "test": "test2.csv", "dev
     [
         ("labeled", b"", "my.csv: expected at least one row, found none", "it is empty or holds only a header"),
         ("labeled", b"text,label\n", "my.csv: expected at least one row, found none", "only a header"),
-        ("labeled", b"text,kind\na,b\n", "my.csv: no column has a usual label name", "with --label-column"),
-        ("labeled", b"a,b,label\n1,2,3\n", "my.csv: no column has a usual text name", "with --text-column"),
+        ("labeled", b"text,kind\na,b\n", "my.csv: no label column was recognized", "with --label-column"),
+        ("labeled", b"a,b,label\n1,2,3\n", "my.csv: no text column was recognized", "with --text-column"),
         ("labeled", b"text,label\na,b\nc,b\n", "my.csv: expected at least two classes", "only 'b' in column 'label'"),
         ("labeled", LABELED + b"late,\n", "my.csv: line 6: expected a label, found none", "fill it in"),
         (
@@ -233,7 +233,7 @@ FILES = {"labeled": "my.csv", "unlabeled": "my.jsonl", "test": "test2.csv", "dev
             "--encoding cp1252",
         ),
         ("labeled", LABELED + b"a,b,c\n", "my.csv: line 6: expected 2 cells", "in quotes"),
-        ("unlabeled", b'{"id": 1, "kind": 2}\n', "my.jsonl: no column has a usual text name", "with --text-column"),
+        ("unlabeled", b'{"id": 1, "kind": 2}\n', "my.jsonl: no text column was recognized", "with --text-column"),
         ("unlabeled", b'{"text": "a"}\n{"text"\n', "my.jsonl: line 2: ", "one JSON object per line"),
         ("unlabeled", b'{"text": "a"}\n{"text": "\xff"}\n', "my.jsonl: line 2: expected utf-8", "--encoding"),
         ("unlabeled", b'{"text": " "}\n', "my.jsonl: expected texts", "found only empty ones"),
@@ -328,7 +328,7 @@ def test_data_that_changed_under_a_run_are_named(place: Path, encoder: str, caps
     [
         (LABELED, "labeled: only one row of 'account', 'delivery'"),
         (LABELED + b",refund\n  ,account\n", "labeled: skipped 2 rows without text"),
-        (LABELED + b"money " * 80 + b",refund\n", "labeled: texts cut to this length for training: 1 of 5"),
+        (LABELED + b"money " * 80 + b",refund\n", "labeled: 1 of 5 texts were cut to 16 tokens for training"),
     ],
 )
 def test_what_is_odd_but_usable_is_a_note(

@@ -255,7 +255,7 @@ def test_a_narrow_terminal_cuts_no_name(monkeypatch: pytest.MonkeyPatch, capsys:
     for name in (*METHODS, *REGULARIZERS):
         assert any(line.split()[:1] == [name] for line in lines), name
     assert sum(line.endswith("  single-label") for line in lines) == len(METHODS)
-    assert " temporal-ensembling  The student must  Laine &    in a step       single-label" in lines
+    assert " temporal-ensembling  The student must  Laine &    inside a step   single-label" in lines
     ideas = " ".join(lines).split()
     assert {word for name in METHODS for word in entry(name).idea.split()} <= set(ideas)
     monkeypatch.setenv("COLUMNS", "40")

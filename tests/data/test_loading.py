@@ -55,7 +55,7 @@ def test_labeled_rows_keep_text_and_get_numeric_class_order(labeled):
         ("text,label\na,x\nb,\nc,y\n", r"l.csv: line 3: expected a label, found none"),
         ("text,label\na,x\nb,x\n", r"expected at least two classes, found only 'x'"),
         ("text,label\n,x\n,y\n", r"found only empty ones"),
-        ("text,stars\na,1\nb,2\n", r"no column has a usual label name .*'text', 'stars'.*--label-column"),
+        ("text,stars\na,1\nb,2\n", r"no label column was recognized .*'text', 'stars'.*--label-column"),
         (
             "body,content,label\na,b,x\n",
             r"several columns may hold the text: 'body', 'content'; choose one with --text-column",

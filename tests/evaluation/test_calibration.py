@@ -199,7 +199,7 @@ class Head(nn.Module):
 def test_a_layer_that_does_not_make_the_logits_is_refused(model: Head, layer: str):
     """A wrong layer, and a right one with something behind it: weights come back bit for bit, the mode too."""
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(UserError, match=f"Head: expected that layer {layer} makes the logits"):
+    with pytest.raises(UserError, match=f"Head: layer {layer} is not the float32 output layer"):
         fold_temperature(model, 3.0, {"x": torch.randn(5, 4)})
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert model.training
@@ -214,7 +214,7 @@ def test_a_head_without_bias_is_folded():
 
 
 def test_weights_come_back_when_the_probe_fails():
-    """Guards a half-changed model where the second forward raises, for example for want of memory."""
+    """Guards a half-changed model where the second forward raises, for example because memory runs out."""
 
     class Failing(Head):
         calls = 0
@@ -234,7 +234,7 @@ def test_weights_come_back_when_the_probe_fails():
 
 def test_logits_that_are_not_numbers_are_refused():
     """Guards a comparison that NaN passes."""
-    with pytest.raises(UserError, match="expected that layer"):
+    with pytest.raises(UserError, match="is not the float32 output layer"):
         fold_temperature(Head(nn.Identity()), 2.0, {"x": torch.full((1, 4), float("nan"))})
 
 

@@ -140,7 +140,7 @@ def test_a_bad_line_late_in_the_file_keeps_the_older_output(
         (
             "two.csv",
             "out.csv",
-            "two.csv: no column has a usual text name .*found 'a', 'b'; name one with --text-column",
+            "two.csv: no text column was recognized .*found 'a', 'b'; name one with --text-column",
         ),
     ],
 )
@@ -183,7 +183,7 @@ def test_texts_that_were_cut_are_counted(model: Path, tmp_path: Path) -> None:
     predict_file(classifier, write(tmp_path / "in.csv", {"text": TEXTS}), tmp_path / "out.csv", reporter=reporter)
     assert notes == [
         "6 texts from column 'text'",
-        "texts cut to the 64 tokens that the model reads: 1",
+        "1 of 6 texts were cut to the 64 tokens that the model reads",
     ]
 
 

@@ -51,9 +51,9 @@ def test_a_name_opens_the_pages_of_what_bears_it() -> None:
     found = {name: [(page.name, page.stage) for page in pages(name)] for name in ("vat", "clustering", "r-drop")}
     beside = "beside any method"
     assert found == {
-        "vat": [("vat", "in a step")],
+        "vat": [("vat", "inside a step")],
         "clustering": [("clustering", beside)],
-        "r-drop": [("r-drop", "in a step"), ("r-drop", beside)],
+        "r-drop": [("r-drop", "inside a step"), ("r-drop", beside)],
     }
 
 

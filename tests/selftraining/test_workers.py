@@ -108,7 +108,9 @@ def test_a_worker_that_dies_is_named_and_the_others_are_kept(
         return pipe
 
     monkeypatch.setattr(side_by_side, "_started", doomed)
-    with pytest.raises(UserError, match="chain 2, baseline: training: its process ended with the code -9, perhaps for"):
+    with pytest.raises(
+        UserError, match="chain 2, baseline: training: its process ended with the code -9, possibly because"
+    ):
         train(config)
     monkeypatch.undo()
     train(config)
@@ -120,7 +122,7 @@ def test_a_worker_that_is_gone_before_it_has_its_job_is_named(
 ) -> None:
     """As where Python cannot start. Guards a broken pipe as the message."""
     monkeypatch.setattr(side_by_side.sys, "executable", "/bin/false")
-    with pytest.raises(UserError, match=r"chain [12], baseline: training: its process ended with the code 1, perhaps"):
+    with pytest.raises(UserError, match=r"chain [12], baseline: training: its process ended with the code 1, possibly"):
         train(quick(tmp_path / "out", workers=2))
 
 

@@ -122,7 +122,7 @@ def test_a_logger_that_fails_is_left_out(
     reporter.figures({"train/loss": 1.0})
     reporter.figures({"train/loss": 1.0})
     reporter.finish()
-    assert capsys.readouterr().err.count("broken fails and is left out from now on: the service is gone") == 1
+    assert capsys.readouterr().err.count("broken failed and is switched off: the service is gone") == 1
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def test_r_drop_keeps_its_labeled_part_where_a_batch_has_no_unlabeled_row(tiny_e
         ),
         (
             {"method": "r-drop", "method_args": {"strength": 7.0}},
-            "method_args of r-drop: there is no loss of a teacher's labels; leave strength out",
+            "method_args of r-drop: it has no pseudo-label loss, so strength has no effect; remove it",
         ),
         (
             {"method": "fixmatch", "method_args": {"strength": -1.0}},
@@ -200,7 +200,7 @@ def test_r_drop_keeps_its_labeled_part_where_a_batch_has_no_unlabeled_row(tiny_e
         ),
         (
             {"method": "fixmatch", "label_smoothing_factor": 0.5},
-            "label_smoothing_factor: works only for method='supervised'",
+            "label_smoothing_factor is supported only for plain fine-tuning",
         ),
         ({"method": "vat", "regularizers": {"entropy": 1}}, "regularizers: vat has entropy already"),
         ({"method": "adamatch", "regularizers": {"strong-labels": 1}}, "adamatch has strong-labels already"),
