@@ -60,8 +60,10 @@ def measure(
         probabilities = softmax(predicted, divided_by)
         figures[name] = evaluate_predictions(probabilities, labels, chain.texts.classes, seed=chain.config.seed)
         if classifier.truncated and name == "supervised":
-            limit = classifier.encoder.max_length
-            chain.reporter.note(f"test: texts cut to the {limit} tokens that the model reads: {classifier.truncated:,}")
+            cut, limit = classifier.truncated, classifier.encoder.max_length
+            chain.reporter.note(
+                f"test: {cut:,} of {len(texts):,} texts were cut to the {limit} tokens that the model reads"
+            )
     write_predictions(run.directory.path / PREDICTIONS / "test.parquet", texts, labels, chain.texts.classes, logits)
     before = expected_calibration_error(softmax(logits["final"] * temperature), labels)
     return figures, {"expected_calibration_error": float(before)}

@@ -123,9 +123,7 @@ def check(chain: Chain) -> None:
         )
         raise UserError(f"method: {name} learns from unlabeled texts; give --unlabeled corpus.jsonl")
     if config.training_args.get("label_smoothing_factor") and (plan.rounds or not objective.plain):
-        raise UserError(
-            "training_args: label_smoothing_factor serves plain fine-tuning alone (--rounds 0); leave it out"
-        )
+        raise UserError("training_args: label_smoothing_factor is supported only by --method supervised; leave it out")
     if plan.folds and selection is not None and selection.passes:
         raise UserError(f"folds: {config.method} cannot average the pseudo-labels of several chains; give --folds 0")
     for name in _options_of_no_effect(config, method):
