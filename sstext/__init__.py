@@ -1,4 +1,4 @@
-"""sstext: a few labeled texts and a pile of unlabeled ones become the best text classifier that they can buy.
+"""sstext: train a text classifier from a few labeled texts and many unlabeled ones.
 
 Names are loaded when they are used: importing the package imports no torch.
 """

@@ -1,13 +1,14 @@
 """What `sstext methods` prints."""
 
 from collections.abc import Iterable
+from dataclasses import fields
 
 from rich.console import Console
 from rich.table import Table
 
 from sstext.cli.console import new_console, new_table
 from sstext.methods.catalog import BESIDE, Entry, entry, pages, regularizer_entry
-from sstext.methods.registry import METHODS
+from sstext.methods.registry import METHODS, LoopArguments
 from sstext.objective.regularizers import REGULARIZERS
 
 
@@ -56,8 +57,11 @@ def _show_page(console: Console, found: Entry) -> None:
         if text:
             table.add_row(title, text)
     console.print(table)
+    if found.stage != BESIDE:
+        shared = ", ".join(field.name for field in fields(LoopArguments))
+        console.print(f"Every method also takes {shared} (see recipes/guide/methods.md).", highlight=False)
     if not found.arguments:
-        console.print("No arguments.")
+        console.print("No further arguments.")
         return
     given = "--method-args KEY=VALUE …"
     if found.stage == BESIDE:

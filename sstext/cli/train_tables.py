@@ -17,7 +17,7 @@ from sstext.selftraining.plan import Plan
 from sstext.storage.run_folder import stage_name
 
 #: Models by their names in `results.json`, as people call them.
-MODELS = {"supervised": "baseline", "self_trained": "chosen model"}
+MODELS = {"self_trained": "chosen model"}
 
 
 def show_results(results: Mapping[str, Any], output: str, budget: str | None = None) -> None:
@@ -57,21 +57,26 @@ def figures_table(results: Mapping[str, Any]) -> Table:
     table.add_column("model")
     for title in SHOWN.values():
         table.add_column(title, justify="right")
-    same = results["test"].get("self_trained") == results["test"]["supervised"]
+    same, first = results["test"].get("self_trained") == results["test"]["supervised"], _first_stage(results)
     for name, numbers in results["test"].items():
         if name == "self_trained" and same:
             continue  # the chosen model is the row above
-        shown = "baseline (chosen)" if same else MODELS.get(name, name)
+        shown = f"{first} (chosen)" if same else first if name == "supervised" else MODELS.get(name, name)
         table.add_row(shown, *(interval(numbers["metrics"][metric]) for metric in SHOWN))
     return table
+
+
+def _first_stage(results: Mapping[str, Any]) -> str:
+    """The name of the stage that the others are compared with. Version 0.1 called it round 0."""
+    return results["rounds"][0].get("stage") or "baseline"
 
 
 def advice(results: Mapping[str, Any]) -> str:
     """What to do next, in a sentence; empty if everything went as expected."""
     chosen, records = results["chosen"], results["rounds"]
     if len(records) > 1 and not records[-1].get("out_of_fold") and not records[-1]["metrics"]:
-        return "Next: this choice was not checked. Set --folds 3, or give --dev, to check it."
-    if len(records) > 1 and chosen["round"] == 0:
+        return "Next: this choice was not checked. To check it, give --dev, or --folds 3 if the method allows it."
+    if len(records) > 1 and chosen["round"] == 0 and not records[0].get("reads_corpus"):
         return "Next: the unlabeled texts did not help here. More labels help most; the report lists texts to check and label."
     return ""
 
@@ -127,9 +132,8 @@ def stages_table(plan: Plan) -> Table:
         table.add_column(title, justify="right")
     for stage in (*plan.stages, plan.final):
         if stage is not None:
-            trainings = "1" if stage is plan.final else str(max(1, plan.folds))
             teacher, labeled_by, steps = stage.learns_from or "", plan.labeled_by(stage) or "", f"{plan.steps(stage):,}"
-            table.add_row(stage.name, teacher, labeled_by, _selects(stage), steps, trainings)
+            table.add_row(stage.name, teacher, labeled_by, _selects(stage), steps, str(plan.trainings(stage)))
     return table
 
 

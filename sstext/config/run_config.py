@@ -242,19 +242,21 @@ class RunConfig(RunOptions, TrainingOptions, SemiSupervisedOptions, SelfTraining
             setattr(self, name, checked(name, getattr(self, name), spec))
         self.edits = checked_edits(self.edits)
         for part in self.freeze:
-            if part != "embeddings" and not part.isdigit():
+            if part != "embeddings" and not part.isdecimal():
                 raise UserError(f"freeze: expected `embeddings` or a number of layers, found {part!r}")
+        if len(self.freeze) > 1 + ("embeddings" in self.freeze):
+            raise UserError(f"freeze: expected one number of layers, found {self.freeze}")
         if self.keep is not None and (not self.keep or any(not 0 < share <= 1 for share in self.keep)):
             raise UserError(f"keep: expected shares above 0 and up to 1, one per round, found {self.keep}")
         if self.budget is not None:
             seconds_of(self.budget)
-        if self.gold_share == 0 and self.rounds != 0:
+        if self.gold_share == 0 and self.rounds:
             raise UserError("gold_share: expected more than 0, so that every batch has labeled rows, found 0")
 
     @property
     def frozen_layers(self) -> int:
         """Number of the first layers that are not trained."""
-        return max([0, *(int(part) for part in self.freeze if part.isdigit())])
+        return max([0, *(int(part) for part in self.freeze if part.isdecimal())])
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:

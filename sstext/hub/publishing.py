@@ -81,7 +81,7 @@ _PUBLIC_RESULTS = (
 _PUBLIC_ROUNDS = (
     "index", "admitted", "coverage", "per_class", "audit_precision", "temperature", "agreement", "metrics", "steps",
     "seconds", "stopped_because", "estimated_precision", "out_of_fold", "gain", "refused", "class_shares",
-    "chain_agreement",
+    "chain_agreement", "reads_corpus", "stage", "labeled_by",
 )  # fmt: skip
 
 

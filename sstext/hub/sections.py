@@ -133,7 +133,7 @@ def method_paragraph(method: str | None, citation: str | None, chosen: str | Non
     """The method and its paper. Empty without a method."""
     if not method:
         return ""
-    if chosen and not self_trained and method.split()[0] != "supervised":  # the method did not make this model
+    if chosen and not self_trained and citation:  # the method of a paper did not make this model
         baseline = "is its baseline," if chosen.startswith("baseline") else "was"
         return f"Method of the run: `{_line(method)}`; this model {baseline} fine-tuned on the labeled rows only."
     return f"Method: `{_line(method)}`." + (f" Source: {_line(citation).rstrip('.')}." if citation else "")

@@ -3,9 +3,10 @@
 from functools import partial
 
 from sstext.methods.method import HEAD, HEAD_AND_PROBE, PROVEN, Method, Schedule, Stage
-from sstext.methods.rounds import FOLDS, baseline, kind_of_label, pseudo_labels
+from sstext.methods.rounds import FOLDS, baseline, kind_of_label
 from sstext.objective.objective import Objective
 from sstext.objective.regularizers import SupervisedContrast
+from sstext.pseudolabels.admission import Admission
 
 
 def auto(contrast: float = 10.0, temperature: float = 0.1, labels: str = "soft") -> Method:
@@ -36,7 +37,7 @@ def auto(contrast: float = 10.0, temperature: float = 0.1, labels: str = "soft")
     grow = Stage(
         "round", Objective,
         Schedule(passes=1.5, least=60, most=2_000, batch_size=32, learning_rate=1e-4, of_rounds=True),
-        selection=pseudo_labels(kind_of_label(labels)), labels_with=HEAD,
+        selection=Admission(target=kind_of_label(labels)), labels_with=HEAD,
     )  # fmt: skip
     return Method(
         (baseline(), start), round=grow, rounds=1, keep=(1.0,), folds=FOLDS, expected_gain=PROVEN, follows_shares=True

@@ -1,6 +1,6 @@
 """The catalog of methods and regularizers, read from the code that composes them.
 
-`sstext methods` and the table in README.md are both made from it, so they always match the code.
+`sstext methods` and the table in recipes/guide/methods.md are both made from it, so they always match the code.
 """
 
 import inspect
@@ -142,7 +142,7 @@ def composition_between_rounds(admission: Admission) -> str:
 
 
 def markdown_table() -> str:
-    """The table of methods in README.md."""
+    """The table of methods in recipes/guide/methods.md."""
     lines = ["| method | paper | composition | when to use |", "|---|---|---|---|"]
     for name in METHODS:
         found = entry(name)

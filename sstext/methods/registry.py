@@ -80,25 +80,27 @@ class LoopArguments:
         labels: soft or hard pseudo-labels between rounds. Methods of the round loop have their own default, others use hard.
         min_confidence: probability below which a pseudo-label is never selected.
         start: what the student of a round starts from: `previous` (the student before) or `pretrained` (the encoder).
-        stop_agreement: stop if at least this share of the corpus keeps its predicted class (above 1: never).
-        round_batch_size: labeled and pseudo-labeled rows per step of a round, over all devices.
-        round_learning_rate: peak learning rate of the encoder in a round.
+        stop_agreement: stop if at least this share of the corpus keeps its predicted class (above 1: never; default: .999).
+        round_batch_size: labeled and pseudo-labeled rows per step of a round, over all devices (default: 32).
+        round_learning_rate: peak learning rate of the encoder in a round (default: 1e-4).
     """
 
     strength: float | None = None
     labels: str = "hard"
     min_confidence: float = 0.0
     start: str = "previous"
-    stop_agreement: float = 0.999
-    round_batch_size: int = 32
-    round_learning_rate: float = 1e-4
+    stop_agreement: float | None = None
+    round_batch_size: int | None = None
+    round_learning_rate: float | None = None
 
     def __post_init__(self) -> None:
         kind_of_label(self.labels)
         in_range("min_confidence", self.min_confidence, 0, 1)
-        in_range("stop_agreement", self.stop_agreement, 0)
-        in_range("round_learning_rate", self.round_learning_rate, 0)
-        if type(self.round_batch_size) is not int or self.round_batch_size < 1:
+        for name in ("stop_agreement", "round_learning_rate"):
+            if getattr(self, name) is not None:
+                in_range(name, getattr(self, name), 0)
+        size = self.round_batch_size
+        if size is not None and (type(size) is not int or size < 1):
             raise UserError(f"round_batch_size: expected a whole number of at least 1, found {self.round_batch_size!r}")
         if self.start not in ("previous", "pretrained"):
             raise UserError(f"start: expected previous or pretrained, found {self.start!r}")
@@ -130,6 +132,20 @@ def build(
     return with_regularizers(objective, name, regularizers or {})
 
 
+def refuse_loop_arguments(name: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments of the round loop, for a trainer that has no rounds.
+
+    Raises:
+        UserError: an argument that has an effect between rounds only.
+    """
+    own, _ = _split(name, arguments)
+    for argument in arguments:
+        if argument not in own and argument != "strength":
+            raise UserError(
+                f"method_args: {argument} has an effect between rounds only; remove it, or use `sstext train`"
+            )
+
+
 def with_regularizers(objective: Objective, name: str, regularizers: Mapping[str, Any]) -> Objective:
     """Add further losses to the objective of a method.
 
@@ -157,6 +173,7 @@ def compose(
     keep: Sequence[float] | None = None,
     align: bool = True,
     compared: bool = False,
+    changed: bool = False,
 ) -> Method:
     """The stages of a run by a named method.
 
@@ -165,6 +182,7 @@ def compose(
         keep: share of the corpus that each round may select (default: the method's own).
         align: whether the mean prediction is aligned to the class shares first, by methods that follow them.
         compared: whether a method inside a step gets a baseline that it is compared with.
+        changed: whether other options change the loss or the texts, so that its expected gain has not been measured.
 
     Raises:
         UserError: as `build`.
@@ -184,14 +202,16 @@ def compose(
         # A regularizer makes a method of plain fine-tuning, which is compared with a baseline without it.
         compared = compared and not (objective().plain and not regularizers)
         method = labels_alone(compared) if name == "supervised" else in_step(objective, loop.labels, compared)
-    if not align or regularizers or _changes_composition(name, own, loop) or tuple(keep or method.keep) != method.keep:
+    changed = changed or not align or bool(regularizers) or tuple(keep or method.keep) != method.keep
+    if changed or _changes_composition(name, own, loop):
         method = replace(method, expected_gain=UNPROVEN)  # what was measured is another composition
     first = tuple(
         _set(stage, loop, {} if stage is method.first[0] and len(method.first) > 1 else regularizers, name)
         for stage in method.first
     )
     method = replace(
-        method, first=first, goes_on=loop.start == "previous", stop_agreement=loop.stop_agreement,
+        method, first=first, goes_on=loop.start == "previous",
+        stop_agreement=method.stop_agreement if loop.stop_agreement is None else loop.stop_agreement,
         keep=tuple(keep) if keep is not None else method.keep,
     )  # fmt: skip
     return method if method.round is None else _with_round(method, loop, align, regularizers, name)
@@ -225,7 +245,12 @@ def _set(stage: Stage, loop: LoopArguments, regularizers: Mapping[str, Any], nam
         stage = replace(stage, objective=partial(_regularized, stage.objective, name, dict(regularizers)))
     if not stage.schedule.of_rounds:
         return stage
-    schedule = replace(stage.schedule, batch_size=loop.round_batch_size, learning_rate=loop.round_learning_rate)
+    usual = stage.schedule
+    schedule = replace(
+        usual,
+        batch_size=usual.batch_size if loop.round_batch_size is None else loop.round_batch_size,
+        learning_rate=usual.learning_rate if loop.round_learning_rate is None else loop.round_learning_rate,
+    )
     return replace(stage, schedule=schedule)
 
 

@@ -10,7 +10,7 @@ from sstext.errors import UserError
 from sstext.methods.method import DROPOUT_PASSES, HEAD, HEAD_AND_PROBE, Method, Schedule, Stage
 from sstext.objective.objective import Objective
 from sstext.objective.targets import Hard, Soft, Target
-from sstext.objective.weights import Confidence, InverseVariance, Threshold, Weight
+from sstext.objective.weights import Confidence, InverseVariance, Threshold
 from sstext.pseudolabels.admission import Admission, Order, easy, hard
 
 #: Chains if the user does not say how many. Two, three and five came to the same (recipes/benchmark/RESULTS.md); five
@@ -29,11 +29,6 @@ def kind_of_label(name: str) -> Target:
     if name not in kinds:
         raise UserError(f"labels: expected soft or hard, found {name!r}")
     return kinds[name]()
-
-
-def pseudo_labels(target: Target, **settings: Weight | bool) -> Admission:
-    """The most confident rows of each class by its quota, aligned to the class shares."""
-    return Admission(target=target, **settings)  # type: ignore[arg-type]
 
 
 def baseline(labels_with: str | None = None) -> Stage:
@@ -56,7 +51,9 @@ def labels_alone(compared: bool = False) -> Method:
     Args:
         compared: whether a second training is compared with it, which has further losses.
     """
-    return Method((baseline(), replace(baseline(), name="start")) if compared else (baseline(),), rounds=0)
+    first = baseline()
+    start = replace(first, name="start", schedule=replace(first.schedule, least=120))
+    return Method((first, start) if compared else (first,), rounds=0)
 
 
 def in_step(objective: Callable[[], Objective], labels: str = "hard", compared: bool = False) -> Method:
@@ -69,7 +66,7 @@ def in_step(objective: Callable[[], Objective], labels: str = "hard", compared: 
     """
     start = Stage("start", objective, Schedule(passes=20, least=120, most=500), labels_with=HEAD)
     before = (baseline(),) if compared else ()
-    grow = rounds_of(pseudo_labels(kind_of_label(labels)), objective)
+    grow = rounds_of(Admission(target=kind_of_label(labels)), objective)
     return Method((*before, start), round=grow, follows_shares=True)
 
 
@@ -87,7 +84,7 @@ def class_balanced(labels: str = "hard") -> Method:
     Args:
         labels: soft or hard pseudo-labels (paper: hard). Soft ones with --keep 1 use every row, without quotas.
     """
-    return Method((baseline(HEAD),), round=rounds_of(pseudo_labels(kind_of_label(labels))), follows_shares=True)
+    return Method((baseline(HEAD),), round=rounds_of(Admission(target=kind_of_label(labels))), follows_shares=True)
 
 
 def self_training(threshold: float = 0.95) -> Method:
@@ -127,7 +124,7 @@ def margin_history(labels: str = "hard") -> Method:
     Args:
         labels: soft or hard pseudo-labels.
     """
-    selection = pseudo_labels(kind_of_label(labels), weight=Confidence(), history=True)
+    selection = Admission(target=kind_of_label(labels), weight=Confidence(), history=True)
     return Method((baseline(HEAD_AND_PROBE),), round=rounds_of(selection), follows_shares=True)
 
 

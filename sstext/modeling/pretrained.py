@@ -39,11 +39,20 @@ def encoder_path(name: str) -> str:
 def split_revision(name: str) -> tuple[str, str | None]:
     """The name of an encoder, and the branch, tag or commit after an @; an existing folder may have an @ in its name.
 
+    Raises:
+        UserError: a revision of a folder or of `demo`, or an empty one.
+
     >>> split_revision("ada/encoder@v2"), split_revision("ada/encoder")
     (('ada/encoder', 'v2'), ('ada/encoder', None))
     """
     before, at, revision = name.rpartition("@")
-    return (name, None) if not at or not before or Path(name).exists() else (before, revision)
+    if not at or not before or Path(name).exists():
+        return name, None
+    if not revision or before == DEMO or Path(before).exists():
+        raise UserError(
+            f"encoder {name!r}: expected name@revision of a Hub encoder; `demo` and folders have no revisions"
+        )
+    return before, revision
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> Any:

@@ -51,7 +51,7 @@ class ClassShares:
             return cls(prior, spec, classes, "labels" if spec == "labeled" else "given")
         if not balanced(labels):
             return cls(prior, "labeled", classes, "labels")
-        return cls(prior, "uniform", classes, "predictions" if estimate and spec == "auto" else "labels")
+        return cls(prior, "uniform", classes, "predictions" if estimate else "labels")
 
     def for_labels(self, labels: np.ndarray) -> "ClassShares":
         """The shares of a chain that has a part of the labels, (n,). Their source is decided once for all chains."""

@@ -10,7 +10,7 @@ from sstext.data.preparing import fingerprints, sources
 from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.progress import SILENT, Reporter
 from sstext.run.opening import open_chain
-from sstext.run.results import method_of
+from sstext.run.results import described_method
 from sstext.selftraining.budget import Pace, cut
 from sstext.selftraining.plan import Plan
 from sstext.storage.run_folder import RunDirectory
@@ -60,5 +60,5 @@ def forecast(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> 
             max_length=chain.tokens.max_length,
             device=device.type,
             precision=resolve_precision(config.precision, device),
-            method=method_of(config),
+            method=described_method(config),
         )

@@ -17,7 +17,6 @@ from sstext.errors import UserError
 from sstext.inference.devices import resolve_device
 from sstext.methods.method import Method
 from sstext.methods.registry import build
-from sstext.methods.rounds import FOLDS
 from sstext.modeling.pooling import last_hidden_states
 from sstext.modeling.pretrained import encoder_path, explained, length_limit, load_tokenizer, split_revision
 from sstext.modeling.student import has_dropout
@@ -50,6 +49,8 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
             f"rounds: {config.method} trains on the labels alone; leave --rounds out, or choose another --method, for example "
             "class-balanced"
         )
+    if config.gold_share == 0 and rounds_of_run(config, method):
+        raise UserError("gold_share: expected more than 0, so that every batch has labeled rows, found 0")
     if method.between_rounds and not rounds_of_run(config, method):
         raise UserError(f"method: {config.method} works between rounds; give --rounds 1 or more")
     named = sources(config, **data)
@@ -102,7 +103,7 @@ def folds_of(config: RunConfig, method: Method, tokens: Tokens) -> int:
     labeled = tokens.labeled
     texts = {(label, *ids) for label, ids in zip(labeled["labels"][:], labeled["input_ids"][:], strict=True)}
     _, counts = np.unique([label for label, *_ in texts], return_counts=True)
-    enough = counts[counts > 1].sum() >= 2 * FOLDS
+    enough = counts[counts > 1].sum() >= 2 * method.folds
     return method.folds if tokens.dev is None and enough else 0
 
 
@@ -115,7 +116,8 @@ def check(chain: Chain) -> None:
     """
     config, plan, method = chain.config, chain.plan, chain.plan.method
     baseline, selection = plan.baseline, method.selection
-    chain.training_arguments(baseline, None, chain.students.folder(baseline) / "checkpoints")
+    for stage in plan.stages:
+        chain.training_arguments(stage, None, chain.students.folder(stage) / "checkpoints")
     objective = build(config.method, config.method_args, config.regularizers).bind(len(chain.texts.classes), 0)
     if not objective.supervised and chain.tokens.corpus is None:
         name = " with ".join(
@@ -152,11 +154,13 @@ def check(chain: Chain) -> None:
 
 def _options_of_no_effect(config: RunConfig, method: Method) -> list[str]:
     """Options that were given, although the method selects rows in its own way."""
-    if method.selection is None or method.follows_shares:
+    if method.follows_shares:
         return []
-    heard = {"keep"} if method.selection.quotas == "equal" else set()
-    defaults = config.defaults()
-    names = [name for name in ("prior", "keep") if name not in heard]
+    names, defaults = ["prior", "keep"], config.defaults()
+    if method.selection is None:
+        names = ["keep", "round_steps"]  # class shares weight the held-out rows
+    elif method.selection.quotas == "equal":
+        names = ["prior"]
     return [name for name in names if getattr(config, name) != defaults[name]]
 
 

@@ -21,7 +21,7 @@ def pseudo_label_files(folder: Path, *, model: str) -> dict[str, bytes]:
     """The files of the data set, by name. Each pseudo-labeled row of the chosen model's training is in it once.
 
     Columns: `text`, `label` (the most probable class, even if the model learned from all probabilities), `confidence`
-    (of the label, 0 … 1), `weight` (in training), `round` (that trained on the row).
+    (of the label, 0 … 1), `weight` (in training), `round` (position of the stage that trained on the row).
 
     Args:
         folder: folder of a finished run.
@@ -137,7 +137,7 @@ not evaluate models on these rows.
 | `label` | the predicted class |
 | `confidence` | estimated probability of that class |
 | `weight` | weight of the row in training |
-| `round` | round of self-training that used the row |
+| `round` | position of the stage that was trained on the row: 0 is the first one |
 
 {classes}
 

@@ -35,7 +35,7 @@ def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) ->
         results={IN_CARD.get(name, name): of["metrics"] for name, of in results["test"].items()} or None,
         chosen=f"{results['chosen']['stage']}: {results['chosen']['why']}",
         self_trained=_learned_from_corpus(results),
-        method=method_of(config),
+        method=described_method(config),
         citation=entry(config.method).source or None,
         of_this_model=IN_CARD["self_trained"],
         test_data=measured_on,
@@ -73,10 +73,10 @@ def calibrated_on(record: dict[str, Any]) -> str | None:
     )
 
 
-def method_of(config: RunConfig) -> str:
+def described_method(config: RunConfig) -> str:
     """The method of a run with its arguments, for people.
 
-    >>> method_of(RunConfig(method="fixmatch", method_args={"threshold": .9}, regularizers={"entropy": .1}))
+    >>> described_method(RunConfig(method="fixmatch", method_args={"threshold": .9}, regularizers={"entropy": .1}))
     'fixmatch (threshold=0.9) + entropy 0.1'
     """
     arguments = ", ".join(f"{name}={value}" for name, value in config.method_args.items())

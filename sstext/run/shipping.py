@@ -16,7 +16,7 @@ from sstext.modeling.pretrained import length_limit
 from sstext.processes import from_main_process, is_main_process
 from sstext.pseudolabels.alignment import slices
 from sstext.run.measuring import measure, write_held_out
-from sstext.run.results import VERSIONS, calibrated_on, machine, method_of
+from sstext.run.results import VERSIONS, calibrated_on, described_method, machine
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import Run, collapse_of_one, corpus_weights, out_of_fold
 from sstext.selftraining.evidence import OutOfFold
@@ -67,7 +67,7 @@ def shipped_results(run: Run, records: list[StageRecord]) -> dict[str, Any]:
             "calibrated_on": calibrated_on(asdict(of_stage)),
             "folded": temperature == wanted,
         },
-        "method": method_of(config),
+        "method": described_method(config),
         "classes": chain.texts.classes,
         "rows": chain.texts.counts(),
         "max_length": {

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from sstext.data.order import random_rows
-from sstext.evaluation.calibration import matching_temperature, softmax
+from sstext.evaluation.calibration import matching_temperature
 from sstext.inference.scoring import score
 from sstext.methods.method import Stage
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
@@ -86,16 +86,12 @@ def average_to_disk(scores: Sequence[CorpusScores], file: Path, beside: CorpusSc
         if is_main_process():
             with open_array_whole(file, scores[0].logits.shape) as mean_logs:
                 for some in slices(len(mean_logs)):
-                    mean = np.mean([_probabilities(one, some) for one in scores], axis=0)
+                    mean = np.mean([one.aligned()[some] for one in scores], axis=0)
                     if beside is not None:
-                        mean = (mean + _probabilities(beside, some)) / 2
+                        mean = (mean + beside.aligned()[some]) / 2
                     mean_logs[some] = np.log(mean.clip(1e-30))
         wait_for_everyone()
     return np.load(file, mmap_mode="r", allow_pickle=False)
-
-
-def _probabilities(scores: CorpusScores, some: slice) -> np.ndarray:
-    return softmax(np.asarray(scores.logits[some]).astype(np.float64), scores.temperature)
 
 
 def _history(chains: Sequence[Chain], chosen: Stage, prior: np.ndarray | None) -> list[Mean]:

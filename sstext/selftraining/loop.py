@@ -55,8 +55,13 @@ def run_stages(run: Run) -> Iterator[StageRecord]:
 
 
 def select_for(stage: Stage, chains: Sequence[Chain]) -> list[Selection | None]:
-    """Every chain turns the scores of its own teacher into the pseudo-labels of a stage."""
-    return [chain.select(stage) if stage.selection is not None else None for chain in chains]
+    """Every chain turns the scores of its own teacher into the pseudo-labels of a stage, up to one that selects none."""
+    selected: list[Selection | None] = []
+    for chain in chains:
+        selected.append(chain.select(stage) if stage.selection is not None else None)
+        if nothing_selected(stage, selected):
+            break
+    return selected
 
 
 def reason_to_stop(run: Run, stage: Stage, found: Mapping[str, Any], verdict: Verdict) -> str | None:

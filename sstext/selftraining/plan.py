@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sstext.config.run_config import RunConfig
+from sstext.config.run_config import EDITS, RunConfig
 from sstext.methods.catalog import composition, composition_between_rounds
 from sstext.methods.method import Belief, Method, Schedule, Stage
 from sstext.methods.registry import compose
@@ -112,6 +112,12 @@ class Plan:
             return stage.schedule.steps(self.labeled)
         return stage.schedule.steps(stage.selection.at_most(self.corpus, stage.keep))
 
+    def trainings(self, stage: Stage) -> int:
+        """Number of trainings of a stage: one per chain. With folds, the stages up to the first teacher also get all labels."""
+        if stage is self.final or not self.folds:
+            return 1
+        return self.folds + (stage.position <= self.teacher.position)
+
     # What a budget makes of it
 
     def cuts(self) -> Iterator["Plan"]:
@@ -209,6 +215,7 @@ def method_of(config: RunConfig) -> Method:
     method = compose(
         config.method, config.method_args, regularizers=config.regularizers, keep=config.keep,
         align=config.prior != "none", compared=bool(config.folds),
+        changed=config.logit_adjustment > 0 or config.edits != EDITS,
     )  # fmt: skip
     first = tuple(replace(stage, schedule=_schedule_of_start(stage.schedule, config)) for stage in method.first)
     if method.round is None:

@@ -1,8 +1,9 @@
-"""The chains' trainings of a round side by side, each in a process of its own: on a GPU of its own, or on a part of the cores.
+"""Train the chains of a stage side by side, each in its own process: on its own GPU, or on a part of the cores.
 
-Chains never mix, so that they need not wait for each other. What a process finds out lies in the chain's folder, as always:
-afterwards the round loop finds trainings and scores that are done, and whatever is missing it does itself. A worker is
-`python -m sstext.selftraining.workers`, not a fork: it works from scripts and notebooks, and a fork could not use a GPU.
+Chains never mix, so they do not wait for each other. A process leaves its results in the folder of the chain. The loop
+finds the finished trainings and scores there, and does itself what is missing. A worker is `python -m
+sstext.selftraining.workers`, not a fork: this works from scripts and notebooks, and a forked process could not use a
+GPU.
 """
 
 import os
@@ -34,7 +35,7 @@ NOTE, BEGIN, TICK, END, FIGURES, DONE, FAILED, STOPPED = range(8)
 
 
 def workers_for(config: RunConfig) -> int:
-    """How many chains train at a time: `workers`, or one per GPU; 1 where a launcher has made several processes already."""
+    """Number of chains that train at a time: `workers`, or one per GPU. It is 1 if a launcher has started several processes."""
     if PartialState().num_processes > 1:
         return 1
     if config.workers is not None:
@@ -43,7 +44,7 @@ def workers_for(config: RunConfig) -> int:
 
 
 def _any_gpu(config: RunConfig) -> bool:
-    """Whether it trains on a GPU, and does not mind on which."""
+    """Whether the run trains on a GPU, and any GPU will do."""
     return resolve_device(config.device).type == "cuda" and ":" not in config.device
 
 
@@ -54,8 +55,8 @@ def fit_side_by_side(chains: Sequence[Chain], stage: Stage, selected: Sequence[S
         selected: the pseudo-labels that each chain trains on beside its labels.
 
     Raises:
-        KeyboardInterrupt: it was stopped by a signal; every training has written a checkpoint.
-        UserError: a worker met one, or ended without a word.
+        KeyboardInterrupt: a signal stopped it, and every training has written a checkpoint.
+        UserError: a worker raised one, or ended without a message.
     """
     todo = [
         _Job(chain, stage, rows)
@@ -63,12 +64,12 @@ def fit_side_by_side(chains: Sequence[Chain], stage: Stage, selected: Sequence[S
         if not chain.students.is_fitted(stage)
     ]
     workers = min(workers_for(chains[0].config), len(todo))
-    said: dict[int, list[tuple[Mapping[str, Any], int]]] = {}
+    figures: dict[int, list[tuple[Mapping[str, Any], int]]] = {}
     if workers > 1:
-        said = _in_processes(todo, workers)
+        figures = _in_processes(todo, workers)
     found = []
     for chain, rows in zip(chains, selected, strict=True):
-        for values, step in said.get(chain.number, ()):  # chain by chain: a logger's steps only grow
+        for values, step in figures.get(chain.number, ()):  # chain by chain: a logger's steps only grow
             chain.reporter.figures(values, step)
         found.append(chain.fit(stage, rows))
     return found
@@ -76,7 +77,7 @@ def fit_side_by_side(chains: Sequence[Chain], stage: Stage, selected: Sequence[S
 
 @dataclass
 class _Job:
-    """A training: all that a worker is told, and what it has said so far."""
+    """A training: the input of a worker, and its figures so far."""
 
     chain: Chain
     stage: Stage
@@ -94,7 +95,7 @@ class _Job:
 
 
 def _in_processes(todo: Sequence[_Job], workers: int) -> dict[int, list[tuple[Mapping[str, Any], int]]]:
-    """Do the jobs, `workers` at a time; the figures of each chain."""
+    """Do the jobs, `workers` at a time. Returns the figures of each chain."""
     waiting, running, free = list(todo), dict[Connection, _Job](), list(range(workers))
     trouble: list[BaseException] = []
     with _signals_handed_on(running) as stopped:
@@ -125,7 +126,7 @@ def _in_processes(todo: Sequence[_Job], workers: int) -> dict[int, list[tuple[Ma
 
 
 def _started(job: _Job, slot: int, workers: int) -> Connection:
-    """Start a worker and tell it its job."""
+    """Start a worker and send it its job."""
     ours, theirs = Pipe()
     config = replace(job.chain.config, workers=1)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
@@ -138,17 +139,17 @@ def _started(job: _Job, slot: int, workers: int) -> Connection:
         [sys.executable, "-m", "sstext.selftraining.workers", str(theirs.fileno())],
         env=environment,
         pass_fds=[theirs.fileno()],
-        start_new_session=True,  # Ctrl-C reaches the run alone, which hands it on once
+        start_new_session=True,  # Ctrl-C reaches only the run, which passes it on once
     )
     theirs.close()
     chain = replace(job.chain, config=config, reporter=Reporter(quiet=True))
-    with suppress(OSError):  # it is gone already, and `_ended` says so
+    with suppress(OSError):  # it has ended already, and `_ended` reports it
         ours.send((chain, job.stage, job.rows, max(1, torch.get_num_threads() // workers)))
     return ours
 
 
 def _heard(job: _Job, kind: int, *content: Any) -> BaseException | None:
-    """Act on a message; what a worker failed with, if it says so."""
+    """Handle a message of a worker. Returns its error, or None."""
     reporter = job.chain.reporter
     if kind == NOTE:
         reporter.note(*content)
@@ -169,7 +170,7 @@ def _heard(job: _Job, kind: int, *content: Any) -> BaseException | None:
 
 
 def _ended(job: _Job) -> BaseException | None:
-    """A worker is gone; what is wrong, where it has not said that it is done."""
+    """Handle the end of a worker. Returns an error if it has not finished its job, or None."""
     code = job.process.wait()
     if job.ended:
         return None
@@ -182,7 +183,7 @@ def _ended(job: _Job) -> BaseException | None:
 
 @contextmanager
 def _signals_handed_on(running: Mapping[Connection, _Job]) -> Iterator[list[int]]:
-    """Hand Ctrl-C and SIGTERM on to the workers, which write checkpoints; the signals that came."""
+    """Pass Ctrl-C and SIGTERM on to the workers, which write checkpoints. Yields the signals that arrived."""
     came: list[int] = []
 
     def hand_on(number: int, frame: Any) -> None:
@@ -200,7 +201,7 @@ def _signals_handed_on(running: Mapping[Connection, _Job]) -> Iterator[list[int]
         _stop(running)
         for pipe, job in running.items():
             with suppress(EOFError, OSError):
-                while True:  # it writes its checkpoint, and wants to be heard till then
+                while True:  # it writes its checkpoint, and its messages must be read
                     pipe.recv()
             job.process.wait()
         raise
@@ -217,14 +218,14 @@ def _stop(running: Mapping[Connection, _Job], number: int = signal.SIGINT) -> No
 
 
 class _Sent(Reporter):
-    """A reporter whose words go to the run's own process; where that is gone, the work stops as after Ctrl-C."""
+    """A reporter that sends everything to the process of the run. If that has ended, the work stops as after Ctrl-C."""
 
     def __init__(self, pipe: Connection) -> None:
         super().__init__(quiet=True)
         self._pipe, self._heard = pipe, True
 
     def send(self, *message: Any) -> None:
-        """Say something, unless nobody listens any more."""
+        """Send a message, unless the other process has ended."""
         try:
             if self._heard:
                 self._pipe.send(message)
@@ -248,7 +249,7 @@ class _Sent(Reporter):
 
 
 def work(pipe: Connection) -> None:
-    """Do the job that the pipe tells: train a chain's student of a round, and score what the round loop will ask for."""
+    """Do the job from the pipe: train the student of a stage, and score the rows that the loop needs next."""
     calm_libraries()
     chain, stage, rows, threads = pipe.recv()
     torch.set_num_threads(threads)

@@ -146,7 +146,7 @@ def stage_arguments(
     if precision == "fp32":
         made.mixed_precision = "no"  # otherwise the launcher would decide
     if "per_device_train_batch_size" not in config.training_args:
-        name = "round_batch_size" if stage.schedule.of_rounds else "batch_size"
+        name = "method_args: round_batch_size" if stage.schedule.of_rounds else "batch_size"
         rows, parts = stage.schedule.batch_size, made.world_size * made.gradient_accumulation_steps
         if rows % parts:
             raise UserError(f"{name}: expected a multiple of {parts} (processes × accumulation steps), found {rows}")

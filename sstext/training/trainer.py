@@ -17,7 +17,7 @@ from sstext.data.collating import PairedCollator
 from sstext.data.edits import MaskedTokens, TokenEdits
 from sstext.data.tokens import VIEW_INPUTS, TextEncoder, choose_max_length, tokenize, with_view_texts
 from sstext.errors import UserError, listed
-from sstext.methods.registry import OF_ROUNDS, build
+from sstext.methods.registry import OF_ROUNDS, build, refuse_loop_arguments
 from sstext.modeling.pretrained import length_limit
 from sstext.objective.objective import Objective
 from sstext.objective.outputs import LABELED_STRONG, MASKED
@@ -122,6 +122,7 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
                 if getattr(args, option):
                     raise UserError(f"{option}: an Objective has its own; set it there, or give method as a name")
         else:
+            refuse_loop_arguments(method, args.method_args)
             objective = build(method, args.method_args, args.regularizers)
             name = " with ".join([method, ", ".join(args.regularizers)] if args.regularizers else [method])
         if args.label_smoothing_factor and (self.pseudo_labeled_dataset is not None or not objective.plain):

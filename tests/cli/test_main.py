@@ -160,8 +160,8 @@ def test_dry_run_shows_every_stage_of_auto(
     by = "head and probe"
     assert stages_of(out) == [
         ["stage", "pseudo-labels of", "labeled by", "selects", "steps", "trainings"],
-        ["baseline", "4", "2"],
-        ["start", "4", "2"],
+        ["baseline", "4", "3"],
+        ["start", "4", "3"],
         ["round 1", "start", by, "every row, soft labels", "4", "2"],
         [
             "final",

@@ -165,7 +165,7 @@ def test_a_forecast_shows_rows_stages_and_time(capsys: pytest.CaptureFixture[str
     assert lines_with("method", shown) == [["method", "auto"]]
     assert lines_with("left out", shown) == [["left", "out", "half"]]
     assert lines_with("chains  ", shown)[0][1] == "3,"
-    assert lines_with("baseline ", shown) == [["baseline", "80", "3"]]
+    assert lines_with("baseline ", shown) == [["baseline", "80", "4"]]
     (started,) = lines_with("head and probe  ", shown)
     assert started == [
         "round",

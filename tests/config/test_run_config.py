@@ -130,7 +130,7 @@ RANGES: dict[str, tuple[list[tuple[Any, str]], list[Any]]] = {
     "folds": ([(-1, "at least 0")], [0, None]),
     "unlabeled_batch_ratio": ([(0.0, "at least 1e-06"), (-1.0, "at least 1e-06")], [0.5]),
     "gold_share": (
-        [(share, "a share between 0 and 1") for share in (-0.1, 1.1, NAN)] + [(0.0, "more than 0")],
+        [(share, "a share between 0 and 1") for share in (-0.1, 1.1, NAN)],
         [0.01, 1.0],
     ),
     "logit_adjustment": ([(-1.0, "at least 0"), (NAN, "at least 0")], [0.0]),
@@ -176,9 +176,20 @@ def test_edits_are_shares(name: str) -> None:
         RunConfig(edits={"cutof": 0.1})
 
 
+@pytest.mark.parametrize(
+    ("parts", "message"), [(["²"], "a number of layers, found '²'"), (["2", "6"], "one number of layers")]
+)
+def test_parts_that_cannot_be_frozen_are_refused(parts: list[str], message: str) -> None:
+    """Guards a traceback on a character that is a digit and no number, and one of two numbers that counts silently."""
+    with pytest.raises(UserError, match=f"freeze: expected .*{message}"):
+        RunConfig(freeze=parts)
+
+
 def test_no_gold_rows_without_rounds_is_no_matter() -> None:
     """gold_share 0 is refused for rounds alone."""
     assert RunConfig(gold_share=0.0, rounds=0).gold_share == 0.0
+    with pytest.raises(UserError, match="gold_share: expected more than 0, so that every batch has labeled rows"):
+        RunConfig(gold_share=0.0, rounds=2)
 
 
 def test_rounds_and_shares_are_those_of_the_method_unless_they_are_given() -> None:

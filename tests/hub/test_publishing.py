@@ -1,12 +1,15 @@
 """The allow-list: what it takes of a folder, what it leaves, and which folders it refuses. (Pushes: test_sharing.py.)"""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from sstext.errors import UserError
+from sstext.hub import publishing
 from sstext.hub.publishing import check_name, model_files, prepare_repository, public_results, with_names
+from sstext.selftraining.record import StageRecord
 
 
 def folder_with(path: Path, *names: str, **contents: str) -> Path:
@@ -106,6 +109,11 @@ def test_paths_at_any_depth_are_left_out_and_whatever_only_looks_like_one_stays(
     assert json.loads(files["model.safetensors.index.json"]) == {  # type: ignore[arg-type]
         "metadata": {}, "weight_map": {"a.b": "model-00001-of-00001.safetensors"},
     }  # fmt: skip
+
+
+def test_every_field_of_a_record_is_published_on_purpose() -> None:
+    """Guards a pushed results.json whose choice names a stage that its records do not."""
+    assert {spec.name for spec in fields(StageRecord)} == set(publishing._PUBLIC_ROUNDS)
 
 
 def test_of_results_only_what_is_known_to_be_harmless_goes() -> None:

@@ -48,6 +48,12 @@ from sstext.run.opening import open_chain
             {"training_args": {"early_stopping_patience": 0}},
             "training_args: early_stopping_patience: expected a whole number of at least 1, found 0",
         ),
+        ({"gold_share": 0.0}, "gold_share: expected more than 0"),
+        (
+            {"method_args": {"round_batch_size": 1}, "training_args": {"gradient_accumulation_steps": 2}},
+            "round_batch_size",
+        ),
+        ({"encoder": "demo@v2"}, "encoder 'demo@v2': expected name@revision of a Hub encoder"),
         ({"freeze": ["3"]}, "freeze: expected at most 2, the number of layers, found 3"),
     ],
 )

@@ -302,6 +302,21 @@ def test_who_reads_the_corpus_inside_its_steps() -> None:
         assert not any(stage.reads_corpus for stage in plan(method=name, rounds=2).stages)
 
 
+def test_trainings_count_the_chain_with_all_labels() -> None:
+    """Guards the plan that people see: with folds, the stages up to the first teacher are trained once more on all labels."""
+    made = plan(folds=3)
+    assert [made.trainings(stage) for stage in (*made.stages, made.final)] == [4, 4, 3, 1]
+    assert {plan(folds=0).trainings(stage) for stage in plan(folds=0).stages} == {1}
+
+
+def test_a_start_beside_plain_fine_tuning_has_the_steps_of_a_method() -> None:
+    """Guards the steps of `supervised` with a regularizer and folds: 120 at least, as any loss on unlabeled texts."""
+    made = make_plan(
+        RunConfig(method="supervised", regularizers={"entropy": 0.1}, folds=2), labeled=20, corpus=0, folds=2
+    )
+    assert [made.steps(stage) for stage in made.stages] == [60, 120]
+
+
 # What is expected
 
 
@@ -319,6 +334,8 @@ def test_auto_is_believed_for_what_it_does_and_not_for_its_name() -> None:
         {"regularizers": {"entropy": 0.1}},
         {"keep": [0.5]},
         {"prior": "none"},
+        {"logit_adjustment": 1.0},
+        {"edits": {"mask": 0.0}},
     )
     for options in others:
         assert plan(**options).expected_gain == UNPROVEN, options

@@ -195,6 +195,10 @@ def test_r_drop_keeps_its_labeled_part_where_a_batch_has_no_unlabeled_row(tiny_e
             "method_args of r-drop: it has no pseudo-label loss, so strength has no effect; remove it",
         ),
         (
+            {"method": "fixmatch", "method_args": {"min_confidence": 0.5}},
+            "method_args: min_confidence has an effect between rounds only",
+        ),
+        (
             {"method": "fixmatch", "method_args": {"strength": -1.0}},
             "method_args of fixmatch: strength: expected a number at least 0",
         ),
