@@ -101,8 +101,9 @@ class SelfTrainingOptions:
     prior: Any = option(
         "auto",
         "Class shares of the corpus: uniform, labeled (those of the labeled rows), or CLASS=SHARE …. Pseudo-labels "
-        "are aligned to these shares; `none` turns this off. Default: auto, those of the labeled rows, or an estimate "
-        "if all classes have the same number of labeled rows. Set them if you know them and classes are imbalanced.",
+        "are aligned to these shares; `none` turns this off. Default: auto (an estimate if all classes have the same "
+        "number of labeled rows, otherwise the shares of these rows). Set them if you know them and classes are "
+        "imbalanced.",
         common=True,
     )
     folds: int | None = option(

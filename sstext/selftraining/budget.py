@@ -67,8 +67,8 @@ def price(whole: Chain) -> str:
     pace, plan = Pace.measure(whole), whole.plan
     with_folds, without = (pace.seconds(whole, one) for one in (plan, replace(plan, folds=0, final=None)))
     return (
-        f"chains: {plan.folds} chains and a final model take about {duration(with_folds)}; --folds 0 would take "
-        f"{duration(without)}, but could not check whether self-training helps"
+        f"chains: {plan.folds} chains and a final model take about {duration(with_folds)}; --folds 0 takes "
+        f"{duration(without)}, but does not check whether self-training helps"
     )
 
 

@@ -178,7 +178,7 @@ class Plan:
         """What labels the corpus for a stage; None: it has no pseudo-labels."""
         if stage is self.final:
             by = "the chains"
-            return f"{by}, and {self.teacher.labels_with} of all labels" if self.teacher.with_probe else by
+            return f"{by}, and the {self.teacher.name} with all labels" if self.teacher.with_probe else by
         return self.named(stage.learns_from).labels_with if stage.learns_from is not None else None
 
     def cut_to(self, record: Mapping[str, Any]) -> "Plan":

@@ -18,7 +18,7 @@ from sstext.selftraining.evidence import Evidence, collapse
 #: Standard deviations of the gain of a stage over the baseline, and over the stage before, see `Belief`.
 GAIN_SPREAD, ROUND_SPREAD = 0.2, 0.05
 #: Said of a log-loss whose rows are weighted.
-WEIGHTED = ", weighted to the class shares of the corpus,"
+WEIGHTED = " (rows weighted by the class shares of the corpus)"
 #: Prior on the variance of paired loss differences: its standard deviation, and the number of observations that it is worth. It
 #: keeps the standard error from vanishing when a few held-out rows happen to agree.
 ASSUMED_SPREAD, ASSUMED_ROWS = 0.5, 4
@@ -111,8 +111,7 @@ def judge(stages: Sequence[Evidence], prior: np.ndarray, belief: Belief) -> list
         collapsed = refused is not None
         if refused is None and gain.expected < 0:
             weighted = "" if later.out_of_fold.class_weights is None else WEIGHTED
-            compared = f"its held-out log-loss{weighted} is {_compared(gain)} than that of the baseline"
-            refused = f"harm is more likely than gain, because {compared}"
+            refused = f"harm is more likely than gain: its held-out log-loss is {_compared(gain)} than the baseline's{weighted}"
         verdicts.append(Verdict(gain, refused, collapsed))
     return verdicts
 
@@ -159,7 +158,7 @@ def best_stage(
     if gain is not None:
         weighted = "" if weights is None else WEIGHTED
         reasons = [
-            f"its held-out log-loss{weighted} is {_compared(gain)} than that of the baseline; the expected gain is "
+            f"its held-out log-loss is {_compared(gain)} than the baseline's{weighted}; the expected gain is "
             f"{gain.expected:.3f}"
         ]
     reasons += [f"the log-loss of {names[index]} is {words}" for index, words in steps.items()]

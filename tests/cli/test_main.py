@@ -166,7 +166,7 @@ def test_dry_run_shows_every_stage_of_auto(
         [
             "final",
             "the chains",
-            f"the chains, and {by} of all labels",
+            "the chains, and the start with all labels",
             "every row, soft labels",
             "4",
             "1",

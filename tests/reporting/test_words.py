@@ -149,7 +149,7 @@ def test_the_plan_is_a_line_per_stage() -> None:
         (
             "Final model",
             "labeled rows and pseudo-labels of the chains",
-            "the chains, and head and probe of all labels",
+            "the chains, and the start with all labels",
             "625",
         ),
     ]

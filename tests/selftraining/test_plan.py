@@ -404,7 +404,7 @@ def test_the_record_tells_people_what_is_trained_on_what() -> None:
     record = plan(method="auto", folds=3).record()
     by_name = {stage["name"]: stage for stage in record["stages"]}
     assert [by_name[name]["labeled_by"] for name in ("baseline", "start", "round 1", "final")] == [
-        None, None, "head and probe", "the chains, and head and probe of all labels",
+        None, None, "head and probe", "the chains, and the start with all labels",
     ]  # fmt: skip
     assert (by_name["round 1"]["starts_from"], by_name["start"]["starts_from"]) == ("start", "encoder")
     assert (record["folds"], record["labeled"], record["corpus"], record["left_out"]) == (3, 64, 10_000, [])

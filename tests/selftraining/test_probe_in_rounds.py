@@ -172,7 +172,7 @@ def test_the_gains_on_record_are_those_that_the_choice_is_made_by(
         assert found["rounds"][index]["gain"] == pytest.approx(asdict(gain))
         assert found["rounds"][index]["temperature"] == later.temperature()
         np.testing.assert_array_equal(found["held_out"][index].weights(), later.weights())
-    assert "weighted to the class shares of the corpus" in found["chosen"]["why"]
+    assert "weighted by the class shares of the corpus" in found["chosen"]["why"]
 
 
 def test_margins_are_those_of_all_rounds_of_the_chain(quick: Quick, tmp_path: Path) -> None:

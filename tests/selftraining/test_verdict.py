@@ -161,7 +161,7 @@ def test_a_student_that_is_right_for_a_skewed_corpus_is_not_refused_for_balanced
         assert (verdict.refused is not None) == refused
         why = best_stage(NAMES[:2], [Verdict(None, None), verdict], [one.out_of_fold.losses() for one in rounds], UNPROVEN,
                          None if class_weights is None else rounds[1].out_of_fold.weights())[1]  # fmt: skip
-        assert ("weighted to the class shares of the corpus" in why) == (class_weights is not None)
+        assert ("weighted by the class shares of the corpus" in why) == (class_weights is not None)
 
 
 # The rule
@@ -209,7 +209,7 @@ def test_the_power_of_the_rule(rows: int) -> None:
 
 @pytest.mark.parametrize(("later", "reason"), [
     (evidence(shares=np.array([0.97, 0.01, 0.01, 0.01])), "predicts about 1.2 classes, and 4.0 are expected"),
-    (evidence(agreement=0.39), "only 39% of the corpus kept the class predicted"),
+    (evidence(agreement=0.39), "only 39% of the texts got the same class"),
     (evidence(chains=0.39), "chains agree on 39% of the corpus, 80% in the baseline"),
     (evidence(shares=np.array([0.6, 0.2, 0.1, 0.1]), agreement=0.41, chains=0.41), None),
 ])  # fmt: skip
