@@ -247,13 +247,12 @@ def test_the_main_job(demo_encoder: Path, tmp_path: Path) -> None:
     assert all(stage["steps"] > 0 for stage in planned)
     names = [stage["name"] for stage in planned if stage["name"] != "final"]
     trained = [record["stage"] for record in results["rounds"]]
-    assert trained == names[: len(trained)], "what the recipe's budget leaves on this machine"
+    assert trained == names == ["baseline", "start", "round 1"], "the demonstration self-trains on every machine"
+    assert results["rounds"][-1]["admitted"] > 1_000
     assert trained[0] == "baseline"
     assert (clone / "out" / "quickstart" / "report.html").exists()
     for model in ("supervised", "self_trained"):
-        assert results["test"][model]["metrics"]["accuracy"]["score"] > 0.3, (
-            "chance is 0.125; a budget may cut the steps"
-        )
+        assert results["test"][model]["metrics"]["accuracy"]["score"] > 0.3, "chance is 0.125"
     for shown in (
         "baseline",
         f"Chosen: {results['chosen']['stage']} (",
