@@ -80,7 +80,7 @@ def model_card(
 
     >>> measured = {"test": {"accuracy": {"score": 0.9, "confidence_interval": (0.8, 0.95)}}}
     >>> card = model_card(classes=["no", "yes"], encoder="demo", max_length=64, rows={"labeled": 8}, rounds=[],
-    ...                   results=measured, chosen="round 0")
+    ...                   results=measured, chosen="baseline")
     >>> "| test | 0.900 (0.800 to 0.950) |" in card
     True
     """

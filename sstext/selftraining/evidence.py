@@ -8,7 +8,7 @@ from sstext.evaluation.calibration import USUAL_TEMPERATURE, fit_temperature, so
 from sstext.evaluation.metrics import count_classes
 
 #: Collapse: the classes in use, of those that the prior has; the share of the corpus that keeps its class from round to round,
-#: and the agreement of the chains, both of what two chains agree on in round 0. Below them, a round is refused.
+#: and the agreement of the chains, both of what two chains agree on in the baseline. Below them, a stage is refused.
 CLASSES_IN_USE, STABLE_SHARE, CHAIN_AGREEMENT = 0.25, 0.5, 0.5
 
 
