@@ -72,12 +72,16 @@ def _described(name: str) -> str:
 
 
 def _default(spec: Field) -> str:
-    """The default of an option as people would type it; – if there is none.
+    """The default of an option as people would type it; "computed" if the run computes it, – if there is none.
 
     >>> _default(options(RunConfig)["batch_size"]), _default(options(RunConfig)["edits"])
     ('`16`', '`mask=0.15 drop=0.0 swap=0.0 cutoff=0.0`')
+    >>> _default(options(RunConfig)["folds"]), _default(options(RunConfig)["test"])
+    ('computed', '–')
     """
     default: Any = default_of(spec)
+    if spec.metadata["computed"]:
+        return "computed"
     if default is None or default == [] or default == {}:
         return "–"
     if isinstance(default, dict):

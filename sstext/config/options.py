@@ -20,6 +20,7 @@ def option(
     *,
     common: bool = False,
     limits: tuple[float, float] | None = None,
+    computed: bool = False,
 ) -> Any:
     """One option: a dataclass field that carries its own help.
 
@@ -29,8 +30,9 @@ def option(
         choices: values of a word.
         common: whether `--help` shows it; `--help-all` shows all options.
         limits: least and greatest value of a number.
+        computed: whether the run computes the value if none is given, for example from the number of rows.
     """
-    metadata = {"help": help, "choices": choices, "common": common, "limits": limits}
+    metadata = {"help": help, "choices": choices, "common": common, "limits": limits, "computed": computed}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)

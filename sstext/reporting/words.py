@@ -180,7 +180,8 @@ def changed_settings(recorded: Mapping[str, Any] | None) -> list[tuple[str, str,
     for name, spec in options(RunConfig).items():
         default = default_of(spec) if name == "method" else getattr(usual, name)
         if name in recorded and recorded[name] != default:
-            changed.append((name, _value(recorded[name]), _default(default, spec.metadata["help"])))
+            usually = "auto" if default is None and spec.metadata["computed"] else _value(default)
+            changed.append((name, _value(recorded[name]), usually))
     return changed
 
 
@@ -261,12 +262,6 @@ def _value(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name}={one}" for name, one in value.items()) or "none"
     return "none" if value is None else str(value)
-
-
-def _default(value: Any, help: str) -> str:
-    """A default. It is "auto" if the run computes it, as the help of the option says after "Default:"."""
-    computed = "Default: " in help and "Default: no" not in help  # "none", "no limit"
-    return "auto" if computed and value in (None, [], {}) else _value(value)
 
 
 def _share(value: float | None) -> str:

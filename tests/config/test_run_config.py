@@ -266,6 +266,30 @@ def test_every_field_has_its_help() -> None:
         assert choices is None or default_of(spec) in choices, name
 
 
+#: Words that tell when to change an option.
+ADVICE = (
+    "Change ",
+    "Set ",
+    "Raise ",
+    "Lower ",
+    "Give ",
+    "Use ",
+    "use ",
+    "Name ",
+    "Add ",
+    "Freeze ",
+    "Every run needs ",
+)
+
+
+def test_help_says_the_default_and_when_to_change_it() -> None:
+    """Guards against an option that is listed but leaves its reader without a decision."""
+    for name, spec in SPECS.items():
+        text = spec.metadata["help"]
+        assert "Default: " in text or "Every run needs " in text, f"{name}: which default?"
+        assert "need" in text or any(words in text for words in ADVICE), f"{name}: when to change it?"
+
+
 def test_common_options_are_the_few_that_people_decide_on() -> None:
     """Guards `sstext train --help`, a page: whoever adds a common option looks at what stands there."""
     common = {name for name, spec in SPECS.items() if spec.metadata["common"]}
