@@ -181,7 +181,8 @@ def compose(
         name, arguments, regularizers: as of `build`. A baseline that others are compared with has no regularizers.
         keep: share of the corpus that each round may select (default: the method's own).
         align: whether the mean prediction is aligned to the class shares first, by methods that follow them.
-        compared: whether a method inside a step gets a baseline that it is compared with.
+        compared: whether a method inside a step, or `class-balanced` with regularizers, gets a plain baseline that it is
+            compared with.
         changed: whether other options change the loss or the texts, so that its expected gain has not been measured.
 
     Raises:
@@ -196,6 +197,8 @@ def compose(
     composed = _called(name, own)
     if isinstance(composed, Method):
         method = composed
+        if name == "class-balanced" and compared and regularizers:  # they are compared with a baseline without them
+            method = replace(method, first=in_step(Objective, compared=True).first)
     else:
         strength = {"strength": loop.strength} if loop.strength is not None else {}
         objective = partial(build, name, {**own, **strength})

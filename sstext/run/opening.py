@@ -16,7 +16,7 @@ from sstext.data.preparing import Tokens, fingerprints, read_texts, sources, tok
 from sstext.errors import UserError
 from sstext.inference.devices import resolve_device
 from sstext.methods.method import Method
-from sstext.methods.registry import build
+from sstext.methods.registry import build, compose
 from sstext.modeling.pooling import last_hidden_states
 from sstext.modeling.pretrained import encoder_path, explained, length_limit, load_tokenizer, split_revision
 from sstext.modeling.student import has_dropout
@@ -51,7 +51,8 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
         )
     if config.gold_share == 0 and rounds_of_run(config, method):
         raise UserError("gold_share: expected more than 0, so that every batch has labeled rows, found 0")
-    if method.between_rounds and not rounds_of_run(config, method):
+    # Further losses do not make another kind of method of it.
+    if compose(config.method, config.method_args).between_rounds and not rounds_of_run(config, method):
         raise UserError(f"method: {config.method} works between rounds; give --rounds 1 or more")
     named = sources(config, **data)
     name, revision = split_revision(config.encoder)

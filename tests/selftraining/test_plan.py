@@ -6,21 +6,28 @@ from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from torch import nn
 
 import sstext
+from sstext.config.old_options import MOVED
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.methods.catalog import composition, composition_between_rounds
 from sstext.methods.method import PROVEN, UNPROVEN, Stage
 from sstext.methods.registry import IN_STEP, METHODS, OF_ROUNDS
+from sstext.objective.objective import Objective
+from sstext.objective.part import Part
 from sstext.objective.regularizers import SupervisedContrast
 from sstext.objective.targets import Hard, Soft
 from sstext.objective.weights import Everyone, Threshold
 from sstext.pseudolabels.admission import Admission, most_confident
 from sstext.run.opening import _options_of_no_effect
+from sstext.selftraining.budget import Pace, cut
+from sstext.selftraining.chain import Chain
 from sstext.selftraining.plan import Plan, make_plan, method_of, texts_wanted
 
 
@@ -43,13 +50,99 @@ def steps(stage: Stage, *, labeled: int, selected: int) -> int:
 # Against version 0.1
 
 
+#: Phrases that have changed since, and what they are now.
+CHANGED_WORDS = {
+    "last student": "teacher",
+    "as many of": "the same number of",
+    "folds (nothing tells harm from gain)": "folds, so that self-training is not checked",
+}
+
+
 @cache
 def before() -> dict[str, Any]:
-    """What version 0.1 trained, by method, folds and rounds, with 64 labels and 10,000 texts, printed from its own functions.
+    """What version 0.1 trained, with 64 labels and 10,000 texts, printed from its own functions.
 
-    "plans" has the number of texts that were read, and the stages: values of "fields", words as numbers of a list.
+    "plans" (by method, folds and rounds) and "options" (former options, and if they have changed, those that have replaced
+    them) have the number of texts that were read, `stop_agreement`, whether class shares are followed, and the stages, as
+    numbers of "stages". A stage has the values of "fields", words as numbers of "words". "budgets" has cuts: a budget, the
+    steps that it leaves, rounds, folds, the expected seconds, and what is left out.
     """
-    return json.loads((Path(__file__).parent / "plans_before.json").read_text(encoding="utf-8"))
+    found = json.loads((Path(__file__).parent / "plans_before.json").read_text(encoding="utf-8"))
+    for old, new in CHANGED_WORDS.items():
+        found["words"] = [word.replace(old, new) for word in found["words"]]
+    return found
+
+
+def plans_before() -> Iterator[Any]:
+    """Former options, those that have replaced them, and the plan: of every method, and with further options."""
+    for name, made in before()["plans"].items():
+        method, folds, rounds = (part.rpartition("=")[2] for part in name.split())
+        old = {"method": method, "folds": int(folds), "rounds": int(rounds)}
+        renamed = "class-balanced" if method == "supervised" and old["rounds"] else method
+        yield pytest.param(old, old | {"method": renamed}, made, id=name)
+    for case in before()["options"]:
+        yield pytest.param(case["old"], case.get("new", case["old"]), case["plan"], id=named(case["old"]))
+
+
+def budgets_before() -> Iterator[Any]:
+    """Options of now, a budget, and what version 0.1 made of the plan."""
+    for case in before()["budgets"]:
+        for cut_before in case["cuts"]:
+            name = f"{named(case['old'])} budget={cut_before[0]}"
+            yield pytest.param(case.get("new", case["old"]), *cut_before, id=name)
+
+
+def named(options: dict[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in options.items())
+
+
+def stage_before(number: int) -> dict[str, Any]:
+    """A stage of version 0.1: field → value."""
+    stage = dict(zip(before()["fields"], before()["stages"][number], strict=True))
+    for field in ("objective", "selection", "objective_values", "selection_values"):
+        stage[field] = None if stage[field] is None else before()["words"][stage[field]]
+    return stage
+
+
+def stage_now(made: Plan, stage: Stage) -> dict[str, Any]:
+    """The same fields of a stage."""
+    selection = stage.selection
+    return {
+        "steps": made.steps(stage),
+        "batch_size": stage.schedule.batch_size,
+        "learning_rate": stage.schedule.learning_rate,
+        "objective": composition(stage.objective()),
+        "selection": None if selection is None else composition_between_rounds(selection),
+        "align": None if selection is None else selection.align,
+        "keep": None if selection is None else stage.keep,
+        "noise": stage.noise,
+        "starts_from": None if stage.starts_from is None else made.named(stage.starts_from).position,
+        "probe": stage.with_probe,
+        "labels_corpus": stage.labels_with is not None,
+        "objective_values": objective_values(stage.objective()),
+        "selection_values": None if selection is None else selection_values(selection),
+        "keep_after": None if selection is None else made.keep_after(stage),
+    }
+
+
+def objective_values(objective: Objective) -> str:
+    """The numbers of an objective: strengths, thresholds, and where its ramp is after a tenth of the training."""
+    if objective.teacher is None:
+        return values_of(*objective.regularizers)
+    parts = [part for part in objective.modules() if isinstance(part, Part)]
+    own = f"strength={objective.strength}, ramp(.1)={objective.ramp(0.1):.4f}"
+    return f"{own}; {values_of(*parts)}"
+
+
+def selection_values(selection: Admission) -> str:
+    """The numbers of a selection."""
+    names = ("quotas", "refill", "passes", "subset", "history", "order", "min_confidence")
+    own = {name: getattr(selection, name) for name in names} | {"order": selection.order.__name__}
+    return f"{values_of(*selection.parts())}; {', '.join(f'{name}={value}' for name, value in own.items())}"
+
+
+def values_of(*parts: nn.Module) -> str:
+    return "; ".join(f"{type(part).__name__}({part.extra_repr()})" for part in parts)
 
 
 def test_every_method_is_in_the_comparison_with_version_0_1() -> None:
@@ -58,45 +151,83 @@ def test_every_method_is_in_the_comparison_with_version_0_1() -> None:
     assert len(before()["plans"]) == 104
 
 
-@pytest.mark.parametrize("name", before()["plans"])
-def test_plans_are_those_of_version_0_1(name: str) -> None:
+def test_every_option_of_a_plan_is_in_the_comparison_with_version_0_1() -> None:
+    """Guards an option that is compared at its default alone, and a case whose new options are not those that errors name."""
+    compared = {name for case in before()["options"] for name in case["old"]}
+    assert compared >= {
+        "regularizers", "pseudo_labels", "keep", "min_confidence", "alignment", "prior", "start", "stop_agreement", "steps",
+        "round_steps", "batch_size", "round_batch_size", "learning_rate", "round_learning_rate", "gold_share",
+        "unsupervised_strength", "method_args", "logit_adjustment",
+    }  # fmt: skip
+    assert (len(before()["options"]), len(list(budgets_before()))) == (114, 58)
+    for case in before()["options"]:
+        now = case.get("new", case["old"])
+        for name, value in case["old"].items():
+            option, key = MOVED.get(name, (name, None))
+            if name == "method_args":
+                assert now[name].items() >= value.items()
+            elif name == "alignment":
+                assert (value, now["prior"]) == (False, "none")
+            elif name != "method":
+                assert (now[option] if key is None else now[option][key]) == value, name
+
+
+@pytest.mark.parametrize(("old", "new", "expected"), list(plans_before()))
+def test_plans_are_those_of_version_0_1(old: dict[str, Any], new: dict[str, Any], expected: list[Any]) -> None:
     """Guards the reorganization: no method trains longer, faster, on other rows or with another objective than it did.
 
+    This holds with further losses, soft labels, shares to keep, least confidences, without alignment, with students that
+    start anew, and with other steps, batches and rates. The final model is the first round once more.
+
     Two differences are wanted. `supervised` trains on labels alone: nobody reads its scores of the corpus, so that it makes
-    none. Its rounds are those of `class-balanced` now.
+    none. Its rounds are those of `class-balanced` now. `pseudo_labels` had no effect on `self-training`, `noisy-student` and
+    `ust`, which is why they have no case of it.
     """
-    method, folds, rounds = (part.rpartition("=")[2] for part in name.split())
-    alone = method == "supervised" and rounds == "0"
-    renamed = "class-balanced" if method == "supervised" and not alone else method
-    config = RunConfig(method=renamed, folds=int(folds), rounds=int(rounds))
-    made = make_plan(config, labeled=64, corpus=10_000, folds=int(folds))
-    wanted, *stages = before()["plans"][name]
-    fields, words = before()["fields"], before()["words"]
+    config = RunConfig(**new)
+    made = make_plan(config, labeled=64, corpus=10_000, folds=config.folds or 0)
+    wanted, stop_agreement, follows_shares, *numbers = expected
+    stages = [stage_before(number) for number in numbers]
+    if old["method"] == "supervised" and old["rounds"] == 0:
+        follows_shares = False
+        stages = [{**stage, "labels_corpus": False} for stage in stages]
     assert texts_wanted(config) == wanted
+    assert (made.method.stop_agreement, made.method.follows_shares) == (stop_agreement, follows_shares)
     assert len(made.stages) == len(stages)
-    for stage, values in zip(made.stages, stages, strict=True):
-        expected = dict(zip(fields, values, strict=True))
-        for field in ("objective", "selection"):
-            expected[field] = None if expected[field] is None else words[expected[field]]
-        if expected["selection"] is not None:  # two phrases have changed
-            expected["selection"] = expected["selection"].replace("last student", "teacher")
-            expected["selection"] = expected["selection"].replace("as many of", "the same number of")
-        selection = stage.selection
-        found = {
-            "steps": made.steps(stage),
-            "batch_size": stage.schedule.batch_size,
-            "learning_rate": stage.schedule.learning_rate,
-            "objective": composition(stage.objective()),
-            "selection": None if selection is None else composition_between_rounds(selection),
-            "align": None if selection is None else selection.align,
-            "keep": None if selection is None else stage.keep,
-            "noise": stage.noise,
-            "starts_from": None if stage.starts_from is None else made.named(stage.starts_from).position,
-            "probe": stage.with_probe,
-            "labels_corpus": stage.labels_with is not None or alone,
-        }
-        assert found == expected, stage.name
-    assert made.baseline.labels_with is None or not alone
+    for stage, before_now in zip(made.stages, stages, strict=True):
+        assert stage_now(made, stage) == before_now, stage.name
+    rounds = [stage for stage in stages if stage["selection"] is not None]
+    assert (made.final is not None) == bool(config.folds and rounds)
+    assert made.final is None or stage_now(made, made.final) == rounds[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "budget", "steps", "rounds", "folds", "seconds", "left_out"), list(budgets_before())
+)
+def test_budgets_cut_what_version_0_1_cut(
+    options: dict[str, Any],
+    budget: float,
+    steps: list[int],
+    rounds: int,
+    folds: int,
+    seconds: float,
+    left_out: list[int],
+) -> None:
+    """A step of the first stage takes 1 s, any other one 2 s, a text 1 ms. Guards a budget that takes away more, or in
+    another order, or that is exceeded.
+
+    One difference is wanted and is not seen here: version 0.1 measured these prices by position alone, so that methods inside
+    a step had wrong ones with folds (see test_budget.py).
+    """
+    config = RunConfig(**options, device="cpu")
+    full = make_plan(config, labeled=64, corpus=10_000, folds=config.folds or 0)
+    pace = Pace({stage.name: 2.0 if stage.position else 1.0 for stage in full.stages}, 0.001)
+    whole = SimpleNamespace(config=config, plan=full, texts=SimpleNamespace(test=None))
+    made = cut(cast(Chain, whole), pace, budget)
+    assert [made.steps(stage) for stage in made.stages] == steps
+    assert (made.rounds, made.folds) == (rounds, folds)
+    assert made.seconds == pytest.approx(seconds)
+    assert list(made.left_out) == [before()["words"][word] for word in left_out]
+    assert (made.final is not None) == bool(rounds and folds)
 
 
 # Names and order
@@ -115,6 +246,12 @@ def test_plans_are_those_of_version_0_1(name: str) -> None:
         ({"method": "auto", "folds": 2}, ["baseline", "start", "round 1", "final"]),
         ({"method": "supervised", "regularizers": {"r-drop": 1.0}, "folds": 2}, ["baseline", "start"]),
         ({"method": "supervised", "folds": 2}, ["baseline"]),
+        (
+            {"method": "class-balanced", "regularizers": {"entropy": 0.1}, "rounds": 1, "folds": 2},
+            ["baseline", "start", "round 1", "final"],
+        ),
+        ({"method": "class-balanced", "regularizers": {"entropy": 0.1}, "rounds": 1}, ["baseline", "round 1"]),
+        ({"method": "class-balanced", "rounds": 1, "folds": 2}, ["baseline", "round 1", "final"]),
     ],
 )
 def test_the_stages_of_a_plan(options: dict[str, Any], names: list[str]) -> None:
