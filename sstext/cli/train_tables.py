@@ -75,7 +75,7 @@ def advice(results: Mapping[str, Any]) -> str:
     """What to do next, in a sentence; empty if everything went as expected."""
     chosen, records = results["chosen"], results["rounds"]
     if len(records) > 1 and not records[-1].get("out_of_fold") and not records[-1]["metrics"]:
-        return "Next: this choice was not checked. To check it, give --dev, or --folds 3 if the method allows it."
+        return "Next: this choice was not checked. To check it, add --folds 3, or --dev with labeled rows."
     if len(records) > 1 and chosen["round"] == 0 and not records[0].get("reads_corpus"):
         return "Next: the unlabeled texts did not help here. More labels help most; the report lists texts to check and label."
     return ""
@@ -88,11 +88,11 @@ def records_table(records: list[Mapping[str, Any]]) -> Table:
         "stage": stage_name,
         "pseudo-labels": lambda r: f"{r['admitted']:,}" if r["admitted"] else "",
         "share of corpus": lambda r: f"{r['coverage']:.1%}" if r["admitted"] else "",
-        "audited precision": lambda r: percent(r["audit_precision"]),
-        "estimated precision": lambda r: percent(r.get("estimated_precision")),
+        "correct (audit)": lambda r: percent(r["audit_precision"]),
+        "correct (estimate)": lambda r: percent(r.get("estimated_precision")),
         "held-out accuracy": lambda r: percent(r["out_of_fold"]["accuracy"]) if r.get("out_of_fold") else "",
         "dev macro-F1": lambda r: f"{r['metrics']['macro_f1']:.3f}" if r["metrics"] else "",
-        "same class as before": lambda r: percent(r["agreement"]),
+        "unchanged class": lambda r: percent(r["agreement"]),
         "steps": lambda r: f"{r['steps']:,}",
         "time": lambda r: duration(r["seconds"]),
     }

@@ -93,8 +93,7 @@ classify = pipeline("text-classification", "{THIS_FOLDER}")
 classify("a text", truncation=True, max_length={max_length})
 ```
 
-A pipeline does not truncate by default: without `truncation=True, max_length={max_length}`, a text beyond the encoder's
-limit raises an error.
+A pipeline does not cut texts by default, and a text beyond the limit of the encoder is an error: give `truncation=True`.
 
 With `sstext`, which truncates by default and is made for many texts:
 
@@ -155,10 +154,19 @@ ROUNDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "stage": lambda record: record.get("stage") or f"round {record['index']}",
     "unlabeled rows selected": lambda record: f"{record['admitted']:,}",
     "share of corpus": lambda record: f"{record['coverage']:.1%}",
-    "estimated precision": lambda record: _share(record.get("estimated_precision")),
-    "audited precision": lambda record: _share(record.get("audit_precision")),
+    "correct (estimate)": lambda record: _share(record.get("estimated_precision")),
+    "correct (audit)": lambda record: _share(record.get("audit_precision")),
     "held-out accuracy": lambda record: _share((record.get("out_of_fold") or {}).get("accuracy")),
     "development macro-F1": lambda record: _share((record.get("metrics") or {}).get("macro_f1")),
+}
+
+
+#: Figures of a card by the names that people know; others keep theirs.
+FIGURES = {
+    "macro_f1": "macro-F1",
+    "expected_calibration_error": "calibration error (ECE)",
+    "nll": "log-loss (nats)",
+    "brier": "Brier score",
 }
 
 
@@ -166,9 +174,10 @@ def results_section(results: Mapping[str, Metrics] | None) -> str:
     if not results:
         return "## Results\n\nNothing was measured, because there were no test rows."
     names = list(dict.fromkeys(name for metrics in results.values() for name in metrics))
+    titles = [FIGURES.get(name, name) for name in names]
     lines = [(measured, *(_score(metrics.get(name)) for name in names)) for measured, metrics in results.items()]
     note = "In parentheses: 95 % bootstrap intervals over the evaluated rows, if they were computed."
-    return f"## Results\n\n{table(('', *names), lines)}\n\n{note}"
+    return f"## Results\n\n{table(('', *titles), lines)}\n\n{note}"
 
 
 def calibration_sentence(

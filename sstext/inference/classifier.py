@@ -108,7 +108,7 @@ class Classifier:
         curve = (getattr(self.model.config, "sstext", None) or {}).get("precision_curve")
         if not curve:
             raise UserError(
-                "target_precision: this model has no estimate of its precision; train it with --folds or --dev"
+                "target_precision: this model has no estimate of its precision; train it with --folds 3, or with --dev"
             )
         found = confidence_for(curve, precision)
         if found is None:

@@ -44,7 +44,7 @@ def what_was_chosen(run: RunFiles) -> str:
         what = f"The chosen model comes from the stage “{stage_name(record)}”, which was trained on {used}"
     if why.startswith("the last one"):
         why = why.replace("the last one", "it is the last stage", 1)
-    return f"{what}. Reason for this choice: {why.rstrip('.')}."
+    return f"{what}. Reason: {why.rstrip('.')}."
 
 
 def baseline(run: RunFiles) -> str:
@@ -118,15 +118,15 @@ def rounds_table(rounds: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[l
         "stage": stage_name,
         "pseudo-labels": lambda r: f"{r['admitted']:,}",
         "share of corpus": lambda r: _share(r["coverage"] or None),
-        "estimated precision": lambda r: _share(r.get("estimated_precision")),
-        "audited precision": lambda r: _share(r.get("audit_precision")),
+        "correct (estimate)": lambda r: _share(r.get("estimated_precision")),
+        "correct (audit)": lambda r: _share(r.get("audit_precision")),
         "accuracy, held-out": lambda r: _share(r.get("out_of_fold", {}).get("accuracy")),
         "macro-F1, held-out": lambda r: _share(r.get("out_of_fold", {}).get("macro_f1")),
         "log-loss, held-out": lambda r: _number(r.get("out_of_fold", {}).get("log_loss")),
         "gain (expected)": _gain,
         "accuracy, development": lambda r: _share(r["metrics"].get("accuracy")),
         "macro-F1, development": lambda r: _share(r["metrics"].get("macro_f1")),
-        "same class as before": lambda r: _share(r["agreement"]),
+        "unchanged class": lambda r: _share(r["agreement"]),
         "chains agree": lambda r: _share(r.get("chain_agreement")),
         "temperature": lambda r: f"{r['temperature']:.2f}",
         "steps": lambda r: f"{r['steps']:,}",
@@ -196,7 +196,8 @@ def facts(run: RunFiles) -> list[tuple[str, str]]:
         "tokens read": ", ".join(f"{count:,} in {name}" for name, count in lengths.items()),
         "seed": str(results.get("seed", "")),
         "machine": ", ".join(
-            f"{value} threads" if name == "threads" else str(value) for name, value in machine.items()
+            f"{value} thread{'s' if value != 1 else ''}" if name == "threads" else str(value)
+            for name, value in machine.items()
         ),
         "versions": ", ".join(f"{name} {version}" for name, version in results.get("versions", {}).items()),
         "time": duration(results["seconds"]) if "seconds" in results else "",

@@ -69,7 +69,7 @@ def calibrated_on(record: dict[str, Any]) -> str | None:
     return (
         None
         if record["temperature"] == 1
-        else "a regression on its embeddings of the corpus (no labeled row has checked it)"
+        else "the predictions of a logistic regression for the corpus, because no labeled rows were held out"
     )
 
 

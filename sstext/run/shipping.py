@@ -98,7 +98,7 @@ def choose(
         names = [record.stage for record in records]
         return best_stage(names, verdicts, [rows.losses() for rows in held_out], belief, weights)
     if not records[-1].metrics:
-        return records[-1].index, "the last one, because nothing was compared without development rows or folds"
+        return records[-1].index, "the last one: stages cannot be compared without folds or development rows"
     best = max(records, key=lambda record: (record.metrics["macro_f1"], -record.index))
     return best.index, f"the best macro-F1 on the development rows, {best.metrics['macro_f1']:.3f}"
 

@@ -107,12 +107,12 @@ def too_few_classes(shares: np.ndarray, *others: np.ndarray) -> str | None:
     """Describe a collapse: most classes are hardly predicted any more, compared with other shares (C,). Returns None if not.
 
     >>> too_few_classes(np.array([.99, .01]), np.array([.5, .5]))
-    'it predicts about 1.1 classes, and 2.0 are expected'
+    'its predictions have collapsed to few classes (effective number 1.1, expected 2.0)'
     """
     in_use, there = _classes_in_use(shares), [_classes_in_use(other) for other in others]
     if in_use >= CLASSES_IN_USE * min(there):
         return None
-    return f"it predicts about {in_use + 1:.1f} classes, and {there[0] + 1:.1f} are expected"
+    return f"its predictions have collapsed to few classes (effective number {in_use + 1:.1f}, expected {there[0] + 1:.1f})"
 
 
 def _classes_in_use(shares: np.ndarray) -> float:

@@ -107,7 +107,7 @@ def test_a_whole_run_ends_in_a_table(place: Path, encoder: str, capsys: pytest.C
     assert main(train(encoder, test="test.csv", audit="answers.csv")) == 0
     shown = capsys.readouterr()
     assert "baseline" in shown.out
-    for words in ("chosen model", "macro-F1", "calibration error", "audited precision", "Model: out/model"):
+    for words in ("chosen model", "macro-F1", "calibration error", "correct (audit)", "Model: out/model"):
         assert words in shown.out
         assert words not in shown.err
     assert "round 1: 4 steps" in shown.err

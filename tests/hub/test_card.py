@@ -172,7 +172,7 @@ def test_results_show_intervals_where_there_are_some_and_gaps_where_not():
     """Guards against columns that slip: not everything measured has every metric."""
     table = section(card(), "Results").strip().split("\n\n")[0].splitlines()
     assert table == [
-        "|  | accuracy | macro_f1 |",
+        "|  | accuracy | macro-F1 |",
         "| --- | --- | --- |",
         "| test | 0.651 (0.610 to 0.690) | – |",
         "| supervised | 0.500 | 0.250 |",
@@ -232,7 +232,7 @@ def test_rounds_show_their_evidence_and_no_empty_columns():
         {"index": 1, "admitted": 9, "coverage": 0.5, "out_of_fold": {"accuracy": 0.625}, "estimated_precision": 0.75},
     ]
     lines = section(card(rounds=rounds), "Training").strip().split("\n\n")[-1].splitlines()
-    assert lines[0] == "| stage | unlabeled rows selected | share of corpus | estimated precision | held-out accuracy |"
+    assert lines[0] == "| stage | unlabeled rows selected | share of corpus | correct (estimate) | held-out accuracy |"
     assert lines[2:] == ["| round 0 | 0 | 0.0% | – | 50.0% |", "| round 1 | 9 | 50.0% | 75.0% | 62.5% |"]
 
 

@@ -36,9 +36,9 @@ RECORDS = [round_record(index, class_names(2), True) for index in range(3)]
 def test_the_first_sentence_says_what_was_chosen_and_why() -> None:
     assert what_was_chosen(run_of(RECORDS, 2, "it is better.")) == (
         "The chosen model comes from the stage “round 2”, which was trained on labeled rows and 90 pseudo-labels. "
-        "Reason for this choice: it is better."
+        "Reason: it is better."
     )
-    baseline = "The chosen model is the baseline (fine-tuning on the labeled rows only). Reason for this choice: "
+    baseline = "The chosen model is the baseline (fine-tuning on the labeled rows only). Reason: "
     supervised = run_of(RECORDS, 0, "supervised fine-tuning; round 1 was refused: it harms")
     assert what_was_chosen(supervised) == f"{baseline}round 1 was refused: it harms."
     assert what_was_chosen(run_of(RECORDS, 0, "supervised fine-tuning")) == f"{baseline}no later stage was accepted."
@@ -81,8 +81,8 @@ def test_the_table_of_rounds_has_only_columns_that_a_round_fills() -> None:
     assert "accuracy, held-out" in titles
     assert "accuracy, development" not in titles
     assert [len(line) for line in lines] == [len(titles)] * 3
-    assert lines[2][titles.index("audited precision")] == "80.0%"
-    assert lines[0][titles.index("audited precision")] == ""
+    assert lines[2][titles.index("correct (audit)")] == "80.0%"
+    assert lines[0][titles.index("correct (audit)")] == ""
 
 
 def test_records_of_older_runs_have_fewer_fields() -> None:

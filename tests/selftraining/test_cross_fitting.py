@@ -334,7 +334,9 @@ def test_a_collapse_is_said_where_nothing_else_can_tell(quick: Quick, tmp_path: 
     one_class = np.tile([3.0, 0.0, 0.0], (60, 1))
     monkeypatch.setattr("sstext.selftraining.cross_fitting.score", lambda *_, **__: one_class)
     found = train(quick(tmp_path / "collapsed", folds=0, rounds=1))
-    assert found["chosen"]["why"].endswith("warning: it predicts about 1.0 classes, and 3.0 are expected")
+    assert found["chosen"]["why"].endswith(
+        "warning: its predictions have collapsed to few classes (effective number 1.0, expected 3.0)"
+    )
 
 
 # What is said, and refused

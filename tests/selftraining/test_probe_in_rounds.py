@@ -255,7 +255,7 @@ def test_without_folds_the_probe_says_how_sure_the_model_may_be(quick: Quick, tm
     )
     assert found["chosen"]["temperature"] == temperatures[2] != 1
     assert found["chosen"]["calibrated_on"] == (
-        "a regression on its embeddings of the corpus (no labeled row has checked it)"
+        "the predictions of a logistic regression for the corpus, because no labeled rows were held out"
     )
     trained, model = (load_file(tmp_path / "out" / name / "model.safetensors") for name in ("round_1/model", "model"))
     np.testing.assert_allclose(model["classifier.weight"], trained["classifier.weight"] / temperatures[2], rtol=1e-6)
