@@ -114,7 +114,7 @@ def test_what_the_run_was_is_told(made_up: Path) -> None:
     ):  # fmt: skip
         assert said in text, said
     assert "“Chains agree” is the share of the corpus" in text
-    assert "Few rows are held out, so the expected gain is the gain" in text
+    assert "because few rows are held out, the gain is shrunk" in text
     assert "Left out" not in text
     assert "A probe is" not in text, "without a plan nothing is said of it"
     assert "--target-precision" in text
