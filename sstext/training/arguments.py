@@ -1,11 +1,14 @@
 """SemiSupervisedTrainingArguments: `TrainingArguments` with our options as fields."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainingArguments
 
+from sstext.config.old_options import MOVED
 from sstext.config.options import checked, option, options
 from sstext.config.run_config import DataOptions, RunConfig, SemiSupervisedOptions, TrainingOptions, checked_edits
 from sstext.errors import UserError
@@ -37,14 +40,42 @@ class SemiSupervisedTrainingArguments(SemiSupervisedOptions, TrainingArguments):
     )
 
     def __post_init__(self) -> None:
-        if not 0 < self.gold_share <= 1:
-            raise UserError(f"gold_share: expected a share above 0 and up to 1, found {self.gold_share}")
-        if self.unlabeled_batch_ratio <= 0:
-            raise UserError(f"unlabeled_batch_ratio: expected more than 0, found {self.unlabeled_batch_ratio}")
+        for name, spec in OUR_FIELDS.items():
+            setattr(self, name, checked(name, getattr(self, name), spec))
+        if self.gold_share == 0:
+            raise UserError("gold_share: expected more than 0, so that every batch has labeled rows, found 0")
         self.edits = checked_edits(self.edits)
-        self.views = checked("views", self.views, options(SemiSupervisedOptions)["views"])
         super().__post_init__()
         refuse_whole_checkpoints(self.hub_strategy)
+
+
+#: Fields that are also options of a run, and have the same ranges.
+OUR_FIELDS = options(SemiSupervisedOptions) | {
+    "head_learning_rate": options(TrainingOptions)["head_learning_rate"],
+    "max_length": options(DataOptions)["max_length"],
+}
+
+
+def _named_errors(generated: Callable[..., None]) -> Callable[..., None]:
+    """The generated `__init__`, with an error that names the new argument for a former one."""
+    fields = SemiSupervisedTrainingArguments.__dataclass_fields__
+
+    @wraps(generated)
+    def initialize(self: Any, *args: Any, **given: Any) -> None:
+        for name in given.keys() - fields.keys():
+            argument, key = MOVED.get(name, ("", ""))
+            if argument in fields:
+                raise UserError(f"argument {name!r} has been replaced; use {argument}={{{key!r}: …}}")
+            if key in fields:
+                raise UserError(f"argument {name!r} has been replaced; use {key}=…")
+        generated(self, *args, **given)
+
+    return initialize
+
+
+SemiSupervisedTrainingArguments.__init__ = _named_errors(  # type: ignore[method-assign]
+    SemiSupervisedTrainingArguments.__init__
+)
 
 
 #: Options that the trainer takes under their own name.
