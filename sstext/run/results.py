@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from sstext.config.run_config import RunConfig
+from sstext.data.preparing import LEFT_OUT
 from sstext.data.sources import hub_split
 from sstext.hub.card import model_card
 from sstext.hub.sections import calibration_sentence
@@ -32,6 +33,7 @@ def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) ->
         rows=results["rows"],
         rounds=results["rounds"],
         plan=directory.read_plan(),
+        part=LEFT_OUT in results["rows"],
         results={IN_CARD.get(name, name): of["metrics"] for name, of in results["test"].items()} or None,
         chosen=f"{results['chosen']['stage']}: {results['chosen']['why']}",
         self_trained=_learned_from_corpus(results),
