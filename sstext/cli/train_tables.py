@@ -72,13 +72,34 @@ def _first_stage(results: Mapping[str, Any]) -> str:
 
 
 def advice(results: Mapping[str, Any]) -> str:
-    """What to do next, in a sentence; empty if everything went as expected."""
+    """What to do next, in a sentence. Empty if everything went as expected."""
     chosen, records = results["chosen"], results["rounds"]
+    if _at_chance(results):
+        rows = "held-out" if records[-1].get("out_of_fold") else "development"
+        return (
+            f"Next: the model is not better than chance on the {rows} rows, and its pseudo-labels cannot help. Check that the "
+            "labels are right and follow from the texts, then label more texts."
+        )
     if len(records) > 1 and not records[-1].get("out_of_fold") and not records[-1]["metrics"]:
         return "Next: this choice was not checked. To check it, give --dev, or --folds 3 if the method allows it."
     if len(records) > 1 and chosen["round"] == 0 and not records[0].get("reads_corpus"):
         return "Next: the unlabeled texts did not help here. More labels help most; the report lists texts to check and label."
     return ""
+
+
+def _at_chance(results: Mapping[str, Any]) -> bool:
+    """Whether the chosen stage predicts as guesses do: its macro-F1 is at most 1/C, or above it by one standard error.
+
+    The macro-F1 of a constant guess is below 1/C too, whatever the class shares are.
+    """
+    record = next(record for record in results["rounds"] if record["index"] == results["chosen"]["round"])
+    measured_on = "labeled" if record.get("out_of_fold") else "dev"
+    found = (record.get("out_of_fold") or record["metrics"]).get("macro_f1")
+    rows, classes = results["rows"].get(measured_on), len(results.get("classes", ()))
+    if found is None or not rows or not classes:
+        return False
+    chance = 1 / classes
+    return found <= chance + (chance * (1 - chance) / rows) ** 0.5
 
 
 def records_table(records: list[Mapping[str, Any]]) -> Table:

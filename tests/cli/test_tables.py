@@ -136,6 +136,35 @@ def test_people_are_told_what_to_do_next() -> None:
         assert bool(said) == bool(told)
 
 
+@pytest.mark.parametrize("kind", ["out_of_fold", "metrics"])
+@pytest.mark.parametrize(
+    ("macro_f1", "chosen", "told"),
+    [
+        (0.33, 0, "not better than chance"),
+        (0.55, 0, "not better than chance"),
+        (0.58, 0, "did not help here"),
+        (0.55, 1, "not better than chance"),
+        (0.58, 1, ""),
+    ],
+)
+def test_a_model_at_chance_level_gets_advice_of_its_own(kind: str, macro_f1: float, chosen: int, told: str) -> None:
+    """Guards "the unlabeled texts did not help" for a start that has learned nothing: with two classes and 48 rows, guesses are
+    right in 50 %, give or take √(.25/48) = 7.2 %, and a constant guess has a macro-F1 of 33 %."""
+    measured = {kind: {"accuracy": 0.6, "macro_f1": macro_f1, "log_loss": 0.7}}
+    said = advice(
+        results(
+            [a_round(0, **measured), a_round(1, **measured)],
+            chosen={"round": chosen, "why": ""},
+            classes=["a", "b"],
+            rows={"labeled" if kind == "out_of_fold" else "dev": 48},
+        )
+    )
+    assert told in said
+    assert bool(said) == bool(told)
+    if "chance" in told:
+        assert f"on the {'held-out' if kind == 'out_of_fold' else 'development'} rows" in said
+
+
 def test_an_evaluation_shows_signs_and_classes(capsys: pytest.CaptureFixture[str]) -> None:
     """Guards `sstext evaluate`: a negative correlation stays negative, every class has its row."""
     show_evaluation(figures(0.5))
