@@ -4,6 +4,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sstext.config.old_options import in_new_names
 from sstext.config.options import default_of, options
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
@@ -169,9 +170,13 @@ def how_selected(plan: Mapping[str, Any] | None, every: bool) -> str:
 
 
 def changed_settings(recorded: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
-    """Name, value and default of every option that differs from its default. Options that name data are included."""
+    """Name, value and default of every option that differs from its default. Options that name data are included.
+
+    Options of version 0.1 have their present names.
+    """
     if recorded is None:
         return []
+    recorded = in_new_names(recorded)
     try:
         usual = RunConfig(method=recorded.get("method", default_of(options(RunConfig)["method"])))
     except UserError:  # a method of a newer version
