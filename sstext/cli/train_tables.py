@@ -14,7 +14,7 @@ from sstext.progress import duration
 from sstext.reporting.words import left_out_said
 from sstext.run.dry_run import Forecast
 from sstext.selftraining.plan import Plan
-from sstext.storage.run_folder import stage_name
+from sstext.storage.run_folder import REPORT, stage_name
 
 #: Models by their names in `results.json`, as people call them.
 MODELS = {"self_trained": "chosen model"}
@@ -40,8 +40,8 @@ def show_results(results: Mapping[str, Any], output: str, budget: str | None = N
     for line in filter(None, lines):
         console.print(line, highlight=False)
     console.print(f"Model: {output}/model", highlight=False, soft_wrap=True)
-    if Path(output, "report.html").exists():
-        console.print(f"Report: {output}/report.html", highlight=False, soft_wrap=True)
+    if Path(output, REPORT).exists():
+        console.print(f"Report: {output}/{REPORT}", highlight=False, soft_wrap=True)
     console.print("Use it:", highlight=False)
     console.print(f"  sstext predict {output}/model new.csv -o predictions.csv", highlight=False, soft_wrap=True)
     console.print(

@@ -33,10 +33,8 @@ from sstext.reporting.words import (
     what_was_chosen,
     what_was_left_out,
 )
-from sstext.storage.run_folder import stage_name
+from sstext.storage.run_folder import FIGURES, REPORT, stage_name
 from sstext.storage.whole import write_folder_whole, write_whole
-
-REPORT, FIGURES = "report.html", "report_figures"
 
 
 def write_report(folder: str | Path) -> Path:

@@ -28,7 +28,7 @@ from sstext.pseudolabels.class_shares import ClassShares
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import cross_fitted
 from sstext.selftraining.plan import make_plan, method_of, rounds_of_run, texts_wanted
-from sstext.storage.run_folder import RunDirectory
+from sstext.storage.run_folder import CHECKPOINTS, RunDirectory
 
 
 def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> Chain:
@@ -68,8 +68,8 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
         if first:
             directory.claim(config.to_yaml(), fingerprints(named), config.defaults())
         notes = reporter if first else SILENT
-        arrow_file, rounds = directory.data / "unlabeled.arrow", rounds_of_run(config, method)
-        texts = read_texts(config, named, arrow_file, notes, texts_wanted(config), needs_corpus=rounds > 0)
+        rounds = rounds_of_run(config, method)
+        texts = read_texts(config, named, directory.corpus, notes, texts_wanted(config), needs_corpus=rounds > 0)
         tokens = tokenize_texts(texts, tokenizer, limit, config, directory.data, notes)
         if config.max_length is not None:
             tokenizer.model_max_length = tokens.max_length  # predictions then read as far as the user asked for
@@ -117,7 +117,7 @@ def check(chain: Chain) -> None:
     config, plan, method = chain.config, chain.plan, chain.plan.method
     baseline, selection = plan.baseline, method.selection
     for stage in plan.stages:
-        chain.training_arguments(stage, None, chain.students.folder(stage) / "checkpoints")
+        chain.training_arguments(stage, None, chain.students.folder(stage) / CHECKPOINTS)
     objective = build(config.method, config.method_args, config.regularizers).bind(len(chain.texts.classes), 0)
     if not objective.supervised and chain.tokens.corpus is None:
         name = " with ".join(

@@ -23,6 +23,7 @@ from sstext.selftraining.evidence import OutOfFold
 from sstext.selftraining.final_model import train_final_model
 from sstext.selftraining.record import StageRecord
 from sstext.selftraining.verdict import Gain, Verdict, best_stage
+from sstext.storage.run_folder import MODEL
 from sstext.storage.whole import write_folder_whole
 from sstext.training.loggers import figures_of_test
 
@@ -56,7 +57,7 @@ def shipped_results(run: Run, records: list[StageRecord]) -> dict[str, Any]:
     same = stage is plan.baseline and temperature == records[0].temperature
     test, uncalibrated = measure(run, baseline_temperature=records[0].temperature, temperature=temperature, same=same)
     chain.reporter.figures(figures_of_test(test))
-    encoder = AutoConfig.from_pretrained(chain.students.folder(plan.baseline) / "model")
+    encoder = AutoConfig.from_pretrained(chain.students.folder(plan.baseline) / MODEL)
     return {
         "chosen": {
             "round": position,

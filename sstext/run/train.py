@@ -9,7 +9,7 @@ from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.processes import is_main_process, wait_for_everyone
 from sstext.progress import SILENT, Reporter
-from sstext.reporting import REPORT, write_report
+from sstext.reporting import write_report
 from sstext.run.measuring import peak_memory
 from sstext.run.opening import open_chain
 from sstext.run.results import card
@@ -18,7 +18,7 @@ from sstext.selftraining.budget import plan_in_budget, price
 from sstext.selftraining.cross_fitting import Run, make_run
 from sstext.selftraining.loop import run_stages
 from sstext.selftraining.record import StageRecord, sentence
-from sstext.storage.run_folder import RunDirectory
+from sstext.storage.run_folder import REPORT, RunDirectory
 from sstext.storage.whole import write_whole
 from sstext.training.loggers import tracked
 

@@ -25,7 +25,7 @@ from sstext.pseudolabels.selection import Scores, Selection, margin_history, sel
 from sstext.pseudolabels.table import read_pseudo_labels, write_pseudo_labels
 from sstext.selftraining.plan import Plan
 from sstext.selftraining.student_store import Fit, StudentStore
-from sstext.storage.run_folder import PSEUDO_LABELS, RunDirectory
+from sstext.storage.run_folder import CHECKPOINTS, FIT, LOG, MODEL, PSEUDO_LABELS, RunDirectory
 from sstext.storage.whole import write_folder_whole, write_whole
 from sstext.training.arguments import SemiSupervisedTrainingArguments, patience_of, stage_arguments
 from sstext.training.fit import train_student
@@ -92,7 +92,7 @@ class Chain:
 
     def _train(self, stage: Stage, selected: Selection | None) -> None:
         folder = self.students.folder(stage)
-        checkpoints = folder / "checkpoints"
+        checkpoints = folder / CHECKPOINTS
         trainer = train_student(
             self.student(stage),
             self.training_arguments(stage, selected, checkpoints),
@@ -106,15 +106,15 @@ class Chain:
             group=f"chain_{self.number}" if self.number else "train",
         )
         if is_main_process():
-            write_folder_whole(folder / "model", lambda path: self.save(trainer.student, path))
+            write_folder_whole(folder / MODEL, lambda path: self.save(trainer.student, path))
             history = [json.dumps(entry) for entry in trainer.state.log_history]
-            write_whole(folder / "log.jsonl", "\n".join(history) + "\n")
+            write_whole(folder / LOG, "\n".join(history) + "\n")
         trainer.accelerator.free_memory()  # its state is one for the whole process: the next stage needs the memory
         wait_for_everyone()
         temperature, metrics = self._calibrate(stage)
         if is_main_process():
             fit = {"steps": trainer.state.global_step, "temperature": temperature, "metrics": metrics}
-            write_whole(folder / "fit.json", json.dumps(fit))
+            write_whole(folder / FIT, json.dumps(fit))
             shutil.rmtree(checkpoints, ignore_errors=True)
 
     def student(self, stage: Stage) -> Any:
@@ -122,7 +122,7 @@ class Chain:
         config, before = self.config, stage.starts_from
         name, revision = split_revision(str(config.encoder))
         return new_student(
-            name if before is None else str(self.directory.stage(before) / "model"),
+            name if before is None else str(self.directory.stage(before) / MODEL),
             self.texts.classes,
             keep_head=before is not None,
             seed=self.students.seed(stage),

@@ -14,6 +14,7 @@ from sstext.pseudolabels.alignment import CorpusScores, Mean, slices
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import EVIDENCE_ROWS, out_of_fold
 from sstext.storage.chunks import open_array_whole
+from sstext.storage.run_folder import AVERAGED
 
 
 def train_final_model(
@@ -71,7 +72,7 @@ def averaged_labels(last: Chain, chains: Sequence[Chain], chosen: Stage, tempera
         calibrated = out_of_fold(chains, teacher, probe=True).temperature()
         beside = CorpusScores(last.students.scores(teacher).logits, calibrated, with_probe=True)
     scores = [CorpusScores(chain.students.scores(chosen).logits, temperature) for chain in chains]
-    return average_to_disk(scores, last.directory.path / "averaged.npy", beside)
+    return average_to_disk(scores, last.directory.path / AVERAGED, beside)
 
 
 def average_to_disk(scores: Sequence[CorpusScores], file: Path, beside: CorpusScores | None = None) -> np.ndarray:
