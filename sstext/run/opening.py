@@ -26,7 +26,7 @@ from sstext.processes import main_process_first
 from sstext.progress import SILENT, Reporter
 from sstext.pseudolabels.class_shares import ClassShares
 from sstext.selftraining.chain import Chain
-from sstext.selftraining.cross_fitting import cross_fitted
+from sstext.selftraining.cross_fitting import rows_of_folds
 from sstext.selftraining.plan import make_plan, method_of, rounds_of_run, texts_wanted
 from sstext.storage.run_folder import CHECKPOINTS, RunDirectory
 
@@ -68,8 +68,10 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
         if first:
             directory.claim(config.to_yaml(), fingerprints(named), config.defaults())
         notes = reporter if first else SILENT
-        rounds = rounds_of_run(config, method)
-        texts = read_texts(config, named, directory.corpus, notes, texts_wanted(config), needs_corpus=rounds > 0)
+        texts = read_texts(
+            config, named, directory.corpus, notes, texts_wanted(config, method),
+            needs_corpus=rounds_of_run(config, method) > 0,
+        )  # fmt: skip
         tokens = tokenize_texts(texts, tokenizer, limit, config, directory.data, notes)
         if config.max_length is not None:
             tokenizer.model_max_length = tokens.max_length  # predictions then read as far as the user asked for
@@ -84,11 +86,12 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
             labeled=len(tokens.labeled),
             corpus=len(tokens.corpus) if tokens.corpus is not None else 0,
             folds=folds_of(config, method, tokens),
+            method=method,
         )
         chain = Chain(config, plan, texts, tokens, tokenizer, shares, directory, reporter)
         check(chain)
         if plan.folds:
-            cross_fitted(chain, plan.folds)  # what is wrong is found here, while nothing has been trained
+            rows_of_folds(chain, plan.folds)  # refuses too many folds while nothing has been trained
         elif config.folds is None and method.folds and tokens.dev is None:
             reporter.note(
                 "too few labels to hold any out: self-training cannot be checked; label more texts, or give --dev"

@@ -239,34 +239,38 @@ def rounds_of_run(config: RunConfig, method: Method) -> int:
     return method.rounds if config.rounds is None else config.rounds
 
 
-def make_plan(config: RunConfig, *, labeled: int, corpus: int, folds: int) -> Plan:
+def make_plan(config: RunConfig, *, labeled: int, corpus: int, folds: int, method: Method | None = None) -> Plan:
     """The full plan of a run.
 
     Args:
-        labeled, corpus: number of rows; 0: there is no corpus.
-        folds: chains; 0: one chain with all labels.
+        labeled, corpus: number of rows. A corpus of 0 rows means that there is none.
+        folds: number of chains. 0 means one chain with all labels.
+        method: the result of `method_of`. Default: it is composed here.
 
     >>> plan = make_plan(RunConfig(), labeled=64, corpus=10_000, folds=3)
     >>> [(stage.name, plan.steps(stage)) for stage in plan.stages]
     [('baseline', 80), ('start', 60), ('round 1', 625)]
     """
-    method = method_of(config)
+    method = method_of(config) if method is None else method
     stages = method.stages(rounds_of_run(config, method))
     rounds = sum(stage.learns_from is not None for stage in stages)
     return Plan(method, stages, _final(stages) if folds and rounds else None, folds, labeled, corpus)
 
 
-def texts_wanted(config: RunConfig) -> int | None:
-    """Number of texts of the corpus that a run can use; None: all of them are looked at.
+def texts_wanted(config: RunConfig, method: Method | None = None) -> int | None:
+    """Number of texts of the corpus that a run can use, or None if it looks at all of them.
 
     If every row is used, training sees only a random sample (steps × batch size). Reading a random sample of that size
     gives the same result, so the rest is never loaded or scored. `LEAST_TEXTS` are enough to tell the class shares and
     a collapse. If rows are chosen by what is predicted, all rows are candidates.
 
+    Args:
+        method: the result of `method_of`. Default: it is composed here.
+
     >>> texts_wanted(RunConfig()), texts_wanted(RunConfig(method="self-training"))
     (48000, None)
     """
-    method = method_of(config)
+    method = method_of(config) if method is None else method
     selection, grow = method.selection, method.round
     if selection is None or grow is None:
         return None
