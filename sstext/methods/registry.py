@@ -132,6 +132,15 @@ def build(
     return with_regularizers(objective, name, regularizers or {})
 
 
+def works_between_rounds_only(name: str, arguments: Mapping[str, Any] | None = None) -> bool:
+    """Whether a method uses unlabeled texts between rounds, but not inside a step. A trainer without rounds cannot run it.
+
+    >>> works_between_rounds_only("ust"), works_between_rounds_only("fixmatch"), works_between_rounds_only("supervised")
+    (True, False, False)
+    """
+    return name in OF_ROUNDS and build(name, arguments).plain
+
+
 def refuse_loop_arguments(name: str, arguments: Mapping[str, Any]) -> None:
     """Refuse arguments of the round loop, for a trainer that has no rounds.
 
