@@ -23,19 +23,19 @@ from sstext.storage.whole import write_table_whole
 def measure(
     run: Run, *, baseline_temperature: float, temperature: float, same: bool
 ) -> tuple[dict[str, Any], dict[str, float]]:
-    """Evaluate the baseline and the final model on the test rows, in float32, with bootstrap intervals.
+    """Evaluate the baseline and the chosen model on the test rows, in float32, with bootstrap intervals.
 
     Their predictions are written to `predictions/test.parquet`. Without test rows, the results are empty.
 
     Args:
         run: the finished run.
         baseline_temperature: temperature of the baseline, which was trained on all labels.
-        temperature: temperature that the weights of the final model contain.
-        same: whether the baseline is the final model.
+        temperature: temperature that the weights of the chosen model contain.
+        same: whether the baseline is the chosen model.
 
     Returns:
-        "supervised" (baseline) and "self_trained" (final model) → the result of `evaluate_predictions`; and the
-        calibration error of the final model without its temperature.
+        "supervised" (baseline) and "self_trained" (chosen model) → the result of `evaluate_predictions`; and the
+        calibration error of the chosen model without its temperature.
     """
     chain = run.whole
     test = chain.texts.test
@@ -46,7 +46,7 @@ def measure(
     logits: dict[str, np.ndarray] = {}
     for name, title, folder, divided_by in (
         ("supervised", "baseline", chain.students.folder(run.plan.baseline) / MODEL, baseline_temperature),
-        ("self_trained", "final model", run.directory.model, 1.0),  # its weights contain its temperature
+        ("self_trained", "chosen model", run.directory.model, 1.0),  # its weights contain its temperature
     ):
         if name == "self_trained" and same:
             figures[name], logits["final"] = figures["supervised"], logits["supervised"] / baseline_temperature

@@ -1,4 +1,4 @@
-"""Choose the model that is shipped, and calibrate it."""
+"""Choose the model, calibrate it, and write it to `model/`."""
 
 import importlib.metadata
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from sstext.storage.whole import write_folder_whole
 from sstext.training.loggers import figures_of_test
 
 
-def shipped_results(run: Run, records: list[StageRecord]) -> dict[str, Any]:
+def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
     """Choose the model, write it to `model/`, and measure it: most of `results.json`."""
     chain, config, directory, plan = run.whole, run.whole.config, run.directory, run.plan
     held_out = []
@@ -88,7 +88,7 @@ def shipped_results(run: Run, records: list[StageRecord]) -> dict[str, Any]:
 def choose(
     records: Sequence[StageRecord], held_out: Sequence[OutOfFold] = (), belief: Belief = UNPROVEN
 ) -> tuple[int, str]:
-    """The position of the stage that is shipped, and the reason in a sentence.
+    """The position of the chosen stage, and the reason in a sentence.
 
     With development rows, it is the stage with the best macro-F1 on them, the earlier one of two that are equal. With folds,
     `sstext.selftraining.verdict` weighs the evidence. Without both it is the last one: nothing can tell harm from gain.

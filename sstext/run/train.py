@@ -13,7 +13,7 @@ from sstext.reporting import write_report
 from sstext.run.measuring import peak_memory
 from sstext.run.opening import open_chain
 from sstext.run.results import card
-from sstext.run.shipping import shipped_results
+from sstext.run.shipping import choose_and_measure
 from sstext.selftraining.budget import plan_in_budget, price
 from sstext.selftraining.cross_fitting import Run, make_run
 from sstext.selftraining.loop import run_stages
@@ -47,7 +47,7 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, report: bool = True
             reporter.note(f"{directory.path}: this run is finished; these are its results")
         else:
             with timed(directory, reporter, began):
-                results = shipped_results(run, run_all_stages(run))
+                results = choose_and_measure(run, run_all_stages(run))
             if is_main_process():
                 results |= {**directory.times(), "peak_memory_mib": peak_memory()}
                 write_whole(directory.model / "README.md", card(config, directory, results))

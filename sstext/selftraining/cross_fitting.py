@@ -34,7 +34,7 @@ class Run:
     """The chains of a run.
 
     Attributes:
-        whole: the chain with all labels, which makes the model that is shipped.
+        whole: the chain with all labels, whose student becomes the chosen model.
         chains: the chains that go through the stages: K cross-fitted ones, or `whole` alone.
         directory: the folder of the run.
     """

@@ -40,7 +40,7 @@ def train_final_model(
     final = plan.final
     if chosen.learns_from is None or final is None:
         return chosen, temperatures[chosen.position]
-    labels = CorpusScores(averaged_labels(last, chains, chosen, temperatures[chosen.position]))
+    labels = CorpusScores(average_labels(last, chains, chosen, temperatures[chosen.position]))
     prior = last.class_shares(labels) if plan.aligns else None
     selection = final.selection
     history = _history(chains, chosen, prior) if selection is not None and selection.history else None
@@ -55,7 +55,7 @@ def train_final_model(
     return final, matching_temperature(logits, labels.aligned(prior)[rows])
 
 
-def averaged_labels(last: Chain, chains: Sequence[Chain], chosen: Stage, temperature: float) -> np.ndarray:
+def average_labels(last: Chain, chains: Sequence[Chain], chosen: Stage, temperature: float) -> np.ndarray:
     """log of the mean calibrated prediction of the chains for the corpus, (N, C), kept in `averaged.npy`.
 
     If a probe labels the corpus first, head and probe of a teacher with all labels count as much as all chains together.

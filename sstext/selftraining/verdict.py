@@ -1,4 +1,4 @@
-"""Do no harm: compare the stages by their held-out predictions, and choose the one that is shipped.
+"""Do no harm: compare the stages by their held-out predictions, and choose the best one.
 
 With forty labels there are none to spare for a development set. K chains self-train, each without one fold of the
 labels, so that every labeled row is predicted by students that never saw it, directly or through a pseudo-label. These
@@ -123,7 +123,7 @@ def best_stage(
     belief: Belief,
     weights: np.ndarray | None = None,
 ) -> tuple[int, str]:
-    """The position of the stage whose student is shipped, and the reason in a sentence.
+    """The position of the stage that is chosen, and the reason in a sentence.
 
     Stages are visited in their order. A stage that is not refused replaces the best one so far if it is expected to
     gain over it. Over the baseline, its verdict says so; over another stage, `expected_gain` of one more round.

@@ -185,7 +185,7 @@ def test_parts_that_cannot_be_frozen_are_refused(parts: list[str], message: str)
         RunConfig(freeze=parts)
 
 
-def test_no_gold_rows_without_rounds_is_no_matter() -> None:
+def test_no_labeled_rows_without_rounds_is_no_matter() -> None:
     """gold_share 0 is refused for rounds alone."""
     assert RunConfig(gold_share=0.0, rounds=0).gold_share == 0.0
     with pytest.raises(UserError, match="gold_share: expected more than 0, so that every batch has labeled rows"):

@@ -251,7 +251,7 @@ def test_a_final_model_without_texts_has_the_temperature_of_its_own_stage(
 ) -> None:
     """Averaged labels are less sure than any chain's: none may join. Guards figures, and weights, of another temperature."""
     monkeypatch.setattr(shipping, "choose", lambda *_: (1, "it was told to"))
-    monkeypatch.setattr("sstext.selftraining.final_model.averaged_labels", lambda *_: np.log(np.full((60, 3), 1 / 3)))
+    monkeypatch.setattr("sstext.selftraining.final_model.average_labels", lambda *_: np.log(np.full((60, 3), 1 / 3)))
     found = train(quick(tmp_path / "out", method_args={"min_confidence": 0.35}, rounds=1))
     assert found["chosen"]["why"].endswith(WITHOUT_TEXTS)
     assert (found["chosen"]["stage"], found["chosen"]["model"]) == ("round 1", "baseline")
