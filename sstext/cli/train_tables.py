@@ -16,7 +16,7 @@ from sstext.run.dry_run import Forecast
 from sstext.selftraining.plan import Plan
 from sstext.storage.run_folder import REPORT, stage_name
 
-#: Models by their names in `results.json`, as people call them.
+#: Name of a model in `results.json` → its name in tables.
 MODELS = {"self_trained": "chosen model"}
 
 
@@ -88,9 +88,9 @@ def advice(results: Mapping[str, Any]) -> str:
 
 
 def _at_chance(results: Mapping[str, Any]) -> bool:
-    """Whether the chosen stage predicts as guesses do: its macro-F1 is at most 1/C, or above it by one standard error.
+    """Whether the chosen stage is not better than guessing: its macro-F1 is at most one standard error above 1/C.
 
-    The macro-F1 of a constant guess is below 1/C too, whatever the class shares are.
+    With any class shares, the macro-F1 of a constant guess is at most 1/C.
     """
     record = next(record for record in results["rounds"] if record["index"] == results["chosen"]["round"])
     measured_on = "labeled" if record.get("out_of_fold") else "dev"
@@ -103,7 +103,7 @@ def _at_chance(results: Mapping[str, Any]) -> bool:
 
 
 def records_table(records: list[Mapping[str, Any]]) -> Table:
-    """One line per stage; columns without any value are left out."""
+    """One line per stage. Columns without any value are left out."""
     table = new_table("Stages")
     cells = {
         "stage": stage_name,

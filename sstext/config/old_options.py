@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-#: Former option → the option, and the key of it, that has replaced it.
+#: Former option → the option that has replaced it, and the key in that option.
 MOVED: dict[str, tuple[str, str]] = {
     **{name: ("training_args", name) for name in ("weight_decay", "eval_steps", "save_steps")},
     "warmup": ("training_args", "warmup_steps"),
@@ -16,7 +16,7 @@ MOVED: dict[str, tuple[str, str]] = {
         for name in ("min_confidence", "start", "stop_agreement", "round_batch_size", "round_learning_rate")
     },
 }
-#: Former option → what to write in a recipe and on the command line instead.
+#: Former option → its replacement in a recipe, and on the command line.
 CHANGED: dict[str, tuple[str, str]] = {
     "freeze_embeddings": ("freeze: [embeddings]", "--freeze embeddings"),
     "freeze_layers": ("freeze: [K], the number of layers", "--freeze K, the number of layers"),
@@ -42,11 +42,11 @@ RESOLVED_BY_METHOD: dict[str, tuple[Any, Any]] = {
 
 
 def replacement(name: str, *, flag: bool = False) -> str | None:
-    """What has replaced a former option; None: there was no such option.
+    """The replacement of a former option, or None if there was no such option.
 
     Args:
-        name: of the former option.
-        flag: whether to answer as the command line writes it, instead of a recipe.
+        name: name of the former option.
+        flag: whether to write it as on the command line, instead of as in a recipe.
 
     >>> replacement("token_mask"), replacement("token_mask", flag=True)
     ('edits: {mask: …}', '--edits mask=…')

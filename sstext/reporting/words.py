@@ -140,7 +140,7 @@ def rounds_table(rounds: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[l
 
 
 def plan_table(plan: Mapping[str, Any] | None) -> list[tuple[str, str, str, str]]:
-    """One line per stage of a plan: name, what it learns from, what labels these texts, steps; empty without stages."""
+    """One line per stage of a plan: name, training data, what labels these texts, steps. Empty without stages."""
     return [
         (
             capitalized("final model" if stage["name"] == "final" else stage["name"]),

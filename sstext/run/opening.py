@@ -32,7 +32,7 @@ from sstext.storage.run_folder import CHECKPOINTS, RunDirectory
 
 
 def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> Chain:
-    """Open the chain with all labels, and its full plan: everything that can be wrong is found here.
+    """Open the chain with all labels, and make its full plan. All errors in data and options are found here.
 
     Raises:
         UserError: see `self_train`.
@@ -100,7 +100,7 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
 
 
 def folds_of(config: RunConfig, method: Method, tokens: Tokens) -> int:
-    """Number of cross-fitted chains; 0: none. Without `folds`, it is that of the method, if there are enough labels."""
+    """Number of cross-fitted chains. Without the option, it is that of the method if there are enough labels, otherwise 0."""
     if config.folds is not None:
         return config.folds
     labeled = tokens.labeled
@@ -142,7 +142,7 @@ def check(chain: Chain) -> None:
         MaskedTokens.for_tokenizer(chain.tokenizer)
     if chain.directory.rounds():
         return
-    student = chain.student(baseline)  # encoder, layers to freeze and dropout are tried
+    student = chain.student(baseline)  # raises the errors of the encoder, of frozen layers and of dropout
     pooled = any(part.pooled for part in objective.regularizers if isinstance(part, Regularizer))
     if method.teacher.with_probe or pooled:
         with torch.no_grad():
@@ -156,7 +156,7 @@ def check(chain: Chain) -> None:
 
 
 def _options_of_no_effect(config: RunConfig, method: Method) -> list[str]:
-    """Options that were given, although the method selects rows in its own way."""
+    """Names of given options that have no effect, because the method selects rows in its own way."""
     if method.follows_shares:
         return []
     names, defaults = ["prior", "keep"], config.defaults()
@@ -169,7 +169,7 @@ def _options_of_no_effect(config: RunConfig, method: Method) -> list[str]:
 
 @contextmanager
 def _nothing_left_of_a_bad_start(folder: Path, ours: bool) -> Iterator[None]:
-    """Leave no trace in a new or empty folder if the input of the run turns out to be wrong."""
+    """Clean up a new or empty folder if the input of the run turns out to be wrong."""
     existed = folder.exists()
     unused = not existed or (folder.is_dir() and not any(folder.iterdir()))
     try:

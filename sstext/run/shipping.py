@@ -40,7 +40,7 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
     stage = chosen
     if run.cross_fitted:
         stage, temperature = train_final_model(chain, run.chains, chosen, [r.temperature for r in records])
-    # Without any selected text, the final model is the student of an earlier stage.
+    # If no text was selected for the final model, the student of an earlier stage is used.
     calibrated = chosen if stage is plan.final else stage
     if calibrated is not chosen:
         why += "; no text was selected for the final model, which is trained on the labels alone"
@@ -90,8 +90,9 @@ def choose(
 ) -> tuple[int, str]:
     """The position of the chosen stage, and the reason in a sentence.
 
-    With development rows, it is the stage with the best macro-F1 on them, the earlier one of two that are equal. With folds,
-    `sstext.selftraining.verdict` weighs the evidence. Without both it is the last one: nothing can tell harm from gain.
+    With development rows, it is the stage with the best macro-F1 on them, or the earliest of several with the same macro-F1.
+    With folds, `sstext.selftraining.verdict` weighs the evidence. Without both, it is the last one, because nothing can be
+    compared.
     """
     if records[-1].out_of_fold:
         verdicts = [Verdict(Gain(**r.gain) if r.gain is not None else None, r.refused) for r in records]
@@ -105,13 +106,13 @@ def choose(
 
 
 def fold_and_load(chain: Chain, stage: Stage, temperature: float, curve: list[list[float]]) -> tuple[Any, float]:
-    """The student of a stage with a temperature folded into its last layer, so that every consumer is calibrated.
+    """Load the student of a stage, and fold a temperature into its last layer, so that its probabilities are calibrated.
 
     Args:
-        curve: see `expected_precision`. A model that cannot be calibrated gets none.
+        curve: see `expected_precision`. A model that cannot be calibrated gets no curve.
 
     Returns:
-        The model, and the temperature that is in its weights. It is 1 if it cannot be folded.
+        The model, and the temperature in its weights. The temperature is 1 if it cannot be folded.
     """
     model = chain.students.load(stage)
     model.config.sstext = {"precision_curve": curve}
@@ -127,10 +128,10 @@ def fold_and_load(chain: Chain, stage: Stage, temperature: float, curve: list[li
 
 
 def expected_precision(run: Run, stage: Stage, record: StageRecord) -> list[list[float]]:
-    """The expected precision of the model above a confidence (`precision_curve`); empty if nothing calibrated it.
+    """The expected precision of the model above a confidence (`precision_curve`). Empty if the model is not calibrated.
 
-    It is estimated on the corpus, by the students of the stage. Without a corpus, or with development rows, it is estimated on
-    held-out rows instead.
+    It is estimated on the corpus, with the students of the stage. Without a corpus, or with development rows, it is estimated
+    on held-out rows instead.
     """
     whole = run.whole
     if record.metrics:
@@ -145,7 +146,7 @@ def expected_precision(run: Run, stage: Stage, record: StageRecord) -> list[list
 
 
 def highest(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Probability of the predicted class, (N,), slice by slice."""
+    """Probability of the predicted class, (N,). Logits are read in slices."""
     return np.concatenate(
         [softmax(logits[some].astype(np.float64), temperature).max(-1) for some in slices(len(logits))]
     )

@@ -40,7 +40,7 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, report: bool = True
     """
     began = time.monotonic()
     with tracked(config, reporter) as reporter:
-        reporter.take_times()  # drops those of an earlier run
+        reporter.take_times()  # the times of an earlier run in this process
         run = open_run(config, reporter, **data)
         directory = run.directory
         if directory.results.exists():
@@ -87,7 +87,7 @@ def open_run(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> Run
 
 
 def run_all_stages(run: Run) -> list[StageRecord]:
-    """Run all stages; each new one is described in a sentence. The records of an interrupted call come first."""
+    """Run all stages, and report each new one in a sentence. The records of an interrupted call come first."""
     reporter, directory = run.whole.reporter, run.directory
     done = len(directory.rounds())
     if done:
@@ -110,8 +110,8 @@ def self_train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -
 
     Args:
         config: all options.
-        reporter: where notes and progress of this package go (default: nowhere; the libraries' own follow their settings).
-        **data: `labeled`, `unlabeled`, `dev`, `test`, `audit` as data sets, in the place of the files in `config`.
+        reporter: receives notes and progress of this package. Default: they are dropped. Libraries follow their own settings.
+        **data: `labeled`, `unlabeled`, `dev`, `test`, `audit` as data sets, instead of the files in `config`.
 
     Raises:
         UserError: data, options or folder that cannot be used, before anything is trained.

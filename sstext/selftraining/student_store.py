@@ -1,4 +1,4 @@
-"""The students of a chain, on disk: what their trainings brought, and what they predict."""
+"""The students of a chain on disk: the results of their trainings, and their predictions."""
 
 import json
 from dataclasses import dataclass
@@ -41,13 +41,13 @@ PROBED_ROWS = 256
 
 @dataclass(frozen=True)
 class Fit:
-    """What one training brought.
+    """The result of one training.
 
     Attributes:
-        steps: optimizer steps.
-        temperature: of the softmax. It is fitted on development rows if there are any; otherwise it makes the student as
-            confident as the probe; without a probe it is 1.
-        metrics: figures on the development rows, empty without any.
+        steps: number of optimizer steps.
+        temperature: softmax temperature. It is fitted on development rows if there are any. Otherwise, it makes the student as
+            confident as the probe. Without a probe, it is 1.
+        metrics: metrics on the development rows. Empty without development rows.
     """
 
     steps: int
@@ -57,16 +57,16 @@ class Fit:
 
 @dataclass(frozen=True)
 class StudentStore:
-    """The students that the stages of a chain have left in its folder.
+    """The students of the finished stages of a chain, in its folder.
 
     Attributes:
-        config, plan: of the run.
+        config, plan: options and plan of the run.
         tokens: labeled rows of the chain, the corpus and the development rows.
-        tokenizer: of the encoder.
+        tokenizer: the tokenizer of the encoder.
         directory: the folder of the chain.
         reporter: shows progress.
         held_out: tokenized labeled rows that the chain never learns from, or None.
-        number: of the chain, from 1; 0 for the chain with all labels.
+        number: number of the chain, from 1. 0 for the chain with all labels.
     """
 
     config: RunConfig
@@ -85,7 +85,7 @@ class StudentStore:
         return self.directory.stage(stage.name)
 
     def phase(self, stage: Stage, what: str) -> str:
-        """The name of a piece of work in progress lines."""
+        """The name of a phase in progress lines."""
         return f"{f'chain {self.number}, ' if self.number else ''}{stage.name}: {what}"
 
     def seed(self, stage: Stage) -> int:
@@ -97,7 +97,7 @@ class StudentStore:
         return (self.folder(stage) / FIT).exists()
 
     def fitted(self, stage: Stage) -> Fit:
-        """What the training of a finished stage brought."""
+        """The result of the training of a finished stage."""
         return Fit(**json.loads((self.folder(stage) / FIT).read_text(encoding="utf-8")))
 
     def load(self, stage: Stage) -> Any:
@@ -108,7 +108,7 @@ class StudentStore:
     # The corpus
 
     def scores(self, stage: Stage) -> CorpusScores:
-        """Scores of the corpus by the student of a stage, with its probe if it has one; kept in `scores.npy`."""
+        """Scores of the corpus by the student of a stage, with its probe if it has one. They are kept in `scores.npy`."""
         temperature = 1.0 if stage.with_probe else self.fitted(stage).temperature
         return CorpusScores(self._corpus_logits(stage), temperature, stage.with_probe)
 
@@ -164,16 +164,16 @@ class StudentStore:
     # Labeled rows
 
     def score_held_out(self, stage: Stage, probe: bool = False) -> np.ndarray:
-        """Logits of the held-out rows by the student of a stage, in float32 as its model predicts, (n, C).
+        """Logits of the held-out rows by the student of a stage, (n, C), in float32 as the model predicts.
 
         Args:
-            probe: head and probe together instead of the head alone.
+            probe: whether head and probe predict together, instead of the head alone.
         """
         name = HELD_OUT_SCORES_WITH_PROBE if probe else HELD_OUT_SCORES
         return self._score_labeled(stage, self.held_out, name, probe)
 
     def score_development_rows(self, stage: Stage) -> np.ndarray:
-        """Logits of the development rows by the student of a stage, in float32 as its model predicts, (n, C)."""
+        """Logits of the development rows by the student of a stage, (n, C), in float32 as the model predicts."""
         return self._score_labeled(stage, self.tokens.dev, DEV_SCORES)
 
     def _score_labeled(self, stage: Stage, rows: Any, name: str, probe: bool = False) -> np.ndarray:

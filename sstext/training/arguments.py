@@ -78,7 +78,7 @@ SemiSupervisedTrainingArguments.__init__ = _named_errors(  # type: ignore[method
 )
 
 
-#: Options that the trainer takes under their own name.
+#: Options that are fields of the trainer's arguments under the same name.
 SAME_NAME = (
     "head_learning_rate", "unlabeled_batch_ratio", "gold_share", "logit_adjustment", "edits", "views",
 )  # fmt: skip
@@ -95,9 +95,10 @@ HAVE_OPTIONS = {
 }  # fmt: skip
 
 
-#: Our defaults of fields of TrainingArguments; a tenth of the steps is warm-up.
+#: Our defaults of fields of TrainingArguments. A tenth of the steps is warm-up.
 DEFAULTS = {"weight_decay": 0.01, "warmup_steps": 0.1, "save_steps": 50}
-#: The only key of `training_args` that is no field of TrainingArguments: evaluations without a gain after which training stops.
+#: The only key of `training_args` that is not a field of TrainingArguments. Training stops after this number of evaluations
+#: without a gain.
 PATIENCE = "early_stopping_patience"
 
 
@@ -127,13 +128,14 @@ def stage_arguments(
         config: the options of the run.
         stage: its batch size is divided by the number of processes.
         steps: optimizer steps.
-        seed: of everything random in the training.
-        max_length: tokens of a text that are read.
+        seed: seed of everything random in the training.
+        max_length: maximum number of tokens that are read of a text.
         has_development_rows: whether the best step is chosen on them.
         output: folder of the checkpoints.
 
     Raises:
-        UserError: `training_args` that `TrainingArguments` refuses or that are ours to set, or batches that cannot be shared.
+        UserError: `TrainingArguments` refuses one of the `training_args`, one of them is set by us, or the processes cannot
+            share a batch.
     """
     _refuse_ours(config)
     _check_numbers(config)
@@ -186,10 +188,10 @@ def stage_arguments(
 
 
 def patience_of(config: RunConfig) -> int:
-    """Evaluations on the development rows without a gain after which a training stops.
+    """Number of evaluations on the development rows without a gain after which a training stops.
 
     Raises:
-        UserError: no whole number of at least 1.
+        UserError: it is not a whole number of at least 1.
     """
     patience = config.training_args.get(PATIENCE, 3)
     if type(patience) is not int or patience < 1:
@@ -198,7 +200,7 @@ def patience_of(config: RunConfig) -> int:
 
 
 def _check_numbers(config: RunConfig) -> None:
-    """Refuse numbers of `training_args` that `TrainingArguments` takes, and training trips over."""
+    """Refuse numbers in `training_args` that `TrainingArguments` accepts, but that make a training fail."""
     patience_of(config)
     for name in ("eval_steps", "save_steps"):
         steps = config.training_args.get(name, 1)
