@@ -75,7 +75,7 @@ def test_baseline_and_chosen_model_stand_side_by_side(capsys: pytest.CaptureFixt
 
 
 def test_one_model_is_one_row(capsys: pytest.CaptureFixture[str]) -> None:
-    """Guards against the same figures twice where plain fine-tuning is what is shipped."""
+    """Guards against the same figures twice if plain fine-tuning is chosen."""
     both = dict.fromkeys(("supervised", "self_trained"), figures(0.5))
     show_results(results([a_round(0)], test=both), "out")
     assert [line[:2] for line in lines_with("50.0", capsys.readouterr().out)] == [["baseline", "(chosen)"]]

@@ -210,7 +210,7 @@ def test_writing_a_card_needs_no_torch():
 
 
 def test_the_index_has_this_models_scores_with_their_intervals():
-    """Guards the metrics that the Hub shows: those of the model that is shipped, none of the one it is compared with."""
+    """Guards the metrics that the Hub shows: those of the chosen model, none of the one it is compared with."""
     data = ModelCard(card(of_this_model="test", test_data=("ada/rows", "validation"))).data
     (result,) = data.eval_results
     assert (result.metric_type, result.metric_value) == ("accuracy", 0.6512)

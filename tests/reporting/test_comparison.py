@@ -24,7 +24,7 @@ def stored(run: RunFiles, name: str = "test") -> Predictions:
     return found
 
 
-def test_the_shipped_models_temperature_is_taken_back_out_and_the_others_put_in(tmp_path: Path) -> None:
+def test_the_chosen_models_temperature_is_taken_back_out_and_the_others_put_in(tmp_path: Path) -> None:
     """Guards against a diagram that calibrates twice, or not at all."""
     run = open_run_files(make_run(tmp_path / "run", 3))
     found, logits = evidence_of(run), stored(run).logits
