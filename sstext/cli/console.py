@@ -19,12 +19,12 @@ SHOWN = {
     "macro_f1": "macro-F1 %",
     "expected_calibration_error": "calibration error % (lower is better)",
 }
-#: Titles of further metrics, which are no shares.
+#: Titles of further metrics. They are not shares.
 NOT_IN_PERCENT = {"nll": "log-loss (nats)", "brier": "Brier score"}
 
 
 class _Page(Console):
-    """A console that leaves no blanks at the ends of lines in files and pipes."""
+    """A console that writes no blanks at the ends of lines to files and pipes."""
 
     def print(self, *objects: Any, **settings: Any) -> None:
         if self.is_terminal:
@@ -37,10 +37,10 @@ class _Page(Console):
 
 
 def new_console() -> Console:
-    console = _Page(markup=False, emoji=False)  # a class or folder named [b] is no markup
+    console = _Page(markup=False, emoji=False)  # a class or folder may be named [b]
     asked = os.environ.get("COLUMNS", "")
     if not console.is_terminal and not (asked.isdigit() and int(asked)):
-        console.width = 110  # a file or a pipe has no width to keep to
+        console.width = 110  # a file or a pipe has no width
     return console
 
 

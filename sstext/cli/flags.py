@@ -1,4 +1,4 @@
-"""Flags from options: what `sstext.config.run_config` knows of an option becomes an argument of a command."""
+"""Flags from options: each option of `sstext.config.run_config` becomes an argument of a command."""
 
 import argparse
 import typing
@@ -8,7 +8,7 @@ from typing import Any
 from sstext.config.options import default_of, options, value_type
 from sstext.config.run_config import RunConfig
 
-#: What the help shows for a value, for the first one and for further ones.
+#: Placeholders of a value in the help: for the first value, and for further values.
 METAVARS: dict[str, str | tuple[str, ...]] = {
     "method": "NAME",
     "regularizers": "NAME=STRENGTH",
@@ -29,7 +29,7 @@ METAVARS: dict[str, str | tuple[str, ...]] = {
 
 
 def add_flag(group: Any, name: str, spec: Field, *, shown: bool = True) -> None:
-    """One flag from one option. It has no default here: only flags that were given override the recipe.
+    """Add the flag of an option. It has no default, because only given flags override the recipe.
 
     Args:
         shown: whether the help of the command shows it.
@@ -58,7 +58,7 @@ def add_flag(group: Any, name: str, spec: Field, *, shown: bool = True) -> None:
 
 
 class _KeyValues(argparse.Action):
-    """KEY=VALUE … → a dict, the values read as YAML scalars; a flag that is given again adds to it."""
+    """KEY=VALUE … → a dict. Values are read as YAML scalars. A repeated flag adds to the dict."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         before = getattr(namespace, self.dest, None)
@@ -70,7 +70,7 @@ class _KeyValues(argparse.Action):
         setattr(namespace, self.dest, found)
 
     def _add(self, pair: str, found: dict[str, Any]) -> str | None:
-        """Read a pair into `found`, or say what is wrong with it."""
+        """Read a pair into `found`, or report what is wrong with it."""
         import yaml
 
         key, equals, value = pair.partition("=")
@@ -99,12 +99,12 @@ class _WordOrKeyValues(_KeyValues):
 
 
 def add_quiet(command: Any) -> None:
-    """The flag that leaves notes and progress out."""
+    """Add the flag that turns notes and progress off."""
     command.add_argument("--quiet", action="store_true", help="Print no notes and no progress.")
 
 
 def add_same_flags(command: Any, *names: str) -> None:
-    """Flags that mean what they mean in `train`, with the options' own defaults."""
+    """Add flags with the same meaning as in `train`, and with the defaults of the options."""
     known = options(RunConfig)
     for name in names:
         add_flag(command, name, known[name])

@@ -1,7 +1,7 @@
 """The command line: `sstext train | predict | evaluate | report | push | methods`.
 
-Flags are made from the options of `sstext.config`; everything heavy is imported inside the handlers, so that `sstext --help`
-answers at once.
+Flags are made from the options of `sstext.config`. Slow imports are inside the handlers, so that
+`sstext --help` answers at once.
 """
 
 import argparse
@@ -23,7 +23,7 @@ INTERRUPTED = 130  # the shell's code for a program that Ctrl-C has stopped
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 2 for input that the user can mend, 130 after Ctrl-C."""
+    """Run one command. Returns the exit code: 0, 2 for an error that the user can correct, or 130 after Ctrl-C."""
     parsed, unknown = parser().parse_known_args(arguments)
     if unknown:
         print(f"sstext: error: {_unrecognized(unknown[0], parsed.command)}", file=sys.stderr)
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that reports an error in one line, without the usage; so do the parsers of its commands."""
+    """A parser that reports an error in one line, without the usage. The parsers of the commands do so, too."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"sstext: error: {message}; `{self.prog} --help` lists the arguments\n")

@@ -13,7 +13,7 @@ from sstext.objective.regularizers import REGULARIZERS
 
 
 def show_methods(name: str | None) -> None:
-    """All methods and further losses in a row each, or one with its formula, arguments and paper."""
+    """Print one row per method and further loss, or one of them with its formula, arguments and paper."""
     console = new_console()
     if name is not None:
         for page in pages(name):
@@ -25,7 +25,7 @@ def show_methods(name: str | None) -> None:
     _add_names(table, "method", METHODS)
     table.add_column("idea", overflow="fold")
     longest = max(len(word) for page in found for word in page.paper.split())
-    table.add_column("paper", max_width=longest)  # the idea gets the room
+    table.add_column("paper", max_width=longest)  # the idea gets the remaining width
     for title in ("where", "tasks"):
         table.add_column(title, no_wrap=True)
     for page in found:
@@ -42,7 +42,7 @@ def show_methods(name: str | None) -> None:
 
 
 def _add_names(table: Table, title: str, names: Iterable[str]) -> None:
-    """A column of names that people type: never cut, however narrow the terminal."""
+    """Add a column of names. People type them, so they are never cut."""
     table.add_column(title, no_wrap=True, min_width=max(map(len, names)))
 
 

@@ -67,7 +67,7 @@ def run_predict(parsed: argparse.Namespace) -> None:
     """`sstext predict`."""
     from sstext.cli.console import is_first_process
 
-    if parsed.input != "-" and not os.path.exists(parsed.input):  # said at once, before a model is loaded
+    if parsed.input != "-" and not os.path.exists(parsed.input):  # reported before a model is loaded
         raise UserError(f"no such file: {parsed.input} (looked for {os.path.abspath(parsed.input)})")
     from sstext.inference.files import predict_file
 

@@ -80,7 +80,7 @@ def run_train(parsed: argparse.Namespace) -> None:
 
     given = {name: value for name, value in vars(parsed).items() if name in options(RunConfig)}
     config = read_config(parsed.recipe, given)
-    if config.device.startswith("cuda:"):  # before torch looks: the run then sees this GPU alone
+    if config.device.startswith("cuda:"):  # before torch reads it, so that the run sees only this GPU
         os.environ["CUDA_VISIBLE_DEVICES"], config.device = config.device.removeprefix("cuda:"), "cuda"
     from sstext.cli import train_tables
     from sstext.inference.devices import calm_libraries

@@ -14,9 +14,9 @@ from sstext.progress import duration
 from sstext.reporting.words import left_out_said
 from sstext.run.dry_run import Forecast
 from sstext.selftraining.plan import Plan
-from sstext.storage.run_folder import stage_name
+from sstext.storage.run_folder import REPORT, stage_name
 
-#: Models by their names in `results.json`, as people call them.
+#: Name of a model in `results.json` → its name in tables.
 MODELS = {"self_trained": "chosen model"}
 
 
@@ -40,8 +40,8 @@ def show_results(results: Mapping[str, Any], output: str, budget: str | None = N
     for line in filter(None, lines):
         console.print(line, highlight=False)
     console.print(f"Model: {output}/model", highlight=False, soft_wrap=True)
-    if Path(output, "report.html").exists():
-        console.print(f"Report: {output}/report.html", highlight=False, soft_wrap=True)
+    if Path(output, REPORT).exists():
+        console.print(f"Report: {output}/{REPORT}", highlight=False, soft_wrap=True)
     console.print("Use it:", highlight=False)
     console.print(f"  sstext predict {output}/model new.csv -o predictions.csv", highlight=False, soft_wrap=True)
     console.print(
@@ -72,8 +72,14 @@ def _first_stage(results: Mapping[str, Any]) -> str:
 
 
 def advice(results: Mapping[str, Any]) -> str:
-    """What to do next, in a sentence; empty if everything went as expected."""
+    """What to do next, in a sentence. Empty if everything went as expected."""
     chosen, records = results["chosen"], results["rounds"]
+    if _at_chance(results):
+        rows = "held-out" if records[-1].get("out_of_fold") else "development"
+        return (
+            f"Next: the model is not better than chance on the {rows} rows, and its pseudo-labels cannot help. Check that the "
+            "labels are right and follow from the texts, then label more texts."
+        )
     if len(records) > 1 and not records[-1].get("out_of_fold") and not records[-1]["metrics"]:
         return "Next: this choice was not checked. To check it, add --folds 3, or --dev with labeled rows."
     if len(records) > 1 and chosen["round"] == 0 and not records[0].get("reads_corpus"):
@@ -81,8 +87,23 @@ def advice(results: Mapping[str, Any]) -> str:
     return ""
 
 
+def _at_chance(results: Mapping[str, Any]) -> bool:
+    """Whether the chosen stage is not better than guessing: its macro-F1 is at most one standard error above 1/C.
+
+    With any class shares, the macro-F1 of a constant guess is at most 1/C.
+    """
+    record = next(record for record in results["rounds"] if record["index"] == results["chosen"]["round"])
+    measured_on = "labeled" if record.get("out_of_fold") else "dev"
+    found = (record.get("out_of_fold") or record["metrics"]).get("macro_f1")
+    rows, classes = results["rows"].get(measured_on), len(results.get("classes", ()))
+    if found is None or not rows or not classes:
+        return False
+    chance = 1 / classes
+    return found <= chance + (chance * (1 - chance) / rows) ** 0.5
+
+
 def records_table(records: list[Mapping[str, Any]]) -> Table:
-    """One line per stage; columns without any value are left out."""
+    """One line per stage. Columns without any value are left out."""
     table = new_table("Stages")
     cells = {
         "stage": stage_name,

@@ -1,4 +1,4 @@
-"""What an option is: a dataclass field with its help beside it, and a value that is checked against its type."""
+"""An option is a dataclass field with its help. Its value is checked against its type and limits."""
 
 import math
 import types
@@ -110,7 +110,7 @@ def _typed(name: str, value: Any, spec: Field) -> Any:
 
 
 def _names(items: Sequence[Any]) -> list[str]:
-    """Every name once; commas part names, as spaces do on the command line."""
+    """Every name once. Names may be separated by commas."""
     if not all(isinstance(item, str | int | float) for item in items):
         raise TypeError
     parts = [part.strip() for item in items for part in str(item).split(",")]

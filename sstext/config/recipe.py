@@ -12,10 +12,10 @@ from sstext.errors import UserError
 
 
 def read_config(path: str | Path | None, overrides: Mapping[str, Any]) -> RunConfig:
-    """Options from a YAML file (only what differs from the defaults), overridden by `overrides`.
+    """Read options from a YAML file, which has only those that differ from the defaults. `overrides` take precedence.
 
     Raises:
-        UserError: the file is missing or no mapping, or holds a key that is no option (the nearest names are given).
+        UserError: the file is missing or is not a mapping, or a key is not an option (the nearest names are given).
     """
     values: dict[str, Any] = {}
     if path is not None:

@@ -62,7 +62,7 @@ def label_shares(labels: Any, classes: int) -> np.ndarray:
     return counts / counts.sum()
 
 
-GOLD, PSEUDO_LABELED, UNLABELED = 0, 1, 2  # numbers of the row streams, and of their views with token edits
+LABELED, PSEUDO_LABELED, UNLABELED = 0, 1, 2  # numbers of the row streams, and of their views with token edits
 
 
 _STRONG_LABELED = 3  # + stream: the second view of a labeled row
@@ -83,7 +83,7 @@ class TrainingRows(Dataset):
     If a row has paraphrases (`VIEW_INPUTS`), one of them is drawn before tokens are edited.
 
     Args:
-        gold: tokenized labeled rows (`input_ids`, `labels`).
+        labeled: tokenized labeled rows (`input_ids`, `labels`).
         length: items per epoch, a multiple of the global batch.
         seed: seed of the order and of the edits.
         pseudo_labeled: tokenized rows with `labels` (class or probabilities) and optionally `weight`. Default: none.
@@ -99,7 +99,7 @@ class TrainingRows(Dataset):
 
     def __init__(
         self,
-        gold: Any,
+        labeled: Any,
         *,
         length: int,
         seed: int,
@@ -113,17 +113,17 @@ class TrainingRows(Dataset):
         strong_labels: bool = False,
         masked: Masking | None = None,
     ) -> None:
-        self.sources = {GOLD: gold, PSEUDO_LABELED: pseudo_labeled, UNLABELED: unlabeled}
+        self.sources = {LABELED: labeled, PSEUDO_LABELED: pseudo_labeled, UNLABELED: unlabeled}
         self.streams: dict[int, RowStream | ClassRuns] = {
             name: RowStream(len(rows), seed=seed, stream=name)
             for name, rows in self.sources.items()
             if rows is not None
         }
         if class_runs > 1:
-            column = gold["labels"][:] if hasattr(gold, "column_names") else [row["labels"] for row in gold]
+            column = labeled["labels"][:] if hasattr(labeled, "column_names") else [row["labels"] for row in labeled]
             labels = np.asarray(column)
             labels = labels.argmax(1) if labels.ndim == 2 else labels
-            self.streams[GOLD] = ClassRuns(labels, run=class_runs, seed=seed, stream=GOLD)
+            self.streams[LABELED] = ClassRuns(labels, run=class_runs, seed=seed, stream=LABELED)
         self.length, self.seed = length, seed
         # An exact fraction: with floats, ⌊i · .7⌋ is sometimes one row short, and all processes need the same number.
         self.ratio = Fraction(ratio).limit_denominator(10**6)
@@ -141,7 +141,7 @@ class TrainingRows(Dataset):
     def __getitem__(self, item: int) -> dict[str, Any]:
         item += self.epoch * self.length
         before, after = math.floor(item * self.gold_share), math.floor((item + 1) * self.gold_share)
-        name, index = (GOLD, before) if after > before else (PSEUDO_LABELED, item - before)
+        name, index = (LABELED, before) if after > before else (PSEUDO_LABELED, item - before)
         row, draw, values = self._row(name, index)
         features = {"labels": values["labels"], "weight": float(values.get("weight", 1.0))}
         features["inputs"] = self._inputs(values, self.edit, row, draw, name)

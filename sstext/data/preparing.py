@@ -14,12 +14,13 @@ from sstext.data.loading import Labeled, Unlabeled, fingerprint, load_audit, loa
 from sstext.data.sampling import Sample, draw, measured_rows
 from sstext.data.tokens import TextEncoder, choose_max_length, tokenize
 from sstext.errors import UserError
-from sstext.hub.sections import LEFT_OUT
 from sstext.progress import SILENT, Reporter
 from sstext.storage.whole import write_whole
 
 #: Options that name data, in reading order → the split that is taken if the source has several.
 SPLITS = {"labeled": "train", "unlabeled": "train", "dev": "validation", "test": "test", "audit": "train"}
+#: Key of the row counts for unlabeled texts that are not read, because the training steps can use no more.
+LEFT_OUT = "unlabeled_left_out"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sstext.errors import UserError, listed
 from sstext.evaluation.calibration import softmax
+from sstext.evaluation.intervals import wilson_interval
 
 Floats = NDArray[np.float64]
 
@@ -186,7 +187,8 @@ def bootstrap(
     """Metrics with percentile intervals over resampled rows: name → {"score", "confidence_interval", "standard_error"}.
 
     The interval of the expected calibration error is shifted by score − mean(resampled) and cut at 0. Otherwise the
-    percentiles of a calibrated model often exclude its score. Memory is bounded for all N and `resamples`.
+    percentiles of a calibrated model often exclude its score. If every row is correct, or none, all resamples have the
+    same accuracy. Its interval is then Wilson's. Memory is bounded for all N and `resamples`.
 
     Args:
         metrics: names from `METRICS`.
@@ -202,8 +204,8 @@ def bootstrap(
     Source: Efron 1979, "Bootstrap methods: another look at the jackknife". The result has the format of evaluate's
     evaluator.
 
-    >>> bootstrap(["accuracy"], [[.75, .25]], [0])
-    {'accuracy': {'score': 1.0, 'confidence_interval': (1.0, 1.0), 'standard_error': 0.0}}
+    >>> bootstrap(["macro_f1"], [[.75, .25]], [0])
+    {'macro_f1': {'score': 1.0, 'confidence_interval': (1.0, 1.0), 'standard_error': 0.0}}
     """
     unknown = [name for name in metrics if name not in METRICS]
     if unknown:
@@ -224,6 +226,8 @@ def bootstrap(
         if name == "expected_calibration_error":  # repeated rows increase it, as fewer rows do
             bias = values.mean() - score
             low, high = max(low - bias, 0.0), high - bias
+        elif name == "accuracy" and score in (0, 1):  # no resample differs
+            low, high = wilson_interval(score, len(references), confidence_level)
         interval, error = (float(low), float(high)), float(values.std(ddof=1))
         results[name] = {"score": score, "confidence_interval": interval, "standard_error": error}
     return results

@@ -11,7 +11,6 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from sstext.hub.sections import (
     DEMO_ENCODER,
-    LEFT_OUT,
     THIS_FOLDER,
     Metrics,
     classes_section,
@@ -51,6 +50,7 @@ def model_card(
     calibration: str | None = None,
     datasets: Sequence[str] = (),
     plan: Mapping[str, Any] | None = None,
+    part: bool = False,
 ) -> str:
     """The README.md of a trained model, in the format of Hub model cards: YAML front matter, then Markdown.
 
@@ -77,6 +77,7 @@ def model_card(
             section.
         datasets: names of data sets on the Hub that the model was trained on.
         plan: the content of `plan.json`. Default: the stages of the training are not described.
+        part: whether only a random part of the corpus was read.
 
     >>> measured = {"test": {"accuracy": {"score": 0.9, "confidence_interval": (0.8, 0.95)}}}
     >>> card = model_card(classes=["no", "yes"], encoder="demo", max_length=64, rows={"labeled": 8}, rounds=[],
@@ -98,9 +99,7 @@ def model_card(
         eval_results=_eval_results((results or {}).get(of_this_model or "", {}), test_data, measured_on),
     )
     sections = [
-        summary_section(
-            classes, base_model, chosen, learned_from(rounds if self_trained else None, part=LEFT_OUT in rows)
-        ),
+        summary_section(classes, base_model, chosen, learned_from(rounds if self_trained else None, part)),
         how_to_use_section(max_length),
         classes_section(classes),
         training_section(rows, rounds, method_paragraph(method, citation, chosen, self_trained), plan),

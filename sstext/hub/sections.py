@@ -17,10 +17,6 @@ THIS_FOLDER = "<this folder>"
 Metrics = Mapping[str, Mapping[str, Any]]
 
 
-#: Key of the row counts for unlabeled texts that are not read, because the training steps can use no more.
-LEFT_OUT = "unlabeled_left_out"
-
-
 #: Coverage from which all unlabeled rows count as selected.
 WHOLE = 0.9995
 

@@ -13,6 +13,7 @@ from torch import nn
 from sstext.inference.scoring import score
 from sstext.progress import Tick
 from sstext.storage.chunks import computed_in_chunks
+from sstext.storage.run_folder import SCORES
 
 #: Rows that are scored before their result is stored. A killed run repeats at most this number of rows.
 CHUNK_ROWS = 20_000
@@ -37,7 +38,7 @@ def score_to_disk(
         return score(model, rows.select(range(start, end)), tokenizer, precision=precision, tick=tick)
 
     shape = (len(rows), int(model.config.num_labels))  # type: ignore[union-attr, arg-type]
-    return computed_in_chunks(directory / "scores.npy", shape, CHUNK_ROWS, score_rows, done=tick)
+    return computed_in_chunks(directory / SCORES, shape, CHUNK_ROWS, score_rows, done=tick)
 
 
 def score_passes_to_disk(

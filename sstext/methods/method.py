@@ -12,16 +12,16 @@ HEAD, HEAD_AND_PROBE, DROPOUT_PASSES = "head", "head and probe", "dropout passes
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long a stage trains, and how fast.
+    """How long a stage trains, with which batches and learning rate.
 
-    steps = passes · rows / (share · batch_size), within least … most.
+    steps = passes · rows / (share · batch_size), at least `least` and at most `most`.
 
     Attributes:
-        passes: over the labeled rows, or over the pseudo-labeled rows if the stage has any.
-        least, most: optimizer steps.
+        passes: number of passes over the labeled rows, or over the pseudo-labeled rows if the stage has any.
+        least, most: limits of the number of optimizer steps.
         batch_size: labeled and pseudo-labeled rows per step, over all devices.
         learning_rate: peak learning rate of the encoder.
-        share: of a batch that these rows have.
+        share: share of these rows in a batch.
         exactly: optimizer steps that the user asks for, instead of passes.
         at_most: optimizer steps that a budget allows.
         of_rounds: whether the options of rounds (`round_steps`, …) apply to it, instead of those of the first training.
@@ -42,30 +42,30 @@ class Schedule:
 
     @property
     def rows_per_step(self) -> float:
-        """Rows of a step that the passes go over."""
+        """Number of rows in a step that count towards the passes."""
         return max(1.0, self.share * self.batch_size)
 
     def steps(self, rows: int) -> int:
-        """Optimizer steps of a training on so many rows."""
+        """Number of optimizer steps of a training on `rows` rows."""
         wanted = self.exactly or min(self.most, max(self.least, int(self.passes * rows / self.rows_per_step)))
         return wanted if self.at_most is None else min(self.at_most, wanted)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One training of every chain: a folder and a line of the record.
+    """One training of every chain. It has a folder and a line in the record.
 
     Attributes:
         name: "baseline", "start", "round 1", …, "final".
-        objective: makes what the student minimizes, anew for every training: its parts have state.
+        objective: makes what the student minimizes. It is called for every training, because the parts have state.
         schedule: how long it trains.
-        learns_from: the stage whose student labels the corpus for it; None: it sees no pseudo-labels.
+        learns_from: the stage whose student labels the corpus for it, or None if it sees no pseudo-labels.
         selection: which of these pseudo-labels are used, and how much they count.
         keep: share of the corpus that may be selected, in (0, 1].
-        labels_with: how its own student labels the corpus for a later stage; None: it does not.
-        starts_from: the stage whose student is trained on; None: the pretrained encoder.
+        labels_with: how its own student labels the corpus for a later stage, or None if it does not.
+        starts_from: the stage whose student is trained further, or None to start from the pretrained encoder.
         noise: whether labeled and pseudo-labeled rows get token edits.
-        position: of the stage in its plan, from 0; seeds follow it.
+        position: position in the plan, from 0. The seed of the training depends on it.
     """
 
     name: str
@@ -105,22 +105,22 @@ class Belief:
 
 #: What the rounds of `auto` have brought (recipes/benchmark/LOG.md).
 PROVEN = Belief(over_baseline=0.15, over_round=0.05)
-#: Of any other composition: some gain, some harm, and none has shown in these nats that it gains on the whole.
+#: The belief for any other composition. Some gain and some do harm; no gain in log-loss has been measured for them as a whole.
 UNPROVEN = Belief(over_baseline=0.0, over_round=0.0)
 
 
 @dataclass(frozen=True)
 class Method:
-    """A composition of stages, as an `Objective` is one of parts.
+    """A composition of stages, as an `Objective` is a composition of parts.
 
     Attributes:
-        first: the stages that see no pseudo-labels. The first of them is what all others are compared with.
-        round: the stage that is repeated, with the pseudo-labels of the stage before; None: there are no rounds.
-        rounds: how often, if the user does not say.
-        keep: share of the corpus that each round may select, in order; the last one goes on.
-        folds: chains, if the user does not say; 0: one chain.
-        expected_gain: of its rounds, before anything is seen.
-        goes_on: whether the student of a round is the one before, trained on; else every round starts from the encoder.
+        first: the stages that see no pseudo-labels. All others are compared with the first of them.
+        round: the stage that is repeated, each time with the pseudo-labels of the stage before it. None without rounds.
+        rounds: number of rounds if the user gives none.
+        keep: share of the corpus that each round may select. Further rounds use the last value.
+        folds: number of chains if the user gives none. 0 means one chain with all labels.
+        expected_gain: gain of its rounds that is expected before anything is measured.
+        goes_on: whether a round trains the student of the stage before further. Otherwise it starts from the encoder.
         stop_agreement: stop if at least this share of the corpus keeps its predicted class (above 1: never).
         follows_shares: whether pseudo-labels follow the class shares of the corpus (`--prior`), and quotas follow `--keep`.
     """
@@ -137,7 +137,7 @@ class Method:
 
     @property
     def between_rounds(self) -> bool:
-        """Whether all that it does happens between rounds: inside a step, it is plain fine-tuning."""
+        """Whether the method acts only between rounds. Its trainings are then plain fine-tuning."""
         return self.round is not None and all(stage.objective().plain for stage in (*self.first, self.round))
 
     @property
@@ -147,7 +147,7 @@ class Method:
 
     @property
     def selection(self) -> Admission | None:
-        """How pseudo-labels are selected; None: there are none."""
+        """How pseudo-labels are selected, or None if there are none."""
         return self.round.selection if self.round is not None else None
 
     def share_of_round(self, number: int) -> float:
@@ -155,7 +155,7 @@ class Method:
         return self.keep[min(number - 1, len(self.keep) - 1)]
 
     def stages(self, rounds: int) -> tuple[Stage, ...]:
-        """Its stages with so many rounds, in order."""
+        """The stages with this number of rounds, in order."""
         made = list(self.first)
         for number in range(1, rounds + 1):
             if self.round is None:

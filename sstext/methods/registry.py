@@ -112,8 +112,8 @@ def build(
     """The objective of a named method inside a step.
 
     Args:
-        name: of the method.
-        arguments: of the method's function, and those of `LoopArguments`.
+        name: name of the method.
+        arguments: arguments of the method's function, and those of `LoopArguments`.
         regularizers: name → strength of further losses.
 
     Raises:
@@ -130,6 +130,15 @@ def build(
             raise UserError(f"method_args of {name}: it has no pseudo-label loss, so strength has no effect; remove it")
         objective.strength = in_range("strength", loop.strength, 0)
     return with_regularizers(objective, name, regularizers or {})
+
+
+def works_between_rounds_only(name: str, arguments: Mapping[str, Any] | None = None) -> bool:
+    """Whether a method uses unlabeled texts between rounds, but not inside a step. A trainer without rounds cannot run it.
+
+    >>> works_between_rounds_only("ust"), works_between_rounds_only("fixmatch"), works_between_rounds_only("supervised")
+    (True, False, False)
+    """
+    return name in OF_ROUNDS and build(name, arguments).plain
 
 
 def refuse_loop_arguments(name: str, arguments: Mapping[str, Any]) -> None:
@@ -193,7 +202,7 @@ def compose(
     """
     own, loop = _split(name, arguments)
     regularizers = dict(regularizers or {})
-    build(name, arguments, regularizers)  # what is wrong is said here
+    build(name, arguments, regularizers)  # raises the errors
     composed = _called(name, own)
     if isinstance(composed, Method):
         method = composed
@@ -207,7 +216,7 @@ def compose(
         method = labels_alone(compared) if name == "supervised" else in_step(objective, loop.labels, compared)
     changed = changed or not align or bool(regularizers) or tuple(keep or method.keep) != method.keep
     if changed or _changes_composition(name, own, loop):
-        method = replace(method, expected_gain=UNPROVEN)  # what was measured is another composition
+        method = replace(method, expected_gain=UNPROVEN)  # another composition was measured
     first = tuple(
         _set(stage, loop, {} if stage is method.first[0] and len(method.first) > 1 else regularizers, name)
         for stage in method.first
@@ -221,7 +230,7 @@ def compose(
 
 
 def _changes_composition(name: str, own: Mapping[str, Any], loop: LoopArguments) -> bool:
-    """Whether arguments change what is trained on or minimized; batch sizes and learning rates do not."""
+    """Whether arguments change the training rows or the loss. Batch sizes and learning rates do not."""
     known = inspect.signature(METHODS[name]).parameters
     usual = LoopArguments()
     changed = (loop.labels, loop.min_confidence, loop.start) != (usual.labels, usual.min_confidence, usual.start)
@@ -229,7 +238,7 @@ def _changes_composition(name: str, own: Mapping[str, Any], loop: LoopArguments)
 
 
 def _with_round(method: Method, loop: LoopArguments, align: bool, regularizers: Mapping[str, Any], name: str) -> Method:
-    """The method, its selection as the arguments of the loop and the shares say."""
+    """The method with the selection that the arguments of the loop and the shares ask for."""
     assert method.round is not None
     assert method.round.selection is not None
     selection = replace(method.round.selection, min_confidence=loop.min_confidence)
@@ -243,7 +252,7 @@ def _with_round(method: Method, loop: LoopArguments, align: bool, regularizers: 
 
 
 def _set(stage: Stage, loop: LoopArguments, regularizers: Mapping[str, Any], name: str) -> Stage:
-    """A stage with further losses, and with the batch size and learning rate of rounds if it is one."""
+    """A stage with further losses. A round also gets the batch size and learning rate of rounds."""
     if regularizers:
         stage = replace(stage, objective=partial(_regularized, stage.objective, name, dict(regularizers)))
     if not stage.schedule.of_rounds:
@@ -262,7 +271,7 @@ def _regularized(objective: Callable[[], Objective], name: str, regularizers: Ma
 
 
 def _split(name: str, arguments: Mapping[str, Any] | None) -> tuple[dict[str, Any], LoopArguments]:
-    """Arguments of the method's own function, and those that every method takes."""
+    """Split arguments into those of the method's own function and those that every method takes."""
     if not isinstance(name, str):
         raise UserError(
             f"method: expected a name, found {type(name).__name__}; pass a method of the round loop by its name and arguments "

@@ -1,6 +1,6 @@
 """Methods of the round loop: they select the rows of the scored corpus that the next student learns from.
 
-Inside a step they are supervised. What is theirs is the selection between two rounds.
+Their trainings are plain fine-tuning. They differ in the selection between two rounds.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def kind_of_label(name: str) -> Target:
 
 
 def baseline(labels_with: str | None = None) -> Stage:
-    """Plain fine-tuning on the labeled rows: 20 passes, 60 steps at least.
+    """Plain fine-tuning on the labeled rows: 20 passes, at least 60 steps.
 
     With 40 labels, 120 steps were worse than 60 (recipes/benchmark/LOG.md).
     """
@@ -49,7 +49,7 @@ def labels_alone(compared: bool = False) -> Method:
     """The baseline alone.
 
     Args:
-        compared: whether a second training is compared with it, which has further losses.
+        compared: whether a second training with further losses is compared with the baseline.
     """
     first = baseline()
     start = replace(first, name="start", schedule=replace(first.schedule, least=120))

@@ -7,17 +7,17 @@ from torch import Tensor, nn
 from sstext.errors import UserError
 
 
-def last_hidden_states(said: Any, student: nn.Module) -> Tensor:
+def last_hidden_states(outputs: Any, student: nn.Module) -> Tensor:
     """The encoder's last hidden states (N, T, D) from the outputs of a student.
 
     Args:
-        said: outputs of the student.
+        outputs: outputs of the student.
         student: the model, for messages.
 
     Raises:
         UserError: if the student returns no hidden states, for example because it is an encoder-decoder model.
     """
-    states = getattr(said, "hidden_states", None)
+    states = getattr(outputs, "hidden_states", None)
     if not states:
         raise UserError(
             f"{type(student).__name__} returns no hidden states, but reconstruction and supervised contrast need them; "

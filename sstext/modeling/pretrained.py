@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 
 from sstext.errors import UserError
 from sstext.hub.access import ask_once, hub_trouble
+from sstext.storage.run_folder import MODEL
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -85,8 +86,8 @@ def explained(name: str) -> Iterator[None]:
 def _why_not(name: str, error: Exception) -> str:
     """The reason why a model cannot be loaded, and the remedy."""
     folder, reason = Path(name), " ".join(str(error).split())[:300]
-    if (folder / "model" / "config.json").exists():
-        return f"this is the folder of a run; use its model, {folder / 'model'} ({reason})"
+    if (folder / MODEL / "config.json").exists():
+        return f"this is the folder of a run; use its model, {folder / MODEL} ({reason})"
     trouble = None if folder.is_dir() else hub_trouble(error, name)
     if trouble is not None:
         return trouble

@@ -24,20 +24,22 @@ def most_confident(
 
 
 def easy(confidence: np.ndarray, disagreement: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
-    """Rows are drawn with probability ∝ 1 − BALD, those on which the dropout passes agree above all (UST, eq. 7)."""
+    """Rows are drawn with probability ∝ 1 − BALD. It is high if the dropout passes agree (UST, eq. 7)."""
     return _drawn(1 - _asked_for(disagreement, "easy"), rng)
 
 
 def hard(confidence: np.ndarray, disagreement: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
-    """Rows are drawn with probability ∝ BALD, those on which the dropout passes disagree above all (UST, eq. 8)."""
+    """Rows are drawn with probability ∝ BALD. It is high if the dropout passes disagree (UST, eq. 8)."""
     return _drawn(_asked_for(disagreement, "hard"), rng)
 
 
 def _drawn(odds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Priorities by which the first n rows are n draws without replacement, each row with these odds.
 
-    −Exp(1)/odds: the first of several exponential clocks is each with probability ∝ its rate. Odds of 0 and less count as
-    1e-10: such rows come last, in random order. Source: Efraimidis & Spirakis 2006, "Weighted random sampling", section 3.
+    The priority is −Exp(1)/odds: of several exponential clocks, each one rings first with a probability ∝ its rate. Odds of
+    0 or less count as 1e-10, so these rows come last, in random order.
+
+    Source: Efraimidis & Spirakis 2006, "Weighted random sampling", section 3.
     """
     return -rng.exponential(size=len(odds)) / np.maximum(odds, 1e-10)
 
@@ -60,12 +62,12 @@ class Admission:
         weight: how much a row counts in the training.
         target: what the student should predict; hard ones become class numbers.
         order: which rows of a class come first.
-        quotas: share of the rows that a class gets: `prior`, `equal` (among the classes with labels), or `none`: all candidates
-            are selected.
+        quotas: share of the rows that a class gets: `prior`, or `equal` among the classes with labels. With `none`, all
+            candidates are selected.
         refill: whether a class with too few candidates for its quota repeats them, in their order.
         align: whether the mean prediction is aligned to the prior first.
-        passes: passes with dropout over the corpus; 0: one pass without.
-        subset: number of rows that the passes are made over, drawn at random; None: all rows.
+        passes: number of passes with dropout over the corpus. 0 means one pass without dropout.
+        subset: number of rows in these passes, drawn at random. None means all rows.
         noise: whether the student reads the rows with token edits.
         history: whether all rounds so far count. A row whose label has changed since the round before is not selected, and rows
             are ordered by their mean margin instead of `order`.
@@ -98,7 +100,7 @@ class Admission:
             raise UserError(f"subset: expected a number of rows of at least 1, found {self.subset!r}")
 
     def parts(self) -> list[Part]:
-        """Every part once, also where two others share it."""
+        """Every part once, even if two other parts share it."""
         return [module for module in nn.ModuleList([self.weight, self.target]).modules() if isinstance(module, Part)]
 
     def scored_rows(self, corpus: int) -> int:

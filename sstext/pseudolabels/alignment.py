@@ -10,12 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 from sstext.errors import UserError
 from sstext.evaluation.calibration import softmax
 
-#: Rows of a corpus that are looked at together.
+#: Number of rows of a corpus that are processed together.
 SLICE_ROWS = 100_000
 
 
 class Probabilities(Protocol):
-    """Probabilities (N, C) of which any rows can be had as an array."""
+    """Probabilities (N, C). An index returns rows as an array."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, rows: Any, /) -> np.ndarray: ...
@@ -39,7 +39,7 @@ class Mean:
 
 
 def slices(rows: int) -> Iterator[slice]:
-    """Consecutive slices of `SLICE_ROWS` rows that together are all of them."""
+    """Consecutive slices of at most `SLICE_ROWS` rows, which together cover all rows."""
     return (slice(start, min(rows, start + SLICE_ROWS)) for start in range(0, rows, SLICE_ROWS))
 
 
@@ -51,8 +51,8 @@ def align(probabilities: ArrayLike, prior: ArrayLike, *, iterations: int = 100) 
 
     Args:
         probabilities: (N, C) q, rows summing to 1.
-        prior: (C,) class shares u, scaled to sum to 1. A class with share 0 gets no mass; a row that had mass nowhere
-            else becomes u. A class without any mass in q cannot get any.
+        prior: (C,) class shares u, scaled to sum to 1. A class with share 0 gets no mass. A row whose whole mass is on such
+            classes becomes u. A class without any mass in q cannot get any.
         iterations: at most this many.
 
     Returns:
@@ -71,7 +71,7 @@ def align(probabilities: ArrayLike, prior: ArrayLike, *, iterations: int = 100) 
 
 
 def alignment(probabilities: ArrayLike, prior: ArrayLike, *, iterations: int = 100) -> NDArray[np.float64]:
-    """The class weights w, (C,), of which `align` is q′_i ∝ q_i · w; arguments and errors as there."""
+    """The class weights w, (C,), with which `align` computes q′_i ∝ q_i · w. It has the same arguments and errors."""
     probabilities, shares = _checked_shares(probabilities, prior)
     weights, aligned = np.ones_like(shares), probabilities
     for _ in range(iterations):
@@ -79,30 +79,30 @@ def alignment(probabilities: ArrayLike, prior: ArrayLike, *, iterations: int = 1
         if np.abs(mean - shares).max() <= 1e-6:
             break
         weights *= np.divide(shares, mean, out=np.zeros_like(mean), where=mean > 0)
-        weights /= weights.max()  # only ratios count: kept far from overflow
+        weights /= weights.max()  # only their ratios matter, and this prevents an overflow
         aligned = reweight(probabilities, weights, shares)
     return weights
 
 
 def reweight(probabilities: NDArray[Any], weights: NDArray[Any], prior: NDArray[Any]) -> NDArray[np.float64]:
-    """q′ = Norm(q · w), rows of (N, C); a row without mass where w has any becomes the prior."""
+    """q′ = Norm(q · w) for the rows of (N, C). A row without mass on classes with a weight becomes the prior."""
     if (weights == 1).all():
-        return probabilities  # to the bit: dividing by sums that are 1 but for rounding would drift
+        return probabilities  # bit for bit, because dividing by sums that are only nearly 1 would change them
     weighted = probabilities * weights
     mass = weighted.sum(1, keepdims=True)
     return np.where(mass > 0, weighted / np.where(mass > 0, mass, 1), prior)
 
 
 class CalibratedScores:
-    """Logits of a corpus (N, C), perhaps on disk, read as calibrated and aligned probabilities of whatever rows are asked for.
+    """Logits of a corpus (N, C), possibly on disk. An index returns calibrated and aligned probabilities of rows.
 
-    Nothing of size N is computed before it is asked for: a corpus of any size is read in slices.
+    Probabilities are computed only for the rows that are read, so the corpus may have any size.
 
     Args:
         logits: (N, C).
         temperature: T of softmax(logits / T).
-        prior: (C,) class shares that the mean prediction is aligned to (see `align`), None: it is left as it is. Beyond
-            a million rows, the class weights are found on a million that are spread evenly.
+        prior: (C,) class shares that the mean prediction is aligned to (see `align`). None means no alignment. With more
+            than a million rows, the class weights are computed on a million of them, spread evenly.
 
     >>> CalibratedScores(np.zeros((4, 2)), 1.0, prior=np.array([.25, .75]))[:1]
     array([[0.25, 0.75]])
@@ -139,12 +139,12 @@ class CalibratedScores:
 
 @dataclass(frozen=True)
 class CorpusScores:
-    """What a student predicts for a corpus of N rows, with the temperature that belongs to it.
+    """The predictions of a student for a corpus of N rows, with their temperature.
 
     Attributes:
-        logits: (N, C), perhaps on disk.
+        logits: (N, C), possibly on disk.
         temperature: T of softmax(logits / T).
-        with_probe: whether a probe has predicted together with the head. Such scores are calibrated.
+        with_probe: whether head and probe predicted together. These scores are already calibrated.
     """
 
     logits: NDArray[Any]
@@ -155,7 +155,7 @@ class CorpusScores:
         return len(self.logits)
 
     def aligned(self, prior: NDArray[Any] | None = None) -> CalibratedScores:
-        """Calibrated probabilities, aligned to class shares (C,) if there are any."""
+        """Calibrated probabilities, aligned to class shares (C,) if they are given."""
         return CalibratedScores(self.logits, self.temperature, prior)
 
 

@@ -10,18 +10,19 @@ from sstext.data.order import random_rows
 from sstext.errors import UserError, listed
 from sstext.pseudolabels.alignment import CorpusScores
 
-#: Rows of the corpus whose predictions tell its class shares.
+#: Number of rows of the corpus from whose predictions its class shares are estimated.
 PRIOR_ROWS = 10_000
-#: Of `estimated_prior`: α; the gain in nats a row that a miscalibrated student may show on a balanced corpus; most steps.
+#: Settings of `estimated_prior`: α, the gain in nats per row that a miscalibrated student may show on a balanced corpus, and
+#: the largest number of steps.
 SEEN_BEFORE, DOUBT, EM_STEPS = 0.2, 0.02, 500
 
 
 @dataclass(frozen=True)
 class ClassShares:
-    """The class shares of a corpus that quotas and alignment follow; C classes.
+    """The class shares of a corpus, for quotas and alignment. C classes.
 
     Attributes:
-        prior: (C,) shares as far as labels and options tell.
+        prior: (C,) shares as known from labels and options.
         spec: how `prior` was made: `uniform`, `labeled` or class → share (see `resolve_prior`).
         classes: C names.
         source: `given` by the user, `labels` (the labels are a sample of the corpus) or `predictions` (they are estimated).
@@ -54,19 +55,18 @@ class ClassShares:
         return cls(prior, "uniform", classes, "predictions" if estimate else "labels")
 
     def for_labels(self, labels: np.ndarray) -> "ClassShares":
-        """The shares of a chain that has a part of the labels, (n,). Their source is decided once for all chains."""
+        """The shares of a chain that has only the labels (n,). All chains have the same source of shares."""
         return replace(self, prior=resolve_prior(self.spec, labels, self.classes))
 
     def of_corpus(self, scores: CorpusScores, seed: int = 0) -> np.ndarray:
         """The shares (C,): `prior`, or an estimate from scores of the corpus.
 
-        Scores of head and probe are calibrated, and the student knows balanced labels alone: `estimated_prior`. Other
-        scores are
-        less reliable: `half_way_prior`.
+        Scores of head and probe are calibrated, and this student has seen only balanced labels. They are used by
+        `estimated_prior`. Other scores are less reliable. They are used by `half_way_prior`.
 
         Args:
-            scores: of the student that labels the corpus first, if a probe does so with it, else of the last teacher.
-            seed: of the sample of rows that is looked at.
+            scores: scores of the first teacher if a probe labels the corpus together with it, otherwise of the last teacher.
+            seed: seed of the sample of rows that is read.
         """
         if self.source != "predictions":
             return self.prior
@@ -136,11 +136,11 @@ def half_way_prior(prior: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 def estimated_prior(prior: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """The class shares of a corpus, from the predictions of a student that was trained on balanced labels, (C,).
 
-    π = (1 − w) π_half + w π_EM. π_half is half way from the prior to the mean prediction. π_EM is found by EM, with α N rows of
-    the prior as if they had been seen: π ← (Σ_i q_i + α N · prior) / (N (1 + α)), q_i = Norm(p_i · π / prior). Its weight is
-    w = g / (g + `DOUBT`), with the gain in log-likelihood g = mean log Σ_c p_ic π_c / prior_c in nats a row. The gain is almost
-    0 for a balanced corpus, and a multiple of the doubt for a skewed one (recipes/benchmark/LOG.md). Without α, the EM diverges
-    if predictions are uninformative.
+    π = (1 − w) π_half + w π_EM. π_half is half way from the prior to the mean prediction. π_EM is found by EM, with α N
+    additional rows that have the shares of the prior: π ← (Σ_i q_i + α N · prior) / (N (1 + α)), q_i = Norm(p_i · π / prior).
+    Its weight is w = g / (g + `DOUBT`), with the gain in log-likelihood g = mean log Σ_c p_ic π_c / prior_c in nats per row.
+    The gain is almost 0 for a balanced corpus, and a multiple of `DOUBT` for a skewed one (recipes/benchmark/LOG.md). Without
+    α, the EM diverges if predictions are uninformative.
 
     Args:
         prior: (C,) class shares of the labels that the student learned from; a class with a share of 0 stays at 0.

@@ -1,4 +1,4 @@
-"""Select pseudo-labels from the scores of a corpus, as an `Admission` says."""
+"""Select pseudo-labels from the scores of a corpus, by the rules of an `Admission`."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -20,11 +20,11 @@ class Scores:
     """Predictions of the teacher for N rows of a corpus, C classes.
 
     Attributes:
-        probs: (N, C) calibrated and aligned: an array, or an object that returns rows as one and is read in slices.
-        rows: (N,) their positions in the corpus, ascending; None: all rows of the corpus.
-        variance: (N,) of the predicted class's probability over dropout passes.
-        disagreement: (N,) of the passes, BALD in nats.
-        margin: (N,) of the predicted class over the rounds so far, see `margin_history`.
+        probs: (N, C) calibrated and aligned probabilities: an array, or an object that is read in slices.
+        rows: (N,) their positions in the corpus, ascending. None for all rows of the corpus.
+        variance: (N,) variance of the predicted class's probability over dropout passes.
+        disagreement: (N,) disagreement of the passes, BALD in nats.
+        margin: (N,) margin of the predicted class over the rounds so far, see `margin_history`.
     """
 
     probs: Probabilities
@@ -57,7 +57,7 @@ class Selection:
         labels: (M,) the pseudo-labels.
         confidence: (M,) probability of the pseudo-label (after alignment).
         weight: (M,) how much a row counts.
-        targets: (M, C) probabilities to train on, None for hard pseudo-labels.
+        targets: (M, C) probabilities to train on. None for hard pseudo-labels.
     """
 
     rows: np.ndarray
@@ -78,17 +78,17 @@ def select(
     prior: np.ndarray,
     seed: int = 0,
 ) -> Selection:
-    """Select rows as an `Admission` says, at most round(share · N) of them if it has quotas.
+    """Select rows by the rules of an `Admission`, at most round(share · N) of them if it has quotas.
 
-    A class that is predicted less often than its quota gets fewer rows, or repeats them with `refill`; no other class gets its
-    place. Parts with statistics observe at most `SLICE_ROWS` rows, spread evenly.
+    A class that is predicted less often than its quota gets fewer rows, or repeats them with `refill`. The other classes do
+    not get more rows instead. Parts with statistics observe at most `SLICE_ROWS` rows, spread evenly.
 
     Args:
-        scores: of N rows, C classes.
-        admission: default: the most confident rows by prior, with hard labels.
-        share: of the N rows that may be selected, in (0, 1].
+        scores: scores of N rows, C classes.
+        admission: the rules. Default: the most confident rows by prior, with hard labels.
+        share: share of the N rows that may be selected, in (0, 1].
         prior: (C,) class shares.
-        seed: of random orders.
+        seed: seed of random orders.
 
     >>> select(Scores(np.array([[.9, .1], [.6, .4], [.2, .8]])), share=.67, prior=np.array([.5, .5])).rows
     array([0, 2])

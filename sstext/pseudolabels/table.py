@@ -12,7 +12,7 @@ from sstext.pseudolabels.selection import Selection
 from sstext.storage.whole import write_table_whole
 
 
-def write_pseudo_labels(path: Path, admitted: Selection, *, ids: pa.Array, classes: Sequence[str], index: int) -> None:
+def write_pseudo_labels(path: Path, selected: Selection, *, ids: pa.Array, classes: Sequence[str], index: int) -> None:
     """Write the M pseudo-labels of a round. An interrupted write leaves no file.
 
     Columns: `row` (number of the row in the user's file), `position` (in the corpus, which has no rows without text),
@@ -25,15 +25,15 @@ def write_pseudo_labels(path: Path, admitted: Selection, *, ids: pa.Array, class
     """
     columns = {
         "row": ids,
-        "position": pa.array(admitted.rows),
-        "label": pa.DictionaryArray.from_arrays(admitted.labels, list(classes)),  # no Python object per row
-        "confidence": pa.array(admitted.confidence),
-        "weight": pa.array(admitted.weight),
-        "round": pa.array(np.full(len(admitted), index)),
+        "position": pa.array(selected.rows),
+        "label": pa.DictionaryArray.from_arrays(selected.labels, list(classes)),  # no Python object per row
+        "confidence": pa.array(selected.confidence),
+        "weight": pa.array(selected.weight),
+        "round": pa.array(np.full(len(selected), index)),
     }
-    if admitted.targets is not None:
-        flat = pa.array(admitted.targets.reshape(-1))
-        columns["target"] = pa.FixedSizeListArray.from_arrays(flat, admitted.targets.shape[1])
+    if selected.targets is not None:
+        flat = pa.array(selected.targets.reshape(-1))
+        columns["target"] = pa.FixedSizeListArray.from_arrays(flat, selected.targets.shape[1])
     write_table_whole(path, pa.table(columns))
 
 

@@ -1,5 +1,5 @@
 """A run folder → report.html. The report is made only from the files in the folder."""
 
-from sstext.reporting.report import REPORT, write_report
+from sstext.reporting.report import write_report
 
-__all__ = ["REPORT", "write_report"]
+__all__ = ["write_report"]

@@ -21,18 +21,18 @@ class Evidence:
         rows: a description for the reader, for example "400 test rows".
         texts: (N,).
         labels: (N,) classes.
-        final: predictions of the chosen model, or of its stage in the chains; calibrated.
-        uncalibrated: `final` before calibration. None if it is unknown, or if calibration changed nothing.
-        supervised: predictions of the baseline, calibrated.
+        chosen: predictions of the chosen model, or of its stage in the chains; calibrated.
+        uncalibrated: `chosen` before calibration. None if it is unknown, or if calibration changed nothing.
+        baseline: predictions of the baseline, calibrated.
         caveat: why figures on these rows are too optimistic. Empty if they are not.
     """
 
     rows: str
     texts: Any
     labels: np.ndarray
-    final: np.ndarray
+    chosen: np.ndarray
     uncalibrated: np.ndarray | None
-    supervised: np.ndarray | None
+    baseline: np.ndarray | None
     caveat: str
 
 
@@ -45,18 +45,18 @@ def _on_test_rows(run: RunFiles) -> Evidence | None:
     found = run.predictions("test", expected=bool(run.results.get("test")))
     if found is None or not found.logits.keys() & {"supervised", "final"}:
         return None
-    supervised, final = found.logits.get("supervised"), found.logits.get("final")
+    baseline, chosen = found.logits.get("supervised"), found.logits.get("final")
     temperature = run.results.get("chosen", {}).get("temperature")
-    calibrated = None if supervised is None else softmax(supervised, run.rounds[0]["temperature"])
-    if final is None:  # the chosen model is the baseline
-        final, temperature = supervised / run.rounds[0]["temperature"], run.rounds[0]["temperature"]
+    calibrated = None if baseline is None else softmax(baseline, run.rounds[0]["temperature"])
+    if chosen is None:  # the chosen model is the baseline
+        chosen, temperature = baseline / run.rounds[0]["temperature"], run.rounds[0]["temperature"]
     return Evidence(
         rows=f"{len(found.labels):,} test rows",
         texts=found.texts,
         labels=found.labels,
-        final=softmax(final),
-        uncalibrated=None if temperature in (None, 1) else softmax(final * temperature),
-        supervised=calibrated,
+        chosen=softmax(chosen),
+        uncalibrated=None if temperature in (None, 1) else softmax(chosen * temperature),
+        baseline=calibrated,
         caveat="",
     )
 
@@ -69,7 +69,7 @@ def _on_held_out_rows(run: RunFiles) -> Evidence | None:
     if found is None or f"round_{run.chosen}" not in found.logits:
         return None
     temperatures = {f"round_{record['index']}": record["temperature"] for record in run.rounds}
-    shipped = f"round_{run.chosen}"
+    stage = f"round_{run.chosen}"
     rows, caveat = f"{len(found.labels):,} held-out labeled rows", ""
     if not run.cross_fitted:
         rows = f"{len(found.labels):,} development rows"
@@ -80,9 +80,9 @@ def _on_held_out_rows(run: RunFiles) -> Evidence | None:
         rows=rows,
         texts=found.texts,
         labels=found.labels,
-        final=softmax(found.logits[shipped], temperatures[shipped]),
-        uncalibrated=None if temperatures[shipped] == 1 else softmax(found.logits[shipped]),
-        supervised=softmax(found.logits["round_0"], temperatures["round_0"]) if "round_0" in found.logits else None,
+        chosen=softmax(found.logits[stage], temperatures[stage]),
+        uncalibrated=None if temperatures[stage] == 1 else softmax(found.logits[stage]),
+        baseline=softmax(found.logits["round_0"], temperatures["round_0"]) if "round_0" in found.logits else None,
         caveat=f"{caveat} The temperature was fitted on the same rows.".strip(),
     )
 
@@ -93,40 +93,40 @@ class Comparison:
 
     Attributes:
         rows: a description of the rows for the reader.
-        supervised, final: metric → {"score", and "confidence_interval" if it is known}, of baseline and chosen model.
+        baseline, chosen: metric → {"score", and "confidence_interval" if it is known}, of baseline and chosen model.
         gain: paired difference of the accuracies, (score, low, high). None without predictions for single rows.
     """
 
     rows: str
-    supervised: dict[str, Any]
-    final: dict[str, Any]
+    baseline: dict[str, Any]
+    chosen: dict[str, Any]
     gain: tuple[float, float, float] | None
 
 
 def compare(run: RunFiles, evidence: Evidence | None, seed: int = 0) -> Comparison | None:
     """Compare on test rows, or without them on held-out or development rows. Returns None if nothing was measured."""
     gain = None
-    if evidence is not None and evidence.supervised is not None:
-        gain = paired_gain(evidence.supervised, evidence.final, evidence.labels)
+    if evidence is not None and evidence.baseline is not None:
+        gain = paired_gain(evidence.baseline, evidence.chosen, evidence.labels)
     test = run.results.get("test")
     if test:
-        final = test.get("self_trained", test["supervised"])
+        chosen = test.get("self_trained", test["supervised"])
         rows = f"{test['supervised']['rows']:,} test rows"
-        return Comparison(rows, test["supervised"]["metrics"], final["metrics"], gain)
-    if evidence is not None and evidence.supervised is not None:
-        both = (evidence.supervised, evidence.final)
-        supervised, final = (bootstrap(METRICS, one, evidence.labels, resamples=RESAMPLES, seed=seed) for one in both)
-        return Comparison(evidence.rows, supervised, final, gain)
+        return Comparison(rows, test["supervised"]["metrics"], chosen["metrics"], gain)
+    if evidence is not None and evidence.baseline is not None:
+        both = (evidence.baseline, evidence.chosen)
+        baseline, chosen = (bootstrap(METRICS, one, evidence.labels, resamples=RESAMPLES, seed=seed) for one in both)
+        return Comparison(evidence.rows, baseline, chosen, gain)
     kind = "out_of_fold" if run.cross_fitted else "metrics"
     first, last = run.rounds[0].get(kind), run.rounds[run.chosen].get(kind)
     if not first or not last:
         return None
     rows = "held-out labeled rows" if run.cross_fitted else "the development rows"
-    supervised, final = ({name: {"score": value} for name, value in one.items()} for one in (first, last))
-    return Comparison(rows, supervised, final, None)
+    baseline, chosen = ({name: {"score": value} for name, value in one.items()} for one in (first, last))
+    return Comparison(rows, baseline, chosen, None)
 
 
-def paired_gain(supervised: np.ndarray, final: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
+def paired_gain(baseline: np.ndarray, chosen: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
     """Accuracy of the chosen model minus accuracy of the baseline on the same rows, with its 95 % interval.
 
     d_i ∈ {−1, 0, 1} is the difference in row i; the interval is d̄ ± 1.96 s/√N. Rows that both models predict
@@ -134,14 +134,14 @@ def paired_gain(supervised: np.ndarray, final: np.ndarray, labels: np.ndarray) -
     intervals suggest.
 
     Args:
-        supervised, final: (N, C) probabilities of baseline and chosen model.
+        baseline, chosen: (N, C) probabilities of baseline and chosen model.
         labels: (N,) classes.
 
     >>> one, two = np.array([[.9, .1], [.9, .1]]), np.array([[.9, .1], [.1, .9]])
     >>> [round(value, 2) for value in paired_gain(one, two, np.array([0, 1]))]
     [0.5, -0.48, 1.48]
     """
-    difference = (final.argmax(-1) == labels).astype(float) - (supervised.argmax(-1) == labels)
+    difference = (chosen.argmax(-1) == labels).astype(float) - (baseline.argmax(-1) == labels)
     mean = float(difference.mean())
     error = float(difference.std(ddof=1) / len(difference) ** 0.5) if len(difference) > 1 else float("inf")
     return mean, mean - 1.96 * error, mean + 1.96 * error

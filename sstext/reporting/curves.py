@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sstext.evaluation.intervals import wilson_interval
+
 Floats = NDArray[np.float64]
 #: Smallest number of rows in a bin of a reliability diagram, if there is more than one bin.
 ROWS_PER_BIN = 12
@@ -42,20 +44,6 @@ def reliability(probabilities: Floats, labels: NDArray[np.int64], bins: int = 10
     accuracy = np.array([right[part].mean() for part in parts])
     low, high = wilson_interval(accuracy, counts)
     return Reliability(np.array([confidence[part].mean() for part in parts]), accuracy, low, high, counts)
-
-
-def wilson_interval(share: Floats, rows: NDArray[np.int64], z: float = 1.96) -> tuple[Floats, Floats]:
-    """The 95 % interval of a share. It stays within [0, 1], also for few rows.
-
-    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
-
-    >>> low, high = wilson_interval(np.array([1.0]), np.array([10]))
-    >>> round(float(low[0]), 3), round(float(high[0]), 3)
-    (0.722, 1.0)
-    """
-    middle = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
-    half = z / (1 + z**2 / rows) * np.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
-    return middle - half, middle + half
 
 
 def confidence_counts(confidence: Floats, marked: NDArray[np.bool_], bins: int = 20) -> tuple[Floats, Floats, Floats]:

@@ -155,9 +155,9 @@ def _flipped(run: RunFiles) -> Iterator[Group]:
 
 def _confused(classes: Sequence[str], evidence: Evidence) -> Group:
     """Mistakes of the most confused pairs of classes, the most confident first."""
-    predicted, confidence = evidence.final.argmax(-1), evidence.final.max(-1)
+    predicted, confidence = evidence.chosen.argmax(-1), evidence.chosen.max(-1)
     examples = []
-    for pair in confused_pairs(confusion(evidence.final, evidence.labels), PAIRS):
+    for pair in confused_pairs(confusion(evidence.chosen, evidence.labels), PAIRS):
         rows = np.flatnonzero((evidence.labels == pair.true) & (predicted == pair.predicted))
         for row in rows[np.argsort(-confidence[rows], kind="stable")][:TEXTS_PER_PAIR]:
             text = shortened(evidence.texts[int(row)].as_py())

@@ -33,10 +33,8 @@ from sstext.reporting.words import (
     what_was_chosen,
     what_was_left_out,
 )
-from sstext.storage.run_folder import stage_name
+from sstext.storage.run_folder import FIGURES, REPORT, stage_name
 from sstext.storage.whole import write_folder_whole, write_whole
-
-REPORT, FIGURES = "report.html", "report_figures"
 
 
 def write_report(folder: str | Path) -> Path:
@@ -131,8 +129,8 @@ def _drawings(
 ) -> Iterator[Drawing]:
     """Every figure that the files of a run allow."""
     if compared is not None:
-        models = {"baseline": compared.supervised, "chosen model": compared.final}
-        figure = figures.comparison({"baseline (chosen model)": compared.final} if run.chosen == 0 else models)
+        models = {"baseline": compared.baseline, "chosen model": compared.chosen}
+        figure = figures.comparison({"baseline (chosen model)": compared.chosen} if run.chosen == 0 else models)
         yield drawn(figure, "comparison", f"Baseline and chosen model on {compared.rows}")
     if len(run.rounds) > 1 and figures.rounds_shown(run.rounds):  # one stage alone shows no change
         yield drawn(figures.rounds(run.rounds), "rounds", "Accuracy, precision and share of corpus by stage")
@@ -153,15 +151,15 @@ def _drawings(
 
 
 def _calibration(evidence: Evidence) -> Iterator[Drawing]:
-    after = reliability(evidence.final, evidence.labels)
+    after = reliability(evidence.chosen, evidence.labels)
     before = None if evidence.uncalibrated is None else reliability(evidence.uncalibrated, evidence.labels)
     figure = figures.reliability_diagram(after, before)
     yield drawn(figure, "reliability", f"Confidence against accuracy on {evidence.rows}")
-    right = evidence.final.argmax(-1) == evidence.labels
-    counted = confidence_counts(evidence.final.max(-1), right)
+    right = evidence.chosen.argmax(-1) == evidence.labels
+    counted = confidence_counts(evidence.chosen.max(-1), right)
     figure = figures.confidence_histogram(*counted, names=("correct", "wrong"), unit="rows")
     yield drawn(figure, "confidence", f"Histogram of the confidence on {evidence.rows}")
-    figure = figures.precision_and_coverage(*precision_and_coverage(evidence.final, evidence.labels))
+    figure = figures.precision_and_coverage(*precision_and_coverage(evidence.chosen, evidence.labels))
     yield drawn(figure, "threshold", f"Precision and coverage by threshold on {evidence.rows}")
 
 
@@ -207,7 +205,7 @@ def _confusion_counts(run: RunFiles, evidence: Evidence | None) -> np.ndarray | 
     test = run.results.get("test")
     if test:
         return np.asarray(test.get("self_trained", test["supervised"])["confusion_matrix"])
-    return None if evidence is None else confusion(evidence.final, evidence.labels)
+    return None if evidence is None else confusion(evidence.chosen, evidence.labels)
 
 
 def _per_class(run: RunFiles) -> list[tuple[str, dict[str, float]]]:

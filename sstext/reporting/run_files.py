@@ -16,11 +16,15 @@ import yaml
 from sstext.errors import UserError, listed
 from sstext.storage.run_folder import (
     ALL_LABELS,
+    AVERAGED,
     CONFIG,
+    FIT,
+    LOG,
     PLAN,
     PSEUDO_LABELS,
     RESULTS,
     ROUNDS,
+    SCORES,
     RunDirectory,
     chain_folder,
     stage_name,
@@ -157,13 +161,13 @@ class RunFiles:
     def knows_precision(self) -> bool:
         """Whether the chosen model has a precision curve, which `sstext predict --target-precision` needs."""
         left_out = "`sstext predict --target-precision` is left out"
-        path = self.path / "model" / "config.json"
+        path = RunDirectory(self.path).model / "config.json"
         return bool(self.read(path, _read_precision_curve, left_out, expected=False))
 
     def predictions(self, name: str, *, expected: bool) -> Predictions | None:
         """The predictions for one kind of labeled rows, see `Predictions`."""
         left_out = "calibration and examples of mistakes are left out"
-        path = self.path / "predictions" / f"{name}.parquet"
+        path = RunDirectory(self.path).predictions(name)
         return self.read(path, lambda file: _read_predictions(file, self.classes), left_out, expected=expected)
 
     @cached_property
@@ -171,13 +175,11 @@ class RunFiles:
         """The unlabeled texts."""
         if not self.results.get("rows", {}).get("unlabeled", any(r["admitted"] for r in self.rounds)):
             return None
-        return self.read(
-            self.path / "data" / "unlabeled.arrow", _read_corpus, "examples of unlabeled texts are left out"
-        )
+        return self.read(RunDirectory(self.path).corpus, _read_corpus, "examples of unlabeled texts are left out")
 
     def log(self, folder: Path) -> list[dict[str, Any]]:
         """The training log of a stage, one entry per logged step. Empty if the file is missing."""
-        found = self.read(folder / "log.jsonl", _read_lines, "its losses are left out", expected=False)
+        found = self.read(folder / LOG, _read_lines, "its losses are left out", expected=False)
         return found or []
 
     def trainings(self) -> list[tuple[str, Path]]:
@@ -185,7 +187,7 @@ class RunFiles:
 
         With folds, these are the trainings with all labels, and those of the first chain for the other stages.
         """
-        on_all_labels = sorted(file.parent for file in (self.path / ALL_LABELS).glob("*/fit.json"))
+        on_all_labels = sorted(file.parent for file in (self.path / ALL_LABELS).glob(f"*/{FIT}"))
         last = [folder for folder in on_all_labels if (folder / PSEUDO_LABELS).exists()]
         named, of_chain = [], ", chain 1" if self.cross_fitted else ""
         for record in self.rounds:
@@ -204,7 +206,7 @@ class RunFiles:
     def scores(self, index: int) -> tuple[np.ndarray, float] | None:
         """Logits (N, C) for the corpus of a student of `chain`, on disk, and their temperature."""
         left_out = "predictions for the corpus are left out"
-        found = self.read(self.folder(self.rounds[index]) / "scores.npy", self._read_scores, left_out, expected=False)
+        found = self.read(self.folder(self.rounds[index]) / SCORES, self._read_scores, left_out, expected=False)
         return None if found is None else (found, self._temperature(index))
 
     def _temperature(self, index: int) -> float:
@@ -229,7 +231,7 @@ class RunFiles:
     def teaching(self) -> Teaching | None:
         """The pseudo-labels of the chosen model. If it has none, those of the latest stage that has some."""
         last = sorted((self.path / ALL_LABELS).glob(f"*/{PSEUDO_LABELS}"))
-        averaged = self.path / ALL_LABELS / "averaged.npy"
+        averaged = self.path / ALL_LABELS / AVERAGED
         if last and averaged.exists():
             scores = self.read(averaged, self._read_scores, "pseudo-labels are left out")
             if scores is not None:

@@ -4,6 +4,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sstext.config.old_options import in_new_names
 from sstext.config.options import default_of, options
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
@@ -62,14 +63,14 @@ def what_it_brought(compared: Comparison | None, same: bool) -> str:
     """
     if compared is None:
         return "The accuracy is unknown, because there were no test rows, no folds and no development rows."
-    final = f"On {compared.rows}, the chosen model has an accuracy of {with_interval(compared.final['accuracy'])}"
+    accuracy = f"On {compared.rows}, the chosen model has an accuracy of {with_interval(compared.chosen['accuracy'])}"
     if same:
-        return f"{final}."
+        return f"{accuracy}."
     gain = ""
     if compared.gain is not None:
         score, low, high = (100 * value for value in compared.gain)
         gain = f" On the same rows, this is a difference of {score:+.1f} points [{low:+.1f}, {high:+.1f}]."
-    return f"{final}. The baseline has {with_interval(compared.supervised['accuracy'])}.{gain}"
+    return f"{accuracy}. The baseline has {with_interval(compared.baseline['accuracy'])}.{gain}"
 
 
 def what_was_left_out(run: RunFiles) -> str:
@@ -102,14 +103,14 @@ def comparison_table(compared: Comparison) -> list[tuple[str, str, str]]:
         "log_loss": ("log-loss (nats)", 1),
         "brier": ("Brier score", 1),
     }
-    both = [name for name in titles if name in compared.supervised and name in compared.final]
+    both = [name for name in titles if name in compared.baseline and name in compared.chosen]
 
     def cell(
         numbers: Mapping[str, Any], name: str
     ) -> str:  # a phone may break the line before the interval, but not inside
         return with_interval(numbers[name], titles[name][1]).replace(", ", ",\N{NO-BREAK SPACE}")
 
-    return [(titles[name][0], cell(compared.supervised, name), cell(compared.final, name)) for name in both]
+    return [(titles[name][0], cell(compared.baseline, name), cell(compared.chosen, name)) for name in both]
 
 
 def rounds_table(rounds: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
@@ -139,7 +140,7 @@ def rounds_table(rounds: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[l
 
 
 def plan_table(plan: Mapping[str, Any] | None) -> list[tuple[str, str, str, str]]:
-    """One line per stage of a plan: name, what it learns from, what labels these texts, steps; empty without stages."""
+    """One line per stage of a plan: name, training data, what labels these texts, steps. Empty without stages."""
     return [
         (
             capitalized("final model" if stage["name"] == "final" else stage["name"]),
@@ -169,9 +170,13 @@ def how_selected(plan: Mapping[str, Any] | None, every: bool) -> str:
 
 
 def changed_settings(recorded: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
-    """Name, value and default of every option that differs from its default. Options that name data are included."""
+    """Name, value and default of every option that differs from its default. Options that name data are included.
+
+    Options of version 0.1 have their present names.
+    """
     if recorded is None:
         return []
+    recorded = in_new_names(recorded)
     try:
         usual = RunConfig(method=recorded.get("method", default_of(options(RunConfig)["method"])))
     except UserError:  # a method of a newer version

@@ -1,1 +1,1 @@
-"""The life of a run: open it, train, choose and ship a model, measure it, share it."""
+"""The life of a run: open it, train, choose a model, measure it, share it."""

@@ -21,12 +21,12 @@ class Forecast:
     """What a run would do, measured on a few batches.
 
     Attributes:
-        plan: its stages.
+        plan: the plan.
         rows: number of rows by kind.
         classes: their names.
         max_length: tokens of a text that are read.
-        device, precision: that it would run on.
-        method: with its arguments, for people.
+        device, precision: device and precision of the run.
+        method: the method with its arguments, in words.
     """
 
     plan: Plan
@@ -39,7 +39,7 @@ class Forecast:
 
 
 def forecast(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> Forecast:
-    """Plan a run and estimate its time. A few batches are timed; nothing is left on disk.
+    """Plan a run and estimate its time. A few batches are timed, and nothing is left on disk.
 
     Raises:
         UserError: as `train`.

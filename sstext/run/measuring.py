@@ -16,28 +16,26 @@ from sstext.inference.classifier import Classifier
 from sstext.processes import is_main_process
 from sstext.selftraining.cross_fitting import Run, out_of_fold, rows_of_folds
 from sstext.selftraining.record import StageRecord
+from sstext.storage.run_folder import MODEL
 from sstext.storage.whole import write_table_whole
-
-#: Folder of the evaluated rows and their predictions. It is private, because it contains texts.
-PREDICTIONS = "predictions"
 
 
 def measure(
     run: Run, *, baseline_temperature: float, temperature: float, same: bool
 ) -> tuple[dict[str, Any], dict[str, float]]:
-    """Evaluate the baseline and the final model on the test rows, in float32, with bootstrap intervals.
+    """Evaluate the baseline and the chosen model on the test rows, in float32, with bootstrap intervals.
 
     Their predictions are written to `predictions/test.parquet`. Without test rows, the results are empty.
 
     Args:
         run: the finished run.
         baseline_temperature: temperature of the baseline, which was trained on all labels.
-        temperature: temperature that the weights of the final model contain.
-        same: whether the baseline is the final model.
+        temperature: temperature that the weights of the chosen model contain.
+        same: whether the baseline is the chosen model.
 
     Returns:
-        "supervised" (baseline) and "self_trained" (final model) → the result of `evaluate_predictions`; and the
-        calibration error of the final model without its temperature.
+        "supervised" (baseline) and "self_trained" (chosen model) → the result of `evaluate_predictions`; and the
+        calibration error of the chosen model without its temperature.
     """
     chain = run.whole
     test = chain.texts.test
@@ -47,8 +45,8 @@ def measure(
     figures: dict[str, Any] = {}
     logits: dict[str, np.ndarray] = {}
     for name, title, folder, divided_by in (
-        ("supervised", "baseline", chain.students.folder(run.plan.baseline) / "model", baseline_temperature),
-        ("self_trained", "final model", run.directory.model, 1.0),  # its weights contain its temperature
+        ("supervised", "baseline", chain.students.folder(run.plan.baseline) / MODEL, baseline_temperature),
+        ("self_trained", "chosen model", run.directory.model, 1.0),  # its weights contain its temperature
     ):
         if name == "self_trained" and same:
             figures[name], logits["final"] = figures["supervised"], logits["supervised"] / baseline_temperature
@@ -64,7 +62,7 @@ def measure(
             chain.reporter.note(
                 f"test: {cut:,} of {len(texts):,} texts were cut to the {limit} tokens that the model reads"
             )
-    write_predictions(run.directory.path / PREDICTIONS / "test.parquet", texts, labels, chain.texts.classes, logits)
+    write_predictions(run.directory.predictions("test"), texts, labels, chain.texts.classes, logits)
     before = expected_calibration_error(softmax(logits["final"] * temperature), labels)
     return figures, {"expected_calibration_error": float(before)}
 
@@ -75,7 +73,7 @@ def write_held_out(run: Run, records: Sequence[StageRecord]) -> None:
     The file is `predictions/out_of_fold.parquet`, or `predictions/dev.parquet` with development rows. The logits are
     not divided by a temperature. The temperature of a stage is in its record.
     """
-    whole, folder = run.whole, run.directory.path / PREDICTIONS
+    whole = run.whole
     if run.cross_fitted:
         rows = rows_of_folds(whole, len(run.chains))
         order = np.concatenate(rows)
@@ -86,12 +84,14 @@ def write_held_out(run: Run, records: Sequence[StageRecord]) -> None:
             [np.full(len(some), chain.number) for some, chain in zip(rows, run.chains, strict=True)]
         )
         texts, labels = labeled.select(order)["text"][:], np.asarray(labeled["label"][:])[order]
-        write_predictions(folder / "out_of_fold.parquet", texts, labels, whole.texts.classes, logits, chain=chains)
+        write_predictions(
+            run.directory.predictions("out_of_fold"), texts, labels, whole.texts.classes, logits, chain=chains
+        )
     elif whole.texts.dev is not None:
         stages = run.plan.stages[: len(records)]
         logits = {f"round_{stage.position}": whole.students.score_development_rows(stage) for stage in stages}
         texts, labels = whole.texts.dev.texts["text"][:], np.asarray(whole.texts.dev.texts["label"][:])
-        write_predictions(folder / "dev.parquet", texts, labels, whole.texts.classes, logits)
+        write_predictions(run.directory.predictions("dev"), texts, labels, whole.texts.classes, logits)
 
 
 def write_predictions(

@@ -26,13 +26,13 @@ from sstext.processes import main_process_first
 from sstext.progress import SILENT, Reporter
 from sstext.pseudolabels.class_shares import ClassShares
 from sstext.selftraining.chain import Chain
-from sstext.selftraining.cross_fitting import cross_fitted
+from sstext.selftraining.cross_fitting import rows_of_folds
 from sstext.selftraining.plan import make_plan, method_of, rounds_of_run, texts_wanted
-from sstext.storage.run_folder import RunDirectory
+from sstext.storage.run_folder import CHECKPOINTS, RunDirectory
 
 
 def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> Chain:
-    """Open the chain with all labels, and its full plan: everything that can be wrong is found here.
+    """Open the chain with all labels, and make its full plan. All errors in data and options are found here.
 
     Raises:
         UserError: see `self_train`.
@@ -69,8 +69,10 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
         if first:
             directory.claim(config.to_yaml(), fingerprints(named), config.defaults())
         notes = reporter if first else SILENT
-        arrow_file, rounds = directory.data / "unlabeled.arrow", rounds_of_run(config, method)
-        texts = read_texts(config, named, arrow_file, notes, texts_wanted(config), needs_corpus=rounds > 0)
+        texts = read_texts(
+            config, named, directory.corpus, notes, texts_wanted(config, method),
+            needs_corpus=rounds_of_run(config, method) > 0,
+        )  # fmt: skip
         tokens = tokenize_texts(texts, tokenizer, limit, config, directory.data, notes)
         if config.max_length is not None:
             tokenizer.model_max_length = tokens.max_length  # predictions then read as far as the user asked for
@@ -85,11 +87,12 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
             labeled=len(tokens.labeled),
             corpus=len(tokens.corpus) if tokens.corpus is not None else 0,
             folds=folds_of(config, method, tokens),
+            method=method,
         )
         chain = Chain(config, plan, texts, tokens, tokenizer, shares, directory, reporter)
         check(chain)
         if plan.folds:
-            cross_fitted(chain, plan.folds)  # what is wrong is found here, while nothing has been trained
+            rows_of_folds(chain, plan.folds)  # refuses too many folds while nothing has been trained
         elif config.folds is None and method.folds and tokens.dev is None:
             reporter.note(
                 "too few labels to hold any out: self-training cannot be checked; label more texts, or give --dev"
@@ -98,7 +101,7 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
 
 
 def folds_of(config: RunConfig, method: Method, tokens: Tokens) -> int:
-    """Number of cross-fitted chains; 0: none. Without `folds`, it is that of the method, if there are enough labels."""
+    """Number of cross-fitted chains. Without the option, it is that of the method if there are enough labels, otherwise 0."""
     if config.folds is not None:
         return config.folds
     labeled = tokens.labeled
@@ -118,7 +121,7 @@ def check(chain: Chain) -> None:
     config, plan, method = chain.config, chain.plan, chain.plan.method
     baseline, selection = plan.baseline, method.selection
     for stage in plan.stages:
-        chain.training_arguments(stage, None, chain.students.folder(stage) / "checkpoints")
+        chain.training_arguments(stage, None, chain.students.folder(stage) / CHECKPOINTS)
     objective = build(config.method, config.method_args, config.regularizers).bind(len(chain.texts.classes), 0)
     if not objective.supervised and chain.tokens.corpus is None:
         name = " with ".join(
@@ -140,7 +143,7 @@ def check(chain: Chain) -> None:
         MaskedTokens.for_tokenizer(chain.tokenizer)
     if chain.directory.rounds():
         return
-    student = chain.student(baseline)  # encoder, layers to freeze and dropout are tried
+    student = chain.student(baseline)  # raises the errors of the encoder, of frozen layers and of dropout
     pooled = any(part.pooled for part in objective.regularizers if isinstance(part, Regularizer))
     if method.teacher.with_probe or pooled:
         with torch.no_grad():
@@ -154,7 +157,7 @@ def check(chain: Chain) -> None:
 
 
 def _options_of_no_effect(config: RunConfig, method: Method) -> list[str]:
-    """Options that were given, although the method selects rows in its own way."""
+    """Names of given options that have no effect, because the method selects rows in its own way."""
     if method.follows_shares:
         return []
     names, defaults = ["prior", "keep"], config.defaults()
@@ -167,7 +170,7 @@ def _options_of_no_effect(config: RunConfig, method: Method) -> list[str]:
 
 @contextmanager
 def _nothing_left_of_a_bad_start(folder: Path, ours: bool) -> Iterator[None]:
-    """Leave no trace in a new or empty folder if the input of the run turns out to be wrong."""
+    """Clean up a new or empty folder if the input of the run turns out to be wrong."""
     existed = folder.exists()
     unused = not existed or (folder.is_dir() and not any(folder.iterdir()))
     try:

@@ -38,7 +38,7 @@ def pseudo_label_files(folder: Path, *, model: str) -> dict[str, bytes]:
             f"{folder}: no pseudo-label was confident enough for training, so there are none to publish; leave out "
             "--push-pseudo-labels"
         )
-    corpus = folder / "data" / "unlabeled.arrow"
+    corpus = RunDirectory(folder).corpus
     if not corpus.is_file():
         raise UserError(
             f"{folder}: the texts of the pseudo-labels ({corpus.relative_to(folder)}) were deleted; leave out "

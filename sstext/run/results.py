@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from sstext.config.run_config import RunConfig
+from sstext.data.preparing import LEFT_OUT
 from sstext.data.sources import hub_split
 from sstext.hub.card import model_card
 from sstext.hub.sections import calibration_sentence
@@ -17,7 +18,7 @@ from sstext.storage.run_folder import RunDirectory
 VERSIONS = ("sstext", "torch", "transformers", "datasets", "accelerate", "numpy")
 
 
-#: Models: their names in `results.json`, and in the model card.
+#: Name of a model in `results.json` → its name in the model card.
 IN_CARD = {"supervised": "baseline", "self_trained": "this model"}
 
 
@@ -32,6 +33,7 @@ def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) ->
         rows=results["rows"],
         rounds=results["rounds"],
         plan=directory.read_plan(),
+        part=LEFT_OUT in results["rows"],
         results={IN_CARD.get(name, name): of["metrics"] for name, of in results["test"].items()} or None,
         chosen=f"{results['chosen']['stage']}: {results['chosen']['why']}",
         self_trained=_learned_from_corpus(results),
@@ -50,7 +52,7 @@ def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) ->
 
 
 def _learned_from_corpus(results: dict[str, Any]) -> bool:
-    """Whether the chosen model, or a student that it was trained on from, has learned from unlabeled texts."""
+    """Whether the chosen model, or an earlier student that it started from, has learned from unlabeled texts."""
     names = [record["stage"] for record in results["rounds"]]
     model = results["chosen"]["model"]
     if model not in names:
@@ -60,7 +62,7 @@ def _learned_from_corpus(results: dict[str, Any]) -> bool:
 
 
 def calibrated_on(record: dict[str, Any]) -> str | None:
-    """What the temperature of a stage was fitted on; None if nothing could fit it, and it is 1."""
+    """What the temperature of a stage was fitted on. None if there was nothing to fit it on, so that it is 1."""
     if record["out_of_fold"]:
         labels = "held-out predictions of the labeled rows"
         return f"pseudo-labels that were calibrated on {labels}" if record["admitted"] else labels
@@ -74,7 +76,7 @@ def calibrated_on(record: dict[str, Any]) -> str | None:
 
 
 def described_method(config: RunConfig) -> str:
-    """The method of a run with its arguments, for people.
+    """Describe the method of a run with its arguments.
 
     >>> described_method(RunConfig(method="fixmatch", method_args={"threshold": .9}, regularizers={"entropy": .1}))
     'fixmatch (threshold=0.9) + entropy 0.1'
@@ -85,7 +87,7 @@ def described_method(config: RunConfig) -> str:
 
 
 def machine(config: RunConfig) -> dict[str, Any]:
-    """What the numbers were measured on."""
+    """The machine that the numbers were measured on."""
     device = resolve_device(config.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {

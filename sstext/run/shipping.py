@@ -1,4 +1,4 @@
-"""Choose the model that is shipped, and calibrate it."""
+"""Choose the model, calibrate it, and write it to `model/`."""
 
 import importlib.metadata
 from collections.abc import Sequence
@@ -23,11 +23,12 @@ from sstext.selftraining.evidence import OutOfFold
 from sstext.selftraining.final_model import train_final_model
 from sstext.selftraining.record import StageRecord
 from sstext.selftraining.verdict import Gain, Verdict, best_stage
+from sstext.storage.run_folder import MODEL
 from sstext.storage.whole import write_folder_whole
 from sstext.training.loggers import figures_of_test
 
 
-def shipped_results(run: Run, records: list[StageRecord]) -> dict[str, Any]:
+def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
     """Choose the model, write it to `model/`, and measure it: most of `results.json`."""
     chain, config, directory, plan = run.whole, run.whole.config, run.directory, run.plan
     held_out = []
@@ -39,7 +40,7 @@ def shipped_results(run: Run, records: list[StageRecord]) -> dict[str, Any]:
     stage = chosen
     if run.cross_fitted:
         stage, temperature = train_final_model(chain, run.chains, chosen, [r.temperature for r in records])
-    # Without any selected text, the final model is the student of an earlier stage.
+    # If no text was selected for the final model, the student of an earlier stage is used.
     calibrated = chosen if stage is plan.final else stage
     if calibrated is not chosen:
         why += "; no text was selected for the final model, which is trained on the labels alone"
@@ -56,7 +57,7 @@ def shipped_results(run: Run, records: list[StageRecord]) -> dict[str, Any]:
     same = stage is plan.baseline and temperature == records[0].temperature
     test, uncalibrated = measure(run, baseline_temperature=records[0].temperature, temperature=temperature, same=same)
     chain.reporter.figures(figures_of_test(test))
-    encoder = AutoConfig.from_pretrained(chain.students.folder(plan.baseline) / "model")
+    encoder = AutoConfig.from_pretrained(chain.students.folder(plan.baseline) / MODEL)
     return {
         "chosen": {
             "round": position,
@@ -87,10 +88,11 @@ def shipped_results(run: Run, records: list[StageRecord]) -> dict[str, Any]:
 def choose(
     records: Sequence[StageRecord], held_out: Sequence[OutOfFold] = (), belief: Belief = UNPROVEN
 ) -> tuple[int, str]:
-    """The position of the stage that is shipped, and the reason in a sentence.
+    """The position of the chosen stage, and the reason in a sentence.
 
-    With development rows, it is the stage with the best macro-F1 on them, the earlier one of two that are equal. With folds,
-    `sstext.selftraining.verdict` weighs the evidence. Without both it is the last one: nothing can tell harm from gain.
+    With development rows, it is the stage with the best macro-F1 on them, or the earliest of several with the same macro-F1.
+    With folds, `sstext.selftraining.verdict` weighs the evidence. Without both, it is the last one, because nothing can be
+    compared.
     """
     if records[-1].out_of_fold:
         verdicts = [Verdict(Gain(**r.gain) if r.gain is not None else None, r.refused) for r in records]
@@ -104,13 +106,13 @@ def choose(
 
 
 def fold_and_load(chain: Chain, stage: Stage, temperature: float, curve: list[list[float]]) -> tuple[Any, float]:
-    """The student of a stage with a temperature folded into its last layer, so that every consumer is calibrated.
+    """Load the student of a stage, and fold a temperature into its last layer, so that its probabilities are calibrated.
 
     Args:
-        curve: see `expected_precision`. A model that cannot be calibrated gets none.
+        curve: see `expected_precision`. A model that cannot be calibrated gets no curve.
 
     Returns:
-        The model, and the temperature that is in its weights. It is 1 if it cannot be folded.
+        The model, and the temperature in its weights. The temperature is 1 if it cannot be folded.
     """
     model = chain.students.load(stage)
     model.config.sstext = {"precision_curve": curve}
@@ -126,10 +128,10 @@ def fold_and_load(chain: Chain, stage: Stage, temperature: float, curve: list[li
 
 
 def expected_precision(run: Run, stage: Stage, record: StageRecord) -> list[list[float]]:
-    """The expected precision of the model above a confidence (`precision_curve`); empty if nothing calibrated it.
+    """The expected precision of the model above a confidence (`precision_curve`). Empty if the model is not calibrated.
 
-    It is estimated on the corpus, by the students of the stage. Without a corpus, or with development rows, it is estimated on
-    held-out rows instead.
+    It is estimated on the corpus, with the students of the stage. Without a corpus, or with development rows, it is estimated
+    on held-out rows instead.
     """
     whole = run.whole
     if record.metrics:
@@ -144,7 +146,7 @@ def expected_precision(run: Run, stage: Stage, record: StageRecord) -> list[list
 
 
 def highest(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Probability of the predicted class, (N,), slice by slice."""
+    """Probability of the predicted class, (N,). Logits are read in slices."""
     return np.concatenate(
         [softmax(logits[some].astype(np.float64), temperature).max(-1) for some in slices(len(logits))]
     )

@@ -9,16 +9,16 @@ from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.processes import is_main_process, wait_for_everyone
 from sstext.progress import SILENT, Reporter
-from sstext.reporting import REPORT, write_report
+from sstext.reporting import write_report
 from sstext.run.measuring import peak_memory
 from sstext.run.opening import open_chain
 from sstext.run.results import card
-from sstext.run.shipping import shipped_results
+from sstext.run.shipping import choose_and_measure
 from sstext.selftraining.budget import plan_in_budget, price
 from sstext.selftraining.cross_fitting import Run, make_run
 from sstext.selftraining.loop import run_stages
 from sstext.selftraining.record import StageRecord, sentence
-from sstext.storage.run_folder import RunDirectory
+from sstext.storage.run_folder import REPORT, RunDirectory
 from sstext.storage.whole import write_whole
 from sstext.training.loggers import tracked
 
@@ -40,14 +40,14 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, report: bool = True
     """
     began = time.monotonic()
     with tracked(config, reporter) as reporter:
-        reporter.take_times()  # drops those of an earlier run
+        reporter.take_times()  # the times of an earlier run in this process
         run = open_run(config, reporter, **data)
         directory = run.directory
         if directory.results.exists():
             reporter.note(f"{directory.path}: this run is finished; these are its results")
         else:
             with timed(directory, reporter, began):
-                results = shipped_results(run, run_all_stages(run))
+                results = choose_and_measure(run, run_all_stages(run))
             if is_main_process():
                 results |= {**directory.times(), "peak_memory_mib": peak_memory()}
                 write_whole(directory.model / "README.md", card(config, directory, results))
@@ -87,7 +87,7 @@ def open_run(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> Run
 
 
 def run_all_stages(run: Run) -> list[StageRecord]:
-    """Run all stages; each new one is described in a sentence. The records of an interrupted call come first."""
+    """Run all stages, and report each new one in a sentence. The records of an interrupted call come first."""
     reporter, directory = run.whole.reporter, run.directory
     done = len(directory.rounds())
     if done:
@@ -110,8 +110,8 @@ def self_train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -
 
     Args:
         config: all options.
-        reporter: where notes and progress of this package go (default: nowhere; the libraries' own follow their settings).
-        **data: `labeled`, `unlabeled`, `dev`, `test`, `audit` as data sets, in the place of the files in `config`.
+        reporter: receives notes and progress of this package. Default: they are dropped. Libraries follow their own settings.
+        **data: `labeled`, `unlabeled`, `dev`, `test`, `audit` as data sets, instead of the files in `config`.
 
     Raises:
         UserError: data, options or folder that cannot be used, before anything is trained.

@@ -19,7 +19,7 @@ from sstext.selftraining.chain import Chain
 from sstext.selftraining.plan import Plan
 from sstext.selftraining.workers import workers_for
 
-#: Timed batches of a kind. The fastest one counts: whatever else the machine does only makes a batch slower.
+#: Number of timed batches of each kind. The fastest one counts, because other load on the machine only slows batches down.
 TIMED = 3
 
 
@@ -28,7 +28,7 @@ def plan_in_budget(whole: Chain, reporter: Reporter = SILENT) -> Plan:
 
     Args:
         whole: the chain with all labels and the full plan, in the folder of the run.
-        reporter: is told the expected time, and what a budget leaves out.
+        reporter: gets a note with the expected time and with what a budget leaves out.
     """
     directory, budget = whole.directory, whole.config.budget
     if not from_main_process(directory.read_plan() is not None):
@@ -51,8 +51,8 @@ def cut(whole: Chain, pace: "Pace", budget: float) -> Plan:
 
     Args:
         whole: the chain with all labels and the full plan.
-        pace: of this machine.
-        budget: seconds.
+        pace: pace of this machine.
+        budget: time in seconds.
     """
     plan = whole.plan
     for plan in whole.plan.cuts():
@@ -63,7 +63,7 @@ def cut(whole: Chain, pace: "Pace", budget: float) -> Plan:
 
 
 def price(whole: Chain) -> str:
-    """The cost of cross-fitting in a sentence, before it is paid."""
+    """A sentence on the time that cross-fitting takes, before it begins."""
     pace, plan = Pace.measure(whole), whole.plan
     with_folds, without = (pace.seconds(whole, one) for one in (plan, replace(plan, folds=0, final=None)))
     return (
@@ -81,7 +81,7 @@ class Pace:
 
     @classmethod
     def measure(cls, chain: Chain) -> "Pace":
-        """Time a few batches of every kind of stage. The first of a kind warms up; the fastest of the others counts."""
+        """Time a few batches of every kind of stage. The first one is a warm-up. The fastest of the others counts."""
         config, plan = chain.config, chain.plan
         model = chain.student(plan.baseline).to(resolve_device(config.device)).train()
         optimizer = torch.optim.AdamW(part for part in model.parameters() if part.requires_grad)
@@ -92,7 +92,7 @@ class Pace:
             return source.select(range(min(count, len(source))))
 
         def step(count: int, grouped: bool) -> float:
-            """Seconds of a step with so many rows."""
+            """Seconds of a step with `count` rows."""
             features = [
                 {"input_ids": ids} for ids in rows(max(1, count // PartialState().num_processes))["input_ids"][:]
             ]
@@ -131,7 +131,7 @@ class Pace:
             chain: of the run, with all labels.
             plan: with as many chains as it has folds, and a final model beside them.
         """
-        # GPUs share the chains; processes on one CPU share its cores, and take about as long as one after the other.
+        # Each GPU trains its own chains. On a CPU, the processes share the cores and take about as long as one after another.
         at_a_time = workers_for(chain.config) if resolve_device(chain.config.device).type == "cuda" else 1
         chains = math.ceil(max(1, plan.folds) / at_a_time)
         training = sum(self.steps[stage.name] * plan.steps(stage) for stage in plan.stages) * chains

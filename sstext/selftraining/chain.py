@@ -25,7 +25,7 @@ from sstext.pseudolabels.selection import Scores, Selection, margin_history, sel
 from sstext.pseudolabels.table import read_pseudo_labels, write_pseudo_labels
 from sstext.selftraining.plan import Plan
 from sstext.selftraining.student_store import Fit, StudentStore
-from sstext.storage.run_folder import PSEUDO_LABELS, RunDirectory
+from sstext.storage.run_folder import CHECKPOINTS, FIT, LOG, MODEL, PSEUDO_LABELS, RunDirectory
 from sstext.storage.whole import write_folder_whole, write_whole
 from sstext.training.arguments import SemiSupervisedTrainingArguments, patience_of, stage_arguments
 from sstext.training.fit import train_student
@@ -37,11 +37,11 @@ class Chain:
 
     Attributes:
         config: the options of the run.
-        plan: the stages that it goes through.
+        plan: its stages.
         texts: the data of the run, as read.
         tokens: its labeled rows, the corpus and the development rows.
-        tokenizer: of the encoder.
-        shares: class shares of the corpus, as far as its labels and the options tell.
+        tokenizer: the tokenizer of the encoder.
+        shares: class shares of the corpus, as known from its labels and the options.
         directory: its folder.
         reporter: shows progress.
         held_out: tokenized labeled rows that it never learns from, or None.
@@ -92,7 +92,7 @@ class Chain:
 
     def _train(self, stage: Stage, selected: Selection | None) -> None:
         folder = self.students.folder(stage)
-        checkpoints = folder / "checkpoints"
+        checkpoints = folder / CHECKPOINTS
         trainer = train_student(
             self.student(stage),
             self.training_arguments(stage, selected, checkpoints),
@@ -106,15 +106,16 @@ class Chain:
             group=f"chain_{self.number}" if self.number else "train",
         )
         if is_main_process():
-            write_folder_whole(folder / "model", lambda path: self.save(trainer.student, path))
+            write_folder_whole(folder / MODEL, lambda path: self.save(trainer.student, path))
             history = [json.dumps(entry) for entry in trainer.state.log_history]
-            write_whole(folder / "log.jsonl", "\n".join(history) + "\n")
-        trainer.accelerator.free_memory()  # its state is one for the whole process: the next stage needs the memory
+            write_whole(folder / LOG, "\n".join(history) + "\n")
+        # The accelerator keeps its state for the whole process, and the next stage needs the memory.
+        trainer.accelerator.free_memory()
         wait_for_everyone()
         temperature, metrics = self._calibrate(stage)
         if is_main_process():
             fit = {"steps": trainer.state.global_step, "temperature": temperature, "metrics": metrics}
-            write_whole(folder / "fit.json", json.dumps(fit))
+            write_whole(folder / FIT, json.dumps(fit))
             shutil.rmtree(checkpoints, ignore_errors=True)
 
     def student(self, stage: Stage) -> Any:
@@ -122,7 +123,7 @@ class Chain:
         config, before = self.config, stage.starts_from
         name, revision = split_revision(str(config.encoder))
         return new_student(
-            name if before is None else str(self.directory.stage(before) / "model"),
+            name if before is None else str(self.directory.stage(before) / MODEL),
             self.texts.classes,
             keep_head=before is not None,
             seed=self.students.seed(stage),
@@ -133,7 +134,7 @@ class Chain:
         )
 
     def steps(self, stage: Stage, selected: int) -> int:
-        """Optimizer steps of a stage that trains on so many pseudo-labeled rows."""
+        """Optimizer steps of a stage that trains on `selected` pseudo-labeled rows."""
         return stage.schedule.steps(len(self.tokens.labeled) if stage.selection is None else selected)
 
     def training_arguments(
@@ -157,12 +158,12 @@ class Chain:
         return Relabeled(self.tokens.corpus, selected.rows, labels, selected.weight)
 
     def save(self, model: Any, path: Path) -> None:
-        """Write a model and its tokenizer as plain transformers loads them, without a pickle."""
+        """Write a model and its tokenizer in the format of transformers, without a pickle."""
         model.save_pretrained(path, safe_serialization=True)
         self.tokenizer.save_pretrained(path)
 
     def _calibrate(self, stage: Stage) -> tuple[float, dict[str, float]]:
-        """Temperature and figures of the student of a stage, see `Fit`, in float32 as its model predicts."""
+        """Temperature and metrics of the student of a stage, see `Fit`. They are computed in float32, as the model predicts."""
         students = self.students
         if self.tokens.dev is None:
             return students.with_probe(students.load(stage)).temperature if students.has_probe else 1.0, {}
@@ -192,11 +193,11 @@ class Chain:
         """Select the pseudo-labels that a stage trains on, and save them in its folder.
 
         Args:
-            stage: that learns from them.
-            scores: of the corpus.
+            stage: the stage that learns from them.
+            scores: scores of the corpus.
             keep: share of the corpus that may be selected.
-            teacher: the stage whose student has made the scores, if it is one of this chain.
-            history: probabilities of the corpus in the rounds before (default: of the chain's own students).
+            teacher: the stage whose student made the scores, if it is a student of this chain.
+            history: probabilities of the corpus in earlier rounds. Default: those of the chain's own students.
         """
         admission = stage.selection
         assert admission is not None, f"{stage.name} has no pseudo-labels"
@@ -224,10 +225,10 @@ class Chain:
         """The class shares that quotas and alignment follow, (C,).
 
         With a probe, they are estimated once, from the first teacher. Later students were trained on labels that are already
-        shifted to these shares, so their predictions are no fresh evidence.
+        shifted to these shares, so their predictions are not fresh evidence.
 
         Args:
-            scores: of the last teacher.
+            scores: scores of the last teacher.
         """
         first = self.plan.teacher
         if self.shares.source == "predictions" and first.with_probe:
@@ -235,7 +236,7 @@ class Chain:
         return self.shares.of_corpus(scores, self.config.seed)
 
     def selected(self, stage: Stage) -> Selection | None:
-        """The pseudo-labels that a stage trains on, as they were saved; None: it has none."""
+        """The saved pseudo-labels that a stage trains on, or None if it has none."""
         if stage.selection is None:
             return None
         return read_pseudo_labels(self.students.folder(stage) / PSEUDO_LABELS, self.texts.classes)

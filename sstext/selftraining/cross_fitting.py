@@ -1,8 +1,8 @@
 """Cross-fitting: K self-training chains, each without one fold of the labels. They never mix until the final model.
 
-Chain k learns from its own labels and the pseudo-labels of its own models alone, in every stage. Its predictions for fold k are
-therefore honest in every stage. Together, the chains tell how much each stage is worth (`verdict`) and calibrate the
-model. Only then are their pseudo-labels averaged, for one student that is trained on all labels, too.
+Chain k learns only from its own labels and from the pseudo-labels of its own students. Its predictions for fold k are therefore
+held-out predictions in every stage. All held-out predictions together show how much each stage gains (`verdict`), and calibrate
+the model. At the end, the pseudo-labels of the chains are averaged for the final model, which also learns from all labels.
 
 Source: Chernozhukov et al. 2018, "Double/debiased machine learning", definition 3.1 (cross-fitting); the chains: ours.
 """
@@ -34,7 +34,7 @@ class Run:
     """The chains of a run.
 
     Attributes:
-        whole: the chain with all labels, which makes the model that is shipped.
+        whole: the chain with all labels, whose student becomes the chosen model.
         chains: the chains that go through the stages: K cross-fitted ones, or `whole` alone.
         directory: the folder of the run.
     """
@@ -59,7 +59,7 @@ def make_run(whole: Chain, plan: Plan) -> Run:
 
     Args:
         whole: the chain with all labels, in the folder of the run.
-        plan: says how many chains there are.
+        plan: gives the number of chains.
 
     Raises:
         UserError: more folds than the labels can be divided into.
@@ -76,7 +76,7 @@ def cross_fitted(whole: Chain, folds: int) -> list[Chain]:
 
     Args:
         whole: the chain with all labels.
-        folds: K.
+        folds: K, the number of folds.
 
     Raises:
         UserError: more folds than the labels can be divided into.
@@ -110,8 +110,8 @@ def out_of_fold(
     """The held-out predictions of a stage: each labeled row by the chain that does not have it.
 
     Args:
-        probe: head and probe together instead of the head alone.
-        class_weights: see `OutOfFold`, for example of `corpus_weights`.
+        probe: whether head and probe predict together, instead of the head alone.
+        class_weights: see `OutOfFold`, for example the result of `corpus_weights`.
     """
     logits = [chain.students.score_held_out(stage, probe) for chain in chains]
     labels = [np.asarray(chain.held_out["labels"][:]) for chain in chains]
@@ -121,9 +121,10 @@ def out_of_fold(
 
 
 def corpus_weights(chains: Sequence[Chain], finished: Stage) -> np.ndarray | None:
-    """How often a labeled row of each class counts, (C,), so that the labels represent the corpus; None: once each.
+    """How often a labeled row of each class counts, (C,), so that the labels represent the corpus. None means once each.
 
-    w = share in the corpus / share of the labels. On balanced labels, a stage that is right for a skewed corpus looks wrong.
+    w = share in the corpus / share of the labels. Without weights, balanced labels would count against a stage that has
+    learned the shares of a skewed corpus.
 
     Args:
         finished: the last stage that all chains have finished. Class shares are estimated after the first teacher.
@@ -145,10 +146,10 @@ def corpus_weights(chains: Sequence[Chain], finished: Stage) -> np.ndarray | Non
 
 
 def _believed_temperature(chains: Sequence[Chain], stage: Stage) -> float:
-    """The temperature of a stage before held-out rows are seen: the geometric mean over the probes of the chains.
+    """The expected temperature of a stage, before held-out rows are seen: the geometric mean over the chains.
 
-    A head that contradicts its probe gets the highest temperature there is, which would outweigh the labels. Temperatures are
-    therefore cut to `BELIEVABLE`. Without a probe, it is the usual temperature.
+    A head that contradicts its probe gets the highest possible temperature, which would outweigh the labels. The mean is
+    therefore limited to `BELIEVABLE`. Without a probe, it is `USUAL_TEMPERATURE`.
     """
     if not chains[0].students.has_probe:
         return USUAL_TEMPERATURE
@@ -159,7 +160,7 @@ def _believed_temperature(chains: Sequence[Chain], stage: Stage) -> float:
 def evidence(
     chains: Sequence[Chain], stage: Stage, agreement: float | None, class_weights: np.ndarray | None = None
 ) -> Evidence:
-    """Everything that a stage is compared by. Class shares and agreement are those of `EVIDENCE_ROWS` rows of the corpus.
+    """The evidence by which a stage is compared. Class shares and agreement are computed on `EVIDENCE_ROWS` rows of the corpus.
 
     Args:
         agreement: share of the corpus that kept its class since the stage before.

@@ -1,4 +1,4 @@
-"""What held-out predictions tell about the students of one round."""
+"""The evidence about the students of one stage: held-out predictions, and predictions for the corpus."""
 
 from dataclasses import dataclass
 
@@ -7,22 +7,23 @@ import numpy as np
 from sstext.evaluation.calibration import USUAL_TEMPERATURE, fit_temperature, softmax
 from sstext.evaluation.metrics import count_classes
 
-#: Collapse: the classes in use, of those that the prior has; the share of the corpus that keeps its class from round to round,
-#: and the agreement of the chains, both of what two chains agree on in the baseline. Below them, a stage is refused.
+#: Limits below which a stage counts as collapsed. `CLASSES_IN_USE` is relative to the classes in use in the prior.
+#: `STABLE_SHARE` (the share of the corpus that keeps its class from stage to stage) and `CHAIN_AGREEMENT` are relative to the
+#: agreement of the chains in the baseline.
 CLASSES_IN_USE, STABLE_SHARE, CHAIN_AGREEMENT = 0.25, 0.5, 0.5
 
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Held-out predictions of one stage: labeled rows, predicted by students that never saw them; B rows in K folds, C classes.
+    """Held-out predictions of one stage, for B labeled rows in K folds. No row is predicted by a student that saw it.
 
     Attributes:
-        logits: (B, C), each row by the chain that was trained without its fold.
+        logits: (B, C) for C classes, each row by the chain that was trained without its fold.
         labels: (B,).
         folds: (B,) fold of every row.
-        believed: temperature of the students before these rows are seen.
-        class_weights: (C,) how often a row of each class counts, so that the labels represent a corpus with other class shares;
-            None: once each. If the shares are estimated, an error of the estimate cannot be seen here.
+        believed: expected temperature of the students, before these rows are seen.
+        class_weights: (C,) how often a row of each class counts, so that the labels represent a corpus with other class
+            shares. None means once each. If the shares are estimated, an error of the estimate does not show here.
     """
 
     logits: np.ndarray
@@ -37,11 +38,11 @@ class OutOfFold:
         return weights / weights.mean()
 
     def temperature(self) -> float:
-        """The temperature that all rows together ask for."""
+        """The temperature that is fitted on all rows."""
         return fit_temperature(self.logits, self.labels, believed=self.believed, weights=self.weights())
 
     def probabilities(self) -> np.ndarray:
-        """Calibrated probabilities (B, C), each fold by the temperature that the others ask for."""
+        """Calibrated probabilities (B, C). The temperature of each fold is fitted on the other folds."""
         calibrated, weights = np.empty(self.logits.shape), self.weights()
         for fold in np.unique(self.folds):
             own = self.folds == fold
@@ -57,7 +58,7 @@ class OutOfFold:
         return -np.log(likely.clip(1e-6))
 
     def metrics(self) -> dict[str, float]:
-        """Figures for the record of a round, of the labels as they are, each row once."""
+        """Metrics for the record of a stage. Each row counts once, without class weights."""
         counts = count_classes(self.probabilities(), self.labels)
         return {
             "log_loss": float(self.losses().mean()),
@@ -68,7 +69,7 @@ class OutOfFold:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of a stage when it is compared with the others.
+    """What is known about a stage when it is compared with the others.
 
     Attributes:
         out_of_fold: its held-out predictions.
@@ -84,7 +85,7 @@ class Evidence:
 
 
 def collapse(later: Evidence, first: Evidence, prior: np.ndarray) -> str | None:
-    """Describe a collapse of a stage: its students have stopped to be classifiers. Returns None if there is none.
+    """Describe a collapse of a stage: its students hardly work as classifiers any more. Returns None if there is none.
 
     The number of classes in use is exp(entropy of the shares) − 1, and that of the prior likewise. It is 0 if one class
     is left.

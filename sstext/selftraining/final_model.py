@@ -14,24 +14,27 @@ from sstext.pseudolabels.alignment import CorpusScores, Mean, slices
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import EVIDENCE_ROWS, out_of_fold
 from sstext.storage.chunks import open_array_whole
+from sstext.storage.run_folder import AVERAGED
 
 
 def train_final_model(
     last: Chain, chains: Sequence[Chain], chosen: Stage, temperatures: Sequence[float]
 ) -> tuple[Stage, float]:
-    """Train the model that is shipped: on all labels, and on the averaged pseudo-labels of the chains after the chosen stage.
+    """Train the final model on all labels, and on the averaged pseudo-labels of the chains after the chosen stage.
 
-    With a probe, it labels here too, fitted on all labels. The temperature of the final model is fitted to the averaged labels
-    that it was trained on. Those are calibrated on held-out rows; the temperature of the teachers would not fit another model.
+    If a probe labels the corpus, a probe that is fitted on all labels takes part in the average. The temperature of the final
+    model is fitted to the averaged labels that it was trained on. They are calibrated on held-out rows. The temperature of the
+    teachers would not fit a different model.
 
     Args:
         last: the chain with all labels.
         chains: the cross-fitted chains.
-        chosen: the stage whose students are best. One without pseudo-labels is trained again on all labels.
-        temperatures: of the students of the chains, by stage.
+        chosen: the chosen stage. If it has no pseudo-labels, it is trained again on all labels.
+        temperatures: temperatures of the students of the chains, by stage.
 
     Returns:
-        The stage of `last` whose student is shipped, and its temperature. It is the first teacher if no text is selected.
+        The stage of `last` whose student is the chosen model, and its temperature. It is the first teacher if no text is
+        selected.
     """
     plan = last.plan
     for stage in plan.stages[: min(chosen.position, plan.teacher.position) + 1]:
@@ -39,7 +42,7 @@ def train_final_model(
     final = plan.final
     if chosen.learns_from is None or final is None:
         return chosen, temperatures[chosen.position]
-    labels = CorpusScores(averaged_labels(last, chains, chosen, temperatures[chosen.position]))
+    labels = CorpusScores(average_labels(last, chains, chosen, temperatures[chosen.position]))
     prior = last.class_shares(labels) if plan.aligns else None
     selection = final.selection
     history = _history(chains, chosen, prior) if selection is not None and selection.history else None
@@ -54,33 +57,34 @@ def train_final_model(
     return final, matching_temperature(logits, labels.aligned(prior)[rows])
 
 
-def averaged_labels(last: Chain, chains: Sequence[Chain], chosen: Stage, temperature: float) -> np.ndarray:
+def average_labels(last: Chain, chains: Sequence[Chain], chosen: Stage, temperature: float) -> np.ndarray:
     """log of the mean calibrated prediction of the chains for the corpus, (N, C), kept in `averaged.npy`.
 
-    If a probe labels the corpus first, head and probe of a teacher with all labels count as much as all chains together.
+    If a probe labels the corpus first, head and probe of the teacher with all labels have the same weight as all chains
+    together.
 
     Args:
         last: the chain with all labels.
         chains: the cross-fitted chains.
         chosen: the stage of their students.
-        temperature: of these students.
+        temperature: temperature of these students.
     """
     teacher, beside = last.plan.teacher, None
     if teacher.with_probe:
-        # Without class weights: head and probe know balanced labels alone, and are aligned afterwards.
+        # Without class weights, because head and probe have seen only balanced labels, and are aligned afterwards.
         calibrated = out_of_fold(chains, teacher, probe=True).temperature()
         beside = CorpusScores(last.students.scores(teacher).logits, calibrated, with_probe=True)
     scores = [CorpusScores(chain.students.scores(chosen).logits, temperature) for chain in chains]
-    return average_to_disk(scores, last.directory.path / "averaged.npy", beside)
+    return average_to_disk(scores, last.directory.path / AVERAGED, beside)
 
 
 def average_to_disk(scores: Sequence[CorpusScores], file: Path, beside: CorpusScores | None = None) -> np.ndarray:
     """log of the mean probability of several scores of one corpus, (N, C), kept in a file.
 
     Args:
-        scores: of the chains.
-        file: is read if it is there already.
-        beside: further scores, which count as much as all of `scores` together.
+        scores: scores of the chains.
+        file: the file. If it exists, it is read.
+        beside: further scores, with the same weight as all of `scores` together.
     """
     if not from_main_process(file.exists()):
         if is_main_process():

@@ -1,10 +1,10 @@
 """The loop of a run. Read this first: the rest of the package is what its lines call.
 
-A plan is a row of stages. The baseline fine-tunes a pretrained encoder on the labeled rows. In a round, the student of
-the stage
-before is the teacher: it scores the unlabeled corpus, the most reliable predictions are selected as pseudo-labels, and the next
-student is trained on the labeled rows and the selected ones. Pseudo-labels are made anew in every round, labels never
-change, and every finished stage is a line of `rounds.jsonl`, from which an interrupted run continues.
+A plan is a row of stages. The baseline fine-tunes a pretrained encoder on the labeled rows. In a round, the student of the
+stage before is the teacher. It scores the unlabeled corpus, and the most reliable predictions are selected as
+pseudo-labels. The next student is trained on the labeled rows and the selected rows. Pseudo-labels are made anew in every
+round, but labels never change. Every finished stage is a line of `rounds.jsonl`, and an interrupted run continues
+after the last one.
 
 Source: Yarowsky 1995; Lee 2013; Xie et al. 2020 (Noisy Student), algorithm 1.
 """
@@ -30,7 +30,10 @@ from sstext.training.loggers import figures_of_round
 
 
 def run_stages(run: Run) -> Iterator[StageRecord]:
-    """Run the stages of the plan; those that an earlier call has finished are read. All chains finish one before the next."""
+    """Run the stages of the plan. Stages that an earlier call has finished are read from their records.
+
+    A stage begins when all chains have finished the stage before it.
+    """
     chains, plan = run.chains, run.plan
     done = [StageRecord.read(record) for record in run.directory.rounds()]
     yield from done
@@ -55,7 +58,10 @@ def run_stages(run: Run) -> Iterator[StageRecord]:
 
 
 def select_for(stage: Stage, chains: Sequence[Chain]) -> list[Selection | None]:
-    """Every chain turns the scores of its own teacher into the pseudo-labels of a stage, up to one that selects none."""
+    """Each chain selects the pseudo-labels of a stage from the scores of its own teacher.
+
+    The list ends after a chain that selects none.
+    """
     selected: list[Selection | None] = []
     for chain in chains:
         selected.append(chain.select(stage) if stage.selection is not None else None)
@@ -80,13 +86,13 @@ def reason_to_stop(run: Run, stage: Stage, found: Mapping[str, Any], verdict: Ve
 
 
 def nothing_selected(stage: Stage, selected: Sequence[Selection | None]) -> str | None:
-    """Returns why a stage cannot follow, or None: a chain has selected no pseudo-label for it."""
+    """Returns why a stage cannot be trained, or None. It cannot if a chain has selected no pseudo-label for it."""
     empty = any(rows is not None and len(rows) == 0 for rows in selected)
     return stage.selection.refusal() if empty and stage.selection is not None else None
 
 
 def compare(run: Run, stage: Stage, selected: Sequence[Selection | None]) -> tuple[dict[str, Any], Verdict]:
-    """What is found out about a finished stage: fields of its record, and the verdict of its held-out predictions."""
+    """Compare a finished stage. Returns fields of its record, and the verdict of its held-out predictions."""
     follows = run.plan.after(stage) is not None
     agreement = agreement_with_previous(run.chains, stage) if follows or run.cross_fitted else None
     if not run.cross_fitted:
@@ -111,7 +117,7 @@ def compare(run: Run, stage: Stage, selected: Sequence[Selection | None]) -> tup
 
 
 def agreement_with_previous(chains: Sequence[Chain], stage: Stage) -> float | None:
-    """Share of the corpus that keeps its class from the stage before, mean over chains; None without pseudo-labels."""
+    """Share of the corpus that keeps its class from the stage before, mean over chains. None without pseudo-labels."""
     before = chains[0].plan.before(stage)
     if stage.learns_from is None or before is None:
         return None
@@ -120,10 +126,10 @@ def agreement_with_previous(chains: Sequence[Chain], stage: Stage) -> float | No
 
 
 def estimated_precision(chains: Sequence[Chain], stage: Stage, selected: Sequence[Selection | None]) -> float | None:
-    """Share of the pseudo-labels of a stage that is expected to be right, mean over chains; None without any.
+    """Share of the pseudo-labels of a stage that is expected to be right, mean over chains. None without pseudo-labels.
 
-    It is the mean probability of the pseudo-labels by the teachers, at the temperature that the held-out rows ask for.
-    Scores of head and probe together are calibrated already.
+    It is the mean probability that the teachers give to the pseudo-labels, at the temperature that fits the held-out rows.
+    Scores of head and probe together are already calibrated.
     """
     used = [(chain, rows) for chain, rows in zip(chains, selected, strict=True) if rows is not None and len(rows)]
     if not used:
@@ -143,7 +149,7 @@ def estimated_precision(chains: Sequence[Chain], stage: Stage, selected: Sequenc
 def describe(
     run: Run, stage: Stage, selected: Sequence[Selection | None], fits: Sequence[Fit], **found: Any
 ) -> StageRecord:
-    """The record of a stage: what its chains were trained on, and what was found out about it."""
+    """The record of a stage: the training data of its chains, and the results of its comparison."""
     classes, corpus, audit = run.whole.texts.classes, run.whole.tokens.corpus, run.whole.texts.audit
     used = [rows for rows in selected if rows is not None]
     none = [np.zeros(len(classes), dtype=np.int64)]

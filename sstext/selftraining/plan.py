@@ -1,4 +1,4 @@
-"""The plan of a run: what is trained, on what, in which order, and for how long.
+"""The plan of a run: which stages are trained, on which rows, in which order, and for how long.
 
 A plan is made once, from a method, the options and the number of rows. The loop executes it, a budget cuts it,
 `--dry-run` prints it, and `plan.json` keeps it.
@@ -27,13 +27,14 @@ class Plan:
     """The stages of a run on its data.
 
     Attributes:
-        method: its stages are made of.
-        stages: in order. The first is what all others are compared with.
-        final: trained once on all labels and the averaged pseudo-labels of the chains; None: without folds, or without rounds.
-        folds: chains, each without one fold of the labels; 0: one chain with all labels.
+        method: the method that the stages come from.
+        stages: the stages in order. All others are compared with the first one.
+        final: the stage of the final model, which learns from all labels and the averaged pseudo-labels of the chains. None
+            without folds or without rounds.
+        folds: number of chains, each without one fold of the labels. 0 means one chain with all labels.
         labeled, corpus: number of rows.
-        left_out: what a budget left out, for people.
-        seconds: expected time, if it was measured.
+        left_out: what a budget left out, in words.
+        seconds: expected time, or None if it was not measured.
     """
 
     method: Method
@@ -45,7 +46,7 @@ class Plan:
     left_out: tuple[str, ...] = ()
     seconds: float | None = None
 
-    # What it says
+    # Read it
 
     @property
     def baseline(self) -> Stage:
@@ -54,12 +55,12 @@ class Plan:
 
     @property
     def last(self) -> Stage:
-        """The stage after which there is none."""
+        """The last stage before the final model."""
         return self.stages[-1]
 
     @property
     def teacher(self) -> Stage:
-        """The stage that labels the corpus first: the last one without pseudo-labels."""
+        """The first teacher: the last stage without pseudo-labels. Its student labels the corpus first."""
         return [stage for stage in self.stages if stage.learns_from is None][-1]
 
     @property
@@ -69,7 +70,7 @@ class Plan:
 
     @property
     def selection(self) -> Admission | None:
-        """How pseudo-labels are selected; None: the method has none."""
+        """How pseudo-labels are selected, or None if the method has none."""
         return self.method.selection
 
     @property
@@ -79,11 +80,11 @@ class Plan:
 
     @property
     def expected_gain(self) -> Belief:
-        """The gain of its rounds that is expected before anything is seen."""
+        """The gain of its rounds that is expected before anything is measured."""
         return self.method.expected_gain
 
     def after(self, stage: Stage) -> Stage | None:
-        """The stage that follows; None: it is the last."""
+        """The next stage, or None after the last one."""
         return (
             self.stages[stage.position + 1]
             if stage is not self.final and stage.position + 1 < len(self.stages)
@@ -91,11 +92,11 @@ class Plan:
         )
 
     def before(self, stage: Stage) -> Stage | None:
-        """The stage before; None: it is the first."""
+        """The stage before, or None before the first one."""
         return self.stages[stage.position - 1] if stage.position else None
 
     def named(self, name: str) -> Stage:
-        """The stage of a name."""
+        """The stage with this name."""
         return next(stage for stage in (*self.stages, self.final) if stage is not None and stage.name == name)
 
     def teachers(self, stage: Stage) -> tuple[Stage, ...]:
@@ -103,11 +104,11 @@ class Plan:
         return self.stages[self.teacher.position : stage.position + 1]
 
     def keep_after(self, stage: Stage) -> float:
-        """Share of the corpus that a student may learn from after a stage, also if no round follows."""
+        """Share of the corpus that a round after this stage may select. It is also defined if no round follows."""
         return self.method.share_of_round(stage.position - self.teacher.position + 1)
 
     def steps(self, stage: Stage) -> int:
-        """Optimizer steps of a stage that selects as many rows as it may."""
+        """Number of optimizer steps of a stage, if it selects as many rows as it may."""
         if stage.selection is None:
             return stage.schedule.steps(self.labeled)
         return stage.schedule.steps(stage.selection.at_most(self.corpus, stage.keep))
@@ -118,12 +119,12 @@ class Plan:
             return 1
         return self.folds + (stage.position <= self.teacher.position)
 
-    # What a budget makes of it
+    # Shorten it
 
     def cuts(self) -> Iterator["Plan"]:
-        """The plan and shorter ones: somewhat fewer steps, two chains, no rounds, no folds, the baseline alone.
+        """The plan, then shorter ones: fewer steps, two chains, no rounds, no folds, only the baseline.
 
-        Without folds, nothing tells harm from gain: rounds go before them.
+        Rounds are left out before folds, because without folds nothing shows whether rounds do harm.
         """
         some_folds = [self.folds, 2] if self.folds > 2 else [self.folds]
         for rounds in [self.rounds, 0] if self.rounds else [0]:
@@ -145,7 +146,7 @@ class Plan:
         final = _final(stages) if folds and self.final is not None and rounds else None
         return replace(self, stages=stages, final=final, folds=folds, left_out=(*self.left_out, *left_out))
 
-    # How it is kept
+    # Write and read it
 
     def record(self) -> dict[str, Any]:
         """The content of `plan.json`."""
@@ -175,7 +176,7 @@ class Plan:
         }
 
     def labeled_by(self, stage: Stage) -> str | None:
-        """What labels the corpus for a stage; None: it has no pseudo-labels."""
+        """What labels the corpus for a stage, or None if it has no pseudo-labels."""
         if stage is self.final:
             by = "the chains"
             return f"{by}, and the {self.teacher.name} with all labels" if self.teacher.with_probe else by
@@ -201,13 +202,13 @@ def _shortened(stage: Stage, steps: int) -> Stage:
 
 
 def _final(stages: tuple[Stage, ...]) -> Stage:
-    """The final model's stage: the first round once more, on the averaged pseudo-labels of all chains."""
+    """The stage of the final model: the first round again, on the averaged pseudo-labels of all chains."""
     first = next(stage for stage in stages if stage.learns_from is not None)
     return replace(first, name="final", learns_from="the chains")
 
 
 def method_of(config: RunConfig) -> Method:
-    """The method that the options of a run ask for, with their batch sizes, learning rates and steps.
+    """Compose the method of a run, with the batch sizes, learning rates and steps of its options.
 
     Raises:
         UserError: no such method or argument, or a value out of range.
@@ -227,7 +228,7 @@ def method_of(config: RunConfig) -> Method:
 def _schedule_of_start(schedule: Schedule, config: RunConfig) -> Schedule:
     """The schedule of a stage without pseudo-labels, with the options that apply to it.
 
-    `round_steps` can make it shorter, but not longer: a hundred labels are soon known by heart.
+    `round_steps` can make it shorter, but not longer, because a student soon memorizes a hundred labels.
     """
     if schedule.of_rounds:
         return replace(schedule, at_most=config.round_steps)
@@ -235,38 +236,42 @@ def _schedule_of_start(schedule: Schedule, config: RunConfig) -> Schedule:
 
 
 def rounds_of_run(config: RunConfig, method: Method) -> int:
-    """Number of rounds: as the user says, else as the method does."""
+    """Number of rounds: that of the option, or otherwise that of the method."""
     return method.rounds if config.rounds is None else config.rounds
 
 
-def make_plan(config: RunConfig, *, labeled: int, corpus: int, folds: int) -> Plan:
+def make_plan(config: RunConfig, *, labeled: int, corpus: int, folds: int, method: Method | None = None) -> Plan:
     """The full plan of a run.
 
     Args:
-        labeled, corpus: number of rows; 0: there is no corpus.
-        folds: chains; 0: one chain with all labels.
+        labeled, corpus: number of rows. A corpus of 0 rows means that there is none.
+        folds: number of chains. 0 means one chain with all labels.
+        method: the result of `method_of`. Default: it is composed here.
 
     >>> plan = make_plan(RunConfig(), labeled=64, corpus=10_000, folds=3)
     >>> [(stage.name, plan.steps(stage)) for stage in plan.stages]
     [('baseline', 80), ('start', 60), ('round 1', 625)]
     """
-    method = method_of(config)
+    method = method_of(config) if method is None else method
     stages = method.stages(rounds_of_run(config, method))
     rounds = sum(stage.learns_from is not None for stage in stages)
     return Plan(method, stages, _final(stages) if folds and rounds else None, folds, labeled, corpus)
 
 
-def texts_wanted(config: RunConfig) -> int | None:
-    """Number of texts of the corpus that a run can use; None: all of them are looked at.
+def texts_wanted(config: RunConfig, method: Method | None = None) -> int | None:
+    """Number of texts of the corpus that a run can use, or None if it looks at all of them.
 
     If every row is used, training sees only a random sample (steps × batch size). Reading a random sample of that size
     gives the same result, so the rest is never loaded or scored. `LEAST_TEXTS` are enough to tell the class shares and
     a collapse. If rows are chosen by what is predicted, all rows are candidates.
 
+    Args:
+        method: the result of `method_of`. Default: it is composed here.
+
     >>> texts_wanted(RunConfig()), texts_wanted(RunConfig(method="self-training"))
     (48000, None)
     """
-    method = method_of(config)
+    method = method_of(config) if method is None else method
     selection, grow = method.selection, method.round
     if selection is None or grow is None:
         return None

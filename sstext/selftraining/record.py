@@ -15,7 +15,7 @@ class StageRecord:
         coverage: share of the corpus that was selected (of the part that was read, if the corpus is too large).
         per_class: number of pseudo-labeled rows by class.
         audit_precision: share of the pseudo-labels that are right, if true labels were given for an audit.
-        temperature: calibrates the student: fitted on held-out or development rows, otherwise as in `Fit`.
+        temperature: temperature of the student, fitted on held-out or development rows. Without them, that of `Fit`.
         agreement: share of the corpus with the same predicted class as one stage before.
         metrics: accuracy and macro-F1 on the development rows.
         steps: optimizer steps, of all chains together.
@@ -23,13 +23,13 @@ class StageRecord:
         stopped_because: why training stops after this stage, or None.
         estimated_precision: share of the pseudo-labels that is expected to be right, by calibrated confidence (with folds).
         out_of_fold: log-loss (nats), accuracy and macro-F1 of the held-out predictions of the labeled rows (with folds).
-        gain: gain in held-out log-loss over the baseline, rows weighted to the class shares of the corpus: observed, its
-            standard error, and expected with what is known beforehand.
+        gain: gain in held-out log-loss over the baseline: "observed", "standard_error" and "expected", see
+            `sstext.selftraining.verdict.Gain`. Rows are weighted by the class shares of the corpus.
         refused: why the stage may not be chosen, or None.
         class_shares: shares of the classes that are predicted for the corpus (with folds).
         chain_agreement: share of the corpus for which two chains predict the same class (with folds).
-        reads_corpus: whether the student learns from unlabeled text inside its steps.
-        stage: name of the stage. Records of version 0.1 have none: there, every training was called a round.
+        reads_corpus: whether the student learns from unlabeled texts inside its steps.
+        stage: name of the stage. Version 0.1 wrote none, because it called every training a round.
         labeled_by: what labeled the corpus for the stage, or None.
     """
 
@@ -60,13 +60,13 @@ class StageRecord:
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> "StageRecord":
-        """A record from `rounds.jsonl`. Fields that a later version has added are left out."""
+        """Read a line of `rounds.jsonl`. Fields that a later version has added are left out."""
         known = {spec.name for spec in fields(cls)}
         return cls(**{name: value for name, value in record.items() if name in known})
 
 
 def sentence(record: StageRecord) -> str:
-    """One stage in a line, for people."""
+    """Describe a stage in one line."""
     chains = " (all chains)" if record.out_of_fold else ""
     parts = [f"{record.stage}: {record.steps} steps{chains} in {record.seconds:.0f} s"]
     if record.admitted:

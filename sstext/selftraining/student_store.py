@@ -1,4 +1,4 @@
-"""The students of a chain, on disk: what their trainings brought, and what they predict."""
+"""The students of a chain on disk: the results of their trainings, and their predictions."""
 
 import json
 from dataclasses import dataclass
@@ -22,7 +22,17 @@ from sstext.pseudolabels.admission import Admission
 from sstext.pseudolabels.alignment import CorpusScores
 from sstext.pseudolabels.probe import with_probe
 from sstext.selftraining.plan import Plan
-from sstext.storage.run_folder import RunDirectory
+from sstext.storage.run_folder import (
+    DEV_SCORES,
+    FIT,
+    HELD_OUT_SCORES,
+    HELD_OUT_SCORES_WITH_PROBE,
+    MODEL,
+    PASSES,
+    SAMPLE_SCORES,
+    SCORES,
+    RunDirectory,
+)
 from sstext.storage.whole import write_array_whole
 
 #: Rows of the corpus on which the temperature of a head is fitted to the probe.
@@ -31,13 +41,13 @@ PROBED_ROWS = 256
 
 @dataclass(frozen=True)
 class Fit:
-    """What one training brought.
+    """The result of one training.
 
     Attributes:
-        steps: optimizer steps.
-        temperature: of the softmax. It is fitted on development rows if there are any; otherwise it makes the student as
-            confident as the probe; without a probe it is 1.
-        metrics: figures on the development rows, empty without any.
+        steps: number of optimizer steps.
+        temperature: softmax temperature. It is fitted on development rows if there are any. Otherwise, it makes the student as
+            confident as the probe. Without a probe, it is 1.
+        metrics: metrics on the development rows. Empty without development rows.
     """
 
     steps: int
@@ -47,16 +57,16 @@ class Fit:
 
 @dataclass(frozen=True)
 class StudentStore:
-    """The students that the stages of a chain have left in its folder.
+    """The students of the finished stages of a chain, in its folder.
 
     Attributes:
-        config, plan: of the run.
+        config, plan: options and plan of the run.
         tokens: labeled rows of the chain, the corpus and the development rows.
-        tokenizer: of the encoder.
+        tokenizer: the tokenizer of the encoder.
         directory: the folder of the chain.
         reporter: shows progress.
         held_out: tokenized labeled rows that the chain never learns from, or None.
-        number: of the chain, from 1; 0 for the chain with all labels.
+        number: number of the chain, from 1. 0 for the chain with all labels.
     """
 
     config: RunConfig
@@ -75,7 +85,7 @@ class StudentStore:
         return self.directory.stage(stage.name)
 
     def phase(self, stage: Stage, what: str) -> str:
-        """The name of a piece of work in progress lines."""
+        """The name of a phase in progress lines."""
         return f"{f'chain {self.number}, ' if self.number else ''}{stage.name}: {what}"
 
     def seed(self, stage: Stage) -> int:
@@ -84,28 +94,28 @@ class StudentStore:
 
     def is_fitted(self, stage: Stage) -> bool:
         """Whether the training of a stage is finished."""
-        return (self.folder(stage) / "fit.json").exists()
+        return (self.folder(stage) / FIT).exists()
 
     def fitted(self, stage: Stage) -> Fit:
-        """What the training of a finished stage brought."""
-        return Fit(**json.loads((self.folder(stage) / "fit.json").read_text(encoding="utf-8")))
+        """The result of the training of a finished stage."""
+        return Fit(**json.loads((self.folder(stage) / FIT).read_text(encoding="utf-8")))
 
     def load(self, stage: Stage) -> Any:
         """The student of a finished stage, on its device."""
-        model = AutoModelForSequenceClassification.from_pretrained(self.folder(stage) / "model", dtype=torch.float32)
+        model = AutoModelForSequenceClassification.from_pretrained(self.folder(stage) / MODEL, dtype=torch.float32)
         return model.to(resolve_device(self.config.device))
 
     # The corpus
 
     def scores(self, stage: Stage) -> CorpusScores:
-        """Scores of the corpus by the student of a stage, with its probe if it has one; kept in `scores.npy`."""
+        """Scores of the corpus by the student of a stage, with its probe if it has one. They are kept in `scores.npy`."""
         temperature = 1.0 if stage.with_probe else self.fitted(stage).temperature
         return CorpusScores(self._corpus_logits(stage), temperature, stage.with_probe)
 
     def _corpus_logits(self, stage: Stage) -> np.ndarray:
         folder = self.folder(stage)
-        if (folder / "scores.npy").exists():
-            return np.load(folder / "scores.npy", mmap_mode="r", allow_pickle=False)
+        if (folder / SCORES).exists():
+            return np.load(folder / SCORES, mmap_mode="r", allow_pickle=False)
         precision = self._precision()
         with self.reporter.phase(self.phase(stage, "scoring"), len(self.tokens.corpus), "text") as tick:
             model = self.load(stage)
@@ -121,7 +131,7 @@ class StudentStore:
         """
         if stage.labels_with is not None:
             return self._corpus_logits(stage)[rows]
-        file = self.folder(stage) / "sample.npy"
+        file = self.folder(stage) / SAMPLE_SCORES
         if not from_main_process(file.exists()):
             logits = score(
                 self.load(stage), self.tokens.corpus.select(rows), self.tokenizer, precision=self._precision()
@@ -139,11 +149,11 @@ class StudentStore:
         corpus, folder = self.tokens.corpus, self.folder(stage)
         count, seed = admission.scored_rows(len(corpus)), self.seed(stage)
         rows = random_rows(len(corpus), count, seed)
-        if (folder / "passes.npy").exists():
-            return rows, np.load(folder / "passes.npy", mmap_mode="r", allow_pickle=False)
+        if (folder / PASSES).exists():
+            return rows, np.load(folder / PASSES, mmap_mode="r", allow_pickle=False)
         with self.reporter.phase(self.phase(stage, "dropout passes"), count * admission.passes, "text") as tick:
             table = score_passes_to_disk(
-                self.load(stage), corpus.select(rows), self.tokenizer, folder / "passes.npy", passes=admission.passes,
+                self.load(stage), corpus.select(rows), self.tokenizer, folder / PASSES, passes=admission.passes,
                 seed=seed, temperature=temperature, precision=self._precision(), tick=tick,
             )  # fmt: skip
         return rows, table
@@ -154,16 +164,17 @@ class StudentStore:
     # Labeled rows
 
     def score_held_out(self, stage: Stage, probe: bool = False) -> np.ndarray:
-        """Logits of the held-out rows by the student of a stage, in float32 as its model predicts, (n, C).
+        """Logits of the held-out rows by the student of a stage, (n, C), in float32 as the model predicts.
 
         Args:
-            probe: head and probe together instead of the head alone.
+            probe: whether head and probe predict together, instead of the head alone.
         """
-        return self._score_labeled(stage, self.held_out, "held_out_probe.npy" if probe else "held_out.npy", probe)
+        name = HELD_OUT_SCORES_WITH_PROBE if probe else HELD_OUT_SCORES
+        return self._score_labeled(stage, self.held_out, name, probe)
 
     def score_development_rows(self, stage: Stage) -> np.ndarray:
-        """Logits of the development rows by the student of a stage, in float32 as its model predicts, (n, C)."""
-        return self._score_labeled(stage, self.tokens.dev, "dev.npy")
+        """Logits of the development rows by the student of a stage, (n, C), in float32 as the model predicts."""
+        return self._score_labeled(stage, self.tokens.dev, DEV_SCORES)
 
     def _score_labeled(self, stage: Stage, rows: Any, name: str, probe: bool = False) -> np.ndarray:
         file = self.folder(stage) / name

@@ -1,10 +1,10 @@
-"""Do no harm: compare the stages by their held-out predictions, and choose the one that is shipped.
+"""Do no harm: compare the stages by their held-out predictions, and choose the best one.
 
 With forty labels there are none to spare for a development set. K chains self-train, each without one fold of the
-labels, so that every labeled row is predicted by students that never saw it, directly or through a pseudo-label. These
-predictions are
-few: with 40 rows, the standard error of a paired accuracy is about 6 points. Neither a significance test nor the best
-score is good enough. The rule below weighs the evidence against the gain that rounds are expected to bring.
+labels, so that every labeled row is predicted by students that never saw it, directly or through a pseudo-label. There are few
+of these predictions: with 40 rows, the standard error of a paired accuracy is about 6 points. Neither a
+significance test nor the best score is reliable enough. The rule below weighs the evidence against the gain that rounds are
+expected to bring.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from sstext.selftraining.evidence import Evidence, collapse
 
 #: Standard deviations of the gain of a stage over the baseline, and over the stage before, see `Belief`.
 GAIN_SPREAD, ROUND_SPREAD = 0.2, 0.05
-#: Said of a log-loss whose rows are weighted.
+#: Added to messages about a log-loss whose rows are weighted.
 WEIGHTED = " (rows weighted by the class shares of the corpus)"
 #: Prior on the variance of paired loss differences: its standard deviation, and the number of observations that it is worth. It
 #: keeps the standard error from vanishing when a few held-out rows happen to agree.
@@ -26,12 +26,12 @@ ASSUMED_SPREAD, ASSUMED_ROWS = 0.5, 4
 
 @dataclass(frozen=True)
 class Gain:
-    """The gain of a stage over the baseline, in nats of log-loss per row; above 0 the stage is better.
+    """The gain of a stage over the baseline, in nats of log-loss per row. Above 0, the stage is better.
 
     Attributes:
         observed: mean of the paired differences.
-        standard_error: of that mean.
-        expected: both weighed against what was expected before.
+        standard_error: standard error of that mean.
+        expected: posterior mean of the gain, see `expected_gain`.
     """
 
     observed: float
@@ -58,7 +58,7 @@ def expected_gain(
         before: (B,) losses of the baseline, or of another stage.
         later: (B,) losses of the same rows in the later stage.
         mean, spread: μ and τ.
-        weights: (B,) w, how often each row counts, once on average (default: once each).
+        weights: (B,) w, how often each row counts, with mean 1. Default: once each.
 
     Source: the posterior mean of a normal mean with known variance, for example Gelman et al., "Bayesian Data Analysis",
     eq. 2.11.
@@ -82,9 +82,9 @@ class Verdict:
     """The result of comparing a stage with the baseline.
 
     Attributes:
-        gain: over the baseline; None for the baseline itself.
+        gain: gain over the baseline. None for the baseline itself.
         refused: why the stage may not be chosen, or None.
-        collapsed: whether its students have stopped to be classifiers.
+        collapsed: whether its students have collapsed, see `sstext.selftraining.evidence.collapse`.
     """
 
     gain: Gain | None
@@ -93,7 +93,7 @@ class Verdict:
 
 
 def judge(stages: Sequence[Evidence], prior: np.ndarray, belief: Belief) -> list[Verdict]:
-    """Compare every stage with the baseline, which is the first one and never refused.
+    """Compare every stage with the baseline, which is the first stage. The baseline is never refused.
 
     A stage is refused if harm is more likely than gain (`expected_gain` below 0), or if it has collapsed.
 
@@ -123,17 +123,17 @@ def best_stage(
     belief: Belief,
     weights: np.ndarray | None = None,
 ) -> tuple[int, str]:
-    """The position of the stage whose student is shipped, and the reason in a sentence.
+    """The position of the stage that is chosen, and the reason in a sentence.
 
     Stages are visited in their order. A stage that is not refused replaces the best one so far if it is expected to
     gain over it. Over the baseline, its verdict says so; over another stage, `expected_gain` of one more round.
 
     Args:
-        names: of the stages.
-        verdicts: by stage.
-        losses: by stage, (B,) each, see `OutOfFold.losses`.
+        names: names of the stages.
+        verdicts: verdicts of the stages.
+        losses: losses of the stages, (B,) each, see `OutOfFold.losses`.
         belief: the gain that is expected of the method.
-        weights: (B,) how often each row counts, see `OutOfFold.weights`; None: once each.
+        weights: (B,) how often each row counts, see `OutOfFold.weights`. None means once each.
 
     >>> from sstext.methods.method import PROVEN
     >>> verdicts = [Verdict(None, None), Verdict(Gain(-.5, .1, -.3), "it harms")]

@@ -49,10 +49,10 @@ def _any_gpu(config: RunConfig) -> bool:
 
 
 def fit_side_by_side(chains: Sequence[Chain], stage: Stage, selected: Sequence[Selection | None]) -> list[Fit]:
-    """Train the students of a stage, one per chain, in as many processes at a time as `workers_for` returns.
+    """Train the students of a stage, one per chain. `workers_for` gives the number of processes at a time.
 
     Args:
-        selected: the pseudo-labels that each chain trains on beside its labels.
+        selected: the pseudo-labels that each chain trains on, besides its labels.
 
     Raises:
         KeyboardInterrupt: a signal stopped it, and every training has written a checkpoint.
@@ -218,7 +218,7 @@ def _stop(running: Mapping[Connection, _Job], number: int = signal.SIGINT) -> No
 
 
 class _Sent(Reporter):
-    """A reporter that sends everything to the process of the run. If that has ended, the work stops as after Ctrl-C."""
+    """A reporter that sends everything to the process of the run. If that process has ended, the work stops as after Ctrl-C."""
 
     def __init__(self, pipe: Connection) -> None:
         super().__init__(quiet=True)

@@ -11,14 +11,23 @@ import yaml
 from sstext.errors import UserError, listed
 from sstext.storage.whole import write_whole
 
-CONFIG, DATA, ROUNDS, RESULTS = "config.yaml", "data.json", "rounds.jsonl", "results.json"
-
-
-TIMES, PLAN = "times.json", "plan.json"
+CONFIG, DATA, PLAN, ROUNDS = "config.yaml", "data.json", "plan.json", "rounds.jsonl"
+TIMES, RESULTS = "times.json", "results.json"
+REPORT, FIGURES = "report.html", "report_figures"
+#: Folder of evaluated rows and their predictions. It is private, because it contains texts.
+PREDICTIONS = "predictions"
+#: Folder of a model: the chosen one in the folder of the run, and the student of a stage in the folder of the stage.
+MODEL = "model"
 #: With folds: the folder of the chain with all labels, beside those of the cross-fitted chains.
 ALL_LABELS = "all_labels"
-#: The pseudo-labels of a stage, in its folder.
-PSEUDO_LABELS = "pseudo_labels.parquet"
+#: In the folder of a stage: its pseudo-labels; the result, the log and the checkpoints of its training.
+PSEUDO_LABELS, FIT, LOG, CHECKPOINTS = "pseudo_labels.parquet", "fit.json", "log.jsonl", "checkpoints"
+#: In the folder of a stage: predictions of its student for the corpus, for a sample of it, and in passes with dropout.
+SCORES, SAMPLE_SCORES, PASSES = "scores.npy", "sample.npy", "passes.npy"
+#: In the folder of a stage: predictions of its student for held-out rows, without and with a probe, and for development rows.
+HELD_OUT_SCORES, HELD_OUT_SCORES_WITH_PROBE, DEV_SCORES = "held_out.npy", "held_out_probe.npy", "dev.npy"
+#: In the folder of the chain with all labels: the averaged predictions of the chains for the corpus.
+AVERAGED = "averaged.npy"
 
 
 def stage_name(record: Mapping[str, Any]) -> str:
@@ -40,20 +49,30 @@ class RunDirectory:
 
     ```
     config.yaml      the resolved options; `sstext train config.yaml --output elsewhere` repeats the run
-    data.json        fingerprints and counts of the input data
-    data/            the corpus and its tokens as Arrow files
-    rounds.jsonl     one line per finished round
+    data.json        fingerprints of the input data
+    data/            the corpus and its tokens as Arrow files; private, never pushed
+    plan.json        the stages, and what a budget left out
+    rounds.jsonl     one line per finished stage
     baseline/ start/ round_1/ …   model, scores and pseudo-labels of a stage; private, never pushed
     predictions/     evaluated rows and their predictions; private, never pushed
     times.json       seconds by phase
     model/           the chosen model
     results.json     numbers of the whole run
+    report.html report_figures/   the report
+    ```
+
+    With folds, the stages are not in the folder itself, but in these folders, which are private too:
+
+    ```
+    chain_1/ …       the stages of a cross-fitted chain
+    all_labels/      the stages that are trained on all labels, and the final model
     ```
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.data, self.model, self.results = self.path / "data", self.path / "model", self.path / RESULTS
+        self.data, self.model, self.results = self.path / "data", self.path / MODEL, self.path / RESULTS
+        self.corpus = self.data / "unlabeled.arrow"  # and its counts in unlabeled.json
 
     def claim(self, config: str, fingerprints: Mapping[str, str], defaults: Mapping[str, Any] | None = None) -> None:
         """Claim the folder for a new or resumed run with these options and data.
@@ -115,7 +134,7 @@ class RunDirectory:
             )
 
     def read_data(self) -> dict[str, Any]:
-        """Fingerprints and counts of the input."""
+        """The fingerprints of the input, by option."""
         return json.loads((self.path / DATA).read_text(encoding="utf-8"))
 
     def stage(self, name: str) -> Path:
@@ -126,15 +145,19 @@ class RunDirectory:
         """
         return self.path / name.replace(" ", "_")
 
+    def predictions(self, rows: str) -> Path:
+        """File of the predictions for test, development or held-out rows: `test`, `dev` or `out_of_fold`."""
+        return self.path / PREDICTIONS / f"{rows}.parquet"
+
     def rounds(self) -> list[dict[str, Any]]:
-        """The records of the finished rounds."""
+        """The records of the finished stages."""
         file = self.path / ROUNDS
         if not file.exists():
             return []
         return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
     def append_round(self, record: Mapping[str, Any]) -> None:
-        """Add the record of a finished round."""
+        """Add the record of a finished stage."""
         lines = [json.dumps(line, ensure_ascii=False) for line in [*self.rounds(), record]]
         write_whole(self.path / ROUNDS, "\n".join(lines) + "\n")
 

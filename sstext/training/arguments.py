@@ -1,11 +1,14 @@
 """SemiSupervisedTrainingArguments: `TrainingArguments` with our options as fields."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainingArguments
 
+from sstext.config.old_options import MOVED
 from sstext.config.options import checked, option, options
 from sstext.config.run_config import DataOptions, RunConfig, SemiSupervisedOptions, TrainingOptions, checked_edits
 from sstext.errors import UserError
@@ -37,17 +40,45 @@ class SemiSupervisedTrainingArguments(SemiSupervisedOptions, TrainingArguments):
     )
 
     def __post_init__(self) -> None:
-        if not 0 < self.gold_share <= 1:
-            raise UserError(f"gold_share: expected a share above 0 and up to 1, found {self.gold_share}")
-        if self.unlabeled_batch_ratio <= 0:
-            raise UserError(f"unlabeled_batch_ratio: expected more than 0, found {self.unlabeled_batch_ratio}")
+        for name, spec in OUR_FIELDS.items():
+            setattr(self, name, checked(name, getattr(self, name), spec))
+        if self.gold_share == 0:
+            raise UserError("gold_share: expected more than 0, so that every batch has labeled rows, found 0")
         self.edits = checked_edits(self.edits)
-        self.views = checked("views", self.views, options(SemiSupervisedOptions)["views"])
         super().__post_init__()
         refuse_whole_checkpoints(self.hub_strategy)
 
 
-#: Options that the trainer takes under their own name.
+#: Fields that are also options of a run, and have the same ranges.
+OUR_FIELDS = options(SemiSupervisedOptions) | {
+    "head_learning_rate": options(TrainingOptions)["head_learning_rate"],
+    "max_length": options(DataOptions)["max_length"],
+}
+
+
+def _named_errors(generated: Callable[..., None]) -> Callable[..., None]:
+    """The generated `__init__`, with an error that names the new argument for a former one."""
+    fields = SemiSupervisedTrainingArguments.__dataclass_fields__
+
+    @wraps(generated)
+    def initialize(self: Any, *args: Any, **given: Any) -> None:
+        for name in given.keys() - fields.keys():
+            argument, key = MOVED.get(name, ("", ""))
+            if argument in fields:
+                raise UserError(f"argument {name!r} has been replaced; use {argument}={{{key!r}: …}}")
+            if key in fields:
+                raise UserError(f"argument {name!r} has been replaced; use {key}=…")
+        generated(self, *args, **given)
+
+    return initialize
+
+
+SemiSupervisedTrainingArguments.__init__ = _named_errors(  # type: ignore[method-assign]
+    SemiSupervisedTrainingArguments.__init__
+)
+
+
+#: Options that are fields of the trainer's arguments under the same name.
 SAME_NAME = (
     "head_learning_rate", "unlabeled_batch_ratio", "gold_share", "logit_adjustment", "edits", "views",
 )  # fmt: skip
@@ -64,9 +95,10 @@ HAVE_OPTIONS = {
 }  # fmt: skip
 
 
-#: Our defaults of fields of TrainingArguments; a tenth of the steps is warm-up.
+#: Our defaults of fields of TrainingArguments. A tenth of the steps is warm-up.
 DEFAULTS = {"weight_decay": 0.01, "warmup_steps": 0.1, "save_steps": 50}
-#: The only key of `training_args` that is no field of TrainingArguments: evaluations without a gain after which training stops.
+#: The only key of `training_args` that is not a field of TrainingArguments. Training stops after this number of evaluations
+#: without a gain.
 PATIENCE = "early_stopping_patience"
 
 
@@ -96,13 +128,14 @@ def stage_arguments(
         config: the options of the run.
         stage: its batch size is divided by the number of processes.
         steps: optimizer steps.
-        seed: of everything random in the training.
-        max_length: tokens of a text that are read.
+        seed: seed of everything random in the training.
+        max_length: maximum number of tokens that are read of a text.
         has_development_rows: whether the best step is chosen on them.
         output: folder of the checkpoints.
 
     Raises:
-        UserError: `training_args` that `TrainingArguments` refuses or that are ours to set, or batches that cannot be shared.
+        UserError: `TrainingArguments` refuses one of the `training_args`, one of them is set by us, or the processes cannot
+            share a batch.
     """
     _refuse_ours(config)
     _check_numbers(config)
@@ -155,10 +188,10 @@ def stage_arguments(
 
 
 def patience_of(config: RunConfig) -> int:
-    """Evaluations on the development rows without a gain after which a training stops.
+    """Number of evaluations on the development rows without a gain after which a training stops.
 
     Raises:
-        UserError: no whole number of at least 1.
+        UserError: it is not a whole number of at least 1.
     """
     patience = config.training_args.get(PATIENCE, 3)
     if type(patience) is not int or patience < 1:
@@ -167,7 +200,7 @@ def patience_of(config: RunConfig) -> int:
 
 
 def _check_numbers(config: RunConfig) -> None:
-    """Refuse numbers of `training_args` that `TrainingArguments` takes, and training trips over."""
+    """Refuse numbers in `training_args` that `TrainingArguments` accepts, but that make a training fail."""
     patience_of(config)
     for name in ("eval_steps", "save_steps"):
         steps = config.training_args.get(name, 1)

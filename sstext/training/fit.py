@@ -30,14 +30,14 @@ def train_student(
     name: str,
     group: str,
 ) -> SemiSupervisedTrainer:
-    """Train a student to its end, from the newest whole checkpoint in `arguments.output_dir` if there is one.
+    """Train a student to the end. It continues from the newest whole checkpoint in `arguments.output_dir`, if there is one.
 
     Args:
         tokens: labeled rows, development rows, and the corpus for methods that learn from it inside a step.
         objective: what the student minimizes.
-        pseudo_labeled: pseudo-labeled rows; None in a stage without any.
-        patience: evaluations on the development rows without a gain, after which the training ends.
-        name, group: its name in the progress line, and in loggers.
+        pseudo_labeled: pseudo-labeled rows. None in a stage without any.
+        patience: number of evaluations on the development rows without a gain after which the training ends.
+        name, group: name of the training in the progress line, and in loggers.
 
     Raises:
         KeyboardInterrupt: it was stopped by a signal, after writing a checkpoint.

@@ -17,7 +17,7 @@ from sstext.data.collating import PairedCollator
 from sstext.data.edits import MaskedTokens, TokenEdits
 from sstext.data.tokens import VIEW_INPUTS, TextEncoder, choose_max_length, tokenize, with_view_texts
 from sstext.errors import UserError, listed
-from sstext.methods.registry import OF_ROUNDS, build, refuse_loop_arguments
+from sstext.methods.registry import build, refuse_loop_arguments, works_between_rounds_only
 from sstext.modeling.pretrained import length_limit
 from sstext.objective.objective import Objective
 from sstext.objective.outputs import LABELED_STRONG, MASKED
@@ -133,7 +133,7 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
         if config.problem_type == "multi_label_classification" and "multi-label" not in objective.tasks:
             tasks = " and ".join(objective.tasks)
             raise UserError(f"{name} supports {tasks} tasks; the model has problem_type={config.problem_type!r}")
-        if method in OF_ROUNDS and build(method, args.method_args).plain:
+        if isinstance(method, str) and works_between_rounds_only(method, args.method_args):
             raise UserError(f"{name} works between rounds: give it to `sstext train`, or to self_train(RunConfig(…))")
         if not objective.supervised and self.unlabeled_dataset is None:
             raise UserError(f"{name} learns from unlabeled text; give unlabeled_dataset=…, or method='supervised'")

@@ -75,7 +75,7 @@ def test_baseline_and_chosen_model_stand_side_by_side(capsys: pytest.CaptureFixt
 
 
 def test_one_model_is_one_row(capsys: pytest.CaptureFixture[str]) -> None:
-    """Guards against the same figures twice where plain fine-tuning is what is shipped."""
+    """Guards against the same figures twice if plain fine-tuning is chosen."""
     both = dict.fromkeys(("supervised", "self_trained"), figures(0.5))
     show_results(results([a_round(0)], test=both), "out")
     assert [line[:2] for line in lines_with("50.0", capsys.readouterr().out)] == [["baseline", "(chosen)"]]
@@ -134,6 +134,35 @@ def test_people_are_told_what_to_do_next() -> None:
         said = advice(results(records, chosen={"round": chosen, "why": ""}))
         assert told in said
         assert bool(said) == bool(told)
+
+
+@pytest.mark.parametrize("kind", ["out_of_fold", "metrics"])
+@pytest.mark.parametrize(
+    ("macro_f1", "chosen", "told"),
+    [
+        (0.33, 0, "not better than chance"),
+        (0.55, 0, "not better than chance"),
+        (0.58, 0, "did not help here"),
+        (0.55, 1, "not better than chance"),
+        (0.58, 1, ""),
+    ],
+)
+def test_a_model_at_chance_level_gets_advice_of_its_own(kind: str, macro_f1: float, chosen: int, told: str) -> None:
+    """Guards "the unlabeled texts did not help" for a start that has learned nothing: with two classes and 48 rows, guesses are
+    right in 50 %, give or take √(.25/48) = 7.2 %, and a constant guess has a macro-F1 of 33 %."""
+    measured = {kind: {"accuracy": 0.6, "macro_f1": macro_f1, "log_loss": 0.7}}
+    said = advice(
+        results(
+            [a_round(0, **measured), a_round(1, **measured)],
+            chosen={"round": chosen, "why": ""},
+            classes=["a", "b"],
+            rows={"labeled" if kind == "out_of_fold" else "dev": 48},
+        )
+    )
+    assert told in said
+    assert bool(said) == bool(told)
+    if "chance" in told:
+        assert f"on the {'held-out' if kind == 'out_of_fold' else 'development'} rows" in said
 
 
 def test_an_evaluation_shows_signs_and_classes(capsys: pytest.CaptureFixture[str]) -> None:

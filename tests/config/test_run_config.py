@@ -13,7 +13,7 @@ from transformers import TrainingArguments
 
 import sstext
 from sstext.cli.main import main, parser
-from sstext.config.old_options import CHANGED, MOVED, replacement
+from sstext.config.old_options import CHANGED, FORMER_DEFAULTS, MOVED, RESOLVED_BY_METHOD, in_new_names, replacement
 from sstext.config.options import default_of, options
 from sstext.config.recipe import read_config
 from sstext.config.run_config import EDITS, RunConfig
@@ -185,7 +185,7 @@ def test_parts_that_cannot_be_frozen_are_refused(parts: list[str], message: str)
         RunConfig(freeze=parts)
 
 
-def test_no_gold_rows_without_rounds_is_no_matter() -> None:
+def test_no_labeled_rows_without_rounds_is_no_matter() -> None:
     """gold_share 0 is refused for rounds alone."""
     assert RunConfig(gold_share=0.0, rounds=0).gold_share == 0.0
     with pytest.raises(UserError, match="gold_share: expected more than 0, so that every batch has labeled rows"):
@@ -344,6 +344,14 @@ def test_a_former_option_is_an_error_that_names_the_new_one(
             main(["train", *words])
         assert end.value.code == 2
         assert capsys.readouterr().err == f"sstext: error: {given} has been replaced; use {flag}\n"
+
+
+def test_every_former_option_has_a_known_default() -> None:
+    """Guards reports of old runs: an option whose former default is unknown would be shown as changed, or dropped."""
+    unrecorded = {"report", "dry_run", "quiet"}
+    assert {*MOVED, *CHANGED} - unrecorded == (FORMER_DEFAULTS.keys() | RESOLVED_BY_METHOD.keys()) - {"rounds", "keep"}
+    today = {"method": "auto", "rounds": 1, "keep": [1.0], "edits": {"mask": 0.3}}
+    assert in_new_names(today) == today, "a later run says what was asked for"
 
 
 @pytest.mark.parametrize("name", MOVED)

@@ -25,7 +25,7 @@ def noise(ids: Any, rng: np.random.Generator) -> list[int]:
 
 
 def training_rows(**settings: Any) -> TrainingRows:
-    """Four gold rows (100 …), nine pseudo-labeled ones (200 …), seven unlabeled ones (300 …)."""
+    """Four labeled rows (100 …), nine pseudo-labeled ones (200 …), seven unlabeled ones (300 …)."""
     defaults: dict[str, Any] = {
         "length": 24, "seed": 1, "pseudo_labeled": corpus(9, 200, weight=0.5), "gold_share": 0.25,
         "unlabeled": corpus(7, 300), "ratio": 1.5,
@@ -37,7 +37,7 @@ def first_token(item: dict[str, Any]) -> int:
     return item["inputs"]["input_ids"][1]
 
 
-def is_gold(item: dict[str, Any]) -> bool:
+def is_labeled(item: dict[str, Any]) -> bool:
     return first_token(item) < 200
 
 
@@ -98,10 +98,10 @@ def test_every_pass_of_a_stream_visits_each_row_once_in_its_own_order() -> None:
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 1 / 3, 0.5, 0.7, 0.99, 1.0])
 def test_gold_share_holds_in_any_window(share: float) -> None:
-    """Of any k consecutive items ⌊k · share⌋ or one more are gold: guards against batches without a single gold row."""
+    """Of any k consecutive items ⌊k · share⌋ or one more are labeled: guards against batches without a single labeled row."""
     items = training_rows(gold_share=share, length=120, unlabeled=None)
-    gold = np.array([is_gold(items[i]) for i in range(120)])
-    total = np.concatenate([[0], np.cumsum(gold)])
+    labeled = np.array([is_labeled(items[i]) for i in range(120)])
+    total = np.concatenate([[0], np.cumsum(labeled)])
     for k in (1, 2, 3, 7, 16, 64, 120):
         assert set(total[k:] - total[:-k]) <= {math.floor(k * share), math.floor(k * share) + 1}
 
@@ -110,24 +110,24 @@ def test_no_row_is_skipped_between_items() -> None:
     """Gold and pseudo-labeled rows are each drawn in whole passes, interleaved: guards against an index counted twice."""
     items = training_rows(length=48)
     tokens = [first_token(items[i]) for i in range(48)]
-    gold, pseudo = [t for t in tokens if t < 200], [t for t in tokens if t >= 200]
-    assert [sorted(gold[i : i + 4]) for i in (0, 4, 8)] == [[100, 101, 102, 103]] * 3
+    labeled, pseudo = [t for t in tokens if t < 200], [t for t in tokens if t >= 200]
+    assert [sorted(labeled[i : i + 4]) for i in (0, 4, 8)] == [[100, 101, 102, 103]] * 3
     assert [sorted(pseudo[i : i + 9]) for i in (0, 9, 18, 27)] == [list(range(200, 209))] * 4
 
 
 def test_items_carry_their_labels_and_weights() -> None:
-    """Guards against labels of another row; gold rows have no weight of their own and count in full."""
+    """Guards against labels of another row; labeled rows have no weight of their own and count in full."""
     items = training_rows(unlabeled=None)
     for item in (items[i] for i in range(24)):
         assert item["labels"] == first_token(item) % 2
-        assert item["weight"] == (1.0 if is_gold(item) else 0.5)
+        assert item["weight"] == (1.0 if is_labeled(item) else 0.5)
         assert set(item) == {"inputs", "labels", "weight"}
 
 
-def test_without_pseudo_labels_every_item_is_gold() -> None:
+def test_without_pseudo_labels_every_item_is_labeled() -> None:
     """Guards a gold share that was left in the arguments."""
     items = training_rows(pseudo_labeled=None, gold_share=0.25)
-    assert all(is_gold(items[i]) for i in range(24))
+    assert all(is_labeled(items[i]) for i in range(24))
 
 
 @pytest.mark.parametrize("ratio", [0.3, 0.5, 1.0, 1.5, 2.0])
@@ -162,8 +162,8 @@ def test_epochs_go_on_in_one_endless_plan() -> None:
 def test_edits_are_drawn_anew_at_every_visit() -> None:
     """Guards against one fixed augmentation per row: visits 0, 1, 2 of a row must differ."""
     items = training_rows(edit=noise, strong=noise, length=60)
-    gold = [tuple(items[i]["inputs"]["input_ids"]) for i in range(60) if len(items[i]["inputs"]["input_ids"]) == 2]
-    assert len(set(gold)) == len(gold) == 60
+    labeled = [tuple(items[i]["inputs"]["input_ids"]) for i in range(60) if len(items[i]["inputs"]["input_ids"]) == 2]
+    assert len(set(labeled)) == len(labeled) == 60
     views = [view for i in range(60) for view in items[i]["unlabeled"]]
     strong = [tuple(view["strong"]["input_ids"]) for view in views]
     assert len(set(strong)) == len(strong) == 90
@@ -189,8 +189,10 @@ def test_without_edits_nothing_is_edited() -> None:
 
 def test_other_inputs_stay_as_long_as_the_edited_ids() -> None:
     """token_type_ids of a text whose tokens were dropped: guards against columns of two lengths in one row."""
-    gold = corpus(4, 100, token_type_ids=[0] * 6, attention_mask=[1] * 6, text="never an input", truncated=False, row=7)
-    items = TrainingRows(gold, length=4, seed=0, edit=noise)
+    labeled = corpus(
+        4, 100, token_type_ids=[0] * 6, attention_mask=[1] * 6, text="never an input", truncated=False, row=7
+    )
+    items = TrainingRows(labeled, length=4, seed=0, edit=noise)
     assert {tuple(items[i]["inputs"]) for i in range(4)} == {("input_ids", "token_type_ids")}
     assert all(len(items[i]["inputs"]["token_type_ids"]) == 2 for i in range(4))
 
@@ -324,9 +326,9 @@ def test_runs_visit_every_row_once_a_pass_and_keep_classes_together() -> None:
 
 def test_a_batch_holds_several_rows_of_its_classes() -> None:
     """Twelve classes of four: 8 rows in any order rarely have two of a class, in runs of 4 they are two classes."""
-    gold = Dataset.from_dict({"input_ids": [[1]] * 48, "labels": [i % 12 for i in range(48)]})
+    labeled = Dataset.from_dict({"input_ids": [[1]] * 48, "labels": [i % 12 for i in range(48)]})
     for runs, most in ((4, 2), (1, 8)):
-        items = TrainingRows(gold, length=48, seed=0, class_runs=runs)
+        items = TrainingRows(labeled, length=48, seed=0, class_runs=runs)
         classes = [len({items[i]["labels"] for i in range(start, start + 8)}) for start in range(0, 48, 8)]
         assert max(classes) <= most
         assert runs == 4 or min(classes) > 2

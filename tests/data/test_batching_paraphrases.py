@@ -59,7 +59,7 @@ def test_edits_come_on_top_of_the_paraphrase() -> None:
     assert len({ids[2] for ids in strong}) == len(strong)
 
 
-def test_kept_rows_are_noised_from_their_paraphrases_and_gold_rows_are_not() -> None:
+def test_kept_rows_are_noised_from_their_paraphrases_and_labeled_rows_are_not() -> None:
     """Guards student noise of a round; without edits nothing is drawn."""
     kept = Relabeled(paraphrased(), np.arange(3), np.array([0, 1, 0]), np.ones(3))
     noised, plain = (training_rows(pseudo_labeled=kept, unlabeled=None, edit=edit) for edit in (copy_of, None))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_batching import CLS, SEP, corpus, hide, is_gold, training_rows
+from test_batching import CLS, SEP, corpus, hide, is_labeled, training_rows
 
 from sstext.data.batching import Relabeled, TrainingRows
 from sstext.data.collating import PairedCollator, stack_labels
@@ -16,7 +16,7 @@ PAD, IGNORED = 0, -100
 
 
 def test_stack_labels() -> None:
-    """Guards the mixed batch, gold classes beside soft pseudo-labels, in types that cross_entropy takes."""
+    """Guards the mixed batch, classes of labeled rows beside soft pseudo-labels, in types that cross_entropy takes."""
     classes = stack_labels([2, np.int64(0), 1])
     assert (classes.tolist(), classes.dtype) == ([2, 0, 1], torch.int64)
     mixed = stack_labels([np.int64(1), np.array([0.25, 0.75]), 0])
@@ -113,14 +113,14 @@ def test_batches_without_unlabeled_rows_have_no_unlabeled_part(tiny_encoder: Pat
         assert "unlabeled" not in collator(tiny_encoder)(items)
 
 
-def test_soft_pseudo_labels_beside_gold_ones(tiny_encoder: Path) -> None:
-    """A round on probabilities: guards against gold classes left as numbers in a float batch."""
+def test_soft_pseudo_labels_beside_labeled_ones(tiny_encoder: Path) -> None:
+    """A round on probabilities: guards against classes of labeled rows left as numbers in a float batch."""
     soft = Relabeled(corpus(7, 300), np.arange(7), np.full((7, 2), 0.5, dtype=np.float32), np.ones(7))
     items = [training_rows(pseudo_labeled=soft, gold_share=0.5)[i] for i in range(4)]
     labels = collator(tiny_encoder)(items)["labels"]
     assert labels.dtype == torch.float32
     for row, item in zip(labels.tolist(), items, strict=True):
-        assert row == ([1.0 - item["labels"], float(item["labels"])] if is_gold(item) else [0.5, 0.5])
+        assert row == ([1.0 - item["labels"], float(item["labels"])] if is_labeled(item) else [0.5, 0.5])
 
 
 def test_plain_rows_are_left_to_the_padding(tiny_encoder: Path) -> None:
@@ -134,8 +134,8 @@ def test_plain_rows_are_left_to_the_padding(tiny_encoder: Path) -> None:
 
 def test_token_types_reach_the_model(tiny_encoder: Path) -> None:
     """Guards against pair models that see one segment: token_type_ids are kept and padded like the ids."""
-    gold = [{"input_ids": [CLS, 9, SEP], "token_type_ids": [0, 1, 1], "labels": 0},
+    labeled = [{"input_ids": [CLS, 9, SEP], "token_type_ids": [0, 1, 1], "labels": 0},
             {"input_ids": [CLS, 9, 9, 9, SEP], "token_type_ids": [0, 0, 1, 1, 1], "labels": 1}]  # fmt: skip
-    items = TrainingRows(gold, length=2, seed=0)
+    items = TrainingRows(labeled, length=2, seed=0)
     batch = collator(tiny_encoder)(sorted((items[0], items[1]), key=lambda item: item["labels"]))
     assert batch["token_type_ids"].tolist() == [[0, 1, 1, 0, 0], [0, 0, 1, 1, 1]]

@@ -223,10 +223,31 @@ def test_bootstrap_memory_does_not_grow_with_the_resamples(monkeypatch: pytest.M
 
 
 def test_bootstrap_of_one_row():
-    """The limit N = 1: every resample is the row itself."""
-    for result in bootstrap(METRICS, [[0.25, 0.75]], [1], resamples=20).values():
-        assert result["confidence_interval"] == pytest.approx((result["score"],) * 2)
+    """The limit N = 1: every resample is the row itself. Only the accuracy has an interval, see the next test."""
+    for name, result in bootstrap(METRICS, [[0.25, 0.75]], [1], resamples=20).items():
+        expected = (0.20655, 1) if name == "accuracy" else (result["score"],) * 2
+        assert result["confidence_interval"] == pytest.approx(expected, abs=1e-5)
         assert result["standard_error"] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("right", "level", "expected"),
+    [(30, 0.95, (0.88649, 1)), (0, 0.95, (0, 0.11351)), (30, 0.9, (0.91727, 1))],
+)
+def test_accuracy_without_an_error_is_not_certain(right: int, level: float, expected: tuple[float, float]):
+    """Guards "100.0 [100.0, 100.0]" on 30 rows, on which no resample has an error. At p = 1, Wilson's lower end is
+    N / (N + z²): 30 / 33.841 = .8865 with z = 1.96, 30 / 32.706 = .9173 with z = 1.64. At p = 0 the upper end is 1 − that."""
+    references = np.array([1] * right + [0] * (30 - right))
+    found = bootstrap(["accuracy"], [[0.25, 0.75]] * 30, references, resamples=99, confidence_level=level)["accuracy"]
+    assert found["confidence_interval"] == pytest.approx(expected, abs=1e-5)
+    assert all(type(end) is float for end in found["confidence_interval"])
+
+
+def test_accuracy_with_one_error_keeps_the_interval_of_the_resamples():
+    """Guards results that were published: only the empty interval is replaced. The ends are shares of 30 rows."""
+    references = np.array([1] * 29 + [0])
+    found = bootstrap(["accuracy"], [[0.25, 0.75]] * 30, references, resamples=999)["accuracy"]
+    assert found["confidence_interval"] == pytest.approx((27 / 30, 1))
 
 
 def test_evaluate_predictions_is_plain_json_with_the_right_orientation():

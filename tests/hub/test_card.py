@@ -10,8 +10,9 @@ import pytest
 from huggingface_hub import ModelCard
 
 from sstext.config.run_config import RunConfig
+from sstext.data.preparing import LEFT_OUT
 from sstext.hub.card import bare_card, model_card
-from sstext.hub.sections import LEFT_OUT, calibration_sentence, hub_name
+from sstext.hub.sections import calibration_sentence, hub_name
 from sstext.run.results import card as card_of_run
 from sstext.storage.run_folder import RunDirectory
 
@@ -128,7 +129,7 @@ def test_what_was_learned_from_is_said_as_it_was(coverages: list[float], expecte
 
 def test_a_part_of_the_corpus_is_said_to_be_one() -> None:
     """Guards "all unlabeled texts" where a random part of them was read."""
-    said = card(rounds=[{"index": 1, "admitted": 9, "coverage": 1.0}], rows={"labeled": 9, LEFT_OUT: 1_000})
+    said = card(rounds=[{"index": 1, "admitted": 9, "coverage": 1.0}], rows={"labeled": 9, LEFT_OUT: 1_000}, part=True)
     assert "also on all unlabeled texts of a random part of the corpus.\n" in said
     assert "Rows: 9 labeled, 1,000 unlabeled left out." in section(said, "Training")
 
@@ -209,7 +210,7 @@ def test_writing_a_card_needs_no_torch():
 
 
 def test_the_index_has_this_models_scores_with_their_intervals():
-    """Guards the metrics that the Hub shows: those of the model that is shipped, none of the one it is compared with."""
+    """Guards the metrics that the Hub shows: those of the chosen model, none of the one it is compared with."""
     data = ModelCard(card(of_this_model="test", test_data=("ada/rows", "validation"))).data
     (result,) = data.eval_results
     assert (result.metric_type, result.metric_value) == ("accuracy", 0.6512)
@@ -301,3 +302,17 @@ def test_a_card_names_a_data_set_only_where_all_of_its_split_was_measured_on(
     assert {(score.dataset_name, score.dataset_split) for score in data.eval_results} == {expected}
     assert data.datasets is None
     assert "ada/secret" not in text
+
+
+def test_the_card_of_a_run_says_that_a_part_of_the_corpus_was_read(finished_run: Path, tmp_path: Path) -> None:
+    """Guards the count that a run leaves in its results and that the card does not know by its name."""
+    (tmp_path / "data.json").write_text("{}")
+    results = json.loads((finished_run / "results.json").read_text())
+    for record in results["rounds"]:
+        record["coverage"] = float(record["admitted"] > 0)
+    results["chosen"]["model"] = "of all stages"
+    config = RunConfig(labeled="a.csv", unlabeled="b.csv", encoder="demo")
+    for rows, expected in ((results["rows"], False), (results["rows"] | {LEFT_OUT: 1_000}, True)):
+        text = card_of_run(config, RunDirectory(tmp_path), results | {"rows": rows})
+        assert ("of a random part of the corpus" in text) == expected
+        assert "also on all unlabeled texts" in text, "canary"

@@ -25,19 +25,19 @@ CORPUS = np.array(
 PRIOR = np.array([0.75, 0.25, 0.0])
 
 
-def admitted(composed: Method, share: float = 0.5) -> Selection:
+def selection_of(composed: Method, share: float = 0.5) -> Selection:
     return select(Scores(CORPUS), composed.selection, share=share, prior=PRIOR)
 
 
 def test_self_training_takes_all_that_is_confident() -> None:
     """τ = .95 keeps .97 and .95 itself, both of class 0, hard, in full: no quota, no prior, no share has a say."""
-    kept = admitted(self_training(), share=0.01)
+    kept = selection_of(self_training(), share=0.01)
     assert kept.rows.tolist() == [0, 2]
     assert kept.labels.tolist() == [0, 0]
     assert kept.weight.tolist() == [1, 1]
     assert kept.targets is None
-    assert len(admitted(self_training(threshold=0.0), share=0.01)) == 8
-    assert len(admitted(self_training(threshold=1.01))) == 0
+    assert len(selection_of(self_training(threshold=0.0), share=0.01)) == 8
+    assert len(selection_of(self_training(threshold=1.01))) == 0
 
 
 def test_class_balanced_follows_the_class_shares() -> None:
@@ -45,12 +45,12 @@ def test_class_balanced_follows_the_class_shares() -> None:
 
     Guards a quota of equal classes, a threshold that nobody set, and the order of the corpus in place of confidence.
     """
-    kept = admitted(class_balanced())
+    kept = selection_of(class_balanced())
     assert kept.rows.tolist() == [0, 2, 4, 7]
     assert kept.labels.tolist() == [0, 0, 1, 0]
     assert kept.weight.tolist() == [1] * 4
     assert kept.targets is None
-    np.testing.assert_allclose(admitted(class_balanced(labels="soft")).targets, CORPUS[[0, 2, 4, 7]], rtol=1e-6)
+    np.testing.assert_allclose(selection_of(class_balanced(labels="soft")).targets, CORPUS[[0, 2, 4, 7]], rtol=1e-6)
 
 
 def test_noisy_student_balances_the_classes() -> None:
@@ -58,13 +58,13 @@ def test_noisy_student_balances_the_classes() -> None:
 
     Guards balance by the prior (.75 : .25), a class that nobody labeled, and labels that are not the teacher's shares.
     """
-    kept = admitted(noisy_student(), share=0.75)
+    kept = selection_of(noisy_student(), share=0.75)
     assert kept.rows.tolist() == [0, 1, 2, 4, 4, 7]
     assert kept.labels.tolist() == [0, 1, 0, 1, 1, 0]
     assert kept.weight.tolist() == [1] * 6
     np.testing.assert_allclose(kept.targets, CORPUS[kept.rows], rtol=1e-6)
-    assert admitted(noisy_student(labels="hard"), share=0.75).targets is None
-    surer = admitted(noisy_student(threshold=0.65), share=0.75)
+    assert selection_of(noisy_student(labels="hard"), share=0.75).targets is None
+    surer = selection_of(noisy_student(threshold=0.65), share=0.75)
     assert surer.rows.tolist() == [0, 2, 4, 4, 4, 7]
 
 

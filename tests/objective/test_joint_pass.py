@@ -29,7 +29,7 @@ from sstext.objective.teachers import Self
 from sstext.objective.views import Same
 from sstext.objective.weights import Weight
 
-GOLD, WEAK_ROW, STRONG_ROW = range(3)
+LABELED_ROW, WEAK_ROW, STRONG_ROW = range(3)
 PROBS = torch.tensor([[0.8, 0.2], [0.9, 0.1], [0.5, 0.5]])
 
 
@@ -84,7 +84,7 @@ def means(components: Mapping[str, tuple[Tensor, int]]) -> dict[str, float]:
 def test_blocks_go_through_the_student_once_and_come_apart_again() -> None:
     """Guards against rows that are split at another place than they were put together."""
     student = Table()
-    blocks = {LABELED: row(GOLD, GOLD), UNLABELED: row(STRONG_ROW), WEAK: row(WEAK_ROW, WEAK_ROW)}
+    blocks = {LABELED: row(LABELED_ROW, LABELED_ROW), UNLABELED: row(STRONG_ROW), WEAK: row(WEAK_ROW, WEAK_ROW)}
     outputs = joint_pass(student, student, blocks)
     assert len(student.asked) == 1
     assert {name: logits.exp().tolist() for name, logits in outputs.logits.items()} == {
@@ -107,7 +107,7 @@ def test_features_are_means_over_the_tokens_of_a_row() -> None:
 def test_masked_tokens_are_marked_in_their_block_alone() -> None:
     """Guards against targets that are compared with the tokens of other rows."""
     student, targets = Table(), torch.tensor([[7], [IGNORED]])
-    blocks = {LABELED: row(GOLD), WEAK: row(WEAK_ROW), MASKED: row(WEAK_ROW, WEAK_ROW)}
+    blocks = {LABELED: row(LABELED_ROW), WEAK: row(WEAK_ROW), MASKED: row(WEAK_ROW, WEAK_ROW)}
     outputs = joint_pass(student, student, blocks, token_targets=targets, head_only=True)
     assert student.asked[0]["masked"].flatten().tolist() == [False, False, True, False]
     assert student.asked[0]["head_only"] is True
@@ -141,7 +141,7 @@ def test_what_an_objective_asks_of_the_batches(
 def test_regularizers_are_added_with_their_strength() -> None:
     """½ · (mean of {2, 4} + 3) = 3 on top of −ln .8, and logged under the part's own name, without the strength."""
     losses = Objective(regularizers=[Asks(WEAK, strength=0.5)])(
-        Table(), row(GOLD), torch.tensor([0]), None, UNLABELED_ROWS
+        Table(), row(LABELED_ROW), torch.tensor([0]), None, UNLABELED_ROWS
     )
     assert losses.total.item() == pytest.approx(-math.log(0.8) + 3.0, abs=1e-6)
     assert means(losses.components)["loss_asks"] == pytest.approx(6.0)
@@ -151,7 +151,7 @@ def test_a_regularizer_knows_what_the_step_knows() -> None:
     """Guards against weights, targets or labels that do not arrive."""
     asks = Asks(UNLABELED, WEAK, pooled=True)
     objective = Objective(teacher=Self(), regularizers=[asks])
-    objective(Table(), row(GOLD), torch.tensor([1]), torch.tensor([0.5]), UNLABELED_ROWS, progress=0.25)
+    objective(Table(), row(LABELED_ROW), torch.tensor([1]), torch.tensor([0.5]), UNLABELED_ROWS, progress=0.25)
     given = asks.given[0]
     assert given.weight is not None
     assert given.target is not None
@@ -165,7 +165,7 @@ def test_a_regularizer_knows_what_the_step_knows() -> None:
 def test_entropy_moves_the_plain_row_alone() -> None:
     """∂H/∂z = −p (log p + H): H([.9, .1]) = .325083, gradient [−.19775, .19775] on the plain row, none on its label's."""
     student = Table()
-    losses = Objective(regularizers=[Entropy()])(student, row(GOLD), torch.tensor([0]), None, UNLABELED_ROWS)
+    losses = Objective(regularizers=[Entropy()])(student, row(LABELED_ROW), torch.tensor([0]), None, UNLABELED_ROWS)
     losses.total.backward()
     assert means(losses.components)["loss_entropy"] == pytest.approx(0.325083, abs=1e-6)
     assert student.logits.grad is not None
@@ -175,13 +175,13 @@ def test_entropy_moves_the_plain_row_alone() -> None:
 
 def test_without_unlabeled_rows_only_the_labeled_losses_count() -> None:
     """Guards `prediction_step`: a batch without "unlabeled" is no error, whatever the regularizers ask for."""
-    losses = Objective(teacher=Self(), regularizers=[Entropy()])(Table(), row(GOLD), torch.tensor([0]))
+    losses = Objective(teacher=Self(), regularizers=[Entropy()])(Table(), row(LABELED_ROW), torch.tensor([0]))
     assert set(losses.components) == {"loss_labeled"}
 
 
 def test_a_label_weight_divides_by_the_rows_that_count() -> None:
     """−ln .8 of the first row alone, not half of it: UDA divides by the kept count; nothing kept gives 0, not 0/0."""
-    labeled, labels = row(GOLD, STRONG_ROW), torch.tensor([0, 1])
+    labeled, labels = row(LABELED_ROW, STRONG_ROW), torch.tensor([0, 1])
     losses = Objective(label_weight=Half())(Table(), labeled, labels)
     assert losses.total.item() == pytest.approx(-math.log(0.8), abs=1e-6)
     assert means(losses.components)["labels_used"] == 0.5
@@ -202,5 +202,5 @@ def test_several_processes_share_the_count_of_the_labels() -> None:
     def gather(rows: Tensor) -> Tensor:
         return torch.cat([rows, torch.zeros_like(rows)])
 
-    losses = Objective(label_weight=Half())(Table(), row(GOLD, STRONG_ROW), torch.tensor([0, 1]), gather=gather)
+    losses = Objective(label_weight=Half())(Table(), row(LABELED_ROW, STRONG_ROW), torch.tensor([0, 1]), gather=gather)
     assert losses.total.item() == pytest.approx(-2 * math.log(0.8), abs=1e-6)

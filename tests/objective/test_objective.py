@@ -23,9 +23,9 @@ from sstext.objective.teachers import EMA, Self
 from sstext.objective.weights import Gaussian, Threshold
 
 # Row of the table → the student's probabilities for a text of this token.
-GOLD, SURE, UNSURE, SURE_EDITED, UNSURE_EDITED = range(5)
+LABELED_ROW, SURE, UNSURE, SURE_EDITED, UNSURE_EDITED = range(5)
 PROBS = torch.tensor([[0.8, 0.2], [0.96, 0.04], [0.9, 0.1], [0.5, 0.5], [0.25, 0.75]])
-LABELED = {"input_ids": torch.tensor([[GOLD]])}
+LABELED = {"input_ids": torch.tensor([[LABELED_ROW]])}
 LABELS = torch.tensor([0])
 UNLABELED = {
     "weak": {"input_ids": torch.tensor([[SURE], [UNSURE]])},
@@ -61,7 +61,7 @@ class Seen(Part):
 
 
 def step(objective: Objective, student: Table | None = None, **settings: Any) -> Any:
-    """One micro-batch of one gold row and two unlabeled ones."""
+    """One micro-batch of one labeled row and two unlabeled ones."""
     objective.bind(2, 2)
     return objective(student if student is not None else Table(), LABELED, LABELS, None, UNLABELED, **settings)
 
@@ -87,16 +87,16 @@ def test_fixmatch_by_hand() -> None:
     assert {name: count for name, (_, count) in losses.components.items()} == {
         "loss_labeled": 1, "loss_unlabeled": 2, "kept_share": 2, "mean_weight": 2,
     }  # fmt: skip
-    torch.testing.assert_close(losses.logits, PROBS[[GOLD]].log())
+    torch.testing.assert_close(losses.logits, PROBS[[LABELED_ROW]].log())
 
 
 def test_fixmatch_gradient_by_hand() -> None:
-    """p − y on the gold row, ½ (Q − q̂) on the sure row's edited view, nothing elsewhere.
+    """p − y on the labeled row, ½ (Q − q̂) on the sure row's edited view, nothing elsewhere.
 
     Guards against a gradient through the teacher (the weak rows), through a row of weight 0, and against none at all.
     """
     expected = torch.zeros(5, 2)
-    expected[GOLD] = torch.tensor([-0.2, 0.2])
+    expected[LABELED_ROW] = torch.tensor([-0.2, 0.2])
     expected[SURE_EDITED] = torch.tensor([-0.25, 0.25])
     torch.testing.assert_close(gradient(fixmatch()), expected)
 
@@ -104,7 +104,7 @@ def test_fixmatch_gradient_by_hand() -> None:
 def test_pseudo_label_by_hand() -> None:
     """Half a ramp, the same view: L = −ln .8 + ½ · ½ · (−ln .96), gradient ½ · ½ · (p − q̂) = [−.01, .01] on the row."""
     expected = torch.zeros(5, 2)
-    expected[GOLD] = torch.tensor([-0.2, 0.2])
+    expected[LABELED_ROW] = torch.tensor([-0.2, 0.2])
     expected[SURE] = torch.tensor([-0.01, 0.01])
     assert step(pseudo_label(), progress=0.2).total.item() == pytest.approx(
         LOSS_LABELED - 0.25 * math.log(0.96), abs=1e-6
@@ -204,7 +204,7 @@ def test_one_pass_of_the_teacher_and_one_joint_pass() -> None:
 
 def test_row_weights_and_the_whole_batch() -> None:
     """Weights 1 and ½ on −ln .8 and −ln .04: their sum over **two** rows, not over the weights' sum."""
-    rows = {"input_ids": torch.tensor([[GOLD], [SURE]])}
+    rows = {"input_ids": torch.tensor([[LABELED_ROW], [SURE]])}
     losses = Objective()(Table(), rows, torch.tensor([0, 1]), torch.tensor([1.0, 0.5]))
     expected = (-math.log(0.8) - 0.5 * math.log(0.04)) / 2
     assert losses.total.item() == pytest.approx(expected, abs=1e-6)

@@ -24,15 +24,15 @@ def stored(run: RunFiles, name: str = "test") -> Predictions:
     return found
 
 
-def test_the_shipped_models_temperature_is_taken_back_out_and_the_others_put_in(tmp_path: Path) -> None:
+def test_the_chosen_models_temperature_is_taken_back_out_and_the_others_put_in(tmp_path: Path) -> None:
     """Guards against a diagram that calibrates twice, or not at all."""
     run = open_run_files(make_run(tmp_path / "run", 3))
     found, logits = evidence_of(run), stored(run).logits
     assert found is not None
     assert found.uncalibrated is not None
-    np.testing.assert_allclose(found.final, softmax(logits["final"]))
+    np.testing.assert_allclose(found.chosen, softmax(logits["final"]))
     np.testing.assert_allclose(found.uncalibrated, softmax(logits["final"] * TEMPERATURE))
-    np.testing.assert_allclose(found.supervised, softmax(logits["supervised"] / TEMPERATURE))
+    np.testing.assert_allclose(found.baseline, softmax(logits["supervised"] / TEMPERATURE))
     assert (found.rows, found.caveat) == ("240 test rows", "")
 
 
@@ -59,7 +59,7 @@ def test_a_temperature_of_one_has_no_before(tmp_path: Path) -> None:
     found = evidence_of(run)
     assert found is not None
     assert found.uncalibrated is None
-    np.testing.assert_allclose(found.final, softmax(logits), rtol=1e-5)
+    np.testing.assert_allclose(found.chosen, softmax(logits), rtol=1e-5)
 
 
 @pytest.mark.parametrize("folds", [True, False])
@@ -75,16 +75,16 @@ def test_without_test_rows_the_held_out_ones_speak_and_say_what_flatters(folds: 
     write_predictions(path, ["a text"] * 30, [names[i] for i in labels], **rounds)
     found, logits = evidence_of(run), stored(run, name).logits
     assert found is not None
-    np.testing.assert_allclose(found.final, softmax(logits["round_2"] / TEMPERATURE))
+    np.testing.assert_allclose(found.chosen, softmax(logits["round_2"] / TEMPERATURE))
     np.testing.assert_allclose(found.uncalibrated, softmax(logits["round_2"]))
-    np.testing.assert_allclose(found.supervised, softmax(logits["round_0"] / TEMPERATURE))
+    np.testing.assert_allclose(found.baseline, softmax(logits["round_0"] / TEMPERATURE))
     assert "fitted on the same rows" in found.caveat
     assert ("used to stop training and to choose" in found.caveat) == (not folds)
     compared = compare(run, found)
     assert compared is not None
     accuracy = (rounds["round_2"].argmax(-1) == labels).mean()
-    assert compared.final["accuracy"]["score"] == pytest.approx(accuracy)
-    low, high = compared.final["accuracy"]["confidence_interval"]
+    assert compared.chosen["accuracy"]["score"] == pytest.approx(accuracy)
+    low, high = compared.chosen["accuracy"]["confidence_interval"]
     assert low <= accuracy <= high
 
 
@@ -93,8 +93,8 @@ def test_with_records_alone_the_comparison_has_no_intervals(tmp_path: Path) -> N
     (tmp_path / "run" / "predictions" / "test.parquet").unlink()
     compared = compare(change_results(tmp_path / "run", test={}), None)
     assert compared is not None
-    assert compared.supervised["accuracy"] == {"score": 0.6}
-    assert compared.final["accuracy"] == {"score": pytest.approx(0.7)}
+    assert compared.baseline["accuracy"] == {"score": 0.6}
+    assert compared.chosen["accuracy"] == {"score": pytest.approx(0.7)}
     assert compared.gain is None
 
 

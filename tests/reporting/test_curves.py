@@ -10,7 +10,6 @@ from sstext.reporting.curves import (
     precision_and_coverage,
     reliability,
     row_shares,
-    wilson_interval,
 )
 
 
@@ -35,13 +34,6 @@ def test_few_rows_make_few_bins(rows: int, bins: int) -> None:
     """Guards against points that stand for one row each."""
     found = reliability(binary(np.linspace(0.5, 1, rows).tolist()), np.zeros(rows, dtype=np.int64))
     assert (len(found.rows), found.rows.sum()) == (bins, rows)
-
-
-def test_an_interval_of_a_share_stays_a_share() -> None:
-    """Guards against the normal interval, which is empty at 100 %; the values are Wilson's for 10 of 10 and 0 of 10."""
-    low, high = wilson_interval(np.array([1.0, 0.0]), np.array([10, 10]))
-    np.testing.assert_allclose([low[0], high[1]], [0.72246, 0.27754], atol=1e-4)
-    np.testing.assert_allclose([high[0], low[1]], [1, 0], atol=1e-12)
 
 
 def test_the_histogram_counts_every_row_once() -> None:

@@ -75,7 +75,7 @@ def test_confused_texts_are_mistakes_with_their_true_label(run: RunFiles, groups
     for example in groups["confused"].examples:
         row = texts.index(example.text)
         assert example.other == run.classes[found.labels[row]]
-        assert example.label == run.classes[found.final[row].argmax()] != example.other
+        assert example.label == run.classes[found.chosen[row].argmax()] != example.other
 
 
 def test_the_same_rows_are_drawn_every_time_spread_over_the_whole() -> None:

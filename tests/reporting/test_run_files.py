@@ -66,7 +66,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folds", [True, False])
-def test_pseudo_labels_are_those_of_the_shipped_student(folds: bool, tmp_path: Path) -> None:
+def test_pseudo_labels_are_those_of_the_chosen_student(folds: bool, tmp_path: Path) -> None:
     """With folds, of the last student, from averaged labels that are calibrated already; without, of the chosen round."""
     run = open_run_files(make_run(tmp_path / "run", 3, folds=folds))
     assert run.teaching is not None
@@ -134,7 +134,7 @@ def test_an_unfinished_run_has_the_rounds_so_far(tmp_path: Path) -> None:
     assert run.classes == list(json.loads(records[0])["per_class"])
 
 
-def test_trainings_lead_to_the_shipped_student(tmp_path: Path) -> None:
+def test_trainings_lead_to_the_chosen_student(tmp_path: Path) -> None:
     """Guards against the last student's losses shown as those of a chain's round of the same number."""
     folder = make_run(tmp_path / "run", 2)
     for stage in ("baseline", "final"):

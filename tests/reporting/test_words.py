@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from made_up_run import class_names, make_run, round_record
 
+from sstext.config.old_options import FORMER_DEFAULTS
 from sstext.config.run_config import RunConfig
 from sstext.reporting.comparison import Comparison
 from sstext.reporting.run_files import RunFiles
@@ -113,6 +114,25 @@ def test_settings_are_those_that_differ_from_the_methods_own_defaults() -> None:
     }, "none is no limit and no logger; whatever else is not given is computed"  # fmt: skip
     assert changed_settings({"method": "of a newer version", "an option": 1}) != []
     assert changed_settings(None) == []
+
+
+def test_settings_of_version_0_1_have_their_present_names() -> None:
+    """Guards a report that shows `rounds` and `keep` as changed because version 0.1 wrote what it had computed, and that says
+    nothing of options that have moved."""
+    plain = FORMER_DEFAULTS | {"method": "auto", "rounds": 1, "keep": [1.0], "pseudo_labels": "soft", "method_args": {}}
+    assert changed_settings(plain) == []
+    others = plain | {"method": "ust", "rounds": 3, "keep": [0.3, 0.5, 0.7], "pseudo_labels": "hard"}
+    assert changed_settings(others) == [("method", "ust", "auto")]
+    given = plain | {
+        "rounds": 2, "keep": [0.5], "pseudo_labels": "hard", "token_mask": 0.3, "warmup": 0.2, "patience": 5,
+        "unsupervised_strength": 2.0, "method_args": {"contrast": 5}, "freeze_embeddings": True, "freeze_layers": 2,
+        "alignment": False, "encoder": "ada/encoder", "revision": "v2", "class_runs": 4,
+    }  # fmt: skip
+    assert {name: value for name, value, _ in changed_settings(given)} == {
+        "rounds": "2", "keep": "0.5", "edits": "mask=0.3", "training_args": "warmup_steps=0.2, early_stopping_patience=5",
+        "method_args": "contrast=5, strength=2.0, labels=hard", "freeze": "embeddings, 2", "prior": "none",
+        "encoder": "ada/encoder@v2",
+    }, "class_runs has no successor"  # fmt: skip
 
 
 def test_facts_and_phases_come_from_the_results(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from transformers import T5Config, T5ForSequenceClassification
 
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
+from sstext.methods.registry import compose
 from sstext.run.opening import open_chain
+from sstext.selftraining import plan
 
 
 @pytest.mark.parametrize(
@@ -125,3 +127,16 @@ def test_the_revision_of_an_encoder_stands_behind_its_name(
         with pytest.raises(AskedForError) as asked:
             open_chain(RunConfig(**files, encoder=given, output=str(tmp_path / "other")))
         assert asked.value.args == expected
+
+
+def test_a_run_is_opened_from_one_method(
+    tiny_task: Any, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards a plan whose method is composed once more than the one that the options were checked with."""
+    task, composed = tiny_task(tmp_path), []
+    monkeypatch.setattr(
+        plan, "compose", lambda *args, **options: composed.append(compose(*args, **options)) or composed[-1]
+    )
+    files = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "encoder": str(tiny_encoder)}
+    open_chain(RunConfig(**files, device="cpu", folds=2, output=str(tmp_path / "out")))
+    assert len(composed) == 1

@@ -1,4 +1,4 @@
-"""One run from files to `model/`: which model is shipped, what plain transformers make of it, and what is told of it."""
+"""One run from files to `model/`: which model is chosen, what plain transformers make of it, and what is told of it."""
 
 import csv
 import json
@@ -148,14 +148,14 @@ def test_development_rows_stop_a_training_early_and_choose_its_best_step(results
     assert stopped > 0  # canary
 
 
-def test_the_temperature_is_in_the_weights_of_the_shipped_model(results: dict[str, Any], out: Path, task: Any) -> None:
+def test_the_temperature_is_in_the_weights_of_the_chosen_model(results: dict[str, Any], out: Path, task: Any) -> None:
     """Guards calibrated probabilities for every consumer: logits of model/ are those of the round, divided by T."""
     chosen = results["rounds"][results["chosen"]["round"]]
     assert abs(chosen["temperature"] - 1) > 0.01  # canary
     texts, _ = rows_of(task.test)
     raw = Classifier.from_pretrained(folder_of(chosen, out) / "model", device="cpu").logits(texts)
-    shipped = Classifier.from_pretrained(out / "model", device="cpu").logits(texts)
-    np.testing.assert_allclose(shipped, raw / chosen["temperature"], rtol=1e-4, atol=1e-5)
+    predicted = Classifier.from_pretrained(out / "model", device="cpu").logits(texts)
+    np.testing.assert_allclose(predicted, raw / chosen["temperature"], rtol=1e-4, atol=1e-5)
     weights = [load_file(place / "model.safetensors") for place in (folder_of(chosen, out) / "model", out / "model")]
     assert {k for k in weights[0] if (weights[0][k] != weights[1][k]).any()} == {"classifier.weight", "classifier.bias"}
 
@@ -224,7 +224,7 @@ def test_results_hold_the_whole_run(results: dict[str, Any], out: Path, task: An
 
 
 def test_test_figures_are_those_of_the_two_models(results: dict[str, Any], out: Path, task: Any) -> None:
-    """Guards the final table: supervised is the baseline with its own temperature, what is shipped is `model/`."""
+    """Guards the final table: supervised is the baseline with its own temperature, the chosen model is `model/`."""
     texts, names = rows_of(task.test)
     labels = [task.classes.index(name) for name in names]
     supervised = Classifier.from_pretrained(out / "baseline" / "model", device="cpu").logits(texts)
@@ -322,7 +322,7 @@ def test_a_run_ends_with_its_report_and_is_finished_without_one_too(
 
 
 def test_without_development_and_test_rows(quick: Quick, tmp_path: Path) -> None:
-    """Guards the shortest command: the last round is shipped as it is, nothing is measured, and the card says so."""
+    """Guards the shortest command: the last round is chosen as it is, nothing is measured, and the card says so."""
     found = train(quick(tmp_path / "out", dev=None, test=None, audit=None, rounds=1, steps=2, round_steps=2))
     assert found["chosen"]["round"] == 1
     assert found["test"] == {}

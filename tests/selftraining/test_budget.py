@@ -153,7 +153,7 @@ def test_a_plan_with_fewer_folds_shares_the_labels_out_anew(chain: Chain) -> Non
 
 
 def test_a_plan_of_plain_fine_tuning_alone_ends_with_it(chain: Chain) -> None:
-    """Guards a start that half of its steps leave without any confidence, shipped because it came last."""
+    """Guards a start that half of its steps leave without any confidence, chosen because it came last."""
     alone = make_run(chain, cut(chain, PACE, 20))
     assert ([stage.name for stage in alone.plan.stages], steps(alone.plan)) == (["baseline"], [10])
     assert alone.plan.last is alone.plan.baseline

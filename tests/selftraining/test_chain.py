@@ -338,7 +338,7 @@ def test_fp32_stands_against_the_launchers_precision(
 
 
 def test_of_equal_steps_the_one_with_the_lower_loss_is_kept() -> None:
-    """Guards few development rows: macro-F1 is 1 after six steps, and a hardly trained model would be shipped."""
+    """Guards few development rows: macro-F1 is 1 after six steps, and a hardly trained model would be chosen."""
     labels = np.array([0, 1])
     early, late, wrong = (
         np.array([[0.1, 0.0], [0.0, 0.1]]),

@@ -1,4 +1,4 @@
-"""Cross-fitting: chains that never mix, what they say together, and the student that is shipped."""
+"""Cross-fitting: chains that never mix, what they say together, and the student that is chosen."""
 
 import csv
 import json
@@ -185,15 +185,17 @@ def test_labels_are_averaged_over_calibrated_chains(out: Path, results: Any) -> 
 
 
 def test_the_final_model_learns_from_all_labels_and_the_next_share(out: Path, results: Any) -> None:
-    """The rounds kept .3 and .5 of 60 texts, the final model .7; what is shipped is it, its logits ÷ T."""
+    """The rounds kept .3 and .5 of 60 texts, the final model .7. It is the chosen model, with its logits ÷ T."""
     kept = pq.read_table(out / "all_labels" / "final" / "pseudo_labels.parquet")
     assert len(kept) == 42
-    trained, shipped = (
+    trained, chosen_weights = (
         load_file(folder / "model.safetensors") for folder in (out / "all_labels/final/model", out / "model")
     )
     temperature = results["chosen"]["temperature"]
     assert temperature not in (1, results["rounds"][2]["temperature"]), "what it learned from was calibrated"
-    np.testing.assert_allclose(shipped["classifier.weight"], trained["classifier.weight"] / temperature, rtol=1e-6)
+    np.testing.assert_allclose(
+        chosen_weights["classifier.weight"], trained["classifier.weight"] / temperature, rtol=1e-6
+    )
     chosen = results["chosen"]
     assert (chosen["round"], chosen["stage"], chosen["model"]) == (2, "round 2", "final")
 
@@ -224,10 +226,8 @@ def test_a_teacher_with_all_labels_counts_as_much_as_all_chains(tmp_path: Path) 
     np.testing.assert_allclose(np.exp(alone), [[0.6, 0.4]], rtol=1e-6)
 
 
-def test_a_refused_round_is_not_shipped(
-    quick: Quick, out: Path, results: Any, tmp_path: Path, monkeypatch: Any
-) -> None:
-    """Round 1 is refused: no further one is trained, and the baseline with all labels is shipped, calibrated."""
+def test_a_refused_round_is_not_chosen(quick: Quick, out: Path, results: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    """Round 1 is refused: no further one is trained, and the baseline with all labels is chosen, calibrated."""
     refusal = Verdict(Gain(-0.5, 0.1, -0.3), "harm is more likely than gain")
     monkeypatch.setattr(loop, "judge", lambda *_: [BASELINE, refusal])
     refused = train(quick(tmp_path / "out"))
@@ -240,9 +240,11 @@ def test_a_refused_round_is_not_shipped(
     }  # fmt: skip
     assert [record["stopped_because"] for record in refused["rounds"]] == [None, "harm is more likely than gain"]
     trained = load_file(tmp_path / "out" / "all_labels" / "baseline" / "model" / "model.safetensors")
-    shipped = load_file(tmp_path / "out" / "model" / "model.safetensors")
+    chosen_weights = load_file(tmp_path / "out" / "model" / "model.safetensors")
     temperature = refused["rounds"][0]["temperature"]
-    np.testing.assert_allclose(shipped["classifier.weight"], trained["classifier.weight"] / temperature, rtol=1e-6)
+    np.testing.assert_allclose(
+        chosen_weights["classifier.weight"], trained["classifier.weight"] / temperature, rtol=1e-6
+    )
     assert refused["test"]["self_trained"] == refused["test"]["supervised"]
 
 
@@ -251,7 +253,7 @@ def test_a_final_model_without_texts_has_the_temperature_of_its_own_stage(
 ) -> None:
     """Averaged labels are less sure than any chain's: none may join. Guards figures, and weights, of another temperature."""
     monkeypatch.setattr(shipping, "choose", lambda *_: (1, "it was told to"))
-    monkeypatch.setattr("sstext.selftraining.final_model.averaged_labels", lambda *_: np.log(np.full((60, 3), 1 / 3)))
+    monkeypatch.setattr("sstext.selftraining.final_model.average_labels", lambda *_: np.log(np.full((60, 3), 1 / 3)))
     found = train(quick(tmp_path / "out", method_args={"min_confidence": 0.35}, rounds=1))
     assert found["chosen"]["why"].endswith(WITHOUT_TEXTS)
     assert (found["chosen"]["stage"], found["chosen"]["model"]) == ("round 1", "baseline")
@@ -328,7 +330,7 @@ def test_the_expected_precision_is_that_of_the_chains_on_the_corpus(quick: Quick
 
 
 def test_a_collapse_is_said_where_nothing_else_can_tell(quick: Quick, tmp_path: Path, monkeypatch: Any) -> None:
-    """Without folds and development rows the last round is shipped, whatever it has become: the end of the run says so."""
+    """Without folds and development rows the last round is chosen, whatever it has become: the end of the run says so."""
     fine = train(quick(tmp_path / "fine", folds=0, rounds=1))
     assert "warning" not in fine["chosen"]["why"]
     one_class = np.tile([3.0, 0.0, 0.0], (60, 1))

@@ -191,7 +191,7 @@ def test_it_stops_where_no_text_may_be_trusted(quick: Quick, tmp_path: Path) -> 
     assert record.stopped_because == "no text is predicted with a confidence of 1.0 or more"
 
 
-def test_gold_rows_are_never_rewritten(
+def test_labeled_rows_are_never_rewritten(
     quick: Quick, whole: Path, task: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guards the labels of people: in every round the same, pseudo-labels beside them and never among them."""
@@ -208,7 +208,7 @@ def test_gold_rows_are_never_rewritten(
     texts, labels = column(task.labeled, "text"), [swapped[label] for label in column(task.labeled, "label")]
     rows = Dataset.from_dict({"text": texts, "label": labels})
     list(self_train(quick(tmp_path / "out", labeled=None), labeled=rows))
-    assert [gold for gold, _ in seen] == [[1] * 4 + [2] * 4 + [0] * 4] * 3
+    assert [labeled for labeled, _ in seen] == [[1] * 4 + [2] * 4 + [0] * 4] * 3
     assert seen[0][1] is None
     for index in (1, 2):
         assert seen[index][1].rows.tolist() == pseudo_labels(tmp_path / "out", index)["position"]

@@ -38,7 +38,7 @@ def quick(tiny_run: Quick) -> Quick:
 
 @pytest.fixture(scope="module")
 def estimating(quick: Quick, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], Run]:
-    """Folder, results and chains of a run of auto that estimates its class shares, and ships its round whatever it is worth;
+    """Folder, results and chains of a run of auto that estimates its class shares, and chooses its round whatever it is worth;
     results["held_out"] is what the choice was made by. Read only."""
     config, seen = quick(tmp_path_factory.mktemp("estimating") / "out", rounds=1, prior="auto"), []
 
@@ -205,7 +205,7 @@ def test_margins_are_those_of_all_rounds_of_the_chain(quick: Quick, tmp_path: Pa
 
 
 def test_margins_of_the_final_model_are_those_of_all_chains(quick: Quick, tmp_path: Path, monkeypatch: Any) -> None:
-    """With folds, the model that is shipped: guards a method that forgets its history there, that of labels in the mean
+    """With folds, the chosen model: guards a method that forgets its history there, that of labels in the mean
     of the chains."""
     monkeypatch.setattr(shipping, "choose", lambda *_: (1, "it was told to"))
     config = quick(tmp_path / "out", method="margin-history", rounds=1, keep=[0.5, 1.0], prior="auto")
@@ -245,7 +245,7 @@ def test_a_probe_needs_a_corpus_and_gives_way_to_development_rows(
 
 
 def test_without_folds_the_probe_says_how_sure_the_model_may_be(quick: Quick, tmp_path: Path) -> None:
-    """The temperature of every round, and the one in the weights that are shipped; guards against a start that is far too
+    """The temperature of every round, and the one in the weights of the chosen model; guards against a start that is far too
     unsure for want of anything that would say so."""
     found = train(quick(tmp_path / "out", folds=0))
     run = open_run(quick(tmp_path / "out", folds=0))

@@ -1,12 +1,15 @@
 """The run folder: it belongs to one run, and every file in it is whole or not there."""
 
+import ast
 import json
 from pathlib import Path
 
 import pytest
 
+import sstext
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
+from sstext.storage import run_folder
 from sstext.storage.run_folder import RunDirectory
 from sstext.storage.whole import write_folder_whole, write_whole
 
@@ -154,3 +157,30 @@ def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="found the file"):
         RunDirectory(tmp_path / "notes.txt" / "out").claim("seed: 0\n", {})
+
+
+def test_only_the_storage_knows_how_the_files_of_a_run_are_called() -> None:
+    """Guards two rooms that spell one file: what the one renames, the other does not find, and a report leaves it out.
+
+    The rooms of the Hub are below: they publish a `results.json` of their own.
+    """
+    package = Path(sstext.__file__).parent
+    names = {name for name in vars(run_folder).values() if isinstance(name, str) and "." in name and "/" not in name}
+    names -= {run_folder.__name__}
+    assert {"scores.npy", "fit.json", "log.jsonl", "averaged.npy", "plan.json", "report.html"} <= names
+    found = {
+        f"{file.relative_to(package)}: {node.value}"
+        for file in sorted(package.rglob("*.py"))
+        if file.relative_to(package).parts[0] not in ("storage", "hub")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in {*names, "unlabeled.arrow"}
+    }
+    assert found == {"reporting/report.py: report.html"}, "the template has the name of the page"
+
+
+def test_the_folder_says_what_is_in_it(finished_run: Path) -> None:
+    """Guards the list in the docstring, which people read, against a file that it does not know."""
+    told = set((RunDirectory.__doc__ or "").split())
+    assert {"baseline/", "start/", "round_1/", "chain_1/", "all_labels/", "plan.json"} <= told
+    there = {file.name + "/" * file.is_dir() for file in finished_run.iterdir()}
+    assert {name for name in there - told if not name.startswith(("chain_", "round_"))} == set()

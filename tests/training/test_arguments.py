@@ -1,5 +1,6 @@
 """Options of a run and a stage → arguments of the trainer: the numbers that people get without asking."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +89,53 @@ def test_every_option_that_is_named_instead_exists() -> None:
 def test_the_method_says_whether_students_read_with_noise(method: str, noise: bool) -> None:
     """Guards classic self-training on noised texts, and a Noisy Student without noise: the first training is as the rounds."""
     assert [arguments(position, method=method).student_noise for position in (0, 1)] == [noise, noise]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("logit_adjustment", -1, "at least 0, found -1"),
+        ("gold_share", 1.5, "a share between 0 and 1, found 1.5"),
+        ("gold_share", 0, "more than 0, so that every batch has labeled rows, found 0"),
+        ("unlabeled_batch_ratio", 0, "at least 1e-06, found 0"),
+        ("unlabeled_batch_ratio", "many", "float, found 'many'"),
+        ("head_learning_rate", -1e-3, "at least 0, found -0.001"),
+        ("max_length", 3, "at least 4, found 3"),
+        ("method_args", [0.9], r"dict\[str, typing.Any\], found \[0.9\]"),
+    ],
+)
+def test_arguments_have_the_ranges_of_the_options(name: str, value: Any, expected: str) -> None:
+    """Guards a range that only `RunConfig` checks: a negative adjustment would favor frequent classes, without a word."""
+    with pytest.raises(UserError, match=f"^{name}: expected {expected}$"):
+        SemiSupervisedTrainingArguments("out", use_cpu=True, **{name: value})
+
+
+def test_arguments_in_range_are_taken_as_they_are() -> None:
+    """Guards the limits themselves, which are allowed, and `None`, which has a meaning of its own."""
+    made = SemiSupervisedTrainingArguments(
+        "out", use_cpu=True, logit_adjustment=0, gold_share=1, max_length=None, head_learning_rate=None, views="a,b"
+    )
+    assert (made.logit_adjustment, made.gold_share, made.max_length, made.head_learning_rate) == (0, 1, None, None)
+    assert made.views == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("former", "now"),
+    [
+        ("token_mask", "edits={'mask': …}"),
+        ("unsupervised_strength", "method_args={'strength': …}"),
+        ("pseudo_labels", "method_args={'labels': …}"),
+        ("warmup", "warmup_steps=…"),
+    ],
+)
+def test_a_former_argument_is_an_error_that_names_the_new_one(former: str, now: str) -> None:
+    """Guards programs of version 0.1: "unexpected keyword argument" does not tell people what to write."""
+    with pytest.raises(UserError, match=f"^argument {former!r} has been replaced; use {re.escape(now)}$"):
+        SemiSupervisedTrainingArguments("out", use_cpu=True, **{former: 0.1})
+
+
+def test_an_unknown_argument_and_a_positional_folder_are_as_in_transformers() -> None:
+    """Guards what the check of former names wraps: the generated `__init__`."""
+    with pytest.raises(TypeError, match="unexpected keyword argument 'no_such_argument'"):
+        SemiSupervisedTrainingArguments("out", no_such_argument=1)
+    assert SemiSupervisedTrainingArguments("out", use_cpu=True).output_dir == "out"

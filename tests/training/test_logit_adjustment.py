@@ -24,9 +24,9 @@ def test_logit_adjustment_by_hand() -> None:
 
 
 def test_the_shift_follows_the_labels_of_a_batch(tiny_encoder: Path, tmp_path: Path) -> None:
-    """12 gold rows, 4 a class, and 3 : 1 : 0 pseudo-labels at a gold share of .25: π = ¼ · ⅓ + ¾ · (3, 1, ½)/4.5, times τ."""
+    """12 labels, 4 a class, and 3 : 1 : 0 pseudo-labels at a gold share of .25: π = ¼ · ⅓ + ¾ · (3, 1, ½)/4.5, times τ."""
     settings = {"logit_adjustment": 2.0, "max_steps": 1}
-    trainer = make_trainer(tiny_encoder, tmp_path / "gold", "supervised", **settings)
+    trainer = make_trainer(tiny_encoder, tmp_path / "labeled", "supervised", **settings)
     trainer.train()
     torch.testing.assert_close(trainer.objective.label_shift, torch.full((3,), 2 * math.log(1 / 3)))
     kept = labeled_texts().select(range(4)).remove_columns("label").add_column("label", [0, 0, 0, 1])

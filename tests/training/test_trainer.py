@@ -163,7 +163,7 @@ def test_unlabeled_batch_ratio_sets_the_rows_per_step(tiny_encoder: Path, tmp_pa
 
 
 def test_pseudo_labeled_rows_keep_their_share_and_weight(tiny_encoder: Path, tmp_path: Path) -> None:
-    """Guards against batches without gold rows, and against weights that are not used: weight 0 on them teaches nothing."""
+    """Guards against batches without labeled rows, and against weights that are not used: weight 0 on them teaches nothing."""
     kept = unlabeled(9).add_column("label", [0, 1, 2] * 3).add_column("weight", [0.0] * 9)
     trainer = make(tiny_encoder, tmp_path, pseudo_labeled_dataset=kept, gold_share=0.25, edits={"mask": 0.0})
     loader = trainer.get_train_dataloader()
@@ -235,8 +235,8 @@ def test_saved_models_hold_no_pickle(tiny_encoder: Path, tmp_path: Path) -> None
         ({"method": "softmatch"}, "softmatch learns from unlabeled text"),
         ({"method": "fixmach"}, "did you mean fixmatch"),
         ({"method": "fixmatch", "method_args": {"treshold": 1}}, "did you mean threshold"),
-        ({"unlabeled_batch_ratio": 0}, "unlabeled_batch_ratio: expected more than 0"),
-        ({"gold_share": 0.0}, "gold_share: expected a share above 0"),
+        ({"unlabeled_batch_ratio": 0}, "unlabeled_batch_ratio: expected at least 1e-06, found 0"),
+        ({"gold_share": 0.0}, "gold_share: expected more than 0"),
         ({"train_dataset": Dataset.from_dict({"txt": ["a"], "label": [0]})}, "expected a column 'text' or 'input_ids'"),
         ({"train_dataset": Dataset.from_dict({"text": ["a"], "label": ["b"]})}, "not in the model's label2id"),
     ],
