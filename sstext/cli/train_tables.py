@@ -146,7 +146,7 @@ def show_forecast(forecast: Forecast) -> None:
 
 def stages_table(plan: Plan) -> Table:
     """One line per stage of a plan."""
-    table = new_table("Stages (all of them are trained on the labeled rows)")
+    table = new_table("Stages (each learns from the labeled rows, some also from pseudo-labels)")
     for title in ("stage", "pseudo-labels of", "labeled by", "selects"):
         table.add_column(title, overflow="fold")
     for title in ("steps", "trainings"):

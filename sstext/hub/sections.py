@@ -116,7 +116,7 @@ def training_section(
     section += f"\n\n{method}" if method else ""
     stages = [_stage(stage) for stage in (plan or {}).get("stages", ())]
     if stages:
-        section += f"\n\nPlan: {'; '.join(stages)}."
+        section += f"\n\nStages: {'; '.join(stages)}."
     if not rounds:
         return section
     columns = {title: [cell(record) for record in rounds] for title, cell in ROUNDS.items()}
@@ -135,10 +135,10 @@ def method_paragraph(method: str | None, citation: str | None, chosen: str | Non
 
 
 def _stage(stage: Mapping[str, Any]) -> str:
-    """One stage of a plan, for example "round 1, 71 steps, on pseudo-labels by head and probe"."""
-    labels = f", on pseudo-labels by {stage['labeled_by']}" if stage["labeled_by"] else ", on labeled rows"
+    """One stage of a plan, for example "round 1: 71 steps on the labeled rows and on pseudo-labels"."""
+    labels = " and on pseudo-labels" if stage["labeled_by"] else ""
     name = "final model" if stage["name"] == "final" else stage["name"]
-    return _line(f"{name}, {stage['steps']:,} steps{labels}")
+    return _line(f"{name}: {stage['steps']:,} steps on the labeled rows{labels}")
 
 
 def _share(value: float | None) -> str:
@@ -216,7 +216,7 @@ def limits_section(max_length: int, self_trained: bool, english_only: bool) -> s
     own = "It was trained on few labeled texts. It may reproduce their errors and biases, and those of the encoder."
     if self_trained:
         own = (
-            "Part of the training labels are predictions of a model. They may reproduce the errors and biases of the\n"
+            "Some of the training labels are predictions of a model. They may reproduce the errors and biases of the\n"
             "  encoder and of the labeled rows."
         )
     english = "- It reads only English, because its encoder was trained on English.\n" if english_only else ""

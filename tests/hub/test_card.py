@@ -268,8 +268,8 @@ def test_the_plan_is_a_line_of_the_training():
         {"name": "round 1", "steps": 1_250, "labeled_by": "head and probe"},
     ]
     stages.append({"name": "final", "steps": 625, "labeled_by": "the chains"})
-    plan = "Plan: baseline, 80 steps, on labeled rows; round 1, 1,250 steps, on pseudo-labels by head and probe; "
-    plan += "final model, 625 steps, on pseudo-labels by the chains."
+    plan = "Stages: baseline: 80 steps on the labeled rows; round 1: 1,250 steps on the labeled rows and on pseudo-labels; "
+    plan += "final model: 625 steps on the labeled rows and on pseudo-labels."
     assert plan in section(card(plan={"stages": stages}), "Training")
     assert "Plan:" not in card(plan={"steps": [80], "rounds": 0}) + card()
 

@@ -110,7 +110,7 @@ def test_what_the_run_was_is_told(made_up: Path) -> None:
         "Reason for stopping: all rounds are done.", "64 labeled, 300 unlabeled, 240 test", "torch 2.13.0",
         "1,234 MiB of the process", "corpus.jsonl", "Changed class",
         "predictions of chain 1 that differ between the stages “round 1” and “round 2”", "do not add them.",
-        "as predicted by the teacher. The selection also depends on the rank within the class.",
+        "by the model that made the pseudo-labels. The selection also depends on the rank within the class.",
     ):  # fmt: skip
         assert said in text, said
     assert "“Chains agree” is the share of the corpus" in text
