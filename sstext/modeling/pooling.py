@@ -5,14 +5,18 @@ from typing import Any
 from torch import Tensor, nn
 
 from sstext.errors import UserError
+from sstext.modeling.mean_reading import has_mean_layer
 
 
 def last_hidden_states(outputs: Any, student: nn.Module) -> Tensor:
     """The encoder's last hidden states (N, T, D) from the outputs of a student.
 
+    A last layer that makes the mean (`sstext.modeling.mean_reading`) is not the encoder's: after it, all tokens of a text
+    have the same state.
+
     Args:
         outputs: outputs of the student.
-        student: the model, for messages.
+        student: the model, without a wrapper for several devices.
 
     Raises:
         UserError: if the student returns no hidden states, for example because it is an encoder-decoder model.
@@ -23,7 +27,7 @@ def last_hidden_states(outputs: Any, student: nn.Module) -> Tensor:
             f"{type(student).__name__} returns no hidden states, but reconstruction and supervised contrast need them; "
             "choose another encoder, or leave these losses out"
         )
-    return states[-1]
+    return states[-2] if has_mean_layer(student) else states[-1]
 
 
 def mean_pooled(hidden: Tensor, mask: Tensor) -> Tensor:

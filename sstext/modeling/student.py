@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, set_see
 
 from sstext.errors import UserError
 from sstext.hub.access import ask_once
+from sstext.modeling.mean_reading import has_mean_layer, hold_reading, make_read_mean
 from sstext.modeling.pretrained import encoder_path, explained
 
 
@@ -22,6 +23,7 @@ def new_student(
     freeze_embeddings: bool = False,
     freeze_layers: int = 0,
     keep_head: bool = False,
+    read_mean: bool = False,
 ) -> Any:
     """Make a sequence classifier with a new head (drawn from `seed`) on a pretrained encoder.
 
@@ -37,6 +39,8 @@ def new_student(
         dropout: replaces every dropout probability of the encoder's configuration. Default: no change.
         freeze_embeddings, freeze_layers: whether the embeddings stay pretrained, and how many of the first layers do.
         keep_head: whether to keep the head of `encoder`, which is then an earlier student.
+        read_mean: whether a new head reads the mean of the tokens, if the architecture allows it
+            (`sstext.modeling.mean_reading`). A model that was saved with such a head keeps it in any case.
 
     Raises:
         UserError: if the encoder cannot be loaded, has fewer layers, or has no dropout to set.
@@ -68,6 +72,9 @@ def new_student(
     if model.config.pad_token_id is None:
         model.config.pad_token_id = getattr(model.config, "eos_token_id", None)
     freeze(model, embeddings=freeze_embeddings, layers=freeze_layers)
+    if not keep_head and (read_mean or has_mean_layer(model)):
+        make_read_mean(model)
+    hold_reading(model)
     return model
 
 

@@ -9,21 +9,28 @@ from torch import Tensor, nn
 from transformers import Trainer
 
 from sstext.errors import UserError
+from sstext.modeling.mean_reading import has_mean_layer, head_rate_factor, hold_reading
 from sstext.modeling.token_head import TOKEN_HEAD, WithTokenHead
 
 
 class HeadRateTrainer(Trainer):
-    """A `Trainer` with a separate learning rate for the new head: `args.head_learning_rate`, if it is set."""
+    """A `Trainer` with a separate learning rate for the new head: `args.head_learning_rate`, if it is set.
+
+    The parts of a model that make the mean of its tokens (`sstext.modeling.mean_reading`) are never trained, and its
+    head has rates that fit to the size of what it reads.
+    """
 
     args: Any
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make `Trainer`'s optimizer. If `head_learning_rate` is set, the head gets this learning rate."""
-        if self.args.head_learning_rate is None or self.optimizer is not None:
+        trained: Any = self.model if model is None else model
+        hold_reading(trained)  # a model that was just loaded does not know it
+        own_rate = self.args.head_learning_rate is not None or has_mean_layer(trained)
+        if not own_rate or self.optimizer is not None:
             return super().create_optimizer(model)
         if self.optimizer_cls_and_kwargs is not None:
             raise UserError("head_learning_rate cannot be combined with optimizer_cls_and_kwargs")
-        trained: Any = self.model if model is None else model
         kind, arguments = self.get_optimizer_cls_and_kwargs(self.args, trained)
         if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)) or "optimizer_dict" in arguments:
             raise UserError(f"head_learning_rate is not supported with optim={self.args.optim!r}; use adamw_torch")
@@ -33,12 +40,16 @@ class HeadRateTrainer(Trainer):
         for name, parameter in trained.named_parameters():
             if parameter.requires_grad:
                 groups.setdefault((id(parameter) in body, name in decayed), []).append(parameter)
-        rate, head_rate, decay = self.args.learning_rate, self.args.head_learning_rate, self.args.weight_decay
+        rate, decay, factor = self.args.learning_rate, self.args.weight_decay, head_rate_factor(trained)
+        head_rate = self.args.head_learning_rate if self.args.head_learning_rate is not None else rate
+        settings = {  # weights lose rate × decay of themselves per step: the same share, whatever the factor
+            (True, True): {"lr": rate, "weight_decay": decay},
+            (True, False): {"lr": rate, "weight_decay": 0.0},
+            (False, True): {"lr": head_rate * factor, "weight_decay": decay / factor},
+            (False, False): {"lr": head_rate, "weight_decay": 0.0},  # a bias does not depend on what is read
+        }
         self.optimizer = kind(
-            [
-                {"params": params, "lr": rate if in_body else head_rate, "weight_decay": decay if decays else 0.0}
-                for (in_body, decays), params in groups.items()
-            ],
+            [{"params": params, **settings[group]} for group, params in groups.items()],
             **arguments,
         )
         return self.optimizer

@@ -1,0 +1,329 @@
+"""A head that reads the mean: what reaches it, in every family, after saving, in 16 bits, and after training."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    CamembertConfig,
+    DebertaV2Config,
+    DistilBertConfig,
+    ElectraConfig,
+    ModernBertConfig,
+    MPNetConfig,
+    PreTrainedConfig,
+    RobertaConfig,
+    XLMRobertaConfig,
+    pipeline,
+)
+
+from sstext.errors import UserError
+from sstext.modeling.mean_reading import (
+    FAMILIES,
+    MARK,
+    has_mean_layer,
+    head_rate_factor,
+    hold_reading,
+    make_read_mean,
+    reading_scale,
+    why_not,
+    write_linear,
+)
+from sstext.modeling.pooling import last_hidden_states, mean_pooled
+from sstext.modeling.student import new_student
+from sstext.pseudolabels.probe import Embedder
+from sstext.training.arguments import SemiSupervisedTrainingArguments
+from sstext.training.trainer import SemiSupervisedTrainer
+
+WIDTH, CLASSES = 32, ["refund", "account", "delivery"]
+SIZES: dict[str, Any] = {
+    "vocab_size": 60, "hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
+    "max_position_embeddings": 40, "num_labels": 3, "pad_token_id": 1,
+}  # fmt: skip
+#: As in deberta-v3: relative positions, shared keys.
+POSITIONS = {
+    "relative_attention": True,
+    "pos_att_type": ["c2p", "p2c"],
+    "position_buckets": 8,
+    "norm_rel_ebd": "layer_norm",
+}
+CONFIGS: dict[str, Callable[[], PreTrainedConfig]] = {
+    "bert": lambda: BertConfig(**SIZES),
+    "roberta": lambda: RobertaConfig(**SIZES),
+    "xlm-roberta": lambda: XLMRobertaConfig(**SIZES),
+    "camembert": lambda: CamembertConfig(**SIZES),
+    "electra": lambda: ElectraConfig(**SIZES, embedding_size=16),
+    "deberta-v2": lambda: DebertaV2Config(**SIZES),
+    "deberta-v3": lambda: DebertaV2Config(**SIZES, **POSITIONS, share_att_key=True),
+    "deberta-v2-xlarge": lambda: DebertaV2Config(**SIZES, **POSITIONS, share_att_key=False, conv_kernel_size=3),
+}
+
+
+def made(name: str) -> Any:
+    """A classifier with random weights. LayerNorms are uneven, as training leaves them: the mean is then not centered."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForSequenceClassification.from_config(CONFIGS[name]()).eval()
+        for parameter_name, parameter in model.named_parameters():
+            if "LayerNorm" in parameter_name:
+                parameter.data += 0.2 * torch.randn_like(parameter)
+    return model
+
+
+def batch() -> dict[str, Tensor]:
+    """Six rows of 20 to 5 tokens, padded on the right."""
+    ids = torch.randint(5, 60, (6, 20), generator=torch.Generator().manual_seed(0))
+    mask = (torch.arange(20) < 20 - 3 * torch.arange(6)[:, None]).long()
+    return {"input_ids": ids.where(mask.bool(), torch.tensor(1)), "attention_mask": mask}
+
+
+def mean_of(model: Any, inputs: dict[str, Tensor]) -> Tensor:
+    """The masked mean of the encoder's last states, (N, D)."""
+    with torch.no_grad():
+        outputs = model(**inputs, output_hidden_states=True)
+    return mean_pooled(last_hidden_states(outputs, model), inputs["attention_mask"])
+
+
+def read_by_the_head(model: Any, inputs: dict[str, Tensor]) -> Tensor:
+    """What enters the last linear layer, (N, D)."""
+    seen = []
+    output = model.get_submodule(FAMILIES[model.config.model_type].output)
+    hook = output.register_forward_pre_hook(lambda layer, arguments: seen.append(arguments[0]))
+    with torch.no_grad():
+        model(**inputs)
+    hook.remove()
+    return seen[0]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("used", [False, True], ids=["new", "used before"])
+def test_the_head_reads_the_mean_and_the_embeddings_stay(name: str, used: bool) -> None:
+    """Guards the whole construction, with padding; the norm LN(m) = (m - mean m) / std m by hand."""
+    model, inputs = made(name), batch()
+    before = mean_of(model if used else made(name), inputs)
+    assert make_read_mean(model)
+    read = read_by_the_head(model, inputs)
+    centered = before - before.mean(1, keepdim=True)
+    normalized = centered / centered.std(1, correction=0, keepdim=True)
+    assert F.cosine_similarity(read, normalized).min() > 0.9999
+    assert F.cosine_similarity(read, before).min() > 0.99  # this far from centered
+    torch.testing.assert_close(read, reading_scale(model) * normalized, rtol=0.02, atol=1e-2 * reading_scale(model))
+    torch.testing.assert_close(mean_of(model, inputs), before)
+    # The mean of the appended layer's states is the same vector, so whoever reads it reads no other text.
+    appended = model(**inputs, output_hidden_states=True).hidden_states
+    assert len(appended) == 1 + 2 + 1
+    pooled = mean_pooled(appended[-1], inputs["attention_mask"])
+    assert F.cosine_similarity(pooled, normalized).min() > 0.9999
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_padding_changes_nothing(name: str) -> None:
+    """Guards against padding that counts in the mean: each row alone, without padding, has the same logits."""
+    model, inputs = made(name), batch()
+    make_read_mean(model)
+    with torch.no_grad():
+        together = model(**inputs).logits
+        for row, length in enumerate(inputs["attention_mask"].sum(1)):
+            alone = model(**{key: value[row : row + 1, :length] for key, value in inputs.items()}).logits
+            torch.testing.assert_close(together[row], alone[0], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_regression_is_written_into_the_head(name: str) -> None:
+    """logits = W z + b with the normalized embedding z: what SetFit computes, in one checkpoint."""
+    model, inputs = made(name), batch()
+    make_read_mean(model)
+    weight, bias = torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(1)) * 5, torch.tensor([1.0, -2.0, 0.5])
+    write_linear(model, weight, bias)
+    mean = mean_of(model, inputs)
+    embedded = F.normalize(mean - mean.mean(1, keepdim=True), dim=-1)
+    with torch.no_grad():
+        logits = model(**inputs).logits
+    expected = embedded @ weight.T + bias
+    assert (logits - expected).abs().max() < 0.01 * (expected - bias).abs().max()
+    with pytest.raises(UserError, match=r"expected weights \(3, 32\) and a bias \(3,\), found \(2, 32\) and \(2,\)"):
+        write_linear(model, weight[:2], bias[:2])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_plain_transformers_loads_it(name: str, tmp_path: Path) -> None:
+    """Guards against a model that only this package can read, or whose mark is lost."""
+    model, inputs = made(name), batch()
+    make_read_mean(model)
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
+    assert has_mean_layer(loaded)
+    assert getattr(loaded.config, MARK) == "mean"
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("mixed", [True, False], ids=["autocast", "weights"])
+def test_in_16_bits(name: str, mixed: bool) -> None:
+    """Guards bf16: what is read is the mean of the states that a model in 16 bits has, within 1 % of its size."""
+    model, inputs = made(name), batch()
+    make_read_mean(model)
+    model.to(torch.float32 if mixed else torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        read, mean = read_by_the_head(model, inputs).float(), mean_of(model, inputs).float()
+    normalized = F.layer_norm(mean, (WIDTH,))
+    assert F.cosine_similarity(read, normalized).min() > 0.9999
+    assert (read / reading_scale(model) - normalized).abs().max() < 1e-2 * normalized.abs().max()
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "electra"])
+def test_it_is_exported(name: str) -> None:
+    """Guards deployment: the exported program has the same logits, for rows of another length too."""
+    model, inputs = made(name), batch()
+    make_read_mean(model)
+    length = torch.export.Dim("length", min=2, max=32)
+    program = torch.export.export(
+        model, (), inputs, dynamic_shapes={key: {1: length} for key in inputs}, strict=False
+    )  # fmt: skip
+    for rows in (inputs, {key: value[:, :11] for key, value in inputs.items()}):
+        with torch.no_grad():
+            torch.testing.assert_close(program.module()(**rows).logits, model(**rows).logits)
+
+
+# In training
+
+
+def train(student: Any, tiny_encoder: Path, folder: Path, **arguments: Any) -> SemiSupervisedTrainer:
+    settings = {"use_cpu": True, "max_steps": 3, "learning_rate": 1e-2, "weight_decay": 0.1, "save_strategy": "no",
+                "disable_tqdm": True, "report_to": "none"}  # fmt: skip
+    rows = Dataset.from_dict({"text": ["refund my money", "parcel is late", "login"], "label": [0, 2, 1]})
+    tokenizer = AutoTokenizer.from_pretrained(tiny_encoder)
+    trainer = SemiSupervisedTrainer(
+        student,
+        SemiSupervisedTrainingArguments(str(folder), **settings | arguments),
+        train_dataset=rows,
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    return trainer
+
+
+FROZEN = ("bert.encoder.layer.2.", "bert.pooler.dense.")
+
+
+@pytest.mark.parametrize("loaded", ["new", "earlier student", "plain transformers"])
+def test_training_leaves_the_mean_alone(loaded: str, tiny_encoder: Path, tmp_path: Path) -> None:
+    """Guards a mean that drifts, by gradient or by weight decay, also when the training of a saved student goes on."""
+    student = new_student(str(tiny_encoder), CLASSES, seed=0, read_mean=True)
+    student.save_pretrained(tmp_path / "saved")
+    if loaded == "earlier student":
+        student = new_student(str(tmp_path / "saved"), CLASSES, seed=1, keep_head=True)
+    elif loaded == "plain transformers":
+        student = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved")
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    trainer = train(student, tiny_encoder, tmp_path)
+    moved = {name for name, value in student.state_dict().items() if not torch.equal(value, before[name])}
+    assert not [name for name in moved if name.startswith(FROZEN)]
+    assert {"classifier.weight", "bert.encoder.layer.1.output.dense.weight"} <= moved
+    optimized = sum(len(group["params"]) for group in trainer.optimizer.param_groups)
+    assert optimized == sum(parameter.requires_grad for parameter in student.parameters())
+    assert all(part.p == 0 for part in student.bert.encoder.layer[2].modules() if isinstance(part, torch.nn.Dropout))
+    assert student.bert.encoder.layer[1].output.dropout.p == student.dropout.p == 0.1
+
+
+@pytest.mark.parametrize("head_rate", [1e-3, None])
+def test_the_size_of_what_is_read_does_not_change_the_training(
+    head_rate: float | None, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AdamW with weights 1/a times as large and steps 1/a times as large: the same logits, whatever a is."""
+    logits = []
+    for scale in (1 / 64, 1 / 256):
+        monkeypatch.setattr("sstext.modeling.mean_reading.NEARLY_LINEAR", {"tanh": (scale, 1.0)})
+        student = new_student(str(tiny_encoder), CLASSES, seed=0, dropout=0.0, read_mean=True)
+        assert head_rate_factor(student) == 0.25 / scale
+        train(student, tiny_encoder, tmp_path, head_learning_rate=head_rate, learning_rate=1e-3, max_grad_norm=0)
+        with torch.no_grad():
+            logits.append(student.eval()(**batch()).logits)
+    torch.testing.assert_close(logits[0], logits[1], rtol=0.02, atol=0.02)
+
+
+def test_an_earlier_student_is_loaded_as_it_was(tiny_encoder: Path, tmp_path: Path) -> None:
+    """Guards a second layer on top of the first, and a trained head that is scaled again."""
+    student = new_student(str(tiny_encoder), CLASSES, seed=0, read_mean=True)
+    student.save_pretrained(tmp_path)
+    again = new_student(str(tmp_path), CLASSES, seed=1, keep_head=True, read_mean=True)
+    assert again.config.num_hidden_layers == 3
+    assert all(torch.equal(value, student.state_dict()[name]) for name, value in again.state_dict().items())
+    as_encoder = new_student(str(tmp_path), ["yes", "no"], seed=1)
+    assert as_encoder.config.num_hidden_layers == 3
+    assert F.cosine_similarity(read_by_the_head(as_encoder, batch()), read_by_the_head(student, batch())).min() > 0.9999
+
+
+def test_the_pipeline_predicts_with_it(tiny_encoder: Path, tmp_path: Path) -> None:
+    """Guards what users do with a model: rows of different lengths in one batch of a plain pipeline."""
+    student, tokenizer = new_student(str(tiny_encoder), CLASSES, seed=0, read_mean=True).eval(), None
+    tokenizer = AutoTokenizer.from_pretrained(tiny_encoder)
+    student.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    texts = ["refund my money", "the parcel is late again and no courier can be reached", "login"]
+    with torch.no_grad():
+        logits = [student(**tokenizer(text, return_tensors="pt")).logits[0] for text in texts]
+    classify = pipeline("text-classification", str(tmp_path), top_k=None, function_to_apply="none", device="cpu")
+    for found, expected in zip(classify(texts, batch_size=3), logits, strict=True):
+        scores = torch.tensor([{entry["label"]: entry["score"] for entry in found}[name] for name in CLASSES])
+        torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_probe_reads_the_encoder(tiny_encoder: Path) -> None:
+    """Guards embeddings that change because the head reads something else."""
+    inputs = batch()
+    with torch.no_grad():
+        native, mean = (
+            Embedder(new_student(str(tiny_encoder), CLASSES, seed=0, read_mean=read).eval())(**inputs).logits
+            for read in (False, True)
+        )
+    torch.testing.assert_close(native, mean)
+
+
+# Other models
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (DistilBertConfig(vocab_size=9, dim=4, n_layers=1, n_heads=2, hidden_dim=8), "the head of distilbert cannot"),
+        (MPNetConfig(**SIZES), "the head of mpnet cannot be made to read the mean exactly"),
+        (DebertaV2Config(**SIZES, pooler_hidden_act="relu"), "this deberta-v2 has the activation relu"),
+        (BertConfig(**SIZES, is_decoder=True), "this bert is a decoder"),
+    ],
+    ids=["distilbert", "mpnet", "relu", "decoder"],
+)
+def test_a_model_that_cannot_stays_as_it_is(config: Any, reason: str) -> None:
+    """Guards a mean that is nearly one, and silence about it."""
+    model = AutoModelForSequenceClassification.from_config(config)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert not make_read_mean(model)
+    assert reason in why_not(model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    hold_reading(model)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert head_rate_factor(model) == 1
+    with pytest.raises(UserError, match="expected a classifier that reads the mean through a layer of its own"):
+        write_linear(model, torch.zeros(3, WIDTH), torch.zeros(3))
+
+
+def test_a_native_mean_is_chosen() -> None:
+    """ModernBERT has one: what its head reads is the masked mean, and no layer is appended."""
+    sizes = {key: SIZES[key] for key in SIZES if key != "max_position_embeddings"}
+    ends = {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
+    model = AutoModelForSequenceClassification.from_config(ModernBertConfig(**sizes, **ends)).eval()
+    assert make_read_mean(model)
+    assert not has_mean_layer(model)
+    assert model.config.num_hidden_layers == 2
+    seen, inputs = [], batch()
+    model.head.register_forward_pre_hook(lambda layer, arguments: seen.append(arguments[0]))
+    torch.testing.assert_close(mean_of(model, inputs), seen[0])
