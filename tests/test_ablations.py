@@ -70,6 +70,17 @@ def test_the_best_comes_first_and_failures_do_not_count() -> None:
     assert said[3].endswith("| 1 |")
 
 
+def test_lines_that_are_told_something_have_a_table_of_their_own() -> None:
+    """They would take the places of the first generation's, whose `auto` is another."""
+    told = {"told": "names", "draw": "balanced"}
+    rows = [line("auto", 0.9, ("ag_news", 0)), line("auto, no folds", 0.85, ("ag_news", 0))]
+    rows = [row | {"settings": row["settings"] | told} for row in rows]
+    said = ablations.report(keyed(*AUTO, *rows))
+    assert said.index("| auto, told names |") < said.index("| auto |")
+    assert "| no folds | -5.0 |  |  |  | -5.0 |" in said
+    assert "| | 70.0% | 50.0% |" in said, "the first generation is as it was"
+
+
 def test_test_rows_are_refused() -> None:
     """Choosing by them would make the benchmark's numbers worthless."""
     row = line("auto", 0.8, ("ag_news", 0))

@@ -12,13 +12,16 @@ import pytest
 from sstext.errors import UserError
 
 sys.path.append(str(Path(__file__).parent.parent / "recipes" / "benchmark"))  # scripts, not a package
-cells, lines, table = (import_module(name) for name in ("cells", "lines", "table"))
+cells, groups, lines, summaries, table = (
+    import_module(name) for name in ("cells", "groups", "lines", "summaries", "table")
+)
+FIRST = [cells.FIRST]
 
 
 def result(method: str, accuracy: float | None, place: tuple[str, int] = ("ag_news", 0), **more: Any) -> dict[str, Any]:
-    """A hand-made line of the profile glance; accuracy None: a failure."""
+    """A hand-made line of the profile glance, first generation; accuracy None: a failure."""
     name, seed = place
-    (cell,) = cells.plan(cells.PROFILES["glance"], methods=[method], sets=[name], seeds=[seed])
+    (cell,) = cells.plan(cells.PROFILES["glance"], methods=[method], sets=[name], seeds=[seed], told=FIRST)
     row = {"set": name, "n": 10, "seed": seed, "method": method, "settings": cell.settings, "commit": "abc"}
     if accuracy is None:
         return row | {"error": "ValueError: why", "seconds": 1.0}
@@ -46,8 +49,8 @@ def test_a_method_over_its_cells() -> None:
 
     The fourth cell failed: its supervised .40 plays no part (unpaired means would say +.057 here).
     """
-    planned = cells.plan(cells.PROFILES["glance"])
-    found = table.summarize("fixmatch", planned, glance_results())
+    planned = cells.plan(cells.PROFILES["glance"], told=FIRST)
+    found = summaries.summarize("fixmatch", planned, glance_results())
     mean, low, high = found.difference
     assert mean == pytest.approx(-0.02 / 3)
     assert (low, high) == (pytest.approx(-0.03), pytest.approx(0.02)), "3 of 27 resamples are one cell three times"
@@ -60,10 +63,10 @@ def test_a_method_over_its_cells() -> None:
 
 def test_the_marks() -> None:
     """Supervised differs from itself by nothing, and all labels close the gap."""
-    planned, results = cells.plan(cells.PROFILES["glance"]), glance_results()
-    supervised = table.summarize("supervised", planned, results)
+    planned, results = cells.plan(cells.PROFILES["glance"], told=FIRST), glance_results()
+    supervised = summaries.summarize("supervised", planned, results)
     assert (supervised.difference, supervised.harm, supervised.gap_closed) == (None, None, 0)
-    ceiling = table.summarize(cells.ALL_LABELS, planned, results)
+    ceiling = summaries.summarize(cells.ALL_LABELS, planned, results)
     assert ceiling.gap_closed == pytest.approx(1)
     assert ceiling.difference == pytest.approx((0.1, 0.1, 0.1))
 
@@ -71,8 +74,8 @@ def test_the_marks() -> None:
 def test_kept_share_of_rounds_is_their_coverage() -> None:
     rounds = [{"coverage": 0.0}, {"coverage": 0.3}, {"coverage": 0.7}]
     row = result("class-balanced", 0.5, rounds=rounds)
-    planned = cells.plan(cells.PROFILES["glance"])
-    assert table.summarize("class-balanced", planned, {lines.key_of(row): row}).kept == 0.7
+    planned = cells.plan(cells.PROFILES["glance"], told=FIRST)
+    assert summaries.summarize("class-balanced", planned, {lines.key_of(row): row}).kept == 0.7
 
 
 def test_the_report_hides_nothing() -> None:
@@ -82,13 +85,15 @@ def test_the_report_hides_nothing() -> None:
     stranger["settings"] = stranger["settings"] | {"pool": 5}
     said = table.report(cells.PROFILES["glance"], results | {lines.key_of(stranger): stranger})
     rows = [line for line in said.splitlines() if line.startswith("| ")]
-    figures = "difference | harm | gap closed | kept | macro-F1 | log-loss | calibration | seconds | cells"
+    figures = (
+        "difference | harm | harm, frozen | gap closed | kept | macro-F1 | log-loss | calibration | seconds | cells"
+    )
     assert rows[0] == f"| method | ag_news | support_tickets | {figures} |"
     assert rows[1].startswith(
-        f"| {cells.ALL_LABELS} | 75.0% | 55.0% | +10.0 [+10.0, +10.0] | 0% | 100% |  | 40.0% | 1.50 | 0.020 | 10 | 4 of 4 |"
+        f"| {cells.ALL_LABELS} | 75.0% | 55.0% | +10.0 [+10.0, +10.0] | 0% |  | 100% |  | 40.0% | 1.50 | 0.020 | 10 | 4 of 4 |"
     )
-    assert rows[2] == "| supervised | 65.0% | 45.0% |  |  | 0% |  | 40.0% | 1.50 | 0.020 | 10 | 4 of 4 |"
-    low = "-0.7 [-3.0, +2.0] | 33% | -7% | 25% | 40.0% | 1.50 | 0.020 | 10 | 3 of 4, 1 failed |"
+    assert rows[2] == "| supervised | 65.0% | 45.0% |  |  |  | 0% |  | 40.0% | 1.50 | 0.020 | 10 | 4 of 4 |"
+    low = "-0.7 [-3.0, +2.0] | 33% |  | -7% | 25% | 40.0% | 1.50 | 0.020 | 10 | 3 of 4, 1 failed |"
     assert rows[3] == f"| fixmatch | 65.5% | 47.0% | {low}"
     assert len(rows) == 4
     assert "- support_tickets, n = 10, seed 1, fixmatch: ValueError: why" in said
@@ -98,10 +103,11 @@ def test_the_report_hides_nothing() -> None:
     assert "Measured on cpu (x86_64, 1 threads, fp32), commit abc; torch 2." in said
 
 
-def test_results_of_two_encoders_make_no_table() -> None:
+def test_results_on_two_kinds_of_rows_make_no_table() -> None:
+    """Validation rows choose settings; a mean with test rows would be neither."""
     results, other = glance_results(), result("supervised", 0.9)
-    other["settings"] = other["settings"] | {"run": other["settings"]["run"] | {"encoder": "other"}}
-    with pytest.raises(UserError, match="results of one encoder on one kind of rows, found 2"):
+    other["settings"] = other["settings"] | {"on": "validation"}
+    with pytest.raises(UserError, match="results on one kind of rows, found 2"):
         table.report(cells.PROFILES["glance"], results | {lines.key_of(other): other})
 
 
@@ -122,7 +128,7 @@ def test_the_page_of_results_has_a_place_for_the_table() -> None:
 
 
 def test_the_example_in_a_docstring() -> None:
-    found = doctest.testmod(table)
+    found = doctest.testmod(summaries)
     assert found.attempted
     assert not found.failed
 
@@ -152,7 +158,7 @@ def test_auto_is_held_against_the_best_peer_on_the_same_cells() -> None:
 def quick_results(ahead: float, gap: float, calibration: float) -> dict[str, dict[str, Any]]:
     """Profile quick by hand: supervised .50, the others .55, `auto` so far ahead of them, all labels `gap` above supervised."""
     rows = []
-    for cell in cells.plan(cells.PROFILES["quick"]):
+    for cell in cells.plan(cells.PROFILES["quick"], told=FIRST):
         accuracy = {"supervised": 0.5, "auto": 0.55 + ahead, cells.ALL_LABELS: 0.5 + gap}.get(cell.method, 0.55)
         row = result("supervised", accuracy) | {"profile": "quick", "method": cell.method, "settings": cell.settings}
         rows.append(row | {"set": cell.set, "seed": cell.seed, "calibration_error_excess": calibration})
@@ -171,7 +177,7 @@ def quick_results(ahead: float, gap: float, calibration: float) -> dict[str, dic
 def test_targets_are_said_to_be_met_only_where_they_are(
     ahead: float, gap: float, calibration: float, met: list[bool]
 ) -> None:
-    planned = cells.plan(cells.PROFILES["quick"])
+    planned = cells.plan(cells.PROFILES["quick"], told=FIRST)
     said = table.targets(planned, quick_results(ahead, gap, calibration))[2:-1]
     assert [line.endswith("| met |") for line in said] == met
     assert all(line.endswith(("| met |", "| **missed** |")) for line in said)
@@ -179,7 +185,7 @@ def test_targets_are_said_to_be_met_only_where_they_are(
 
 def test_a_target_is_met_only_where_the_interval_says_so() -> None:
     """39 points ahead in one cell of twelve, level in all others: the mean is 3.25, and resamples without that cell are 0."""
-    planned, results = cells.plan(cells.PROFILES["quick"]), quick_results(0.0, 0.4, 0.0)
+    planned, results = cells.plan(cells.PROFILES["quick"], told=FIRST), quick_results(0.0, 0.4, 0.0)
     for row in results.values():
         if row["method"] == "auto":
             row["accuracy"] += 0.39 if (row["set"], row["seed"]) == ("sst2", 0) else 0.0
@@ -191,7 +197,7 @@ def test_a_target_is_met_only_where_the_interval_says_so() -> None:
 @pytest.mark.parametrize("method", ["auto", "supervised", "self-training", "SetFit", cells.ALL_LABELS])
 def test_targets_wait_for_all_cells(method: str) -> None:
     """Half a table would be cherry-picked: where the strongest peer lacks a cell, a weaker one would be the best."""
-    planned, results = cells.plan(cells.PROFILES["quick"]), quick_results(0.04, 0.18, 0.0)
+    planned, results = cells.plan(cells.PROFILES["quick"], told=FIRST), quick_results(0.04, 0.18, 0.0)
     assert table.targets(planned, results)
     del results[next(key for key, row in results.items() if row["method"] == method)]
     assert table.targets(planned, results) == []
@@ -199,7 +205,7 @@ def test_targets_wait_for_all_cells(method: str) -> None:
 
 def test_targets_wait_for_all_figures() -> None:
     """A line without its calibration error is not calibrated perfectly."""
-    planned, results = cells.plan(cells.PROFILES["quick"]), quick_results(0.04, 0.18, 0.0)
+    planned, results = cells.plan(cells.PROFILES["quick"], told=FIRST), quick_results(0.04, 0.18, 0.0)
     for row in results.values():
         del row["calibration_error_excess"]
     assert table.targets(planned, results) == []
@@ -217,7 +223,7 @@ def test_a_set_with_several_numbers_of_labels_is_one_set() -> None:
 
 def test_peers_are_compared_where_all_of_them_were_measured() -> None:
     """SetFit is far better where it was measured; a peer that has one more cell does not take its place."""
-    planned, results = cells.plan(cells.PROFILES["quick"]), quick_results(0.0, 0.3, 0.0)
+    planned, results = cells.plan(cells.PROFILES["quick"], told=FIRST), quick_results(0.0, 0.3, 0.0)
     key = next(key for key, row in results.items() if row["method"] == "SetFit")
     del results[key]
     for row in results.values():
@@ -227,13 +233,15 @@ def test_peers_are_compared_where_all_of_them_were_measured() -> None:
 
 
 def test_the_figure_shows_every_method_once_and_says_in_which_order() -> None:
-    found = table.drawing(cells.PROFILES["glance"], glance_results())
+    glance = cells.PROFILES["glance"]
+    (group,) = groups.groups(glance, glance_results())
+    found = table.drawing(glance, group)
     assert found is not None
     assert found.alone.count(">fixmatch<") == found.alone.count(f">{cells.ALL_LABELS}<") == 1
     assert ">supervised<" not in found.alone, "it differs from itself by nothing"
     assert found.description.endswith(f"methods by their means: {cells.ALL_LABELS}, fixmatch")
     only = {key: row for key, row in glance_results().items() if row["method"] == "supervised"}
-    assert table.drawing(cells.PROFILES["glance"], only) is None
+    assert table.drawing(glance, *groups.groups(glance, only)) is None
 
 
 @pytest.mark.parametrize("name", ["glance", "quick", "full"])
@@ -246,7 +254,7 @@ def test_the_page_shows_the_files(name: str) -> None:
 def test_the_front_page_says_what_was_measured() -> None:
     """README's table in short is that of profile quick: accuracy, log-loss, harm; and the lead over the best peer."""
     results = lines.read_lines(Path(table.__file__).parent / "results" / "quick.jsonl")
-    planned = cells.plan(cells.PROFILES["quick"])
+    planned = cells.plan(cells.PROFILES["quick"], told=FIRST)
     page = (table.PAGE.parents[2] / "README.md").read_text(encoding="utf-8")
     names = {
         "`sstext` (`auto`)": "auto", "SetFit": "SetFit", "self-training on predictions above .95": "self-training",
@@ -254,12 +262,12 @@ def test_the_front_page_says_what_was_measured() -> None:
         "fine-tuning on the true labels of all texts": cells.ALL_LABELS,
     }  # fmt: skip
     for said, method in names.items():
-        found = table.summarize(method, planned, results)
+        found = summaries.summarize(method, planned, results)
         accuracy = sum(found.accuracy.values()) / len(found.accuracy)
         assert f"| {said} | {accuracy:.1%} | {found.log_loss:.2f} |" in page
         if method in ("auto", "SetFit", "self-training"):
             row = next(line for line in page.splitlines() if line.startswith(f"| {said} |"))
             assert f"| {round(12 * found.harm)} of 12" in row
-    best, gains = table.over_best_peer(planned, results)
-    mean, low, high = table.mean_with_interval(np.array(list(gains.values())))
+    best, gains = summaries.over_best_peer(planned, results)
+    mean, low, high = summaries.mean_with_interval(np.array(list(gains.values())))
     assert f"over {best} is {100 * mean:.1f} points with a 95 % interval of {100 * low:.1f} to {100 * high:.1f}" in page

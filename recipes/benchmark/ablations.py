@@ -2,8 +2,9 @@
 
 python recipes/benchmark/ablations.py [--write]
 
-Lines of `run.py --profile ablation` are held against its `auto`. Lines with `against` come from code that was thrown away
-(LOG.md says what it did); they are held against the line of that name.
+Lines of `run.py --profile ablation` are held against its `auto` that is told the same, on the same draw and encoder; those of
+the first generation, which was told nothing, against the `auto` of that time. Lines with `against` come from code that was
+thrown away (LOG.md says what it did); they are held against the line of that name.
 """
 
 import sys
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import ABLATIONS, PROFILES
+from cells import ABLATIONS, PROFILES, RANDOM, draw_in, told_in
 from lines import read_lines
 from markers import write_between_markers
 from table import PAGE
+from told import FIRST
 
 from sstext.errors import UserError
 
@@ -26,6 +28,8 @@ SETS = tuple(PROFILES["ablation"].sets)
 #: Set and seed.
 Place = tuple[str, int]
 Rows = Mapping[Place, Mapping[str, Any]]
+#: The line that others are held against, and what else tells its table from others.
+Reference = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -57,20 +61,35 @@ class Difference:
         return f"{unit * self.mean:+.{digits}f}{error}"
 
 
-def grouped(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, dict[Place, Mapping[str, Any]]]]:
+def grouped(results: Mapping[str, Mapping[str, Any]]) -> dict[Reference, dict[str, dict[Place, Mapping[str, Any]]]]:
     """What is compared with → method → place → result.
 
     Raises:
         UserError: rows other than validation rows, by which alone `auto` may be chosen.
     """
-    groups: dict[str, dict[str, dict[Place, Mapping[str, Any]]]] = {}
+    groups: dict[Reference, dict[str, dict[Place, Mapping[str, Any]]]] = {}
     for row in results.values():
         if row["settings"]["on"] != "validation":
             raise UserError(f"expected results on validation rows, found {row['settings']['on']}: {row['method']}")
         if "error" not in row:
-            methods = groups.setdefault(row.get("against", "auto"), {})
+            methods = groups.setdefault((row.get("against", "auto"), conditions(row["settings"])), {})
             methods.setdefault(row["method"], {})[row["set"], row["seed"]] = row
     return groups
+
+
+def conditions(settings: Mapping[str, Any]) -> str:
+    """What two lines must have in common to be compared, in words; empty for the first generation.
+
+    >>> conditions({"told": "names", "draw": "random", "run": {"encoder": "demo"}})
+    ', told names, random draw'
+    """
+    encoder = settings["run"].get("encoder", "demo")
+    parts = [
+        f"told {told_in(settings)}" if told_in(settings) != FIRST else "",
+        "random draw" if draw_in(settings) == RANDOM else "",
+        f"encoder {encoder}" if encoder != "demo" else "",
+    ]
+    return "".join(f", {part}" for part in parts if part)
 
 
 def paired(rows: Rows, reference: Rows, figure: str) -> dict[Place, float]:
@@ -82,8 +101,11 @@ def paired(rows: Rows, reference: Rows, figure: str) -> dict[Place, float]:
     }
 
 
-def ablation_table(against: str, methods: Mapping[str, Rows]) -> str:
+def ablation_table(against: str, methods: Mapping[str, Rows], said: str = "") -> str:
     """A Markdown table: the reference's accuracy, then what every other method differs from it by, best first.
+
+    Args:
+        said: added to the name of the reference, see `conditions`.
 
     Raises:
         UserError: no result of the reference.
@@ -92,7 +114,7 @@ def ablation_table(against: str, methods: Mapping[str, Rows]) -> str:
         raise UserError(f"expected results of {against!r}, found {sorted(methods)}")
     reference = methods[against]
     lines = [
-        f"| {' | '.join([against, *SETS, 'accuracy', 'log-loss', 'calibration', 'cells'])} |",
+        f"| {' | '.join([against + said, *SETS, 'accuracy', 'log-loss', 'calibration', 'cells'])} |",
         "|---|" + "---:|" * (len(SETS) + 4),
         f"| | {' | '.join(_mean(reference, name) for name in SETS)} | | | | {len(reference)} |",
     ]
@@ -118,9 +140,10 @@ def _line(method: str, rows: Rows, reference: Rows) -> tuple[float, str]:
 
 
 def report(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """All tables, the package's own first."""
+    """All tables, the package's own first, the second generation before the first."""
     groups = grouped(results)
-    return "\n\n".join(ablation_table(name, groups[name]) for name in sorted(groups, key=lambda name: name != "auto"))
+    order = sorted(groups, key=lambda reference: (reference[0] != "auto", not reference[1]))
+    return "\n\n".join(ablation_table(name, groups[name, said], said) for name, said in order)
 
 
 def main(arguments: Sequence[str]) -> int:

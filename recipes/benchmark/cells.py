@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from peers import PEERS
+from told import FIRST, NAMES, NOTHING, TOLD
 
 from sstext.data.sampling import few_labels
 from sstext.errors import UserError, listed
@@ -23,8 +24,12 @@ DEFAULT_LENGTH = 64
 VALIDATION_ROWS = (300, 2_000)
 #: Rounds of the methods that work between rounds.
 ROUNDS = 3
+#: Labeled rows: n of each class, which nobody has who draws texts to label them; or as many rows, drawn at random.
+BALANCED, RANDOM = DRAWS = ("balanced", "random")
 
 SUPERVISED = "supervised"
+#: What a user would have without any training.
+FROZEN = "logistic regression (frozen)"
 ALL_LABELS = "all pool labels"
 #: `auto` with one thing changed: what its ingredients are worth (`ablations.py`).
 ABLATIONS: dict[str, dict[str, Any]] = {
@@ -42,6 +47,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 }
 #: All that can be measured: the methods, other people's, two marks to see them by, and parts of `auto`.
 COMPETITORS = (*METHODS, *PEERS, ALL_LABELS, *ABLATIONS)
+#: Those that can be told something of the classes; the others read labels alone, and have one cell for everything told.
+TELLABLE = ("auto", *ABLATIONS, *PEERS)
 #: What `auto` is compared with in the profiles quick and full; the methods have the profile glance.
 AGAINST_PEERS = ("auto", SUPERVISED, "self-training", *PEERS, ALL_LABELS)
 
@@ -57,6 +64,8 @@ class Profile:
         steps: optimizer steps of a phase; None: sstext's default.
         methods: what is run where nobody says.
         on: rows that are measured on where nobody says: test, or validation, by which settings are chosen.
+        told: what methods are told of the classes where nobody says; names are what `auto` reads by default.
+        draws: how labeled rows are drawn where nobody says.
     """
 
     name: str
@@ -67,6 +76,8 @@ class Profile:
     steps: int | None
     methods: tuple[str, ...]
     on: str = "test"
+    told: tuple[str, ...] = (NAMES,)
+    draws: tuple[str, ...] = (BALANCED,)
 
 
 _QUICK_SETS = ("ag_news", "sst2", "trec6", SAMPLE)
@@ -80,6 +91,8 @@ PROFILES = {
                 methods=AGAINST_PEERS),
         Profile("ablation", dict.fromkeys(_QUICK_SETS, (10,)), pool=2_000, test=1_000, seeds=(0, 1, 2), steps=None,
                 methods=("auto", *ABLATIONS), on="validation"),
+        Profile("generation2", dict.fromkeys(_QUICK_SETS, (10,)), pool=2_000, test=1_000, seeds=(0, 1, 2), steps=None,
+                methods=("auto", SUPERVISED, "SetFit", FROZEN), told=TOLD, draws=DRAWS),
         Profile(
             "full",
             dict.fromkeys(_FULL_SETS, (5, 10, 50)) | {"banking77": (3, 5, 10)},
@@ -99,7 +112,8 @@ class Cell:
         seed: of the rows and of the training.
         method: one of `COMPETITORS`.
         settings: "pool" and "test", the most rows of each; "on", the rows that are measured on (test or validation);
-            "run", the options of `sstext.RunConfig` that are not its defaults.
+            "told" and "draw", one of `TOLD` and of `DRAWS`, which cells of the first generation lack; "run", the options of
+            `sstext.RunConfig` that are not its defaults, apart from `descriptions`, which follow from "told".
     """
 
     set: str
@@ -113,8 +127,18 @@ class Cell:
         """What tells this cell from all others."""
         return key_of(asdict(self))
 
+    @property
+    def told(self) -> str:
+        return told_in(self.settings)
+
+    @property
+    def draw(self) -> str:
+        return draw_in(self.settings)
+
     def __str__(self) -> str:
-        return f"{self.set}, n = {self.n}, seed {self.seed}, {self.method}"
+        told = f", {self.told}" if self.told in TOLD and self.method in TELLABLE else ""
+        drawn = ", random draw" if self.draw == RANDOM else ""
+        return f"{self.set}, n = {self.n}, seed {self.seed}, {self.method}{told}{drawn}"
 
 
 def key_of(row: Mapping[str, Any]) -> str:
@@ -122,16 +146,32 @@ def key_of(row: Mapping[str, Any]) -> str:
     return json.dumps([row[name] for name in ("set", "n", "seed", "method", "settings")], sort_keys=True)
 
 
+def told_in(settings: Mapping[str, Any]) -> str:
+    """What a cell with these settings is told: one of `TOLD`, or `FIRST`."""
+    return settings.get("told", FIRST)
+
+
+def draw_in(settings: Mapping[str, Any]) -> str:
+    """How the labeled rows of a cell with these settings are drawn."""
+    return settings.get("draw", BALANCED)
+
+
 def plan(
     profile: Profile,
     *,
     encoder: str = "demo",
     on: str | None = None,
+    told: Sequence[str] | None = None,
+    draws: Sequence[str] | None = None,
     methods: Sequence[str] | None = None,
     sets: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
 ) -> list[Cell]:
     """The cells of a profile, or of a part of it; all methods of a place (set, n, seed) follow each other.
+
+    Args:
+        encoder: its name in the results.
+        told: of `TOLD`; or `FIRST` alone, for the cells of the first generation.
 
     Raises:
         UserError: a method or set that is not there.
@@ -146,6 +186,7 @@ def plan(
             set=name, n=n, seed=seed, method=method,
             settings={
                 "pool": profile.pool, "test": profile.test, "on": on or profile.on,
+                **({} if knows == FIRST else {"told": knows, "draw": draw}),
                 "run": {"encoder": encoder, "max_length": MAX_LENGTH.get(name, DEFAULT_LENGTH)}
                 | options_of(method, profile.steps),
             },
@@ -153,8 +194,20 @@ def plan(
         for seed in (profile.seeds if seeds is None else seeds)
         for name in (sets or profile.sets)
         for n in profile.sets[name]
+        for draw in (draws or profile.draws)
         for method in methods
+        for knows in _told_to(method, told or profile.told)
     ]  # fmt: skip
+
+
+def _told_to(method: str, told: Sequence[str]) -> list[str]:
+    """What a method is told, each a cell: nothing, once, where it cannot be told more."""
+    return list(dict.fromkeys(one if method in TELLABLE or one == FIRST else NOTHING for one in told))
+
+
+def as_told(cells: Sequence[Cell], told: str) -> list[Cell]:
+    """The cells of methods that are told this, and of those that cannot be told anything: each method once in a place."""
+    return [cell for cell in cells if cell.told == told or cell.method not in TELLABLE]
 
 
 def options_of(method: str, steps: int | None) -> dict[str, Any]:
@@ -184,11 +237,12 @@ class Split:
     validation: np.ndarray
 
 
-def split_rows(labels: Sequence[str], *, n: int, seed: int, pool: int) -> Split:
+def split_rows(labels: Sequence[str], *, n: int, seed: int, pool: int, draw: str = BALANCED) -> Split:
     """The rows of a cell, from p = default_rng(seed).permutation(N).
 
-    Labeled: the first n of each class in the order p (all of a class that has fewer). Pool: the next rows, `pool` at most,
-    and so few that 300 are left. Validation: the 2,000 after the pool, or what there is.
+    Labeled: the first n of each class in the order p (all of a class that has fewer); in a random draw, the first n C rows,
+    whatever their classes, for C classes of the file. Pool: the next rows, `pool` at most, and so few that 300 are left.
+    Validation: the 2,000 after the pool, or what there is.
 
     Args:
         labels: (N,) classes of the training file.
@@ -199,7 +253,11 @@ def split_rows(labels: Sequence[str], *, n: int, seed: int, pool: int) -> Split:
     >>> split_rows(["a", "b"] * 200, n=10, seed=0, pool=50).validation.size
     330
     """
-    labeled, rest = few_labels(labels, n=n, seed=seed)
+    if draw == RANDOM:
+        order = np.random.default_rng(seed).permutation(len(labels))
+        labeled, rest = np.split(order, [n * len(set(labels))])
+    else:
+        labeled, rest = few_labels(labels, n=n, seed=seed)
     least, most = VALIDATION_ROWS
     size = min(pool, len(rest) - least)
     if size < 1:

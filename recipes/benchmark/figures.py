@@ -1,5 +1,6 @@
 """What a cell's predictions are worth."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,27 @@ def figures(probabilities: np.ndarray, references: np.ndarray) -> dict[str, Any]
         "calibration_error": error,
         "calibration_error_excess": error - chance_calibration_error(probabilities),
     }
+
+
+def figures_by_name(probabilities: np.ndarray, classes: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
+    """`figures` of texts some of which may be of a class that the model does not know, because no labeled row is of it.
+
+    Such a text is wrong whatever is predicted, in accuracy, F1 and calibration. Its log-loss would be infinite: the log-loss
+    is that of the other texts. `rows_of_unknown_classes` counts such texts.
+
+    Args:
+        probabilities: (N, C).
+        classes: C names, those that the model knows.
+        names: (N,) true classes.
+    """
+    every = [*classes, *sorted(set(names) - set(classes))]
+    references = np.array([every.index(name) for name in names])
+    known = references < len(classes)
+    wide = np.pad(probabilities, ((0, 0), (0, len(every) - len(classes))))
+    found = figures(wide, references) | {"rows_of_unknown_classes": int((~known).sum())}
+    if not known.all():
+        found["nll"] = float(negative_log_likelihood(probabilities[known], references[known]))
+    return found
 
 
 def chance_calibration_error(probabilities: np.ndarray, *, draws: int = DRAWS, seed: int = 0) -> float:

@@ -1,14 +1,17 @@
 """Other people's methods on the same rows, each with its own recommended settings; a peer is imported only where it runs.
 
 A peer is a function of labeled and unlabeled texts, the texts to predict, the encoder's folder, the most tokens of a text and a
-seed, which returns probabilities of the classes (N, C), in the order of their sorted names.
+seed, which returns probabilities of the classes (N, C), in the order of their sorted names. Where it is told of the classes, it
+reads rows that are made of that beside the labeled ones: see `told.py`.
 """
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from told import NOTHING, class_rows, template_rows
 from transformers import AutoModel, AutoTokenizer
 
 from sstext.inference.devices import resolve_device
@@ -29,6 +32,7 @@ class Task:
         asked: texts to predict.
         encoder: folder or Hub name.
         max_length: tokens of a text that are read.
+        known: what is told of the classes, see `told.knowledge`.
     """
 
     texts: Sequence[str]
@@ -38,10 +42,20 @@ class Task:
     encoder: str
     max_length: int
     seed: int
+    known: Any = NOTHING
 
     @property
     def classes(self) -> list[str]:
         return sorted(set(self.labels))
+
+    def beside(self, rows: tuple[list[str], list[str]]) -> "Task":
+        """The same task with further labeled rows: texts and their classes."""
+        texts, labels = rows
+        return replace(self, texts=[*self.texts, *texts], labels=[*self.labels, *labels])
+
+    def with_class_rows(self) -> "Task":
+        """The texts of the classes are labeled rows like all others: a peer cannot weigh them."""
+        return self.beside(class_rows(self.known, self.classes))
 
     def numbers(self) -> np.ndarray:
         """(B,) class of every labeled row."""
@@ -63,6 +77,7 @@ def logistic_regression(task: Task) -> np.ndarray:
     """Logistic regression on frozen embeddings; scikit-learn's defaults."""
     from sklearn.linear_model import LogisticRegression
 
+    task = task.with_class_rows()
     labeled, _, asked = task.embedded()
     return LogisticRegression(max_iter=1_000).fit(labeled, task.numbers()).predict_proba(asked)
 
@@ -72,6 +87,7 @@ def self_training_classifier(task: Task) -> np.ndarray:
     from sklearn.linear_model import LogisticRegression
     from sklearn.semi_supervised import SelfTrainingClassifier
 
+    task = task.with_class_rows()
     labeled, pool, asked = task.embedded()
     model = SelfTrainingClassifier(LogisticRegression(max_iter=1_000))
     return model.fit(*_with_pool(labeled, pool, task.numbers())).predict_proba(asked)
@@ -81,6 +97,7 @@ def label_spreading(task: Task) -> np.ndarray:
     """scikit-learn's LabelSpreading over the nearest neighbors of frozen embeddings."""
     from sklearn.semi_supervised import LabelSpreading
 
+    task = task.with_class_rows()
     labeled, pool, asked = task.embedded()
     model = LabelSpreading(kernel="knn", n_neighbors=NEIGHBORS, max_iter=100)
     found = model.fit(*_with_pool(labeled, pool, task.numbers())).predict_proba(asked)
@@ -88,10 +105,11 @@ def label_spreading(task: Task) -> np.ndarray:
 
 
 def setfit(task: Task) -> np.ndarray:
-    """SetFit with its own defaults: one epoch of contrastive pairs, then a logistic regression."""
+    """SetFit with its own defaults: one epoch of contrastive pairs, then a logistic regression; classes as template rows."""
     from datasets import Dataset
     from setfit import SetFitModel, Trainer, TrainingArguments
 
+    task = task.beside(template_rows(task.known, task.classes))
     model = SetFitModel.from_pretrained(task.encoder, labels=task.classes)
     model.model_body.max_seq_length = task.max_length
     with tempfile.TemporaryDirectory(prefix="sstext-setfit-") as folder:

@@ -8,185 +8,62 @@ import statistics
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import ALL_LABELS, PROFILES, SUPERVISED, Cell, Profile, plan
+from cells import ALL_LABELS, PROFILES, RANDOM, SUPERVISED, TELLABLE, Cell, Profile, as_told
+from groups import Group, groups
 from lines import read_lines
 from markers import write_between_markers
 from peers import PEERS
 from plot import Drawing, differences_drawing
+from summaries import (
+    HARM,
+    Summary,
+    by_name,
+    by_set,
+    gains_over,
+    mean_with_interval,
+    over_best_peer,
+    summarize,
+)
+from told import FIRST
 
 from sstext.errors import UserError
 
 PAGE = Path(__file__).parent / "RESULTS.md"
-#: A cell does harm where its accuracy is further than this below plain supervised fine-tuning.
-HARM = 0.01
-RESAMPLES = 9_999
 #: The best known of the methods that do harm.
 NAIVE = "self-training"
 #: What `auto` must come to: points above the best peer, and the least that the interval of any set may reach up to; share of
 #: cells with harm; gap closed; calibration error beyond a perfect model's.
 TARGETS = {"ahead": 0.03, "by set": -0.005, "harm": 0.02, "gap": 0.5, "calibration": 0.03}
 
-#: Where something is measured: set, labeled rows per class, seed.
-Place = tuple[str, int, int]
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a method came to; None where nothing says.
-
-    Attributes:
-        accuracy: (set, n) → mean over the seeds.
-        difference: mean of method − supervised over the places where both are known, and its 95 % interval.
-        harm: share of these places that are more than a point below supervised.
-        gap_closed: Σ(method − supervised) / Σ(all pool labels − supervised).
-        kept: mean share of unlabeled rows that counted at the end.
-        macro_f1: mean over the cells.
-        log_loss: mean negative log-likelihood of the true class, nats.
-        calibration: mean of the expected calibration error, less what a perfect model would show on as many rows.
-        done, failed, planned: numbers of cells.
-    """
-
-    method: str
-    accuracy: dict[tuple[str, int], float]
-    difference: tuple[float, float, float] | None
-    harm: float | None
-    gap_closed: float | None
-    kept: float | None
-    macro_f1: float | None
-    log_loss: float | None
-    calibration: float | None
-    seconds: float | None
-    done: int
-    failed: int
-    planned: int
-
-
-def summarize(method: str, cells: Sequence[Cell], results: Mapping[str, dict[str, Any]]) -> Summary:
-    """One method over the planned cells.
-
-    Args:
-        cells: of all methods.
-        results: key of a cell → its result.
-    """
-    of = {name: _accuracies(name, cells, results) for name in (method, SUPERVISED, ALL_LABELS)}
-    own = [cell for cell in cells if cell.method == method]
-    done = [results[cell.key] for cell in own if "accuracy" in results.get(cell.key, {})]
-    by_set = _by_set(of[method])
-    gains = np.array([of[method][place] - of[SUPERVISED][place] for place in of[method] if place in of[SUPERVISED]])
-    kept = [share for share in map(_kept, done) if share is not None]
-    mean = {
-        name: _mean([row[name] for row in done if name in row])
-        for name in ("macro_f1", "nll", "calibration_error_excess", "seconds")
-    }
-    return Summary(
-        method=method,
-        accuracy={place: statistics.mean(values) for place, values in by_set.items()},
-        difference=None if method == SUPERVISED or not len(gains) else mean_with_interval(gains),
-        harm=None if method == SUPERVISED or not len(gains) else float(np.mean(gains < -HARM - 1e-9)),
-        gap_closed=_gap_closed(of[method], of[SUPERVISED], of[ALL_LABELS]),
-        kept=_mean(kept),
-        macro_f1=mean["macro_f1"],
-        log_loss=mean["nll"],
-        calibration=mean["calibration_error_excess"],
-        seconds=mean["seconds"],
-        done=len(done),
-        failed=sum("error" in results.get(cell.key, {}) for cell in own),
-        planned=len(own),
-    )
-
-
-def mean_with_interval(gains: np.ndarray, *, seed: int = 0) -> tuple[float, float, float]:
-    """Mean of paired differences (K,) and its 95 % bootstrap interval over the K pairs.
-
-    >>> mean_with_interval(np.array([.01, .01]))
-    (0.01, 0.01, 0.01)
-    """
-    drawn = np.random.default_rng(seed).integers(len(gains), size=(RESAMPLES, len(gains)))
-    low, high = np.quantile(gains[drawn].mean(1), [0.025, 0.975])
-    return float(gains.mean()), float(low), float(high)
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return statistics.mean(values) if values else None
-
-
-def _accuracies(method: str, cells: Sequence[Cell], results: Mapping[str, dict[str, Any]]) -> dict[Place, float]:
-    return {
-        (cell.set, cell.n, cell.seed): results[cell.key]["accuracy"]
-        for cell in cells
-        if cell.method == method and "accuracy" in results.get(cell.key, {})
-    }
-
-
-def _gap_closed(own: Mapping[Place, float], low: Mapping[Place, float], high: Mapping[Place, float]) -> float | None:
-    places = own.keys() & low.keys() & high.keys()
-    gap = sum(high[place] - low[place] for place in places)
-    return sum(own[place] - low[place] for place in places) / gap if gap > 0 else None
-
-
-def _kept(row: Mapping[str, Any]) -> float | None:
-    """Share of the unlabeled rows that counted: inside a step at the end, else in the last round."""
-    if row["kept_share"] is not None or len(row["rounds"]) <= 1:
-        return row["kept_share"]
-    return row["rounds"][-1]["coverage"]
-
 
 def report(profile: Profile, results: Mapping[str, dict[str, Any]]) -> str:
-    """Heading, protocol, table, failures and gaps of a file of results.
+    """Heading, protocol, table, failures and gaps of a file of results, for every group of them.
 
     Raises:
-        UserError: no results, or results of several encoders or kinds of rows.
+        UserError: see `groups`.
     """
-    cells = _planned(profile, results)
-    summaries = [summarize(method, cells, results) for method in dict.fromkeys(cell.method for cell in cells)]
-    known = [summary for summary in summaries if summary.done or summary.failed]
-    known.sort(key=lambda summary: (not summary.done, -summary.difference[0] if summary.difference else 0.0))
-    counted = [results[cell.key] for cell in cells if cell.key in results]
-    lines = [_protocol(profile, cells[0]), "", *_table(known, cells), "", *against_peers(cells, results)]
-    lines += targets(cells, results)
-    lines += _failures(cells, results) + _missing(summaries)
-    if strangers := len(results) - len(counted):
-        lines += [f"Left out: {strangers} results with other settings than the profile's.", ""]
-    return "\n".join([*lines, _source(counted)])
+    return "\n\n".join(_report(profile, group) for group in groups(profile, results))
 
 
-def over_best_peer(
-    cells: Sequence[Cell], results: Mapping[str, dict[str, Any]], method: str = "auto"
-) -> tuple[str, dict[Place, float]] | None:
-    """The best peer, and what a method differs from it by, on the places that all have: the method, and its peers.
-
-    A peer that lacks half of the method's places, or more, is left out; of the others the best one has the highest mean
-    accuracy. None where no peer is left.
-    """
-    own = _accuracies(method, cells, results)
-    every = {name: _accuracies(name, cells, results) for name in PEERS}
-    peers = {name: found for name, found in every.items() if 2 * len(own.keys() & found.keys()) > len(own)}
-    common = [place for place in own if all(place in found for found in peers.values())]
-    if not peers or not common:
-        return None
-    best = max(peers, key=lambda name: statistics.mean(peers[name][place] for place in common))
-    return best, {place: own[place] - peers[best][place] for place in common}
-
-
-def _by_set(values: Mapping[Place, float]) -> dict[tuple[str, int], list[float]]:
-    """(Set, n) → values of its seeds."""
-    found: dict[tuple[str, int], list[float]] = {}
-    for (name, n, _), value in values.items():
-        found.setdefault((name, n), []).append(value)
-    return found
-
-
-def _by_name(values: Mapping[Place, float]) -> dict[str, list[float]]:
-    """Set → values of all its cells."""
-    found: dict[str, list[float]] = {}
-    for (name, _, _), value in values.items():
-        found.setdefault(name, []).append(value)
-    return found
+def _report(profile: Profile, group: Group) -> str:
+    cells, results = group.cells, group.results
+    told_to = dict.fromkeys((cell.method, cell.told) for cell in cells)
+    rows = {(method, told): summarize(method, as_told(cells, told), results) for method, told in told_to}
+    known = [(told, summary) for (_, told), summary in rows.items() if summary.done or summary.failed]
+    known.sort(key=lambda row: (not row[1].done, -row[1].difference[0] if row[1].difference else 0.0))
+    lines = [_protocol(profile, group), "", *_table(known, cells, first=group.first), ""]
+    for told in group.told:
+        told_so = as_told(cells, told)
+        said = [*against_peers(told_so, results), *targets(told_so, results)]
+        lines += [f"Told {told}:", "", *said] if said and told != FIRST else said
+    lines += _failures(cells, results) + _missing(rows)
+    if group.strangers:
+        lines += [f"Left out: {group.strangers} results with other settings than the profile's.", ""]
+    return "\n".join([*lines, _source([results[cell.key] for cell in cells if cell.key in results])])
 
 
 def against_peers(cells: Sequence[Cell], results: Mapping[str, dict[str, Any]], method: str = "auto") -> list[str]:
@@ -197,7 +74,7 @@ def against_peers(cells: Sequence[Cell], results: Mapping[str, dict[str, Any]], 
     best, gains = found
     said = [
         f"all {_interval(list(gains.values()))}",
-        *(f"{name} {_interval(some)}" for name, some in _by_name(gains).items()),
+        *(f"{name} {_interval(some)}" for name, some in by_name(gains).items()),
     ]
     return [f"*{method}* − *{best}*, the best peer on these {len(gains)} cells, points: {'; '.join(said)}.", ""]
 
@@ -215,7 +92,7 @@ def targets(cells: Sequence[Cell], results: Mapping[str, dict[str, Any]]) -> lis
     if harm is None or gap_closed is None or calibration is None:
         return []
     ahead = mean_with_interval(np.array(list(gains.values())))
-    tops = {name: mean_with_interval(np.array(some))[2] for name, some in _by_name(gains).items()}
+    tops = {name: mean_with_interval(np.array(some))[2] for name, some in by_name(gains).items()}
     lines = [
         (
             f"{100 * TARGETS['ahead']:.0f} points above the best peer, interval above 0",
@@ -244,97 +121,100 @@ def targets(cells: Sequence[Cell], results: Mapping[str, dict[str, Any]]) -> lis
     return ["| target for `auto` | measured | |", "|---|---|---|", *shown, ""]
 
 
-def drawing(profile: Profile, results: Mapping[str, dict[str, Any]]) -> Drawing | None:
-    """What every method differs from supervised by, as a figure; None where no cell has both. Arguments: see `report`."""
-    cells = _planned(profile, results)
-    low = _accuracies(SUPERVISED, cells, results)
+def drawing(profile: Profile, group: Group) -> Drawing | None:
+    """What every method differs from supervised by, as a figure; None where no cell has both."""
+    told_to = dict.fromkeys((cell.method, cell.told) for cell in group.cells)
     gains = {
-        method: {
-            place: accuracy - low[place]
-            for place, accuracy in _accuracies(method, cells, results).items()
-            if place in low
-        }
-        for method in dict.fromkeys(cell.method for cell in cells if cell.method != SUPERVISED)
+        method if told == FIRST or method not in TELLABLE else f"{method}, {told}": gains_over(
+            SUPERVISED, method, as_told(group.cells, told), group.results
+        )
+        for method, told in told_to
     }
     known = sorted(
-        (method for method in gains if gains[method]), key=lambda method: -statistics.mean(gains[method].values())
+        (label for label in gains if gains[label]), key=lambda label: -statistics.mean(gains[label].values())
     )
-    return (
-        differences_drawing(profile.name, {method: _by_set(gains[method]) for method in known}, harm=HARM)
-        if known
-        else None
+    if not known:
+        return None
+    return differences_drawing(
+        profile.name + group.file_name, {label: by_set(gains[label]) for label in known}, harm=HARM
     )
-
-
-def _planned(profile: Profile, results: Mapping[str, dict[str, Any]]) -> list[Cell]:
-    """The cells of a profile, with the encoder and on the kind of rows that the results are of.
-
-    Raises:
-        UserError: no results, or results of several encoders or kinds of rows.
-    """
-    kinds = {(row["settings"]["run"]["encoder"], row["settings"]["on"]) for row in results.values()}
-    if len(kinds) != 1:
-        raise UserError(f"expected results of one encoder on one kind of rows, found {len(kinds)}: {sorted(kinds)}")
-    encoder, on = kinds.pop()
-    return plan(profile, encoder=encoder, on=on)
 
 
 def _interval(gains: Sequence[float]) -> str:
     return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * value for value in mean_with_interval(np.array(gains))))
 
 
-def _protocol(profile: Profile, cell: Cell) -> str:
+def _protocol(profile: Profile, group: Group) -> str:
+    settings = group.cells[0].settings
     sizes = ", ".join(f"{name} ({'/'.join(map(str, ns))})" for name, ns in profile.sets.items())
     steps = f"{profile.steps} steps a phase" if profile.steps else "sstext's default number of steps"
     given = (
         f"Labeled rows per class: {sizes}; seeds {', '.join(map(str, profile.seeds))}; no development rows; up to "
-        f"{profile.pool:,} unlabeled and {profile.test:,} {cell.settings['on']} rows; encoder "
-        f"`{cell.settings['run']['encoder']}`, {steps}. All get the same rows "
+        f"{profile.pool:,} unlabeled and {profile.test:,} {settings['on']} rows; encoder "
+        f"`{group.encoder}`, {steps}. All get the same rows "
         "and the same settings, also across sets. What acts inside a step is judged after one phase, what acts between "
         f"rounds after four; *{ALL_LABELS}* is supervised on labeled rows and pool with all true labels, default steps."
     )
+    drawn = (
+        "The labeled rows are drawn at random, as many as these rows of all classes together. Where the draw misses a class, "
+        "no method knows it: test rows of it count as wrong, and the log-loss is that of the other rows."
+    )
+    told = (
+        "*Told*: what a method knows of the classes beside the labels: nothing, their names as words, or the descriptions in "
+        "`recipes/descriptions`. *auto* weighs these texts by its labels; the methods on frozen embeddings read them as "
+        "labeled rows; SetFit reads eight rows of each class, names in its own template."
+    )
+    first = (
+        "These cells are of the first generation: no method was told anything of the classes, and *auto* was what it was at "
+        "the commit below."
+    )
     columns = (
         "*Difference*: accuracy − supervised, points, mean over the cells (set, n, seed) that have both, with a 95 % "
-        "bootstrap interval over them. *Harm*: share of these cells more than a point below supervised. *Gap closed*: "
+        "bootstrap interval over them. *Harm*: share of these cells more than a point below supervised; *harm, frozen*: more "
+        "than a point below the logistic regression on frozen embeddings that is told the same. *Gap closed*: "
         f"Σ(method − supervised)/Σ({ALL_LABELS} − supervised). *Kept*: share of unlabeled rows that counted, in the last "
         "steps or in the last round. *Log-loss*: nats. *Calibration*: expected calibration error (15 bins of equal mass) less "
         "what a perfect model would show. Means are over a method's own cells. *Seconds*: training, by cell."
     )
-    heading = f"### Every method against supervised: the profile *{profile.name}*"
-    return "\n\n".join([heading, *(textwrap.fill(said, 120, break_on_hyphens=False) for said in (given, columns))])
+    heading = f"### Every method against supervised: the profile *{profile.name}*, {group.said}"
+    texts = [given, *([drawn] if group.draw == RANDOM else []), first if group.first else told, columns]
+    return "\n\n".join([heading, *(textwrap.fill(said, 120, break_on_hyphens=False) for said in texts)])
 
 
-def _table(summaries: Sequence[Summary], cells: Sequence[Cell]) -> list[str]:
-    measured = {column for summary in summaries for column in summary.accuracy}
+def _table(rows: Sequence[tuple[str, Summary]], cells: Sequence[Cell], *, first: bool) -> list[str]:
+    """The lines of a table.
+
+    Args:
+        rows: what a method is told, and what it came to.
+        first: whether they are of the first generation; then there is no column *told*.
+    """
+    measured = {column for _, summary in rows for column in summary.accuracy}
     planned = dict.fromkeys((cell.set, cell.n) for cell in cells)
     columns = [column for column in planned if column in measured]
     names = [name if len({n for other, n in planned if other == name}) == 1 else f"{name}, {n}" for name, n in columns]
     head = [
-        "method",
-        *names,
-        "difference",
-        "harm",
-        "gap closed",
-        "kept",
-        "macro-F1",
-        "log-loss",
-        "calibration",
-        "seconds",
-        "cells",
-    ]
-    lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
-    for summary in summaries:
-        difference = ""
-        if summary.difference:
-            difference = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * value for value in summary.difference))
+        "method", *([] if first else ["told"]), *names, "difference", "harm", "harm, frozen", "gap closed", "kept", "macro-F1",
+        "log-loss", "calibration", "seconds", "cells",
+    ]  # fmt: skip
+    texts = 1 if first else 2
+    lines = [f"| {' | '.join(head)} |", "|---" * texts + "|" + "---:|" * (len(head) - texts)]
+    for told, summary in rows:
         failed = f", {summary.failed} failed" if summary.failed else ""
-        lines.append(
-            f"| {summary.method} | {' | '.join(_percent(summary.accuracy.get(column), 1) for column in columns)} "
-            f"| {difference} | {_percent(summary.harm)} | {_percent(summary.gap_closed)} | {_percent(summary.kept)} "
-            f"| {_percent(summary.macro_f1, 1)} | {_number(summary.log_loss, 2)} | {_number(summary.calibration, 3)} "
-            f"| {_number(summary.seconds, 0)} "
-            f"| {summary.done} of {summary.planned}{failed} |"
-        )
+        shown = [
+            summary.method,
+            *([] if first else [told if summary.method in TELLABLE else ""]),
+            *(_percent(summary.accuracy.get(column), 1) for column in columns),
+            "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * value for value in summary.difference))
+            if summary.difference
+            else "",
+            *map(_percent, (summary.harm, summary.harm_frozen, summary.gap_closed, summary.kept)),
+            _percent(summary.macro_f1, 1),
+            _number(summary.log_loss, 2),
+            _number(summary.calibration, 3),
+            _number(summary.seconds, 0),
+            f"{summary.done} of {summary.planned}{failed}",
+        ]
+        lines.append(f"| {' | '.join(shown)} |")
     return lines
 
 
@@ -351,12 +231,19 @@ def _failures(cells: Sequence[Cell], results: Mapping[str, dict[str, Any]]) -> l
     return ["Failed:", "", *(f"- {cell}: {error}" for cell, error in errors), ""] if errors else []
 
 
-def _missing(summaries: Sequence[Summary]) -> list[str]:
-    missing = {summary.method: summary.planned - summary.done - summary.failed for summary in summaries}
+def _missing(rows: Mapping[tuple[str, str], Summary]) -> list[str]:
+    """How many cells of which methods have not been run.
+
+    Args:
+        rows: method and what it is told → what it came to.
+    """
+    missing = dict.fromkeys((method for method, _ in rows), 0)
+    for (method, _), summary in rows.items():
+        missing[method] += summary.planned - summary.done - summary.failed
     if not any(missing.values()):
         return []
     said = ", ".join(f"{method} {count}" for method, count in missing.items() if count)
-    if sum(missing.values()) > 10 * sum(summary.done for summary in summaries):
+    if sum(missing.values()) > 10 * sum(summary.done for summary in rows.values()):
         said = "most of the profile"
     return [f"Not run yet, {sum(missing.values())} cells: {said}.", ""]
 
@@ -382,11 +269,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if len(names) != 1:
             raise UserError(f"{asked.results}: expected results of one profile, found {names or 'none'}")
         profile = PROFILES[names[0]]
-        content, figure = report(profile, results), drawing(profile, results)
+        content = report(profile, results)
         if asked.write:
-            if figure is not None:
-                (asked.results.parent / f"{profile.name}.svg").write_text(figure.alone, encoding="utf-8")
-                content += f"\n\n![{figure.description}](results/{profile.name}.svg)"
+            for group in groups(profile, results):
+                if (figure := drawing(profile, group)) is not None:
+                    name = f"{profile.name}{group.file_name}.svg"
+                    (asked.results.parent / name).write_text(figure.alone, encoding="utf-8")
+                    content += f"\n\n![{figure.description}](results/{name})"
             write_between_markers(PAGE, profile.name, content)
         else:
             print(content)
