@@ -12,6 +12,7 @@ from sstext.config.run_config import RunConfig
 METAVARS: dict[str, str | tuple[str, ...]] = {
     "method": "NAME",
     "regularizers": "NAME=STRENGTH",
+    "descriptions": ("names|none|FILE|CLASS=TEXT", "CLASS=TEXT"),
     "prior": ("auto|uniform|labeled|none|CLASS=SHARE", "CLASS=SHARE"),
     **dict.fromkeys(("labeled", "unlabeled", "dev", "test", "audit"), "FILE"),
     **dict.fromkeys(("steps", "round_steps", "rounds", "folds", "batch_size", "seed", "max_length", "workers"), "N"),
@@ -48,6 +49,8 @@ def add_flag(group: Any, name: str, spec: Field, *, shown: bool = True) -> None:
         group.add_argument(flag, action=argparse.BooleanOptionalAction, **settings)
     elif typing.get_origin(kind) is dict:
         group.add_argument(flag, nargs="+", metavar=METAVARS.get(name, "KEY=VALUE"), action=_KeyValues, **settings)
+    elif name == "descriptions":
+        group.add_argument(flag, nargs="+", metavar=METAVARS[name], action=_WordOrTexts, **settings)
     elif kind is Any:
         group.add_argument(flag, nargs="+", metavar=METAVARS.get(name), action=_WordOrKeyValues, **settings)
     elif typing.get_origin(kind) is list:
@@ -82,10 +85,15 @@ class _KeyValues(argparse.Action):
         if key in found:
             return f"{key!r} is given twice"
         try:
-            found[key] = None if value.strip().lower() == "none" else yaml.safe_load(value)
+            found[key] = self._read(value)
         except yaml.YAMLError:
             return f"expected a YAML value, found {value!r} in {pair!r}"
         return None
+
+    def _read(self, value: str) -> Any:
+        import yaml
+
+        return None if value.strip().lower() == "none" else yaml.safe_load(value)
 
 
 class _WordOrKeyValues(_KeyValues):
@@ -96,6 +104,13 @@ class _WordOrKeyValues(_KeyValues):
             setattr(namespace, self.dest, values[0])
         else:
             super().__call__(parser, namespace, values, option_string)
+
+
+class _WordOrTexts(_WordOrKeyValues):
+    """One word, or KEY=TEXT …. A text is taken as it is, because YAML would read a colon or a # in it."""
+
+    def _read(self, value: str) -> str:
+        return value
 
 
 def add_quiet(command: Any) -> None:

@@ -1,6 +1,6 @@
 """What `sstext train` prints: the plan of a dry run, and the results."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from sstext.run.dry_run import Forecast
 from sstext.selftraining.plan import Plan
 from sstext.storage.run_folder import REPORT, stage_name
 
+#: How a reason begins that people must see first.
+WARNING = "warning: "
 #: Name of a model in `results.json` → its name in tables.
 MODELS = {"self_trained": "chosen model"}
 
@@ -23,13 +25,17 @@ MODELS = {"self_trained": "chosen model"}
 def show_results(results: Mapping[str, Any], output: str, budget: str | None = None) -> None:
     """The end of a training: figures on test rows, the stages, the choice, what to do next, and how to use the model."""
     console = new_console()
+    for reason in results["chosen"]["why"].split("; "):
+        if reason.startswith(WARNING):
+            console.print(f"Warning: {reason.removeprefix(WARNING)}.\n", highlight=False)
     if results["test"]:
         console.print(figures_table(results))
     console.print(records_table(results["rounds"]))
-    console.print(f"Training stopped: {results['rounds'][-1]['stopped_because']}.", highlight=False)
+    if stopped := results["rounds"][-1]["stopped_because"]:
+        console.print(f"Training stopped: {stopped}.", highlight=False)
     chosen = results["chosen"]
     name = stage_name(results["rounds"][chosen["round"]])
-    first, *others = chosen["why"].split("; ")
+    first, *others = [reason for reason in chosen["why"].split("; ") if not reason.startswith(WARNING)]
     reasons = [f"  - {reason}" for reason in others]
     lines = [
         f"Chosen: {name} ({first}).",
@@ -67,32 +73,38 @@ def figures_table(results: Mapping[str, Any]) -> Table:
 
 
 def _first_stage(results: Mapping[str, Any]) -> str:
-    """The name of the stage that the others are compared with. Version 0.1 called it round 0."""
-    return results["rounds"][0].get("stage") or "baseline"
+    """The name of the model that is measured beside the chosen one. Version 0.1 called its stage round 0."""
+    return results.get("baseline") or results["rounds"][0].get("stage") or "baseline"
 
 
 def advice(results: Mapping[str, Any]) -> str:
     """What to do next, in a sentence. Empty if everything went as expected."""
     chosen, records = results["chosen"], results["rounds"]
     if _at_chance(results):
-        rows = "held-out" if records[-1].get("out_of_fold") else "development"
+        rows = "held-out" if _held_out(records) else "development"
         return (
             f"Next: the model is not better than chance on the {rows} rows, and its pseudo-labels cannot help. Check that the "
             "labels are right and follow from the texts, then label more texts."
         )
-    if len(records) > 1 and not records[-1].get("out_of_fold") and not records[-1]["metrics"]:
+    if len(records) > 1 and not _held_out(records) and not records[-1]["metrics"]:
         return "Next: this choice was not checked. To check it, add --folds 3, or --dev with labeled rows."
     if len(records) > 1 and chosen["round"] == 0 and not records[0].get("reads_corpus"):
         return "Next: the unlabeled texts did not help here. More labels help most; the report lists texts to check and label."
     return ""
 
 
+def _held_out(records: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether stages were compared on held-out rows. A final model has none: its teachers are the ones that are compared."""
+    return bool(records[0].get("out_of_fold"))
+
+
 def _at_chance(results: Mapping[str, Any]) -> bool:
     """Whether the chosen stage is not better than guessing: its macro-F1 is at most one standard error above 1/C.
 
-    With any class shares, the macro-F1 of a constant guess is at most 1/C.
+    With any class shares, the macro-F1 of a constant guess is at most 1/C. For a final model, the stage that taught it counts.
     """
-    record = next(record for record in results["rounds"] if record["index"] == results["chosen"]["round"])
+    judged = results["chosen"].get("judged", results["chosen"]["round"])
+    record = next(record for record in results["rounds"] if record["index"] == judged)
     measured_on = "labeled" if record.get("out_of_fold") else "dev"
     found = (record.get("out_of_fold") or record["metrics"]).get("macro_f1")
     rows, classes = results["rows"].get(measured_on), len(results.get("classes", ()))
@@ -114,7 +126,7 @@ def records_table(records: list[Mapping[str, Any]]) -> Table:
         "held-out accuracy": lambda r: percent(r["out_of_fold"]["accuracy"]) if r.get("out_of_fold") else "",
         "dev macro-F1": lambda r: f"{r['metrics']['macro_f1']:.3f}" if r["metrics"] else "",
         "unchanged class": lambda r: percent(r["agreement"]),
-        "steps": lambda r: f"{r['steps']:,}",
+        "steps": lambda r: _count(r["steps"]),
         "time": lambda r: duration(r["seconds"]),
     }
     filled = {title: cell for title, cell in cells.items() if any(cell(record) for record in records)}
@@ -153,9 +165,18 @@ def stages_table(plan: Plan) -> Table:
         table.add_column(title, justify="right")
     for stage in (*plan.stages, plan.final):
         if stage is not None:
-            teacher, labeled_by, steps = stage.learns_from or "", plan.labeled_by(stage) or "", f"{plan.steps(stage):,}"
+            teacher, labeled_by, steps = (
+                stage.learns_from or "",
+                plan.labeled_by(stage) or "",
+                _count(plan.steps(stage)),
+            )
             table.add_row(stage.name, teacher, labeled_by, _selects(stage), steps, str(plan.trainings(stage)))
     return table
+
+
+def _count(steps: int) -> str:
+    """A number of steps. Empty for 0: a regression is fitted without steps."""
+    return f"{steps:,}" if steps else ""
 
 
 def _selects(stage: Stage) -> str:

@@ -67,6 +67,13 @@ class DataOptions:
         "Column with the label. Default: found by its name. Set it if another one is found.",
         computed=True,
     )
+    descriptions: Any = option(
+        "names",
+        "What the classes mean: a file (yaml, csv, …) with one text or several for each class, or CLASS=TEXT …. Default: names "
+        "(those of the classes). Names and descriptions count as much as held-out labels show that they help. Give "
+        "descriptions if the names say little; `none` uses neither.",
+        common=True,
+    )
     encoding: str = option(
         "utf-8", "Encoding of text files. Default: utf-8. Change it if a file is refused because it is not UTF-8."
     )
@@ -100,6 +107,12 @@ class EncoderOptions:
         "has none.",
         limits=SHARE,
         computed=True,
+    )
+    pooling: str = option(
+        "auto",
+        "What the head reads: `mean`, the mean of all tokens, or `native`, what the head of the encoder reads. Default: "
+        "auto (`mean` in stages whose head begins as a regression). Try `mean` with a sentence encoder and few labels.",
+        ("auto", "mean", "native"),
     )
 
 

@@ -1,7 +1,7 @@
 """The user's files → the data of a run: classes, tokenized rows, audit labels. All errors appear before training."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from datasets import Dataset
 
 from sstext.config.run_config import RunConfig
+from sstext.data.descriptions import class_texts, descriptions_file, kind_of
 from sstext.data.loading import Labeled, Unlabeled, fingerprint, load_audit, load_labeled, load_unlabeled
 from sstext.data.sampling import Sample, draw, measured_rows
 from sstext.data.tokens import TextEncoder, choose_max_length, tokenize
@@ -33,6 +34,7 @@ class Texts:
     dev: Labeled | None = None
     test: Labeled | None = None
     audit: np.ndarray | None = None  # (N,) true classes of the unlabeled rows
+    class_texts: Labeled | None = None  # names or descriptions of the classes
 
     def counts(self) -> dict[str, int]:
         """Number of rows by kind."""
@@ -49,6 +51,7 @@ class Tokens:
     corpus: Any
     dev: Any
     max_length: int
+    class_texts: Any = None
     truncated: dict[str, int] = field(default_factory=dict)
 
 
@@ -64,9 +67,19 @@ def sources(config: RunConfig, **given: Any) -> dict[str, Any]:
     }
 
 
-def fingerprints(named: dict[str, Any]) -> dict[str, str]:
-    """Fingerprint of every source. It shows whether a run folder belongs to the same data."""
-    return {name: fingerprint(source, SPLITS[name]) for name, source in named.items()}
+def fingerprints(named: dict[str, Any], descriptions: Any = None) -> dict[str, str]:
+    """Fingerprint of every source. It shows whether a run folder belongs to the same data.
+
+    Args:
+        named: see `sources`.
+        descriptions: the option. If it names a file, this is a source, too.
+
+    Raises:
+        UserError: a file is missing.
+    """
+    found = {name: fingerprint(source, SPLITS[name]) for name, source in named.items()}
+    file = descriptions_file(descriptions)
+    return found if file is None else found | {"descriptions": fingerprint(file)}
 
 
 def read_texts(
@@ -108,9 +121,12 @@ def read_texts(
         return rows
 
     labeled = read("labeled")
+    told = class_texts(config.descriptions, labeled.classes, config.encoding)
     dev, test = (read(name, labeled.classes) if name in named else None for name in ("dev", "test"))
     if sample is not None:
-        return _draw_sample(sample, config, labeled, dev, test, arrow_file, reporter, at_most)
+        return replace(
+            _draw_sample(sample, config, labeled, dev, test, arrow_file, reporter, at_most), class_texts=told
+        )
 
     unlabeled, audit = None, None
     if "audit" in named and "unlabeled" not in named:
@@ -125,7 +141,7 @@ def read_texts(
                 named["audit"], classes=labeled.classes, rows=rows, total=unlabeled.total,
                 label_column=config.label_column, encoding=config.encoding,
             )  # fmt: skip
-    return Texts(labeled, labeled.classes, unlabeled, dev, test, audit)
+    return Texts(labeled, labeled.classes, unlabeled, dev, test, audit, told)
 
 
 def _sample_of(config: RunConfig, named: dict[str, Any]) -> Sample | None:
@@ -207,16 +223,16 @@ def tokenize_texts(
     encoder = TextEncoder(tokenizer, max_length)
     truncated: dict[str, int] = {}
 
-    def encode(read: Labeled | Unlabeled | None, name: str) -> Any:
+    def encode(read: Labeled | Unlabeled | None, name: str, title: str = "") -> Any:
         if read is None:
             return None
-        rows = read.texts
-        with reporter.phase(f"tokenizing {name}", len(rows), "text") as tick:
+        rows, title = read.texts, title or name
+        with reporter.phase(f"tokenizing {title}", len(rows), "text") as tick:
             tokens = tokenize(rows, encoder, cache=cache, name=name, tick=tick)
         truncated[name] = pc.sum(tokens.data.column("truncated")).as_py()
         if truncated[name]:
             cut = f"{truncated[name]:,} of {len(rows):,} texts were cut"
-            reporter.note(f"{name}: {cut} to {max_length} tokens for training")
+            reporter.note(f"{title}: {cut} to {max_length} tokens for training")
         return tokens
 
     return Tokens(
@@ -224,5 +240,6 @@ def tokenize_texts(
         corpus=encode(texts.unlabeled, "unlabeled"),
         dev=encode(texts.dev, "dev"),
         max_length=max_length,
+        class_texts=encode(texts.class_texts, "class_texts", f"class {kind_of(config.descriptions)}"),
         truncated=truncated,
     )

@@ -10,21 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sstext.evaluation.calibration import matching_temperature, softmax
+from sstext.evaluation.calibration import matching_temperature
 from sstext.inference.scoring import score
+from sstext.modeling.mean_reading import write_linear
 from sstext.modeling.pooling import last_hidden_states, mean_pooled
-
-#: Inverse strength of the probe's penalty, per class, because more classes need larger weights. It changes the probe's
-#: confidence, but hardly its accuracy (recipes/benchmark/LOG.md).
-PENALTY = 1.5
-
-
-#: Logit of a class without labeled rows.
-UNLIKELY = -1e4
+from sstext.pseudolabels.regression import ClassTexts, fit_regression
 
 
 class Embedder(nn.Module):
@@ -74,7 +67,43 @@ class WithProbe(nn.Module):
         return SimpleNamespace(logits=(F.log_softmax(head / self.temperature, -1) + probe) / 2)
 
 
-def with_probe(classifier: Any, labeled: Any, unlabeled: Any, tokenizer: Any, *, precision: str = "fp32") -> WithProbe:
+def with_regression(
+    model: Any, labeled: Any, tokenizer: Any, *, class_texts: Any = None, weight: float = 0.0, precision: str = "fp32"
+) -> None:
+    """Make the head of a classifier a regression on its embeddings, in place.
+
+    The embeddings are those that the head reads: of the mean of the tokens, without their mean over the features, and of
+    length 1.
+
+    Args:
+        model: a classifier whose head reads the mean (`sstext.modeling.mean_reading`), on its device.
+        labeled, tokenizer, class_texts, weight, precision: see `with_probe`.
+    """
+    embedder = Embedder(model)
+
+    def embedded(rows: Any) -> np.ndarray:
+        found = score(embedder, rows, tokenizer, precision=precision)
+        found = found - found.mean(1, keepdims=True)
+        return found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-12)
+
+    beside = None
+    if class_texts is not None and weight > 0:
+        beside = ClassTexts(embedded(class_texts), np.asarray(class_texts["labels"][:]))
+    labels = np.asarray(labeled["labels"][:])
+    fitted = fit_regression(embedded(labeled), labels, model.config.num_labels, beside, weight)
+    write_linear(model, torch.tensor(fitted.weight), torch.tensor(fitted.bias))
+
+
+def with_probe(
+    classifier: Any,
+    labeled: Any,
+    unlabeled: Any,
+    tokenizer: Any,
+    *,
+    class_texts: Any = None,
+    weight: float = 0.0,
+    precision: str = "fp32",
+) -> WithProbe:
     """Fit a probe on labeled rows, and combine it with a classifier's head, which gets a temperature.
 
     The temperature is chosen so that the head agrees best with the probe on unlabeled rows. The head's own confidence
@@ -85,20 +114,22 @@ def with_probe(classifier: Any, labeled: Any, unlabeled: Any, tokenizer: Any, *,
         classifier: a sequence classifier with C classes, on its device.
         labeled: B tokenized rows with `labels` from at least two classes. A class without rows gets probability 0.
         unlabeled: some tokenized rows of the corpus.
+        class_texts: tokenized names or descriptions of the classes with `labels`, or None.
+        weight: of the class texts, see `fit_regression`.
         tokenizer, precision: see `sstext.inference.scoring.score`.
     """
     device, classes = next(classifier.parameters()).device, classifier.config.num_labels
-    embedder, labels = Embedder(classifier, with_logits=True), np.asarray(labeled["labels"][:])
-    embedded = score(embedder, labeled, tokenizer, precision=precision)[:, classes:]
-    fitted = LogisticRegression(C=PENALTY * classes, max_iter=1_000).fit(embedded, labels)
-    weight, bias = fitted.coef_, fitted.intercept_
-    if len(weight) == 1:  # with two classes, scikit-learn returns only the second class
-        weight, bias = np.concatenate([np.zeros_like(weight), weight]), np.concatenate([[0.0], bias])
-    of_classes = np.zeros((classes, embedded.shape[1])), np.full(classes, UNLIKELY)
-    for of_class, known in zip(of_classes, (weight, bias), strict=True):
-        of_class[fitted.classes_] = known
-    weight, bias = of_classes
-    head, embedded = np.split(score(embedder, unlabeled, tokenizer, precision=precision), [classes], -1)
-    temperature = matching_temperature(head, softmax(embedded.astype(np.float64) @ weight.T + bias))
-    weight, bias = (torch.tensor(part, dtype=torch.float32, device=device) for part in (weight, bias))
-    return WithProbe(classifier, weight, bias, temperature)
+    embedder = Embedder(classifier, with_logits=True)
+
+    def embedded(rows: Any) -> tuple[np.ndarray, np.ndarray]:
+        head, embeddings = np.split(score(embedder, rows, tokenizer, precision=precision), [classes], -1)
+        return head, embeddings
+
+    beside = None
+    if class_texts is not None and weight > 0:
+        beside = ClassTexts(embedded(class_texts)[1], np.asarray(class_texts["labels"][:]))
+    probe = fit_regression(embedded(labeled)[1], np.asarray(labeled["labels"][:]), classes, beside, weight)
+    head, embeddings = embedded(unlabeled)
+    temperature = matching_temperature(head, probe.probabilities(embeddings))
+    weights, bias = (torch.tensor(part, dtype=torch.float32, device=device) for part in (probe.weight, probe.bias))
+    return WithProbe(classifier, weights, bias, temperature)

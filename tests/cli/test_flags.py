@@ -87,6 +87,9 @@ def test_help_shows_common_options_and_help_all_every_one(
         ("--prior uniform", "prior", "uniform"),
         ("--prior uniform --prior a=1", "prior", {"a": 1}),
         ("--prior a=2 b=0.5", "prior", {"a": 2, "b": 0.5}),
+        ("--descriptions none", "descriptions", "none"),
+        ("--descriptions classes.yaml", "descriptions", "classes.yaml"),
+        ("--descriptions a=late:#2 b=no", "descriptions", {"a": "late:#2", "b": "no"}),
         ("--precision bf16", "precision", "bf16"),
     ],
 )
@@ -109,6 +112,8 @@ def test_flags_have_the_types_of_their_options(flags: str, name: str, value: Any
         (["train", "--method-args", "ramp=1", "--method-args", "ramp=2"], "--method-args: 'ramp' is given twice"),
         (["train", "--regularizers", "entropy"], "--regularizers: expected NAME=STRENGTH, found 'entropy'"),
         (["train", "--prior", "a=1", "b"], "--prior: expected CLASS=SHARE, found 'b'"),
+        (["train", "--descriptions", "a=late", "b"], "--descriptions: expected CLASS=TEXT, found 'b'"),
+        (["train", "--descriptions", "a=late", "a=lost"], "--descriptions: 'a' is given twice"),
         (["train", "--steps"], "--steps: expected one argument; `sstext train --help` lists the arguments"),
         (["train", "--precision", "fp8"], "--precision: invalid choice: 'fp8'"),
         (["train", "--no-such-flag"], "train has no argument '--no-such-flag'; `sstext train --help` lists"),

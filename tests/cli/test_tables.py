@@ -136,6 +136,21 @@ def test_people_are_told_what_to_do_next() -> None:
         assert bool(said) == bool(told)
 
 
+@pytest.mark.parametrize(("macro_f1", "told"), [(0.55, "not better than chance on the held-out rows"), (0.9, "")])
+def test_a_final_model_is_judged_by_the_stage_that_taught_it(macro_f1: float, told: str) -> None:
+    """Guards the default run, whose last stage has no held-out rows: it was checked, and by the figures of its teacher."""
+    measured = {"out_of_fold": {"accuracy": 0.6, "macro_f1": macro_f1, "log_loss": 0.7}}
+    records = [
+        a_round(0, stage="regression", **measured),
+        a_round(1, stage="start", **measured),
+        a_round(2, stage="final"),
+    ]
+    chosen = {"round": 2, "judged": 1, "why": ""}
+    said = advice(results(records, chosen=chosen, classes=["a", "b"], rows={"labeled": 48}))
+    assert told in said
+    assert bool(said) == bool(told)
+
+
 @pytest.mark.parametrize("kind", ["out_of_fold", "metrics"])
 @pytest.mark.parametrize(
     ("macro_f1", "chosen", "told"),
@@ -194,22 +209,8 @@ def test_a_forecast_shows_rows_stages_and_time(capsys: pytest.CaptureFixture[str
     assert lines_with("method", shown) == [["method", "auto"]]
     assert lines_with("left out", shown) == [["left", "out", "half"]]
     assert lines_with("chains  ", shown)[0][1] == "3,"
-    assert lines_with("baseline ", shown) == [["baseline", "80", "4"]]
-    (started,) = lines_with("head and probe  ", shown)
-    assert started == [
-        "round",
-        "1",
-        "start",
-        "head",
-        "and",
-        "probe",
-        "every",
-        "row,",
-        "soft",
-        "labels",
-        "71",
-        "3",
-    ]
+    assert lines_with("regression ", shown) == [["regression", "4"]], "it has no steps: nothing, and not 0"
+    assert lines_with("start  ", shown) == [["start", "48", "4"]]
     assert lines_with("final ", shown)[0][-2:] == ["71", "1"]
     assert "2: 'a', 'b'" in shown
     assert "32 tokens" in shown

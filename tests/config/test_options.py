@@ -54,7 +54,7 @@ def test_a_number_keeps_to_the_limits_of_its_field() -> None:
 
 
 def test_an_option_is_common_if_it_says_so() -> None:
-    """Guards `--help` against all 38 options, and against none."""
+    """Guards `--help` against all 39 options, and against none."""
     assert [spec.metadata["common"] for spec in options(Small).values()] == [True, False, False]
 
 

@@ -13,7 +13,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from sstext.evaluation.calibration import matching_temperature, softmax
 from sstext.inference.scoring import score
-from sstext.pseudolabels.probe import PENALTY, Embedder, with_probe
+from sstext.pseudolabels.probe import Embedder, with_probe
+from sstext.pseudolabels.regression import PENALTY
 
 TEXTS = [
     "money return",

@@ -1,0 +1,171 @@
+"""What the classes mean: their names as words, or descriptions. Both become class texts: labeled rows that nobody labeled.
+
+A class name often says what the texts of the class are about. How much class texts count is decided by the labels
+(`sstext.pseudolabels.class_texts`).
+
+Source: Gao et al. 2023, "The Benefits of Label-Description Training for Zero-Shot Text Classification" (arXiv 2305.02239).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sstext.data.loading import Labeled, load_labeled
+from sstext.errors import UserError, listed, nearest
+
+#: Sentences that are made of a class name.
+TEMPLATES = ("{}", "This is about {}.")
+#: Words that mean "class". Beside a number or a letter, they say nothing about the class.
+_CLASS = frozenset({"label", "class", "category", "cat", "cluster", "group", "type", "code", "id", "topic"})
+_ROMAN = re.compile(r"[ivx]+", re.IGNORECASE)
+
+
+def readable_name(name: str) -> str | None:
+    """A class name as words. Returns None for a number or a code, which says nothing about the texts of the class.
+
+    Underscores, slashes, dots, colons, hyphens and plus signs become spaces. Words in camel case are separated.
+
+    >>> readable_name("wrong_or_missing_item"), readable_name("Sci/Tech"), readable_name("deliveryDelay")
+    ('wrong or missing item', 'Sci Tech', 'delivery delay')
+    >>> [readable_name(name) for name in ("3", "LABEL_3", "class_a", "B12", "TKT-204", "E11.9", "IV", "a")]
+    [None, None, None, None, None, None, None, None]
+    >>> readable_name("covid19"), readable_name("5 stars"), readable_name("group"), readable_name("猫")
+    ('covid19', '5 stars', 'group', '猫')
+    """
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name) if not name.isupper() else name
+    words = re.sub(r"[\s_/\\.:|+-]+", " ", parted).strip()
+    if words != name and re.search(r"[a-z][A-Z]", name):
+        words = words.lower()
+    return words if _says_something(words) else None
+
+
+def _says_something(words: str) -> bool:
+    """Whether a name has a word. Numbers and single letters are none, nor are a few letters beside a number."""
+    parts = re.findall(r"[^\W\d_]+|\d+", words)
+    numbered = any(part.isdigit() for part in parts)
+
+    def is_word(part: str) -> bool:
+        least = (5 if part.isupper() else 3) if numbered else 2
+        if part.isdigit() or _ROMAN.fullmatch(part) or (part.lower() in _CLASS and len(parts) > 1):
+            return False
+        return len(part) >= least or not part.isascii()
+
+    return any(map(is_word, parts))
+
+
+def kind_of(descriptions: Any) -> str:
+    """What the class texts of an option `descriptions` are: "names" or "descriptions"."""
+    return "names" if descriptions == "names" else "descriptions"
+
+
+def texts_of_names(classes: Sequence[str]) -> dict[str, list[str]]:
+    """Class texts made of the class names. Empty if a name is a number or a code.
+
+    A class without a text would be at a disadvantage. Therefore either all classes have texts, or none has any.
+
+    >>> texts_of_names(["damaged_item", "refund"])["damaged_item"]
+    ['damaged item', 'This is about damaged item.']
+    >>> texts_of_names(["refund", "2"])
+    {}
+    """
+    names = {name: readable_name(name) for name in classes}
+    if None in names.values():
+        return {}
+    return {name: [template.format(words) for template in TEMPLATES] for name, words in names.items()}
+
+
+def class_texts(descriptions: Any, classes: Sequence[str], encoding: str = "utf-8") -> Labeled | None:
+    """The texts of all classes as labeled rows, or None if there are none.
+
+    Args:
+        descriptions: "names" (the default of the option), "none" or None, or a source that `read_descriptions` reads.
+        classes: C names.
+
+    Raises:
+        UserError: see `read_descriptions`.
+    """
+    import datasets
+
+    if descriptions in (None, "none"):
+        return None
+    found = texts_of_names(classes) if descriptions == "names" else read_descriptions(descriptions, classes, encoding)
+    if not found:
+        return None
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=list(classes))})
+    rows = {
+        "text": [text for texts in found.values() for text in texts],
+        "label": [number for number, texts in enumerate(found.values()) for _ in texts],
+    }
+    return Labeled(datasets.Dataset.from_dict(rows, features=features), list(classes), [])
+
+
+def descriptions_file(descriptions: Any) -> Path | None:
+    """The file that an option `descriptions` names. Returns None for a word or a mapping.
+
+    Raises:
+        UserError: it is neither of these, or there is no such file.
+    """
+    if isinstance(descriptions, Mapping) or descriptions in (None, "names", "none"):
+        return None
+    expected = "names, none, a file, or CLASS=TEXT … for every class"
+    if not isinstance(descriptions, str | Path):
+        raise UserError(f"descriptions: expected {expected}, found {descriptions!r}")
+    path = Path(descriptions)
+    if not path.is_file():
+        raise UserError(f"descriptions: no such file: {path} (looked for {path.absolute()}); expected {expected}")
+    return path
+
+
+def read_descriptions(source: Any, classes: Sequence[str], encoding: str = "utf-8") -> dict[str, list[str]]:
+    """The descriptions of all classes, in the order of the classes: class → its texts.
+
+    Args:
+        source: a mapping, a YAML file with such a mapping, or a table (csv, tsv, json, jsonl, parquet) with a column of
+            texts and a column of classes.
+        classes: C names.
+
+    Raises:
+        UserError: the file is missing or cannot be read, a class is unknown or has no description, or a text is empty. The
+            message names file and class.
+    """
+    path = descriptions_file(source)
+    if path is None:
+        return _checked(source, classes, "descriptions")
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        rows = load_labeled(path, what="descriptions", classes=classes, encoding=encoding).texts
+        found: dict[str, list[str]] = {}
+        for text, label in zip(rows["text"][:], rows["label"][:], strict=True):
+            found.setdefault(classes[label], []).append(text)
+        return _checked(found, classes, str(source))
+    try:
+        # Without YAML's types: classes named `no`, `01` or `1.0` keep their names.
+        content = yaml.load(path.read_text(encoding=encoding), Loader=yaml.BaseLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"descriptions: {path} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, Mapping):
+        found_instead = "nothing" if content is None else f"a {type(content).__name__}"
+        raise UserError(f"{path}: expected `class: description` lines, found {found_instead}")
+    return _checked(content, classes, str(path))
+
+
+def _checked(given: Mapping[Any, Any], classes: Sequence[str], where: str) -> dict[str, list[str]]:
+    """A list of texts for every class, in the order of the classes."""
+    by_name = {str(name): texts for name, texts in given.items()}
+    for name in by_name:
+        if name not in classes:
+            quotes = "; put yes, no, true and false in quotes" if name in ("True", "False") else ""
+            raise UserError(f"{where}: no class {name!r}; {nearest(name, classes)}{quotes}")
+    if missing := [name for name in classes if name not in by_name]:
+        raise UserError(f"{where}: expected a description of every class, found none of {listed(missing)}")
+    found = {}
+    for name in classes:
+        texts = by_name[name] if isinstance(by_name[name], list | tuple) else [by_name[name]]
+        if not texts or any(not isinstance(text, str) or not text.strip() for text in texts):
+            raise UserError(f"{where}: expected one text or several for the class {name!r}, found {by_name[name]!r}")
+        found[name] = [text.strip() for text in texts]
+    return found

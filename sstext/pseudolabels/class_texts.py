@@ -1,0 +1,85 @@
+"""The names or descriptions of the classes, with the weight that the labels of a chain give them."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sstext.data.order import random_rows
+from sstext.inference.scoring import score
+from sstext.pseudolabels.probe import Embedder
+from sstext.pseudolabels.regression import ClassTexts, WeightChoice, choose_weight
+
+#: Number of labeled rows that choose the weight. With more labels, class texts hardly matter.
+ROWS = 500
+
+
+@dataclass(frozen=True)
+class WeighedClassTexts:
+    """Texts of the classes, and how much they count beside the labeled rows of a chain.
+
+    Attributes:
+        kind: "names" or "descriptions".
+        tokens: A tokenized texts with `labels`.
+        embedded: the same texts, embedded by the encoder as it was pretrained.
+        rows: (M,) positions of the labeled rows that choose the weight.
+        labeled: (M, D) embeddings of these rows, by the same encoder.
+        labels: (M,) their classes.
+        classes: C.
+        seed: seed of the rows and of the folds in which the weight is chosen.
+    """
+
+    kind: str
+    tokens: Any
+    embedded: ClassTexts
+    rows: NDArray[np.int64]
+    labeled: NDArray
+    labels: NDArray[np.int64]
+    classes: int
+    seed: int = 0
+
+    @classmethod
+    def weigh(
+        cls, encoder: Any, tokens: Any, labeled: Any, tokenizer: Any, *, kind: str, classes: int, seed: int = 0
+    ) -> "WeighedClassTexts":
+        """Embed the texts and the labeled rows. If there are more than `ROWS` labeled rows, some are drawn at random.
+
+        Args:
+            encoder: an encoder as it was pretrained, on its device.
+            tokens: A tokenized texts of the classes, with `labels`.
+            labeled: B tokenized labeled rows.
+            tokenizer: of the encoder.
+            kind, classes, seed: see the attributes.
+        """
+        embedder = Embedder(encoder)
+        rows = random_rows(len(labeled), min(len(labeled), ROWS), seed)
+        some = labeled.select(rows)
+        texts = ClassTexts(score(embedder, tokens, tokenizer), np.asarray(tokens["labels"][:]))
+        embedded, labels = score(embedder, some, tokenizer), np.asarray(some["labels"][:])
+        return cls(kind, tokens, texts, rows, embedded, labels, classes, seed)
+
+    def for_rows(self, rows: NDArray[np.int64]) -> "WeighedClassTexts":
+        """The same texts beside a part of the labeled rows. Only these rows choose the weight.
+
+        Args:
+            rows: (n,) positions of the labeled rows.
+        """
+        own = np.isin(self.rows, rows)
+        return replace(self, rows=self.rows[own], labeled=self.labeled[own], labels=self.labels[own])
+
+    @cached_property
+    def choice(self) -> WeightChoice:
+        """The weight, and the evidence for it."""
+        return choose_weight(self.labeled, self.labels, self.classes, self.embedded, self.seed)
+
+    @property
+    def weight(self) -> float:
+        """Number of labeled rows that the texts of a class count like together. 0 means that they are not used."""
+        return self.choice.weight
+
+    def record(self) -> dict[str, Any]:
+        """The weight and the evidence for it, as `results.json` has them."""
+        losses = {f"{weight:g}": loss for weight, loss in self.choice.losses.items()}
+        return {"kind": self.kind, "weight": self.weight, "log_loss": losses}

@@ -1,0 +1,164 @@
+"""Logistic regression on embeddings: the classifier that a few labels can support, and the texts of classes beside them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from sstext.evaluation.calibration import softmax
+
+#: Inverse strength of the penalty, per class, because more classes need larger weights. It changes the confidence of the
+#: regression, but hardly its accuracy (recipes/benchmark/LOG.md).
+PENALTY = 1.5
+#: Logit of a class without rows.
+UNLIKELY = -1e4
+#: Weights that the texts of a class may have together, in labeled rows. Of equally good ones, the smallest is chosen.
+WEIGHTS = (0.0, 2.0, 4.0, 8.0, 16.0)
+#: Folds of the choice.
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A multinomial logistic regression.
+
+    Attributes:
+        weight: (C, D).
+        bias: (C,); a class without rows has `UNLIKELY`.
+    """
+
+    weight: NDArray[np.float64]
+    bias: NDArray[np.float64]
+
+    def logits(self, embedded: NDArray) -> NDArray[np.float64]:
+        """Logits (N, C) of embeddings (N, D)."""
+        return embedded.astype(np.float64) @ self.weight.T + self.bias
+
+    def probabilities(self, embedded: NDArray) -> NDArray[np.float64]:
+        """Probabilities (N, C) of embeddings (N, D)."""
+        return softmax(self.logits(embedded))
+
+
+@dataclass(frozen=True)
+class ClassTexts:
+    """Embeddings of texts that say what the classes mean: their names or descriptions.
+
+    Attributes:
+        embedded: (A, D).
+        labels: (A,) class of each.
+    """
+
+    embedded: NDArray
+    labels: NDArray[np.int64]
+
+
+def fit_regression(
+    embedded: NDArray, labels: NDArray, classes: int, beside: ClassTexts | None = None, weight: float = 0.0
+) -> Regression:
+    """Fit a regression on labeled rows, and on texts of the classes.
+
+    min_W,b Σ_i CE(W z_i + b, y_i) + Σ_a (w / A_c(a)) CE(W z_a + b, c(a)) + ‖W‖² / (2 · `PENALTY` · C), with A_c texts of the
+    class c. Together, the texts of a class weigh as much as w labeled rows.
+
+    Args:
+        embedded: (B, D) z.
+        labels: (B,) y; the rows have at least two classes.
+        classes: C.
+        beside: texts of the classes.
+        weight: w ≥ 0.
+    """
+    rows, targets, counted = embedded, labels, np.ones(len(labels))
+    if beside is not None and weight > 0:
+        share = weight / np.bincount(beside.labels, minlength=classes)[beside.labels]
+        rows, targets = np.concatenate([embedded, beside.embedded]), np.concatenate([labels, beside.labels])
+        counted = np.concatenate([counted, share])
+    fitted = LogisticRegression(C=PENALTY * classes, max_iter=1_000).fit(rows, targets, sample_weight=counted)
+    known_weight, known_bias = fitted.coef_, fitted.intercept_
+    if len(known_weight) == 1:  # with two classes, scikit-learn returns only the second class
+        known_weight = np.concatenate([np.zeros_like(known_weight), known_weight])
+        known_bias = np.concatenate([[0.0], known_bias])
+    of_classes = np.zeros((classes, rows.shape[1])), np.full(classes, UNLIKELY)
+    for of_class, known in zip(of_classes, (known_weight, known_bias), strict=True):
+        of_class[fitted.classes_] = known
+    return Regression(*of_classes)
+
+
+def out_of_fold_losses(
+    embedded: NDArray,
+    labels: NDArray,
+    classes: int,
+    beside: ClassTexts | None = None,
+    weight: float = 0.0,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Log-loss (B,) of every labeled row in nats, by a regression that was fitted without the row's fold.
+
+    A class that occurs in no other fold is unknown without texts. Then nothing is known of the row: its loss is log C.
+
+    Args:
+        embedded, labels, classes, beside, weight: see `fit_regression`.
+        seed: of the folds.
+    """
+    told = beside is not None and weight > 0
+    losses = np.full(len(labels), np.log(classes))
+    fold_of = np.arange(len(labels)) if len(labels) <= FOLDS else _folds(labels, seed)
+    for fold in np.unique(fold_of):
+        out = fold_of == fold
+        rest = labels[~out]
+        if len(np.unique(np.concatenate([rest, beside.labels]) if told and beside is not None else rest)) < 2:
+            continue
+        probabilities = fit_regression(embedded[~out], rest, classes, beside, weight).probabilities(embedded[out])
+        right = probabilities[np.arange(out.sum()), labels[out]]
+        known = np.isin(labels[out], rest) | told
+        losses[out] = np.where(known, -np.log(right.clip(1e-12)), np.log(classes))
+    return losses
+
+
+def _folds(labels: NDArray, seed: int) -> NDArray[np.int64]:
+    """(B,) fold of every row; the rows of a class are spread evenly, and a class may have a single row."""
+    rng = np.random.default_rng(seed)
+    fold_of = np.zeros(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        fold_of[rows] = (np.arange(len(rows)) + rng.integers(FOLDS)) % FOLDS
+    return fold_of
+
+
+@dataclass(frozen=True)
+class WeightChoice:
+    """How much the texts of the classes count, and on what evidence.
+
+    Attributes:
+        weight: labeled rows that the texts of a class are worth together; 0: they are not used.
+        losses: weight → mean log-loss of held-out labeled rows, in nats.
+    """
+
+    weight: float
+    losses: Mapping[float, float]
+
+
+def choose_weight(embedded: NDArray, labels: NDArray, classes: int, beside: ClassTexts, seed: int = 0) -> WeightChoice:
+    """Choose the weight of the texts of the classes by the log-loss of held-out labeled rows.
+
+    w = argmin_{w in `WEIGHTS`} mean out-of-fold loss(w). Texts that have nothing to do with their classes, such as codes or
+    permuted descriptions, make held-out rows less likely and get the weight 0.
+
+    Args:
+        embedded: (B, D) embeddings of the labeled rows, by the encoder as it was pretrained.
+        labels: (B,) their classes.
+        classes: C.
+        beside: the texts, embedded by the same encoder.
+        seed: of the folds.
+
+    >>> rng, labels = np.random.default_rng(0), np.arange(12) % 2
+    >>> rows, texts = rng.normal(size=(12, 4)) / 2 + np.eye(4)[labels], np.eye(4)[:2]
+    >>> right, wrong = (choose_weight(rows, labels, 2, ClassTexts(texts, np.array(of))) for of in ([0, 1], [1, 0]))
+    >>> right.weight > 0, wrong.weight
+    (True, 0.0)
+    """
+    losses = {
+        weight: float(out_of_fold_losses(embedded, labels, classes, beside, weight, seed).mean()) for weight in WEIGHTS
+    }
+    return WeightChoice(min(losses, key=lambda weight: losses[weight]), losses)

@@ -1,0 +1,155 @@
+"""Names and descriptions of classes: what becomes a class text, what does not, and what is refused."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sstext.cli.main import main
+from sstext.data.descriptions import class_texts, descriptions_file, read_descriptions, texts_of_names
+from sstext.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+CLASSES = ["no", "refund"]
+TEXTS = {"no": ["Neither of these."], "refund": ["I want my money back: now.", "a return"]}
+
+
+def written(folder: Path, name: str) -> Path:
+    """The same descriptions in the format of a file name."""
+    path, rows = folder / name, [(text, label) for label in reversed(TEXTS) for text in TEXTS[label]]
+    if path.suffix == ".csv":
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("description", "class"), *rows])
+    elif path.suffix == ".jsonl":
+        lines = [json.dumps({"text": text, "label": label}) for text, label in rows]
+        path.write_text("\n".join(lines), encoding="utf-8")
+    else:
+        lines = ['refund: ["I want my money back: now.", a return]', "no: Neither of these."]
+        path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", ["d.yaml", "d.YML", "d.csv", "d.jsonl"])
+def test_every_format_gives_the_same_texts_in_the_order_of_the_classes(name: str, tmp_path: Path) -> None:
+    """Guards the order of the file against becoming the order of the classes, and a class `no` that YAML reads as false."""
+    found = read_descriptions(str(written(tmp_path, name)), CLASSES)
+    assert found == TEXTS
+    assert list(found) == CLASSES
+
+
+def test_texts_are_rows_with_the_numbers_of_their_classes() -> None:
+    """Guards texts of one class that are learned as those of another."""
+    rows = class_texts({"refund": TEXTS["refund"], "no": "Neither of these."}, CLASSES)
+    assert rows is not None
+    assert rows.texts.to_dict() == {"text": [*TEXTS["no"], *TEXTS["refund"]], "label": [0, 1, 1]}
+    assert rows.texts.features["label"].names == CLASSES
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [["0", "1"], ["LABEL_0", "LABEL_1"], ["class a", "class b"], ["II", "IV"], ["refund", "B12"], ["#01", "#02"]],
+)
+def test_codes_are_never_used(classes: list[str]) -> None:
+    """Guards names that say nothing, and one class that would be the only one without a text."""
+    assert texts_of_names(classes) == {}
+    assert class_texts("names", classes) is None
+
+
+def test_names_are_read_as_words() -> None:
+    rows = class_texts("names", ["damagedItem", "Sci/Tech"])
+    assert rows is not None
+    assert rows.texts["text"][:] == [
+        "damaged item",
+        "This is about damaged item.",
+        "Sci Tech",
+        "This is about Sci Tech.",
+    ]
+    assert class_texts("none", CLASSES) is None
+    assert class_texts(None, CLASSES) is None, "an empty key of a recipe"
+
+
+@pytest.mark.parametrize("option", ["names", "none", None, TEXTS])
+def test_only_a_file_is_a_source(option: Any) -> None:
+    """Guards the fingerprints of a run: words and mappings are in config.yaml."""
+    assert descriptions_file(option) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"account": "a", "delivery": "b", "refunds": "c"}, "descriptions: no class 'refunds'; did you mean refund?"),
+        ({"account": "a", "delivery": "b"}, "descriptions: expected a description of every class, found none of 'refund'"),
+        ({"account": "a", "delivery": "b", "refund": " "}, "expected one text or several for the class 'refund', found ' '"),
+        ({"account": "a", "delivery": "b", "refund": []}, "expected one text or several for the class 'refund', found []"),
+        ({"account": "a", "delivery": "b", "refund": 5}, "expected one text or several for the class 'refund', found 5"),
+        ({True: "a"}, "no class 'True'; there are account, delivery, refund; put yes, no, true and false in quotes"),
+        (["a", "b"], "descriptions: expected names, none, a file, or CLASS=TEXT … for every class, found ['a', 'b']"),
+        ("nams", "descriptions: no such file: nams (looked for "),
+        ("missing.yaml", "descriptions: no such file: missing.yaml (looked for "),
+        (".", "descriptions: no such file: . (looked for "),
+        ("bad.yaml", "bad.yaml: not valid YAML: "),
+        ("latin.yaml", "descriptions: latin.yaml cannot be read: "),
+        ("list.yaml", "list.yaml: expected `class: description` lines, found a list"),
+        ("empty.yaml", "empty.yaml: expected `class: description` lines, found nothing"),
+        ("none.yaml", "none.yaml: expected one text or several for the class 'refund', found ''"),
+        ("other.csv", "other.csv: line 2: unknown label 'refunds'"),
+        ("part.csv", "part.csv: expected a description of every class, found none of 'delivery', 'refund'"),
+        ("texts.csv", "texts.csv: no label column was recognized"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_with_its_place(
+    given: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards a description that is silently ignored, and a message that leaves its reader searching."""
+    monkeypatch.chdir(tmp_path)
+    files = {
+        "bad.yaml": "a: [1\n", "latin.yaml": "account: caf\xe9\n", "list.yaml": "- account\n", "empty.yaml": "",
+        "none.yaml": "account: a\ndelivery: b\nrefund:\n", "other.csv": "text,label\na,refunds\n",
+        "part.csv": "text,label\na,account\n,refund\n", "texts.csv": "text\na\n",
+    }  # fmt: skip
+    for name, content in files.items():
+        Path(name).write_text(content, encoding="latin-1")
+    with pytest.raises(UserError) as error:
+        class_texts(given, ["account", "delivery", "refund"])
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["missing.yaml"], "descriptions: no such file: missing.yaml"),
+        (["account=a", "delivery=b"], "descriptions: expected a description of every class, found none of 'refund'"),
+    ],
+)
+@pytest.mark.parametrize("more", [[], ["--dry-run"]], ids=["run", "dry run"])
+def test_nothing_is_left_of_a_run_with_wrong_descriptions(
+    words: list[str], message: str, more: list[str], tiny_files: Any, tiny_encoder: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Both before the folder is claimed and after it: exit code 2, one line, no folder."""
+    out = tmp_path / "out"
+    files = ["--labeled", str(tiny_files.labeled), "--unlabeled", str(tiny_files.unlabeled)]
+    run = ["train", *files, "--encoder", str(tiny_encoder), "--output", str(out), "--quiet", *more]
+    assert main([*run, "--descriptions", *words]) == 2
+    found = capsys.readouterr().err.splitlines()
+    assert len(found) == 1
+    assert found[0].startswith(f"sstext: error: {message}")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "path", [*(ROOT / "recipes" / "descriptions").glob("*.yaml"), ROOT / "data" / "support_tickets" / "descriptions.yaml"],
+    ids=lambda path: f"{path.parent.name}/{path.stem}",
+)  # fmt: skip
+def test_our_own_descriptions_can_be_read(path: Path) -> None:
+    """Guards the files that people copy; those of the sample data have its classes."""
+    import yaml
+
+    classes = list(yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader))
+    assert len(read_descriptions(path, classes)) >= 2
+    labeled = path.with_name("labeled.csv")
+    if labeled.exists():
+        with labeled.open(encoding="utf-8", newline="") as file:
+            assert {row["label"] for row in csv.DictReader(file)} == set(classes)

@@ -1,0 +1,99 @@
+"""The regression on embeddings: what a weight means, and which texts of classes get one."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from sstext.pseudolabels import regression
+from sstext.pseudolabels.regression import (
+    PENALTY,
+    UNLIKELY,
+    WEIGHTS,
+    ClassTexts,
+    choose_weight,
+    fit_regression,
+    out_of_fold_losses,
+)
+
+
+def made_up(seed: int, classes: int = 4, rows: int = 6, size: int = 24) -> tuple[NDArray, NDArray, NDArray]:
+    """Labeled unit embeddings around the centers of their classes: (B, D), (B,) and the centers (C, D)."""
+    rng = np.random.default_rng(seed)
+    centers = rng.normal(size=(classes, size))
+    labels = np.repeat(np.arange(classes), rows)
+    embedded = centers[labels] + 2 * rng.normal(size=(len(labels), size))
+    return embedded / np.linalg.norm(embedded, axis=1, keepdims=True), labels, centers
+
+
+def described(centers: NDArray, seed: int, texts: int = 2) -> ClassTexts:
+    """Some texts of every class, nearer to its center than a labeled row."""
+    rng = np.random.default_rng(1_000 + seed)
+    labels = np.repeat(np.arange(len(centers)), texts)
+    embedded = centers[labels] + rng.normal(size=(len(labels), centers.shape[1]))
+    return ClassTexts(embedded / np.linalg.norm(embedded, axis=1, keepdims=True), labels)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_the_texts_of_a_class_weigh_as_much_as_labeled_rows(classes: int) -> None:
+    """Weight 4 on two texts of each class ≡ every text twice among the labeled rows; weight 0 ≡ no texts, bit for bit."""
+    rows, labels, centers = made_up(0, classes)
+    texts = described(centers, 0)
+    weighted = fit_regression(rows, labels, classes, texts, 4.0)
+    repeated = fit_regression(
+        np.concatenate([rows, texts.embedded, texts.embedded]),
+        np.concatenate([labels, texts.labels, texts.labels]),
+        classes,
+    )
+    alone, zero = fit_regression(rows, labels, classes), fit_regression(rows, labels, classes, texts, 0.0)
+    np.testing.assert_allclose(weighted.probabilities(rows), repeated.probabilities(rows), atol=1e-3)
+    assert np.abs(weighted.probabilities(rows) - alone.probabilities(rows)).max() > 0.02, "canary"
+    np.testing.assert_array_equal(zero.weight, alone.weight)
+
+
+def test_a_class_is_known_by_its_texts_alone() -> None:
+    """A class without a labeled row: unlikely without texts, and an ordinary class with them."""
+    rows, labels, centers = made_up(0)
+    rows, labels = rows[labels > 0], labels[labels > 0]
+    assert fit_regression(rows, labels, 4).bias[0] == UNLIKELY
+    told = fit_regression(rows, labels, 4, described(centers, 0), 8.0)
+    assert told.probabilities(centers[:1] / np.linalg.norm(centers[0])).argmax() == 0
+
+
+def test_each_row_is_predicted_without_itself() -> None:
+    """Up to five rows: one after the other, against a loop written out. A class with a single row is a guess without texts,
+    log C, and with texts it is not."""
+    rows, labels = made_up(1, classes=2, rows=2)[:2]
+    rows, labels = np.concatenate([rows, rows[:1] + 0.1]), np.array([0, 0, 1, 1, 2])
+    expected = []
+    for i in range(4):
+        rest = np.arange(5) != i
+        fitted = LogisticRegression(C=3 * PENALTY, max_iter=1_000).fit(rows[rest], labels[rest])
+        expected.append(-np.log(fitted.predict_proba(rows[i : i + 1])[0, labels[i]]))
+    np.testing.assert_allclose(out_of_fold_losses(rows, labels, 3), [*expected, np.log(3)], atol=1e-6)
+    texts = ClassTexts(np.eye(3, rows.shape[1]), np.arange(3))
+    assert out_of_fold_losses(rows, labels, 3, texts, 2.0)[4] != pytest.approx(np.log(3), abs=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_texts_that_help_count_and_permuted_ones_do_not(seed: int) -> None:
+    """The promise to the user: descriptions of other classes cost nothing, whatever draw of labels looks at them."""
+    rows, labels, centers = made_up(seed)
+    texts = described(centers, seed)
+    right = choose_weight(rows, labels, 4, texts, seed)
+    permuted = ClassTexts(texts.embedded, (texts.labels + 1 + seed % 3) % 4)
+    wrong = choose_weight(rows, labels, 4, permuted, seed)
+    assert right.weight > 0
+    assert wrong.weight == 0
+    assert right.losses[0.0] == wrong.losses[0.0], "without texts, it does not matter which"
+    assert tuple(right.losses) == WEIGHTS
+    assert right.losses[right.weight] == min(right.losses.values())
+    expected = out_of_fold_losses(rows, labels, 4, texts, right.weight, seed).mean()
+    assert right.losses[right.weight] == pytest.approx(expected)
+
+
+def test_texts_without_an_effect_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards a weight that is chosen without evidence: of equal losses, the weight 0 is taken."""
+    monkeypatch.setattr(regression, "out_of_fold_losses", lambda *_: np.ones(3))
+    rows, labels, centers = made_up(0)
+    assert choose_weight(rows, labels, 4, described(centers, 0)).weight == 0
