@@ -75,6 +75,18 @@ def test_two_processes_train_select_and_score_as_one(
 
 
 @pytest.mark.distributed
+def test_two_processes_read_the_mean_as_one(tiny_encoder: Path, tiny_task: Callable, tmp_path: Path) -> None:
+    """Guards a layer that is frozen while DDP waits for its gradients, and a student that goes on from another."""
+    task, more = tiny_task(tmp_path), ("--method", "auto", "--folds", "0", "--pooling", "mean")
+    one = train(1, tmp_path / "one", task, tiny_encoder, *more)
+    two = train(2, tmp_path / "two", task, tiny_encoder, *more)
+    alone, shared = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two"))
+    assert max((alone[name] - shared[name]).abs().max().item() for name in alone) < 1e-4
+    scores = [run["test"]["self_trained"]["metrics"]["nll"]["score"] for run in (one, two)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+
+
+@pytest.mark.distributed
 @pytest.mark.parametrize(
     "more", [("--folds", "2", "--budget", "2h", "--method", "auto"), ("--dev", "dev.csv")], ids=["folds", "dev"]
 )

@@ -11,7 +11,8 @@ from transformers import AutoModel, AutoTokenizer
 from sstext import RunConfig, train
 from sstext.inference.scoring import score
 from sstext.pseudolabels.class_shares import estimated_prior, half_way_prior
-from sstext.pseudolabels.probe import PENALTY, Embedder
+from sstext.pseudolabels.probe import Embedder
+from sstext.pseudolabels.regression import PENALTY
 
 
 @pytest.mark.real

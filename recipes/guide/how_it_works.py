@@ -16,10 +16,9 @@ WIDTH, HEIGHT = 900, 344
 #: Size of a box; its title and the lines below it are centered.
 BOX = (150, 62)
 DESCRIPTION = (
-    "Three chains work without one fold of the labels each. In a chain, the baseline and the start are trained on the "
-    "labels. The start labels the corpus. Round 1 learns from the labels and from these pseudo-labels. Held-out labels "
-    "check it against the baseline. If it helps, the final model learns from all labels and the averaged pseudo-labels; "
-    "if it does harm, the baseline or the start is used."
+    "Three chains work without one fold of the labels each. In a chain, a regression on the pretrained encoder and the start "
+    "are trained on the labels and the class names. Held-out labels decide which of them teaches, and calibrate what it says. "
+    "The teacher labels the corpus. The final model learns from all labels and the averaged pseudo-labels."
 )
 
 
@@ -81,27 +80,23 @@ def picture() -> str:
         f'<rect class="sheet" width="{WIDTH}" height="{HEIGHT}" rx="12"/>',
         *panels,
         note(440, 40, "three chains, each without one fold of the labels"),
-        box(20, 104, "data", "labels", "few labeled texts"),
+        box(20, 88, "data", "labels", "few labeled texts", "and class names"),
         box(20, 234, "data", "corpus", "many unlabeled texts"),
-        box(240, 58, "stage", "baseline", "learns from the labels"),
-        box(240, 146, "stage", "start", "learns from the labels"),
-        box(240, 234, "data", "pseudo-labels", "with probabilities"),
-        box(490, 234, "stage", "round 1", "learns from labels", "and pseudo-labels"),
-        box(490, 58, "check", "check", "held-out labels:", "does it help?"),
-        box(726, 58, "stage", "baseline", "or the start is used"),
+        box(240, 58, "stage", "regression", "on the pretrained", "encoder"),
+        box(240, 146, "stage", "start", "tunes the encoder", "on the labels"),
+        box(490, 102, "check", "check", "held-out labels:", "which one teaches?"),
+        box(490, 234, "data", "pseudo-labels", "with probabilities"),
         box(726, 234, "final", "final model", "all labels, averaged", "pseudo-labels"),
-        arrow((170, 124), (205, 124), (205, 89), (240, 89)),
-        arrow((170, 146), (205, 146), (205, 177), (240, 177)),
-        arrow((170, 265), (240, 265)),
-        arrow((315, 208), (315, 234)),
-        note(348, 225, "predicts"),
-        arrow((390, 265), (490, 265)),
-        arrow((390, 89), (490, 89)),
-        arrow((565, 234), (565, 120)),
-        arrow((640, 82), (726, 82)),
-        note(694, 74, "harm"),
-        arrow((640, 104), (700, 104), (700, 265), (726, 265)),
-        note(720, 190, "gain"),
+        arrow((170, 106), (205, 106), (205, 89), (240, 89)),
+        arrow((170, 132), (205, 132), (205, 177), (240, 177)),
+        arrow((390, 89), (440, 89), (440, 122), (490, 122)),
+        arrow((390, 177), (440, 177), (440, 144), (490, 144)),
+        arrow((565, 164), (565, 234)),
+        note(598, 204, "predicts"),
+        arrow((170, 265), (490, 265)),
+        arrow((640, 265), (726, 265)),
+        arrow((640, 133), (801, 133), (801, 234)),
+        note(740, 124, "calibrates"),
     ]
     return "\n".join(
         [

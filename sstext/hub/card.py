@@ -50,6 +50,7 @@ def model_card(
     calibration: str | None = None,
     datasets: Sequence[str] = (),
     plan: Mapping[str, Any] | None = None,
+    class_texts: str | None = None,
     part: bool = False,
 ) -> str:
     """The README.md of a trained model, in the format of Hub model cards: YAML front matter, then Markdown.
@@ -77,6 +78,7 @@ def model_card(
             section.
         datasets: names of data sets on the Hub that the model was trained on.
         plan: the content of `plan.json`. Default: the stages of the training are not described.
+        class_texts: a sentence on how the names or descriptions of the classes were used. Default: none.
         part: whether only a random part of the corpus was read.
 
     >>> measured = {"test": {"accuracy": {"score": 0.9, "confidence_interval": (0.8, 0.95)}}}
@@ -99,10 +101,10 @@ def model_card(
         eval_results=_eval_results((results or {}).get(of_this_model or "", {}), test_data, measured_on),
     )
     sections = [
-        summary_section(classes, base_model, chosen, learned_from(rounds if self_trained else None, part)),
+        summary_section(classes, base_model, chosen, learned_from(rounds if self_trained else None, part, chosen)),
         how_to_use_section(max_length),
         classes_section(classes),
-        training_section(rows, rounds, method_paragraph(method, citation, chosen, self_trained), plan),
+        training_section(rows, rounds, method_paragraph(method, citation, chosen, self_trained), plan, class_texts),
         results_section(results),
         *([f"## Calibration\n\n{calibration}"] if calibration else []),
         limits_section(max_length, self_trained, english_only),

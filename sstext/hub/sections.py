@@ -52,14 +52,17 @@ Made with `sstext` from {origin}:
 {learned_from}{which}"""
 
 
-def learned_from(rounds: Sequence[Mapping[str, Any]] | None, part: bool) -> str:
+def learned_from(rounds: Sequence[Mapping[str, Any]] | None, part: bool, chosen: str | None = None) -> str:
     """Describe the training data of a model in a sentence.
 
     Args:
         rounds: records of the rounds, or None if the model learned only from labels. Their coverage shows whether all
             unlabeled rows were selected.
         part: whether only a random part of the corpus was read. Coverage is then a share of this part.
+        chosen: see `model_card`. A regression is not fine-tuned.
     """
+    if rounds is None and _is_regression(chosen):
+        return "a logistic regression on labeled texts. The encoder is as it was pretrained."
     if rounds is None:
         return "fine-tuned on labeled texts."
     coverages = [record["coverage"] for record in rounds if record["admitted"]]
@@ -110,10 +113,12 @@ def training_section(
     rounds: Sequence[Mapping[str, Any]],
     method: str,
     plan: Mapping[str, Any] | None = None,
+    class_texts: str | None = None,
 ) -> str:
     counts = ", ".join(f"{count:,} {_line(name.replace('_', ' '))}" for name, count in rows.items()) or _NONE
     section = f"## Training\n\nRows: {counts}. The texts themselves are not part of this folder."
     section += f"\n\n{method}" if method else ""
+    section += f"\n\n{_line(class_texts)}" if class_texts else ""
     stages = [_stage(stage) for stage in (plan or {}).get("stages", ())]
     if stages:
         section += f"\n\nStages: {'; '.join(stages)}."
@@ -129,13 +134,21 @@ def method_paragraph(method: str | None, citation: str | None, chosen: str | Non
     if not method:
         return ""
     if chosen and not self_trained and citation:  # the method of a paper did not make this model
+        if _is_regression(chosen):
+            return f"Method of the run: `{_line(method)}`; this model is its first stage, on the labeled rows only."
         baseline = "is its baseline," if chosen.startswith("baseline") else "was"
         return f"Method of the run: `{_line(method)}`; this model {baseline} fine-tuned on the labeled rows only."
     return f"Method: `{_line(method)}`." + (f" Source: {_line(citation).rstrip('.')}." if citation else "")
 
 
+def _is_regression(chosen: str | None) -> bool:
+    return (chosen or "").startswith("regression")
+
+
 def _stage(stage: Mapping[str, Any]) -> str:
     """One stage of a plan, for example "round 1: 71 steps on the labeled rows and on pseudo-labels"."""
+    if not stage["steps"]:
+        return _line(f"{stage['name']}: on the labeled rows, without steps")
     labels = " and on pseudo-labels" if stage["labeled_by"] else ""
     name = "final model" if stage["name"] == "final" else stage["name"]
     return _line(f"{name}: {stage['steps']:,} steps on the labeled rows{labels}")

@@ -10,6 +10,10 @@ from sstext.pseudolabels.admission import Admission
 HEAD, HEAD_AND_PROBE, DROPOUT_PASSES = "head", "head and probe", "dropout passes"
 
 
+#: Name of the first round. The final model is trained as its student is.
+FIRST_ROUND = "round 1"
+
+
 @dataclass(frozen=True)
 class Schedule:
     """How long a stage trains, with which batches and learning rate.
@@ -65,6 +69,9 @@ class Stage:
         labels_with: how its own student labels the corpus for a later stage, or None if it does not.
         starts_from: the stage whose student is trained further, or None to start from the pretrained encoder.
         noise: whether labeled and pseudo-labeled rows get token edits.
+        regression_head: whether the head reads the mean of the tokens, and begins as a regression on the embeddings of the
+            labeled rows. Without steps it also ends as one, and the encoder stays as it was pretrained.
+        reads_class_texts: whether the names or descriptions of the classes are labeled rows in it, if they have shown to help.
         position: position in the plan, from 0. The seed of the training depends on it.
     """
 
@@ -77,7 +84,14 @@ class Stage:
     labels_with: str | None = None
     starts_from: str | None = None
     noise: bool = True
+    regression_head: bool = False
+    reads_class_texts: bool = False
     position: int = 0
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the encoder stays as it was pretrained."""
+        return not self.schedule.most
 
     @property
     def reads_corpus(self) -> bool:
@@ -122,6 +136,10 @@ class Method:
         expected_gain: gain of its rounds that is expected before anything is measured.
         goes_on: whether a round trains the student of the stage before further. Otherwise it starts from the encoder.
         stop_agreement: stop if at least this share of the corpus keeps its predicted class (above 1: never).
+        teaches_once: whether, with folds and one round, only the teachers are cross-fitted: one student learns from what they
+            say together. Else the chains also go through the rounds.
+        plain: plain fine-tuning, if it is not the first stage. It takes the place of a frozen stage where the head of the
+            encoder cannot be a regression, and is measured on test rows.
         follows_shares: whether pseudo-labels follow the class shares of the corpus (`--prior`), and quotas follow `--keep`.
     """
 
@@ -134,6 +152,17 @@ class Method:
     goes_on: bool = True
     stop_agreement: float = 0.999
     follows_shares: bool = False
+    teaches_once: bool = False
+    plain: Stage | None = None
+
+    def without_frozen(self) -> "Method":
+        """The same method for an encoder whose head cannot be a regression: plain fine-tuning takes the place of one."""
+        if self.plain is None:
+            return self
+        first = [replace(stage, regression_head=False) for stage in self.first if not stage.frozen]
+        if first[0].name != self.plain.name:  # it may be a stage already
+            first.insert(0, self.plain)
+        return replace(self, first=tuple(first), plain=None)
 
     @property
     def between_rounds(self) -> bool:

@@ -198,7 +198,7 @@ def compose(
         UserError: as `build`.
 
     >>> [stage.name for stage in compose("auto").stages(rounds=2)]
-    ['baseline', 'start', 'round 1', 'round 2']
+    ['regression', 'start', 'round 1', 'round 2']
     """
     own, loop = _split(name, arguments)
     regularizers = dict(regularizers or {})

@@ -39,6 +39,18 @@ def baseline(labels_with: str | None = None) -> Stage:
     return Stage("baseline", Objective, Schedule(passes=20, least=60, most=500), labels_with=labels_with)
 
 
+def regression() -> Stage:
+    """A logistic regression on the embeddings of the encoder as it was pretrained, and on the texts of the classes."""
+    return Stage(
+        "regression",
+        Objective,
+        Schedule(passes=0, least=0, most=0),
+        regression_head=True,
+        reads_class_texts=True,
+        labels_with=HEAD,
+    )
+
+
 def rounds_of(selection: Admission, objective: Callable[[], Objective] = Objective, labels_with: str = HEAD) -> Stage:
     """A round: three passes over the selected rows."""
     schedule = Schedule(passes=3, least=120, most=2_000, batch_size=32, learning_rate=1e-4, of_rounds=True)

@@ -8,6 +8,7 @@ import numpy as np
 from sstext.evaluation.calibration import softmax
 from sstext.evaluation.metrics import METRICS, bootstrap
 from sstext.reporting.run_files import RunFiles
+from sstext.storage.run_folder import stage_name
 
 #: Enough for two reliable digits of an interval.
 RESAMPLES = 2000
@@ -25,6 +26,7 @@ class Evidence:
         uncalibrated: `chosen` before calibration. None if it is unknown, or if calibration changed nothing.
         baseline: predictions of the baseline, calibrated.
         caveat: why figures on these rows are too optimistic. Empty if they are not.
+        names: names of baseline and chosen model on these rows.
     """
 
     rows: str
@@ -34,6 +36,7 @@ class Evidence:
     uncalibrated: np.ndarray | None
     baseline: np.ndarray | None
     caveat: str
+    names: tuple[str, str] = ("baseline", "chosen model")
 
 
 def evidence_of(run: RunFiles) -> Evidence | None:
@@ -47,9 +50,10 @@ def _on_test_rows(run: RunFiles) -> Evidence | None:
         return None
     baseline, chosen = found.logits.get("supervised"), found.logits.get("final")
     temperature = run.results.get("chosen", {}).get("temperature")
-    calibrated = None if baseline is None else softmax(baseline, run.rounds[0]["temperature"])
+    of_baseline = run.results.get("baseline_temperature", run.rounds[0]["temperature"])
+    calibrated = None if baseline is None else softmax(baseline, of_baseline)
     if chosen is None:  # the chosen model is the baseline
-        chosen, temperature = baseline / run.rounds[0]["temperature"], run.rounds[0]["temperature"]
+        chosen, temperature = baseline / of_baseline, of_baseline
     return Evidence(
         rows=f"{len(found.labels):,} test rows",
         texts=found.texts,
@@ -58,6 +62,7 @@ def _on_test_rows(run: RunFiles) -> Evidence | None:
         uncalibrated=None if temperature in (None, 1) else softmax(chosen * temperature),
         baseline=calibrated,
         caveat="",
+        names=(run.baseline, "chosen model"),
     )
 
 
@@ -66,10 +71,10 @@ def _on_held_out_rows(run: RunFiles) -> Evidence | None:
     name = "out_of_fold" if run.cross_fitted else "dev"
     expected = run.finished and (run.cross_fitted or measured_on_dev) and not run.results.get("test")
     found = run.predictions(name, expected=expected)
-    if found is None or f"round_{run.chosen}" not in found.logits:
+    if found is None or f"round_{run.judged}" not in found.logits:
         return None
     temperatures = {f"round_{record['index']}": record["temperature"] for record in run.rounds}
-    stage = f"round_{run.chosen}"
+    stage = f"round_{run.judged}"
     rows, caveat = f"{len(found.labels):,} held-out labeled rows", ""
     if not run.cross_fitted:
         rows = f"{len(found.labels):,} development rows"
@@ -83,8 +88,23 @@ def _on_held_out_rows(run: RunFiles) -> Evidence | None:
         chosen=softmax(found.logits[stage], temperatures[stage]),
         uncalibrated=None if temperatures[stage] == 1 else softmax(found.logits[stage]),
         baseline=softmax(found.logits["round_0"], temperatures["round_0"]) if "round_0" in found.logits else None,
-        caveat=f"{caveat} The temperature was fitted on the same rows.".strip(),
+        caveat=f"{caveat}{_whose(run)} The temperature was fitted on the same rows.".strip(),
+        names=(run.first, _judged_name(run)),
     )
+
+
+def _whose(run: RunFiles) -> str:
+    """Whose predictions held-out ones are. Empty if they are those of the chosen stage."""
+    if run.judged == run.chosen:
+        return ""
+    return f"The predictions are those of the {_judged_name(run)}, which has itself learned from all labeled rows."
+
+
+def _judged_name(run: RunFiles) -> str:
+    """What held-out predictions stand for the model: its own stage, or the one that taught the final model."""
+    if run.judged == run.chosen:
+        return "chosen model"
+    return f"{stage_name(run.rounds[run.judged])} that taught the chosen model"
 
 
 @dataclass(frozen=True)
@@ -95,12 +115,22 @@ class Comparison:
         rows: a description of the rows for the reader.
         baseline, chosen: metric → {"score", and "confidence_interval" if it is known}, of baseline and chosen model.
         gain: paired difference of the accuracies, (score, low, high). None without predictions for single rows.
+        names: names of both for the reader.
+        same: whether both are the same model.
     """
 
     rows: str
     baseline: dict[str, Any]
     chosen: dict[str, Any]
     gain: tuple[float, float, float] | None
+    names: tuple[str, str] = ("baseline", "chosen model")
+    same: bool = False
+
+    @property
+    def both(self) -> str:
+        """One name for both, if they are the same model."""
+        baseline, chosen = self.names
+        return chosen if chosen.startswith(baseline) else f"{baseline} ({chosen})"
 
 
 def compare(run: RunFiles, evidence: Evidence | None, seed: int = 0) -> Comparison | None:
@@ -112,18 +142,20 @@ def compare(run: RunFiles, evidence: Evidence | None, seed: int = 0) -> Comparis
     if test:
         chosen = test.get("self_trained", test["supervised"])
         rows = f"{test['supervised']['rows']:,} test rows"
-        return Comparison(rows, test["supervised"]["metrics"], chosen["metrics"], gain)
+        names = (run.baseline, "chosen model")
+        return Comparison(rows, test["supervised"]["metrics"], chosen["metrics"], gain, names, run.baseline_chosen)
+    names, same = (run.first, _judged_name(run)), run.judged == 0
     if evidence is not None and evidence.baseline is not None:
         both = (evidence.baseline, evidence.chosen)
         baseline, chosen = (bootstrap(METRICS, one, evidence.labels, resamples=RESAMPLES, seed=seed) for one in both)
-        return Comparison(evidence.rows, baseline, chosen, gain)
+        return Comparison(evidence.rows, baseline, chosen, gain, names, same)
     kind = "out_of_fold" if run.cross_fitted else "metrics"
-    first, last = run.rounds[0].get(kind), run.rounds[run.chosen].get(kind)
+    first, last = run.rounds[0].get(kind), run.rounds[run.judged].get(kind)
     if not first or not last:
         return None
     rows = "held-out labeled rows" if run.cross_fitted else "the development rows"
     baseline, chosen = ({name: {"score": value} for name, value in one.items()} for one in (first, last))
-    return Comparison(rows, baseline, chosen, None)
+    return Comparison(rows, baseline, chosen, None, names, same)
 
 
 def paired_gain(baseline: np.ndarray, chosen: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:

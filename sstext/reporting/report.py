@@ -22,6 +22,7 @@ from sstext.reporting.examples import SampledCorpus, example_groups, sampled_cor
 from sstext.reporting.run_files import UNREADABLE, RunFiles, open_run_files
 from sstext.reporting.svg import Drawing, css_variables, drawn, figure_style
 from sstext.reporting.words import (
+    capitalized,
     changed_settings,
     comparison_table,
     facts,
@@ -92,7 +93,7 @@ def _page(
         sentences=_head(run, compared),
         compared=compared,
         comparison=comparison_table(compared) if compared else [],
-        same=run.chosen == 0,
+        first=run.first,
         rounds=rounds_table(run.rounds),
         chosen=stage_name(run.rounds[run.chosen]) if run.finished else "",
         stopped_because=run.rounds[-1].get("stopped_because"),
@@ -120,7 +121,7 @@ def _page(
 
 def _head(run: RunFiles, compared: Comparison | None) -> list[str]:
     """The sentences under the title."""
-    brought = what_it_brought(compared, run.chosen == 0) if run.finished else ""
+    brought = what_it_brought(compared) if run.finished else ""
     return [sentence for sentence in (what_was_chosen(run), brought, what_was_left_out(run)) if sentence]
 
 
@@ -129,9 +130,10 @@ def _drawings(
 ) -> Iterator[Drawing]:
     """Every figure that the files of a run allow."""
     if compared is not None:
-        models = {"baseline": compared.baseline, "chosen model": compared.chosen}
-        figure = figures.comparison({"baseline (chosen model)": compared.chosen} if run.chosen == 0 else models)
-        yield drawn(figure, "comparison", f"Baseline and chosen model on {compared.rows}")
+        first, chosen = compared.names
+        models = {first: compared.baseline, chosen: compared.chosen}
+        figure = figures.comparison({compared.both: compared.chosen} if compared.same else models)
+        yield drawn(figure, "comparison", f"{capitalized(first)} and {chosen} on {compared.rows}")
     if len(run.rounds) > 1 and figures.rounds_shown(run.rounds):  # one stage alone shows no change
         yield drawn(figures.rounds(run.rounds), "rounds", "Accuracy, precision and share of corpus by stage")
     shares = _class_shares(run)

@@ -18,6 +18,7 @@ from sstext.storage.run_folder import (
     ALL_LABELS,
     AVERAGED,
     CONFIG,
+    FINAL,
     FIT,
     LOG,
     PLAN,
@@ -115,6 +116,30 @@ class RunFiles:
         return chosen["round"] if chosen else self.rounds[-1]["index"]
 
     @property
+    def judged(self) -> int:
+        """The index of the stage whose held-out predictions stand for the model.
+
+        This is the chosen stage. If the chains only make teachers, it is the one that taught the final model.
+        """
+        return (self.results.get("chosen") or {}).get("judged", self.chosen)
+
+    @property
+    def first(self) -> str:
+        """The name of the first stage, which all others are compared with. Version 0.1 called it round 0."""
+        return self.rounds[0].get("stage") or "baseline"
+
+    @property
+    def baseline(self) -> str:
+        """The name of the model that is measured beside the chosen one on test rows. Old runs measured their first stage."""
+        return self.results.get("baseline") or self.first
+
+    @property
+    def baseline_chosen(self) -> bool:
+        """Whether the chosen model is the one that is measured beside it."""
+        same = (self.rounds[self.chosen].get("stage") or self.first) == self.baseline
+        return same if "baseline" in self.results else self.chosen == 0
+
+    @property
     def cross_fitted(self) -> bool:
         """Whether the run has held-out predictions of its chains."""
         return bool(self.rounds[0].get("out_of_fold"))
@@ -191,6 +216,8 @@ class RunFiles:
         last = [folder for folder in on_all_labels if (folder / PSEUDO_LABELS).exists()]
         named, of_chain = [], ", chain 1" if self.cross_fitted else ""
         for record in self.rounds:
+            if stage_name(record) == FINAL:
+                continue
             name, folder = stage_name(record).capitalize(), self.folder(record)
             of_all = self.path / ALL_LABELS / folder.name
             if of_all in on_all_labels and of_all not in last:
@@ -200,7 +227,9 @@ class RunFiles:
         return named + [("Final model, all labels", folder) for folder in last]
 
     def folder(self, record: dict[str, Any]) -> Path:
-        """The folder of a stage of `chain`."""
+        """The folder of a stage of `chain`, or of the final model."""
+        if stage_name(record) == FINAL:
+            return RunDirectory(self.path / ALL_LABELS).stage(FINAL)
         return RunDirectory(self.chain).stage(stage_name(record))
 
     def scores(self, index: int) -> tuple[np.ndarray, float] | None:
@@ -216,6 +245,8 @@ class RunFiles:
         return 1.0 if with_probe else self.rounds[index]["temperature"]
 
     def _labeled_by_probe(self, record: dict[str, Any], before: dict[str, Any]) -> bool:
+        if stage_name(record) == FINAL:  # `before` is the first teacher, which labels the corpus with a probe
+            return True
         if "labeled_by" in record:
             return record["labeled_by"] == "head and probe"
         method = self.results.get("method", "").partition(" ")[0]
@@ -236,7 +267,8 @@ class RunFiles:
             scores = self.read(averaged, self._read_scores, "pseudo-labels are left out")
             if scores is not None:
                 return Teaching(last[-1], scores, 1.0, "the final model")
-        taught = sorted((r["index"] for r in self.rounds if r["admitted"]), key=lambda i: (i != self.chosen, -i))
+        of_chain = (r for r in self.rounds if r["admitted"] and stage_name(r) != FINAL)
+        taught = sorted((r["index"] for r in of_chain), key=lambda i: (i != self.chosen, -i))
         for index in taught:
             labels, teacher = self.folder(self.rounds[index]) / PSEUDO_LABELS, self.scores(index - 1)
             if labels.exists() and teacher is not None:

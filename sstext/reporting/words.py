@@ -11,7 +11,10 @@ from sstext.errors import UserError
 from sstext.progress import duration
 from sstext.reporting.comparison import Comparison
 from sstext.reporting.run_files import RunFiles
-from sstext.storage.run_folder import stage_name
+from sstext.storage.run_folder import FINAL, stage_name
+
+#: The stage "regression" in words.
+REGRESSION = "a logistic regression on the encoder as it was pretrained"
 
 
 def capitalized(words: str) -> str:
@@ -30,8 +33,8 @@ def what_was_chosen(run: RunFiles) -> str:
         return f"This run is not finished, and no model is chosen yet. Done so far: {done}."
     record, why = run.rounds[run.chosen], run.results["chosen"]["why"]
     if run.chosen == 0:
-        what = f"The chosen model is {baseline(run)}"
-        for said in ("plain fine-tuning on the labels", "supervised fine-tuning"):
+        what = f"The chosen model is {first_stage(run)}"
+        for said in ("plain fine-tuning on the labels", "supervised fine-tuning", REGRESSION):
             why = why.removeprefix(said).removeprefix("; ")
         why = why or "no later stage was accepted"
     else:
@@ -42,35 +45,35 @@ def what_was_chosen(run: RunFiles) -> str:
             used += " and unlabeled rows inside its steps"
         elif not any(r["admitted"] for r in run.rounds[: run.chosen]):
             used += " only"
-        what = f"The chosen model comes from the stage “{stage_name(record)}”, which was trained on {used}"
+        model = f"comes from the stage “{stage_name(record)}”" if stage_name(record) != FINAL else "is the final model"
+        what = f"The chosen model {model}, which was trained on {used}"
     if why.startswith("the last one"):
         why = why.replace("the last one", "it is the last stage", 1)
     return f"{what}. Reason: {why.rstrip('.')}."
 
 
-def baseline(run: RunFiles) -> str:
-    """A description of the baseline. If the method uses unlabeled rows in its steps, the baseline uses them, too."""
+def first_stage(run: RunFiles) -> str:
+    """A description of the first stage. If the method uses unlabeled rows in its steps, the baseline uses them, too."""
+    if run.first == "regression":
+        return f"the regression ({REGRESSION})"
     if run.rounds[0].get("reads_corpus"):
         return f"the baseline ({run.results.get('method', 'the method')} without further rounds)"
     return "the baseline (fine-tuning on the labeled rows only)"
 
 
-def what_it_brought(compared: Comparison | None, same: bool) -> str:
-    """The next sentences of a report: the accuracy of the chosen model and of the baseline.
-
-    Args:
-        same: whether the chosen model is the baseline.
-    """
+def what_it_brought(compared: Comparison | None) -> str:
+    """The next sentences of a report: the accuracy of the chosen model and of the baseline."""
     if compared is None:
         return "The accuracy is unknown, because there were no test rows, no folds and no development rows."
-    accuracy = f"On {compared.rows}, the chosen model has an accuracy of {with_interval(compared.chosen['accuracy'])}"
-    if same:
+    baseline, chosen = compared.names
+    accuracy = f"On {compared.rows}, the {chosen} has an accuracy of {with_interval(compared.chosen['accuracy'])}"
+    if compared.same:
         return f"{accuracy}."
     gain = ""
     if compared.gain is not None:
         score, low, high = (100 * value for value in compared.gain)
         gain = f" On the same rows, this is a difference of {score:+.1f} points [{low:+.1f}, {high:+.1f}]."
-    return f"{accuracy}. The baseline has {with_interval(compared.baseline['accuracy'])}.{gain}"
+    return f"{accuracy}. The {baseline} has {with_interval(compared.baseline['accuracy'])}.{gain}"
 
 
 def what_was_left_out(run: RunFiles) -> str:
@@ -130,7 +133,7 @@ def rounds_table(rounds: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[l
         "unchanged class": lambda r: _share(r["agreement"]),
         "chains agree": lambda r: _share(r.get("chain_agreement")),
         "temperature": lambda r: f"{r['temperature']:.2f}",
-        "steps": lambda r: f"{r['steps']:,}",
+        "steps": lambda r: _steps(r["steps"]),
         "time": lambda r: _together(duration(r["seconds"])),
         "refused": lambda r: r.get("refused") or "",
     }
@@ -143,10 +146,10 @@ def plan_table(plan: Mapping[str, Any] | None) -> list[tuple[str, str, str, str]
     """One line per stage of a plan: name, training data, what labels these texts, steps. Empty without stages."""
     return [
         (
-            capitalized("final model" if stage["name"] == "final" else stage["name"]),
+            capitalized("final model" if stage["name"] == FINAL else stage["name"]),
             f"labeled rows and pseudo-labels of {stage['learns_from']}" if stage["learns_from"] else "labeled rows",
             stage["labeled_by"] or "",
-            f"{stage['steps']:,}",
+            _steps(stage["steps"]),
         )
         for stage in (plan or {}).get("stages", ())
     ]
@@ -190,14 +193,34 @@ def changed_settings(recorded: Mapping[str, Any] | None) -> list[tuple[str, str,
     return changed
 
 
+def class_texts_said(record: Mapping[str, Any]) -> str:
+    """How the names or descriptions of the classes were used, and on what evidence.
+
+    Args:
+        record: "weight" in labeled rows per class, and "log_loss": weight → mean log-loss of held-out labeled rows.
+
+    >>> class_texts_said({"weight": 8.0, "log_loss": {"0": 1.25, "8": 1.125}})
+    'used like 8 labeled rows per class (log-loss of held-out labels: 1.125 with them, 1.250 without)'
+    >>> class_texts_said({"weight": 0.0, "log_loss": {"0": 1.25, "2": 1.5, "4": 2.0}})
+    'not used (log-loss of held-out labels: 1.500 with them, 1.250 without)'
+    """
+    weight, losses = f"{record['weight']:g}", record["log_loss"]
+    used = weight != "0"
+    best = losses[weight] if used else min(loss for other, loss in losses.items() if other != "0")
+    how = f"used like {weight} labeled rows per class" if used else "not used"
+    return f"{how} (log-loss of held-out labels: {best:.3f} with them, {losses['0']:.3f} without)"
+
+
 def facts(run: RunFiles) -> list[tuple[str, str]]:
     """Further facts about a run: rows, machine, versions, seed."""
     results = run.results
     machine, lengths = results.get("machine", {}), results.get("max_length", {})
+    texts = results.get("class_texts")  # runs of earlier versions have none
     found = {
         "method": results.get("method", ""),
         "classes": f"{len(run.classes):,}",
         "rows": ", ".join(f"{count:,} {name}" for name, count in results.get("rows", {}).items()),
+        **({f"class {texts['kind']}": class_texts_said(texts)} if texts else {}),
         "tokens read": ", ".join(f"{count:,} in {name}" for name, count in lengths.items()),
         "seed": str(results.get("seed", "")),
         "machine": ", ".join(
@@ -268,6 +291,11 @@ def _value(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name}={one}" for name, one in value.items()) or "none"
     return "none" if value is None else str(value)
+
+
+def _steps(steps: int) -> str:
+    """A number of steps. Empty for 0: a regression is fitted without steps."""
+    return f"{steps:,}" if steps else ""
 
 
 def _share(value: float | None) -> str:

@@ -45,7 +45,8 @@ def forecast(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> 
         UserError: as `train`.
     """
     if config.output is not None:
-        RunDirectory(config.output).check(config.to_yaml(), fingerprints(sources(config, **data)), config.defaults())
+        found = fingerprints(sources(config, **data), config.descriptions)
+        RunDirectory(config.output).check(config.to_yaml(), found, config.defaults())
     with tempfile.TemporaryDirectory(prefix="sstext-plan-") as scratch:
         chain = open_chain(replace(config, output=str(Path(scratch) / "out")), reporter, **data)
         budget = seconds_of(config.budget) if config.budget is not None else float("inf")

@@ -13,6 +13,7 @@ import torch
 from sstext.evaluation.calibration import softmax
 from sstext.evaluation.metrics import evaluate_predictions, expected_calibration_error
 from sstext.inference.classifier import Classifier
+from sstext.methods.method import Stage
 from sstext.processes import is_main_process
 from sstext.selftraining.cross_fitting import Run, out_of_fold, rows_of_folds
 from sstext.selftraining.record import StageRecord
@@ -21,7 +22,13 @@ from sstext.storage.whole import write_table_whole
 
 
 def measure(
-    run: Run, *, baseline_temperature: float, temperature: float, same: bool
+    run: Run,
+    baseline: Stage,
+    baseline_temperature: float,
+    *,
+    first_temperature: float,
+    temperature: float,
+    same: bool,
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Evaluate the baseline and the chosen model on the test rows, in float32, with bootstrap intervals.
 
@@ -29,7 +36,9 @@ def measure(
 
     Args:
         run: the finished run.
+        baseline: stage of the model that is measured beside it.
         baseline_temperature: temperature of the baseline, which was trained on all labels.
+        first_temperature: temperature of the first stage of the plan.
         temperature: temperature that the weights of the chosen model contain.
         same: whether the baseline is the chosen model.
 
@@ -44,17 +53,22 @@ def measure(
     texts, labels = test.texts["text"][:], np.asarray(test.texts["label"][:])
     figures: dict[str, Any] = {}
     logits: dict[str, np.ndarray] = {}
-    for name, title, folder, divided_by in (
-        ("supervised", "baseline", chain.students.folder(run.plan.baseline) / MODEL, baseline_temperature),
-        ("self_trained", "chosen model", run.directory.model, 1.0),  # its weights contain its temperature
-    ):
+    models = [("supervised", baseline.name, chain.students.folder(baseline) / MODEL, baseline_temperature)]
+    first = run.plan.baseline
+    if (
+        baseline is not first
+    ):  # plain fine-tuning, which is no stage of the plan: what stages are compared with is shown, too
+        chain.fit(first, None)
+        models.append((first.name, first.name, chain.students.folder(first) / MODEL, first_temperature))
+    models.append(("self_trained", "chosen model", run.directory.model, 1.0))  # its weights contain its temperature
+    for name, title, folder, divided_by in models:
         if name == "self_trained" and same:
             figures[name], logits["final"] = figures["supervised"], logits["supervised"] / baseline_temperature
             break
         classifier = Classifier.from_pretrained(folder, device=chain.config.device)
         with chain.reporter.phase(f"test: {title}", len(texts), "text") as tick:
             predicted = classifier.logits(texts, tick)
-        logits["supervised" if name == "supervised" else "final"] = predicted
+        logits["final" if name == "self_trained" else name] = predicted
         probabilities = softmax(predicted, divided_by)
         figures[name] = evaluate_predictions(probabilities, labels, chain.texts.classes, seed=chain.config.seed)
         if classifier.truncated and name == "supervised":

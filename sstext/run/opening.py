@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import torch
 from transformers import AutoConfig
 
 from sstext.config.run_config import RunConfig
+from sstext.data.descriptions import kind_of
 from sstext.data.edits import MaskedTokens, TokenEdits
 from sstext.data.preparing import Tokens, fingerprints, read_texts, sources, tokenize_texts
 from sstext.errors import UserError
 from sstext.inference.devices import resolve_device
 from sstext.methods.method import Method
 from sstext.methods.registry import build, compose
+from sstext.modeling.mean_reading import has_linear_head, why_not
 from sstext.modeling.pooling import last_hidden_states
 from sstext.modeling.pretrained import encoder_path, explained, length_limit, load_tokenizer, split_revision
 from sstext.modeling.student import has_dropout
@@ -25,6 +28,8 @@ from sstext.objective.regularizers import Regularizer
 from sstext.processes import main_process_first
 from sstext.progress import SILENT, Reporter
 from sstext.pseudolabels.class_shares import ClassShares
+from sstext.pseudolabels.class_texts import WeighedClassTexts
+from sstext.reporting.words import class_texts_said
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import rows_of_folds
 from sstext.selftraining.plan import make_plan, method_of, rounds_of_run, texts_wanted
@@ -61,13 +66,15 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
     with explained(path):
         encoder_config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
         limit = length_limit(tokenizer, encoder_config)
+        if config.pooling == "native" or not has_linear_head(encoder_config):
+            method = method.without_frozen()  # which changes no method that has no frozen stage
     directory = RunDirectory(config.output)
     with (
         main_process_first(resolve_device(config.device)) as first,
         _nothing_left_of_a_bad_start(directory.path, first),
     ):
         if first:
-            directory.claim(config.to_yaml(), fingerprints(named), config.defaults())
+            directory.claim(config.to_yaml(), fingerprints(named, config.descriptions), config.defaults())
         notes = reporter if first else SILENT
         texts = read_texts(
             config, named, directory.corpus, notes, texts_wanted(config, method),
@@ -97,7 +104,27 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
             reporter.note(
                 "too few labels to hold any out: self-training cannot be checked; label more texts, or give --dev"
             )
-    return chain
+    # Not before: all processes embed the rows together, so none may wait for another one to open the chain.
+    return replace(chain, class_texts=weighed_class_texts(chain))
+
+
+def weighed_class_texts(chain: Chain) -> WeighedClassTexts | None:
+    """The names or descriptions of the classes with their weight, or None if there are none, or no stage reads them."""
+    tokens, config, device = chain.tokens, chain.config, resolve_device(chain.config.device)
+    if not any(stage.reads_class_texts for stage in chain.plan.stages):
+        return None
+    if tokens.class_texts is None:
+        if config.descriptions == "names":
+            chain.reporter.note(
+                "class names: not used, because some are numbers or codes; --descriptions can say what the classes mean"
+            )
+        return None
+    weighed = WeighedClassTexts.weigh(
+        chain.student(chain.plan.baseline).to(device), tokens.class_texts, tokens.labeled, chain.tokenizer,
+        kind=kind_of(config.descriptions), classes=len(chain.texts.classes), seed=config.seed,
+    )  # fmt: skip
+    chain.reporter.note(f"class {weighed.kind}: {class_texts_said(weighed.record())}")
+    return weighed
 
 
 def folds_of(config: RunConfig, method: Method, tokens: Tokens) -> int:
@@ -120,7 +147,7 @@ def check(chain: Chain) -> None:
     """
     config, plan, method = chain.config, chain.plan, chain.plan.method
     baseline, selection = plan.baseline, method.selection
-    for stage in plan.stages:
+    for stage in (stage for stage in plan.stages if not stage.frozen):
         chain.training_arguments(stage, None, chain.students.folder(stage) / CHECKPOINTS)
     objective = build(config.method, config.method_args, config.regularizers).bind(len(chain.texts.classes), 0)
     if not objective.supervised and chain.tokens.corpus is None:
@@ -144,6 +171,8 @@ def check(chain: Chain) -> None:
     if chain.directory.rounds():
         return
     student = chain.student(baseline)  # raises the errors of the encoder, of frozen layers and of dropout
+    if config.pooling == "mean" and (reason := why_not(student)):
+        chain.reporter.note(f"pooling: {reason}; it keeps its own head")
     pooled = any(part.pooled for part in objective.regularizers if isinstance(part, Regularizer))
     if method.teacher.with_probe or pooled:
         with torch.no_grad():

@@ -13,7 +13,9 @@ from sstext.hub.sections import calibration_sentence
 from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.methods.catalog import entry
 from sstext.modeling.pretrained import split_revision
-from sstext.storage.run_folder import RunDirectory
+from sstext.reporting.words import class_texts_said
+from sstext.selftraining.chain import Chain
+from sstext.storage.run_folder import FINAL, RunDirectory
 
 VERSIONS = ("sstext", "torch", "transformers", "datasets", "accelerate", "numpy")
 
@@ -39,6 +41,7 @@ def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) ->
         self_trained=_learned_from_corpus(results),
         method=described_method(config),
         citation=entry(config.method).source or None,
+        class_texts=_class_texts_sentence(results),
         of_this_model=IN_CARD["self_trained"],
         test_data=measured_on,
         calibration=calibration_sentence(
@@ -49,6 +52,23 @@ def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) ->
             after=(results["test"].get("self_trained") or {}).get("metrics", {}).get("expected_calibration_error"),
         ),
     )
+
+
+def class_texts_record(chain: Chain) -> dict[str, Any] | None:
+    """What `results.json` says about the class texts of a chain, or None if there are none.
+
+    `{"kind": "names", "weight": 8.0, "log_loss": {"0": 1.25, "2": 1.21, …}}`: their kind (names or descriptions), their weight
+    in labeled rows per class, and the mean log-loss of held-out labeled rows by weight, in nats.
+    """
+    return chain.class_texts.record() if chain.class_texts is not None else None
+
+
+def _class_texts_sentence(results: dict[str, Any]) -> str | None:
+    """How the class texts were used, for the card. None for a model without them."""
+    record = results.get("class_texts")
+    if record is None or results["chosen"]["stage"] == "baseline":
+        return None
+    return f"The class {record['kind']} were {class_texts_said(record)}."
 
 
 def _learned_from_corpus(results: dict[str, Any]) -> bool:
@@ -63,6 +83,8 @@ def _learned_from_corpus(results: dict[str, Any]) -> bool:
 
 def calibrated_on(record: dict[str, Any]) -> str | None:
     """What the temperature of a stage was fitted on. None if there was nothing to fit it on, so that it is 1."""
+    if record["stage"] == FINAL:
+        return "pseudo-labels that were calibrated on held-out predictions of the labeled rows"
     if record["out_of_fold"]:
         labels = "held-out predictions of the labeled rows"
         return f"pseudo-labels that were calibrated on {labels}" if record["admitted"] else labels

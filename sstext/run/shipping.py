@@ -1,74 +1,134 @@
 """Choose the model, calibrate it, and write it to `model/`."""
 
 import importlib.metadata
+import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from transformers import AutoConfig
 
+from sstext.data.order import random_rows
 from sstext.errors import UserError
 from sstext.evaluation.calibration import precision_curve, softmax
-from sstext.methods.method import UNPROVEN, Belief, Stage
+from sstext.methods.method import Stage
 from sstext.modeling.fold_temperature import fold_temperature
 from sstext.modeling.pretrained import length_limit
 from sstext.processes import from_main_process, is_main_process
 from sstext.pseudolabels.alignment import slices
 from sstext.run.measuring import measure, write_held_out
-from sstext.run.results import VERSIONS, calibrated_on, described_method, machine
+from sstext.run.results import VERSIONS, calibrated_on, class_texts_record, described_method, machine
 from sstext.selftraining.chain import Chain
-from sstext.selftraining.cross_fitting import Run, collapse_of_one, corpus_weights, out_of_fold
-from sstext.selftraining.evidence import OutOfFold
+from sstext.selftraining.choice import choose_stage
+from sstext.selftraining.cross_fitting import EVIDENCE_ROWS, Run, collapse_of_one, corpus_weights, out_of_fold
 from sstext.selftraining.final_model import train_final_model
 from sstext.selftraining.record import StageRecord
-from sstext.selftraining.verdict import Gain, Verdict, best_stage
-from sstext.storage.run_folder import MODEL
+from sstext.storage.run_folder import FINAL, MODEL
 from sstext.storage.whole import write_folder_whole
 from sstext.training.loggers import figures_of_test
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The model of a run, before it is written.
+
+    Attributes:
+        stage: the stage of the chain with all labels whose student it is.
+        shown: the record of the stage that people are told as chosen.
+        judged: the stage whose held-out predictions stand for it.
+        calibrated: the record of the stage that its temperature comes from.
+        temperature: makes it calibrated.
+        why: the reason for the choice, in a sentence.
+    """
+
+    stage: Stage
+    shown: StageRecord
+    judged: Stage
+    calibrated: StageRecord
+    temperature: float
+    why: str
+
+
+def choose_model(run: Run, records: Sequence[StageRecord]) -> Choice:
+    """Choose the model of a run whose stages are finished, and train it on all labels if there are folds."""
+    chain, plan = run.whole, run.plan
+    of_chains = [record for record in records if record.stage != FINAL]
+    position, why = choose_stage(run, of_chains)
+    judged = plan.stages[position]
+    if plan.teaches_once:
+        return the_one_student(run, records, judged, why)
+    stage, calibrated, temperature = judged, judged, records[position].temperature
+    if run.cross_fitted:
+        stage, temperature = train_final_model(chain, run.chains, judged, [r.temperature for r in records])
+        calibrated = judged if stage is plan.final else stage
+        if calibrated is not judged:
+            why += "; no text was selected for the final model, which is trained on the labels alone"
+    elif not records[position].metrics and (collapsed := collapse_of_one(chain, judged)):
+        why += f"; warning: {collapsed}"
+    return Choice(stage, records[position], judged, records[calibrated.position], temperature, why)
+
+
+def the_one_student(run: Run, records: Sequence[StageRecord], teacher: Stage, why: str) -> Choice:
+    """The model of a run whose chains only make teachers.
+
+    It is the final model, if there is one that has not collapsed. Otherwise it is the teacher with all labels, whose head is
+    the model.
+    """
+    final, last = run.plan.final, records[-1]
+    if final is not None and last.stage == FINAL and last.refused is None:
+        why = f"it learned from the labels of the {teacher.name}; {teacher.name} was chosen as teacher: {why}"
+        return Choice(final, last, teacher, last, last.temperature, why)
+    reason = "no text was selected for a final model"
+    if teacher.frozen:
+        reason = f"the {teacher.name} itself is the model, because it was better than its students in our measurements"
+    if last.stage == FINAL:
+        reason = f"the final model was refused: {last.refused}"
+    temperature, own = out_of_fold(run.chains, teacher, probe=False).temperature(), records[teacher.position]
+    return Choice(teacher, own, teacher, own, temperature, f"{why}; {reason}")
 
 
 def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
     """Choose the model, write it to `model/`, and measure it: most of `results.json`."""
     chain, config, directory, plan = run.whole, run.whole.config, run.directory, run.plan
-    held_out = []
-    if run.cross_fitted:
-        weights = corpus_weights(run.chains, plan.stages[len(records) - 1])
-        held_out = [out_of_fold(run.chains, stage, class_weights=weights) for stage in plan.stages[: len(records)]]
-    position, why = choose(records, held_out, plan.expected_gain)
-    chosen, temperature = plan.stages[position], records[position].temperature
-    stage = chosen
-    if run.cross_fitted:
-        stage, temperature = train_final_model(chain, run.chains, chosen, [r.temperature for r in records])
-    # If no text was selected for the final model, the student of an earlier stage is used.
-    calibrated = chosen if stage is plan.final else stage
-    if calibrated is not chosen:
-        why += "; no text was selected for the final model, which is trained on the labels alone"
-    elif not run.cross_fitted and not records[position].metrics and (collapsed := collapse_of_one(chain, chosen)):
-        why += f"; warning: {collapsed}"
-    of_stage = records[calibrated.position]
-    curve = expected_precision(run, calibrated, of_stage)
+    choice = choose_model(run, records)
+    stage, temperature = choice.stage, choice.temperature
+    curve = expected_precision(run, choice)
     wanted = temperature
     if is_main_process():
         model, temperature = fold_and_load(chain, stage, temperature, curve)
         write_folder_whole(directory.model, lambda path: chain.save(model, path))
     temperature = from_main_process(temperature)
-    write_held_out(run, records)
-    same = stage is plan.baseline and temperature == records[0].temperature
-    test, uncalibrated = measure(run, baseline_temperature=records[0].temperature, temperature=temperature, same=same)
+    write_held_out(run, [record for record in records if record.stage != FINAL])
+    baseline, baseline_temperature = plan.baseline, records[0].temperature
+    if plan.plain is not None and chain.texts.test is not None:
+        baseline, baseline_temperature = plan.plain, train_plain(chain, plan.plain)
+    same = stage is baseline and temperature == baseline_temperature
+    test, uncalibrated = measure(
+        run,
+        baseline,
+        baseline_temperature,
+        first_temperature=records[0].temperature,
+        temperature=temperature,
+        same=same,
+    )
     chain.reporter.figures(figures_of_test(test))
-    encoder = AutoConfig.from_pretrained(chain.students.folder(plan.baseline) / MODEL)
+    encoder = AutoConfig.from_pretrained(chain.students.folder(stage) / MODEL)
     return {
         "chosen": {
-            "round": position,
-            "stage": chosen.name,
+            "round": choice.shown.index,
+            "stage": choice.shown.stage,
             "model": stage.name,
-            "why": why,
+            "judged": choice.judged.position,
+            "why": choice.why,
             "temperature": temperature,
-            "calibrated_on": calibrated_on(asdict(of_stage)),
+            "calibrated_on": calibrated_on(asdict(choice.calibrated)),
             "folded": temperature == wanted,
         },
+        "baseline": baseline.name,
+        "baseline_temperature": baseline_temperature,
         "method": described_method(config),
+        "class_texts": class_texts_record(chain),
         "classes": chain.texts.classes,
         "rows": chain.texts.counts(),
         "max_length": {
@@ -85,24 +145,15 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
     }
 
 
-def choose(
-    records: Sequence[StageRecord], held_out: Sequence[OutOfFold] = (), belief: Belief = UNPROVEN
-) -> tuple[int, str]:
-    """The position of the chosen stage, and the reason in a sentence.
-
-    With development rows, it is the stage with the best macro-F1 on them, or the earliest of several with the same macro-F1.
-    With folds, `sstext.selftraining.verdict` weighs the evidence. Without both, it is the last one, because nothing can be
-    compared.
-    """
-    if records[-1].out_of_fold:
-        verdicts = [Verdict(Gain(**r.gain) if r.gain is not None else None, r.refused) for r in records]
-        weights = None if held_out[0].class_weights is None else held_out[0].weights()
-        names = [record.stage for record in records]
-        return best_stage(names, verdicts, [rows.losses() for rows in held_out], belief, weights)
-    if not records[-1].metrics:
-        return records[-1].index, "the last one: stages cannot be compared without folds or development rows"
-    best = max(records, key=lambda record: (record.metrics["macro_f1"], -record.index))
-    return best.index, f"the best macro-F1 on the development rows, {best.metrics['macro_f1']:.3f}"
+def train_plain(whole: Chain, plain: Stage) -> float:
+    """Train plain fine-tuning on all labels, to be measured on the test rows beside the model. Returns its temperature."""
+    began = time.monotonic()
+    fit = whole.fit(plain, None)
+    seconds = time.monotonic() - began
+    whole.reporter.note(
+        f"{plain.name}: {fit.steps} steps in {seconds:.0f} s (plain fine-tuning, for comparison on the test rows)"
+    )
+    return fit.temperature
 
 
 def fold_and_load(chain: Chain, stage: Stage, temperature: float, curve: list[list[float]]) -> tuple[Any, float]:
@@ -127,22 +178,28 @@ def fold_and_load(chain: Chain, stage: Stage, temperature: float, curve: list[li
     return model, temperature
 
 
-def expected_precision(run: Run, stage: Stage, record: StageRecord) -> list[list[float]]:
-    """The expected precision of the model above a confidence (`precision_curve`). Empty if the model is not calibrated.
+def expected_precision(run: Run, choice: Choice) -> list[list[float]]:
+    """The expected precision of the model above a confidence (`precision_curve`). Empty if nothing calibrated it.
 
-    It is estimated on the corpus, with the students of the stage. Without a corpus, or with development rows, it is estimated
-    on held-out rows instead.
+    It is estimated on the corpus: by the final model if it is the only student, otherwise by the students of the stage.
+    Without a corpus, or with development rows, it is estimated on held-out rows instead.
     """
-    whole = run.whole
+    whole, record = run.whole, choice.calibrated
+    stage = run.plan.stages[record.index] if record.stage != FINAL else choice.stage
     if record.metrics:
         return precision_curve(highest(whole.students.score_development_rows(stage), record.temperature))
     if not run.cross_fitted:
         return []
+    if record.stage == FINAL:
+        size = len(whole.tokens.corpus)
+        rows = random_rows(size, min(size, EVIDENCE_ROWS), whole.config.seed)
+        return precision_curve(highest(whole.students.sample_logits(stage, rows), record.temperature))
     if whole.tokens.corpus is not None and not stage.with_probe:
         logits = [chain.students.scores(stage).logits for chain in run.chains]
         return precision_curve(np.concatenate([highest(one, record.temperature) for one in logits]))
     weights = corpus_weights(run.chains, stage)
-    return precision_curve(out_of_fold(run.chains, stage, class_weights=weights).probabilities().max(-1))
+    held_out = out_of_fold(run.chains, stage, probe=False, class_weights=weights)  # the model is the head alone
+    return precision_curve(held_out.probabilities().max(-1))
 
 
 def highest(logits: np.ndarray, temperature: float) -> np.ndarray:

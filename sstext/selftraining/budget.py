@@ -11,7 +11,7 @@ from accelerate import PartialState
 from sstext.config.run_config import seconds_of
 from sstext.inference.devices import autocast, resolve_device, resolve_precision
 from sstext.inference.scoring import score
-from sstext.methods.method import Stage
+from sstext.methods.method import FIRST_ROUND, Stage
 from sstext.modeling.length_groups import logits_in_length_groups
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.progress import SILENT, Reporter, duration
@@ -65,7 +65,7 @@ def cut(whole: Chain, pace: "Pace", budget: float) -> Plan:
 def price(whole: Chain) -> str:
     """A sentence on the time that cross-fitting takes, before it begins."""
     pace, plan = Pace.measure(whole), whole.plan
-    with_folds, without = (pace.seconds(whole, one) for one in (plan, replace(plan, folds=0, final=None)))
+    with_folds, without = (pace.seconds(whole, one) for one in (plan, plan.without_folds()))
     return (
         f"chains: {plan.folds} chains and a final model take about {duration(with_folds)}; --folds 0 takes "
         f"{duration(without)}, but does not check whether self-training helps"
@@ -110,7 +110,11 @@ class Pace:
 
         measured: dict[tuple[int, bool], float] = {}
         steps = {}
-        for stage in plan.stages:
+        plain = (plan.plain,) if plan.plain is not None else ()
+        for stage in (*plan.method.stages(plan.rounds), *plain):
+            if stage.frozen:
+                steps[stage.name] = 0.0
+                continue
             kind = stage.schedule.batch_size, _grouped(stage, config.logit_adjustment)
             if kind not in measured:
                 measured[kind] = step(*kind)
@@ -139,17 +143,17 @@ class Pace:
             alone = plan.stages[: plan.teacher.position + 1]
             training += sum(self.steps[stage.name] * plan.steps(stage) for stage in alone)
         if plan.final is not None:
-            first_round = plan.stages[plan.teacher.position + 1]
-            training += self.steps[first_round.name] * plan.steps(plan.final)
+            training += self.steps[FIRST_ROUND] * plan.steps(plan.final)
+        if plan.plain is not None and chain.texts.test is not None:
+            training += self.steps[plan.plain.name] * plan.steps(plan.plain)
+        scored = [stage for stage in plan.stages if plan.labels_corpus(stage)]
         selection = plan.selection
-        by_stage = plan.corpus
-        if selection is not None:
-            by_stage += selection.passes * selection.scored_rows(plan.corpus)
-        scorings = len(plan.stages) - plan.teacher.position - 1 + (1 if plan.folds else 0)
-        texts = by_stage * chains * scorings
-        if plan.final is not None and plan.teacher.with_probe:
+        passes = 0 if selection is None else selection.passes * selection.scored_rows(plan.corpus)
+        texts = (plan.corpus + passes) * chains * len(scored)
+        if plan.final is not None and (plan.teacher.with_probe or plan.teaches_once):
             texts += plan.corpus  # the labels of the final model
-        texts += 2 * (len(chain.texts.test.texts) if chain.texts.test is not None else 0)
+        measured = 2 if plan.plain is None else 3  # what is measured on the test rows, the model among it
+        texts += measured * (len(chain.texts.test.texts) if chain.texts.test is not None else 0)
         return training + self.text * texts
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import concatenate_datasets
 
 from sstext.config.run_config import RunConfig
 from sstext.data.batching import Relabeled
 from sstext.data.preparing import Texts, Tokens
 from sstext.evaluation.calibration import fit_temperature
 from sstext.evaluation.metrics import development_metrics
+from sstext.inference.devices import resolve_device
 from sstext.methods.method import Stage
 from sstext.modeling.pretrained import split_revision
 from sstext.modeling.student import new_student
@@ -21,6 +23,8 @@ from sstext.processes import is_main_process, wait_for_everyone
 from sstext.progress import Reporter
 from sstext.pseudolabels.alignment import CalibratedScores, CorpusScores, Probabilities
 from sstext.pseudolabels.class_shares import ClassShares
+from sstext.pseudolabels.class_texts import WeighedClassTexts
+from sstext.pseudolabels.probe import with_regression
 from sstext.pseudolabels.selection import Scores, Selection, margin_history, select
 from sstext.pseudolabels.table import read_pseudo_labels, write_pseudo_labels
 from sstext.selftraining.plan import Plan
@@ -46,6 +50,7 @@ class Chain:
         reporter: shows progress.
         held_out: tokenized labeled rows that it never learns from, or None.
         number: from 1 with folds; 0 for the chain with all labels.
+        class_texts: names or descriptions of the classes, weighed by its own labels; None: there are none.
     """
 
     config: RunConfig
@@ -58,6 +63,7 @@ class Chain:
     reporter: Reporter
     held_out: Any = None
     number: int = 0
+    class_texts: WeighedClassTexts | None = None
 
     @property
     def students(self) -> StudentStore:
@@ -71,6 +77,7 @@ class Chain:
             self.reporter,
             self.held_out,
             self.number,
+            self.class_texts,
         )
 
     # Train
@@ -91,12 +98,15 @@ class Chain:
         return fit
 
     def _train(self, stage: Stage, selected: Selection | None) -> None:
+        if stage.frozen:
+            return self._fit_regression(stage)
         folder = self.students.folder(stage)
         checkpoints = folder / CHECKPOINTS
+        student = self.student(stage)
         trainer = train_student(
-            self.student(stage),
+            self._with_regression(student) if stage.regression_head else student,
             self.training_arguments(stage, selected, checkpoints),
-            self.tokens,
+            self._rows_of(stage),
             self.tokenizer,
             objective=stage.objective(),
             pseudo_labeled=self._pseudo_labeled(selected),
@@ -118,6 +128,34 @@ class Chain:
             write_whole(folder / FIT, json.dumps(fit))
             shutil.rmtree(checkpoints, ignore_errors=True)
 
+    def _fit_regression(self, stage: Stage) -> None:
+        """Make the student of a stage without steps: a regression on the encoder as it was pretrained."""
+        model = self._with_regression(self.student(stage))
+        if is_main_process():
+            write_folder_whole(self.students.folder(stage) / MODEL, lambda path: self.save(model, path))
+        wait_for_everyone()
+        temperature, metrics = self._calibrate(stage)
+        if is_main_process():
+            fit = {"steps": 0, "temperature": temperature, "metrics": metrics}
+            write_whole(self.students.folder(stage) / FIT, json.dumps(fit))
+
+    def _with_regression(self, student: Any) -> Any:
+        """A student whose head is a regression on the labeled rows and the texts of the classes."""
+        told = self.class_texts
+        beside, weight = (told.tokens, told.weight) if told is not None else (None, 0.0)
+        student = student.to(resolve_device(self.config.device))
+        with_regression(student, self.tokens.labeled, self.tokenizer, class_texts=beside, weight=weight)
+        return student
+
+    def _rows_of(self, stage: Stage) -> Tokens:
+        """The rows that a stage trains on; the texts of the classes are labeled rows where the stage reads them."""
+        told = self.class_texts
+        if not stage.reads_class_texts or told is None or not told.weight:
+            return self.tokens
+        both = [self.tokens.labeled, told.tokens]
+        names = ["input_ids", "labels"]
+        return replace(self.tokens, labeled=concatenate_datasets([rows.select_columns(names) for rows in both]))
+
     def student(self, stage: Stage) -> Any:
         """The student of a stage before its training: the encoder with a new head, or the student of another stage."""
         config, before = self.config, stage.starts_from
@@ -131,6 +169,7 @@ class Chain:
             dropout=config.dropout,
             freeze_embeddings="embeddings" in config.freeze,
             freeze_layers=config.frozen_layers,
+            read_mean=config.pooling == "mean" or stage.regression_head,
         )
 
     def steps(self, stage: Stage, selected: int) -> int:
@@ -166,7 +205,8 @@ class Chain:
         """Temperature and metrics of the student of a stage, see `Fit`. They are computed in float32, as the model predicts."""
         students = self.students
         if self.tokens.dev is None:
-            return students.with_probe(students.load(stage)).temperature if students.has_probe else 1.0, {}
+            probed = students.has_probe and not stage.frozen  # a regression is as confident as a probe
+            return students.with_probe(students.load(stage)).temperature if probed else 1.0, {}
         logits = students.score_development_rows(stage)
         labels = np.asarray(self.tokens.dev["labels"][:])
         if (logits.argmax(-1) == labels).all():
@@ -231,7 +271,7 @@ class Chain:
             scores: scores of the last teacher.
         """
         first = self.plan.teacher
-        if self.shares.source == "predictions" and first.with_probe:
+        if self.shares.source == "predictions" and first.with_probe and self.students.is_fitted(first):
             scores = self.students.scores(first)
         return self.shares.of_corpus(scores, self.config.seed)
 

@@ -99,20 +99,24 @@ def _without(whole: Chain, held_out: np.ndarray, number: int) -> Chain:
         tokens=replace(whole.tokens, labeled=whole.tokens.labeled.select(own)),
         held_out=whole.tokens.labeled.select(held_out),
         shares=whole.shares.for_labels(labels[own]),
+        class_texts=whole.class_texts.for_rows(own) if whole.class_texts is not None else None,
         directory=RunDirectory(whole.directory.path / chain_folder(number)),
         number=number,
     )
 
 
 def out_of_fold(
-    chains: Sequence[Chain], stage: Stage, probe: bool = False, class_weights: np.ndarray | None = None
+    chains: Sequence[Chain], stage: Stage, probe: bool | None = None, class_weights: np.ndarray | None = None
 ) -> OutOfFold:
     """The held-out predictions of a stage: each labeled row by the chain that does not have it.
 
     Args:
-        probe: whether head and probe predict together, instead of the head alone.
+        probe: whether head and probe predict together, instead of the head alone. Default: if the chains only make teachers,
+            as the stage labels the corpus; otherwise the head, which is the model.
         class_weights: see `OutOfFold`, for example the result of `corpus_weights`.
     """
+    if probe is None:
+        probe = chains[0].plan.judges_probe(stage)
     logits = [chain.students.score_held_out(stage, probe) for chain in chains]
     labels = [np.asarray(chain.held_out["labels"][:]) for chain in chains]
     folds = [np.full(len(rows), chain.number) for rows, chain in zip(labels, chains, strict=True)]

@@ -100,7 +100,9 @@ def collapse(later: Evidence, first: Evidence, prior: np.ndarray) -> str | None:
     if later.agreement is not None and later.agreement < STABLE_SHARE * first.chain_agreement:
         return f"only {later.agreement:.0%} of the texts got the same class as in the previous stage"
     if later.chain_agreement < CHAIN_AGREEMENT * first.chain_agreement:
-        return f"chains agree on {later.chain_agreement:.0%} of the corpus, {first.chain_agreement:.0%} in the baseline"
+        return (
+            f"chains agree on {later.chain_agreement:.0%} of the corpus, {first.chain_agreement:.0%} in the first stage"
+        )
     return None
 
 

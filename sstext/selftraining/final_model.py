@@ -1,6 +1,7 @@
 """The final model: one student that is trained on all labels and on the averaged pseudo-labels of the chains."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from sstext.inference.scoring import score
 from sstext.methods.method import Stage
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.pseudolabels.alignment import CorpusScores, Mean, slices
+from sstext.pseudolabels.selection import Selection
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import EVIDENCE_ROWS, out_of_fold
+from sstext.selftraining.student_store import Fit
 from sstext.storage.chunks import open_array_whole
 from sstext.storage.run_folder import AVERAGED
 
@@ -42,19 +45,66 @@ def train_final_model(
     final = plan.final
     if chosen.learns_from is None or final is None:
         return chosen, temperatures[chosen.position]
-    labels = CorpusScores(average_labels(last, chains, chosen, temperatures[chosen.position]))
+    taught = teach(last, chains, chosen, final, temperatures[chosen.position])
+    if taught is None:
+        return plan.teacher, temperatures[plan.teacher.position]
+    return final, taught.temperature
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What the training of the final model brought.
+
+    Attributes:
+        selected: the pseudo-labels that it learned from.
+        fit: of its training.
+        temperature: makes it as confident as these labels, which are calibrated.
+        shares: (C,) shares of the classes that it predicts for the corpus.
+        taught_shares: (C,) shares of the classes among the labels.
+        confidence: mean probability of the pseudo-labels, the share of them that is expected to be right.
+    """
+
+    selected: Selection
+    fit: Fit
+    temperature: float
+    shares: np.ndarray
+    taught_shares: np.ndarray
+    confidence: float
+
+
+def teach(last: Chain, chains: Sequence[Chain], teacher: Stage, final: Stage, temperature: float) -> Taught | None:
+    """Train the final model on all labels and on what the students of a stage say together. None if no text is selected.
+
+    Args:
+        last: the chain with all labels.
+        chains: the cross-fitted chains.
+        teacher: the stage whose students label the corpus.
+        final: the stage of the final model.
+        temperature: temperature of the students of the chains, if they have learned from pseudo-labels.
+    """
+    plan = last.plan
+    labels = CorpusScores(average_labels(last, chains, teacher, temperature), with_probe=plan.teaches_once)
     prior = last.class_shares(labels) if plan.aligns else None
     selection = final.selection
-    history = _history(chains, chosen, prior) if selection is not None and selection.history else None
-    selected = last.select_from(final, labels, keep=plan.keep_after(chosen), history=history)
+    assert selection is not None
+    history = _history(chains, teacher, prior) if selection.history else None
+    selected = last.select_from(final, labels, keep=plan.keep_after(teacher), history=history)
     if len(selected) == 0:
-        assert selection is not None
         last.reporter.note(f"the final model learns from labels alone: {selection.refusal()}")
-        return plan.teacher, temperatures[plan.teacher.position]
-    last.fit(final, last.selected(final))
+        return None
+    fit = last.fit(final, last.selected(final))
     rows = random_rows(len(labels), min(len(labels), EVIDENCE_ROWS), last.config.seed)
     logits = score(last.students.load(final), last.tokens.corpus.select(rows), last.tokenizer)
-    return final, matching_temperature(logits, labels.aligned(prior)[rows])
+    said = labels.aligned(prior)[rows]
+    counts = np.bincount(logits.argmax(-1), minlength=said.shape[1])
+    return Taught(
+        selected,
+        fit,
+        matching_temperature(logits, said),
+        counts / counts.sum(),
+        said.mean(0),
+        float(said.max(-1).mean()),
+    )
 
 
 def average_labels(last: Chain, chains: Sequence[Chain], chosen: Stage, temperature: float) -> np.ndarray:
@@ -69,11 +119,12 @@ def average_labels(last: Chain, chains: Sequence[Chain], chosen: Stage, temperat
         chosen: the stage of their students.
         temperature: temperature of these students.
     """
-    teacher, beside = last.plan.teacher, None
-    if teacher.with_probe:
-        # Without class weights, because head and probe have seen only balanced labels, and are aligned afterwards.
-        calibrated = out_of_fold(chains, teacher, probe=True).temperature()
+    teacher, beside = chosen if chosen.learns_from is None else last.plan.teacher, None
+    if teacher.with_probe or last.plan.teaches_once:
+        # Without class weights, because the teachers have seen only balanced labels, and are aligned afterwards.
+        calibrated = out_of_fold(chains, teacher, probe=teacher.with_probe).temperature()
         beside = CorpusScores(last.students.scores(teacher).logits, calibrated, with_probe=True)
+        temperature = calibrated if chosen is teacher else temperature
     scores = [CorpusScores(chain.students.scores(chosen).logits, temperature) for chain in chains]
     return average_to_disk(scores, last.directory.path / AVERAGED, beside)
 

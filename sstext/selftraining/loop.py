@@ -11,7 +11,7 @@ Source: Yarowsky 1995; Lee 2013; Xie et al. 2020 (Noisy Student), algorithm 1.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,15 @@ from sstext.methods.method import Stage
 from sstext.processes import is_main_process, wait_for_everyone
 from sstext.pseudolabels.selection import Selection
 from sstext.selftraining.chain import Chain
+from sstext.selftraining.choice import choose_stage
 from sstext.selftraining.cross_fitting import Run, corpus_weights, evidence, out_of_fold
+from sstext.selftraining.evidence import too_few_classes
+from sstext.selftraining.final_model import teach
 from sstext.selftraining.record import StageRecord
 from sstext.selftraining.student_store import Fit
 from sstext.selftraining.verdict import Verdict, judge
 from sstext.selftraining.workers import fit_side_by_side
+from sstext.storage.run_folder import FINAL
 from sstext.training.loggers import figures_of_round
 
 
@@ -38,10 +42,10 @@ def run_stages(run: Run) -> Iterator[StageRecord]:
     done = [StageRecord.read(record) for record in run.directory.rounds()]
     yield from done
     run.whole.reporter.trained(sum(record.steps for record in done))
-    if done and done[-1].stopped_because is not None:
-        return
+    records = list(done)
+    ended = bool(done) and done[-1].stopped_because is not None
 
-    for stage in plan.stages[len(done) :]:
+    for stage in plan.stages[len(done) :] if not ended else ():
         began = time.monotonic()
         selected = [chain.selected(stage) for chain in chains]
         fits = fit_side_by_side(chains, stage, selected)
@@ -52,9 +56,49 @@ def run_stages(run: Run) -> Iterator[StageRecord]:
             stopped = nothing_selected(following, select_for(following, chains))
 
         seconds = time.monotonic() - began
-        yield keep(run, describe(run, stage, selected, fits, **found, stopped_because=stopped, seconds=seconds))
+        records.append(
+            keep(run, describe(run, stage, selected, fits, **found, stopped_because=stopped, seconds=seconds))
+        )
+        yield records[-1]
         if stopped is not None:
-            return
+            break
+
+    if plan.teaches_once and records[-1].stage != FINAL:
+        yield from train_the_one_student(run, records)
+
+
+def train_the_one_student(run: Run, records: Sequence[StageRecord]) -> Iterator[StageRecord]:
+    """Train the final model on the labels of the chosen teachers, if the chains only make teachers.
+
+    Nothing is yielded if no text is selected, or if a frozen stage is chosen. Students of a regression were worse than the
+    regression itself (recipes/benchmark/LOG.md), so that it is the model.
+    """
+    began, plan, final = time.monotonic(), run.plan, run.plan.final
+    assert final is not None
+    position, _ = choose_stage(run, records)
+    teacher = plan.stages[position]
+    for stage in plan.stages[: position + 1]:
+        run.whole.fit(stage, None)
+    if teacher.frozen:
+        return
+    if plan.method.goes_on:
+        final = replace(final, starts_from=teacher.name)
+    taught = teach(run.whole, run.chains, teacher, final, 1.0)
+    if taught is None:
+        return
+    classes = run.whole.texts.classes
+    found = {
+        "index": len(records),  # the records count the stages that ran, also if the chains stopped before the last one
+        "temperature": taught.temperature,
+        "agreement": None,
+        "refused": too_few_classes(taught.shares, taught.taught_shares),
+        "class_shares": dict(zip(classes, taught.shares.tolist(), strict=True)),
+        "estimated_precision": taught.confidence,
+        "labeled_by": f"{teacher.name} of the chains, and of all labels",
+        "stopped_because": "all rounds are done",
+        "seconds": time.monotonic() - began,
+    }
+    yield keep(run, describe(run, final, [taught.selected], [taught.fit], **found))
 
 
 def select_for(stage: Stage, chains: Sequence[Chain]) -> list[Selection | None]:
@@ -77,7 +121,7 @@ def reason_to_stop(run: Run, stage: Stage, found: Mapping[str, Any], verdict: Ve
     """
     if verdict.collapsed or (verdict.refused is not None and stage.learns_from is not None):
         return verdict.refused
-    if stage is run.plan.last:
+    if stage is run.plan.last and not run.plan.teaches_once:
         return "all rounds are done"
     agreement = found["agreement"]
     if agreement is not None and agreement >= run.plan.method.stop_agreement:
@@ -102,7 +146,7 @@ def compare(run: Run, stage: Stage, selected: Sequence[Selection | None]) -> tup
     own = evidence(run.chains, stage, agreement, weights) if stage.position else baseline
     verdict = Verdict(None, None)
     if stage.position:
-        verdict = judge([baseline, own], run.whole.shares.prior, run.plan.expected_gain)[1]
+        verdict = judge([baseline, own], run.whole.shares.prior, run.plan.expected_gain, run.plan.baseline.name)[1]
     found = {
         "agreement": agreement,
         "out_of_fold": own.out_of_fold.metrics(),

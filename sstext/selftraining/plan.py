@@ -14,6 +14,7 @@ from sstext.methods.method import Belief, Method, Schedule, Stage
 from sstext.methods.registry import compose
 from sstext.objective.weights import Everyone
 from sstext.pseudolabels.admission import Admission
+from sstext.storage.run_folder import FINAL
 
 #: Texts of a corpus that are read in any case.
 LEAST_TEXTS = 4_096
@@ -30,7 +31,7 @@ class Plan:
         method: the method that the stages come from.
         stages: the stages in order. All others are compared with the first one.
         final: the stage of the final model, which learns from all labels and the averaged pseudo-labels of the chains. None
-            without folds or without rounds.
+            without folds or without rounds. If the method teaches once, no stage before it reads pseudo-labels.
         folds: number of chains, each without one fold of the labels. 0 means one chain with all labels.
         labeled, corpus: number of rows.
         left_out: what a budget left out, in words.
@@ -65,8 +66,28 @@ class Plan:
 
     @property
     def rounds(self) -> int:
-        """Number of stages with pseudo-labels."""
-        return sum(stage.learns_from is not None for stage in self.stages)
+        """Number of rounds of pseudo-labels."""
+        return max(sum(stage.learns_from is not None for stage in self.stages), self.final is not None)
+
+    @property
+    def teaches_once(self) -> bool:
+        """Whether the chains only make teachers, and the final model is the one student."""
+        return self.final is not None and self.last.learns_from is None
+
+    @property
+    def plain(self) -> Stage | None:
+        """Plain fine-tuning, for the test rows; None: the first stage is that already."""
+        return self.method.plain if self.baseline.frozen else None
+
+    def judges_probe(self, stage: Stage) -> bool:
+        """Whether held-out rows judge head and probe of a stage together: if the chains only make teachers, as it labels."""
+        return self.teaches_once and stage.with_probe
+
+    def labels_corpus(self, stage: Stage) -> bool:
+        """Whether a later student learns from what the student of a stage says of the corpus."""
+        if self.final is not None and stage.name == self.last.name:
+            return True
+        return any(stage.name == later.learns_from for later in self.stages)
 
     @property
     def selection(self) -> Admission | None:
@@ -86,9 +107,7 @@ class Plan:
     def after(self, stage: Stage) -> Stage | None:
         """The next stage, or None after the last one."""
         return (
-            self.stages[stage.position + 1]
-            if stage is not self.final and stage.position + 1 < len(self.stages)
-            else None
+            self.stages[stage.position + 1] if stage.name != FINAL and stage.position + 1 < len(self.stages) else None
         )
 
     def before(self, stage: Stage) -> Stage | None:
@@ -104,8 +123,11 @@ class Plan:
         return self.stages[self.teacher.position : stage.position + 1]
 
     def keep_after(self, stage: Stage) -> float:
-        """Share of the corpus that a round after this stage may select. It is also defined if no round follows."""
-        return self.method.share_of_round(stage.position - self.teacher.position + 1)
+        """Share of the corpus that a round after this stage may select. It is also defined if no round follows.
+
+        After a stage before the first teacher, it is the share of the first round.
+        """
+        return self.method.share_of_round(max(0, stage.position - self.teacher.position) + 1)
 
     def steps(self, stage: Stage) -> int:
         """Number of optimizer steps of a stage, if it selects as many rows as it may."""
@@ -115,36 +137,49 @@ class Plan:
 
     def trainings(self, stage: Stage) -> int:
         """Number of trainings of a stage: one per chain. With folds, the stages up to the first teacher also get all labels."""
-        if stage is self.final or not self.folds:
+        if stage.name == FINAL or not self.folds:
             return 1
         return self.folds + (stage.position <= self.teacher.position)
 
     # Shorten it
 
     def cuts(self) -> Iterator["Plan"]:
-        """The plan, then shorter ones: fewer steps, two chains, no rounds, no folds, only the baseline.
+        """The plan, then shorter ones: fewer steps, two chains, no chains, no rounds, only the baseline.
 
-        Rounds are left out before folds, because without folds nothing shows whether rounds do harm.
+        The corpus is what a run is for, and goes last; the chains only check it.
         """
-        some_folds = [self.folds, 2] if self.folds > 2 else [self.folds]
+        some_folds = [self.folds, 2, 0] if self.folds > 2 else [self.folds, 0] if self.folds else [0]
         for rounds in [self.rounds, 0] if self.rounds else [0]:
-            for folds in some_folds:
+            for folds in some_folds if rounds or not self.rounds else [0]:
                 yield from (self._cut(rounds, folds, share) for share in SHARES)
-        yield from (self._cut(0, 0, share) for share in SHARES)
-        yield from (self._cut(0, 0, share, baseline_alone=True) for share in SHARES_OF_BASELINE)
+        shares = SHARES_OF_BASELINE if self.steps(self.baseline) else (1.0,)
+        yield from (self._cut(0, 0, share, baseline_alone=True) for share in shares)
+
+    def without_folds(self) -> "Plan":
+        """The same plan with one chain that has all labels."""
+        stages, final = _stages_of(self.method, self.rounds, 0)
+        return replace(self, stages=stages, final=final, folds=0)
 
     def _cut(self, rounds: int, folds: int, share: float, baseline_alone: bool = False) -> "Plan":
         left_out = [f"{1 - share:.0%} of the steps"] if share < 1 else []
         left_out += ["all rounds of pseudo-labels"] if rounds < self.rounds else []
-        left_out += ["the start on the labels"] if baseline_alone and len(self.stages) - self.rounds > 1 else []
+        left_out += ["the start on the labels"] if baseline_alone and self.teacher is not self.baseline else []
         if folds < self.folds:
             left_out.append(
                 f"{self.folds - folds} of the chains" if folds else "folds, so that self-training is not checked"
             )
-        kept = 1 if baseline_alone else len(self.stages) - self.rounds + rounds
-        stages = tuple(_shortened(stage, max(1, round(share * self.steps(stage)))) for stage in self.stages[:kept])
-        final = _final(stages) if folds and self.final is not None and rounds else None
-        return replace(self, stages=stages, final=final, folds=folds, left_out=(*self.left_out, *left_out))
+        made = _stages_of(self.method, rounds, folds)
+        kept = made[0][:1] if baseline_alone else made[0]
+        return replace(
+            self, stages=tuple(self._with_share(stage, share) for stage in kept),
+            final=self._with_share(made[1], share) if made[1] is not None else None, folds=folds,
+            left_out=(*self.left_out, *left_out),
+        )  # fmt: skip
+
+    def _with_share(self, stage: Stage, share: float) -> Stage:
+        """A stage with a share of its steps."""
+        steps = self.steps(stage)
+        return _shortened(stage, min(steps, max(1, round(share * steps))))
 
     # Write and read it
 
@@ -177,22 +212,23 @@ class Plan:
 
     def labeled_by(self, stage: Stage) -> str | None:
         """What labels the corpus for a stage, or None if it has no pseudo-labels."""
-        if stage is self.final:
+        if stage.name == FINAL:  # it may start from another student than planned
             by = "the chains"
-            return f"{by}, and the {self.teacher.name} with all labels" if self.teacher.with_probe else by
+            return (
+                f"{by}, and the {self.teacher.name} with all labels"
+                if self.teacher.with_probe or self.teaches_once
+                else by
+            )
         return self.named(stage.learns_from).labels_with if stage.learns_from is not None else None
 
     def cut_to(self, record: Mapping[str, Any]) -> "Plan":
         """The plan that an earlier call cut to a budget, from its `plan.json`."""
-        if isinstance(record.get("steps"), list):  # a run of version 0.1
-            steps, folds = record["steps"], record["folds"]
-        else:
-            steps = [stage["steps"] for stage in record["stages"] if stage["name"] != "final"]
-            folds = record["folds"]
-        stages = tuple(_shortened(stage, most) for stage, most in zip(self.stages, steps, strict=False))
-        rounds = sum(stage.learns_from is not None for stage in stages)
+        steps = {stage["name"]: stage["steps"] for stage in record["stages"]}
+        folds, learning = record["folds"], [name for name in steps if name.startswith("round ")]
+        stages, final = _stages_of(self.method, len(learning) or int("final" in steps), folds)
         return replace(
-            self, stages=stages, final=_final(stages) if folds and rounds else None, folds=folds,
+            self, stages=tuple(_shortened(stage, steps[stage.name]) for stage in stages if stage.name in steps),
+            final=_shortened(final, steps["final"]) if final is not None and "final" in steps else None, folds=folds,
             left_out=tuple(record["left_out"]), seconds=record["seconds"],
         )  # fmt: skip
 
@@ -201,10 +237,18 @@ def _shortened(stage: Stage, steps: int) -> Stage:
     return replace(stage, schedule=replace(stage.schedule, at_most=steps))
 
 
-def _final(stages: tuple[Stage, ...]) -> Stage:
-    """The stage of the final model: the first round again, on the averaged pseudo-labels of all chains."""
-    first = next(stage for stage in stages if stage.learns_from is not None)
-    return replace(first, name="final", learns_from="the chains")
+def _stages_of(method: Method, rounds: int, folds: int) -> tuple[tuple[Stage, ...], Stage | None]:
+    """The stages that every chain goes through, and the final one.
+
+    The final stage is the first round once more, with all labels and the averaged pseudo-labels of all chains.
+    """
+    stages = method.stages(rounds)
+    learning = [stage for stage in stages if stage.learns_from is not None]
+    if not folds or not learning:
+        return stages, None
+    final = replace(learning[0], name=FINAL, learns_from="the chains")
+    once = method.teaches_once and len(learning) == 1
+    return tuple(stage for stage in stages if stage.learns_from is None) if once else stages, final
 
 
 def method_of(config: RunConfig) -> Method:
@@ -219,6 +263,8 @@ def method_of(config: RunConfig) -> Method:
         changed=config.logit_adjustment > 0 or config.edits != EDITS,
     )  # fmt: skip
     first = tuple(replace(stage, schedule=_schedule_of_start(stage.schedule, config)) for stage in method.first)
+    plain = replace(method.plain, schedule=_schedule_of_start(method.plain.schedule, config)) if method.plain else None
+    method = replace(method, plain=plain)
     if method.round is None:
         return replace(method, first=first)
     of_round = replace(method.round.schedule, share=1 - config.gold_share, exactly=config.round_steps)
@@ -230,6 +276,8 @@ def _schedule_of_start(schedule: Schedule, config: RunConfig) -> Schedule:
 
     `round_steps` can make it shorter, but not longer, because a student soon memorizes a hundred labels.
     """
+    if not schedule.most:
+        return schedule
     if schedule.of_rounds:
         return replace(schedule, at_most=config.round_steps)
     return replace(schedule, batch_size=config.batch_size, learning_rate=config.learning_rate, exactly=config.steps)
@@ -249,13 +297,12 @@ def make_plan(config: RunConfig, *, labeled: int, corpus: int, folds: int, metho
         method: the result of `method_of`. Default: it is composed here.
 
     >>> plan = make_plan(RunConfig(), labeled=64, corpus=10_000, folds=3)
-    >>> [(stage.name, plan.steps(stage)) for stage in plan.stages]
-    [('baseline', 80), ('start', 60), ('round 1', 625)]
+    >>> [(stage.name, plan.steps(stage)) for stage in (*plan.stages, plan.final)]
+    [('regression', 0), ('start', 48), ('final', 625)]
     """
     method = method_of(config) if method is None else method
-    stages = method.stages(rounds_of_run(config, method))
-    rounds = sum(stage.learns_from is not None for stage in stages)
-    return Plan(method, stages, _final(stages) if folds and rounds else None, folds, labeled, corpus)
+    stages, final = _stages_of(method, rounds_of_run(config, method), folds)
+    return Plan(method, stages, final, folds, labeled, corpus)
 
 
 def texts_wanted(config: RunConfig, method: Method | None = None) -> int | None:

@@ -68,7 +68,8 @@ class StageRecord:
 def sentence(record: StageRecord) -> str:
     """Describe a stage in one line."""
     chains = " (all chains)" if record.out_of_fold else ""
-    parts = [f"{record.stage}: {record.steps} steps{chains} in {record.seconds:.0f} s"]
+    work = f"{record.steps} steps" if record.steps else "fitted without steps"
+    parts = [f"{record.stage}: {work}{chains} in {record.seconds:.0f} s"]
     if record.admitted:
         parts.append(f"{record.admitted:,} pseudo-labels ({record.coverage:.0%} of the corpus)")
     if record.audit_precision is not None:

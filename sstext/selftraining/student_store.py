@@ -16,10 +16,12 @@ from sstext.inference.corpus_scores import score_passes_to_disk, score_to_disk
 from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.inference.scoring import score
 from sstext.methods.method import Stage
+from sstext.modeling.mean_reading import hold_reading
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.progress import Reporter
 from sstext.pseudolabels.admission import Admission
 from sstext.pseudolabels.alignment import CorpusScores
+from sstext.pseudolabels.class_texts import WeighedClassTexts
 from sstext.pseudolabels.probe import with_probe
 from sstext.selftraining.plan import Plan
 from sstext.storage.run_folder import (
@@ -66,7 +68,8 @@ class StudentStore:
         directory: the folder of the chain.
         reporter: shows progress.
         held_out: tokenized labeled rows that the chain never learns from, or None.
-        number: number of the chain, from 1. 0 for the chain with all labels.
+        number: of the chain, from 1; 0 for the chain with all labels.
+        class_texts: names or descriptions of the classes, or None.
     """
 
     config: RunConfig
@@ -77,6 +80,7 @@ class StudentStore:
     reporter: Reporter
     held_out: Any = None
     number: int = 0
+    class_texts: WeighedClassTexts | None = None
 
     # On disk
 
@@ -103,6 +107,7 @@ class StudentStore:
     def load(self, stage: Stage) -> Any:
         """The student of a finished stage, on its device."""
         model = AutoModelForSequenceClassification.from_pretrained(self.folder(stage) / MODEL, dtype=torch.float32)
+        hold_reading(model)  # without dropout in dropout passes too
         return model.to(resolve_device(self.config.device))
 
     # The corpus
@@ -111,6 +116,10 @@ class StudentStore:
         """Scores of the corpus by the student of a stage, with its probe if it has one. They are kept in `scores.npy`."""
         temperature = 1.0 if stage.with_probe else self.fitted(stage).temperature
         return CorpusScores(self._corpus_logits(stage), temperature, stage.with_probe)
+
+    def scores_all(self, stage: Stage) -> bool:
+        """Whether the student of a stage scores the whole corpus in any case, and not only a sample."""
+        return stage.with_probe or self.plan.labels_corpus(stage)
 
     def _corpus_logits(self, stage: Stage) -> np.ndarray:
         folder = self.folder(stage)
@@ -129,7 +138,7 @@ class StudentStore:
         If a later stage learns from this one, all rows are scored anyway and the sample is taken from them. Otherwise only the
         sample is scored, to detect collapse, and kept in `sample.npy`.
         """
-        if stage.labels_with is not None:
+        if self.scores_all(stage):
             return self._corpus_logits(stage)[rows]
         file = self.folder(stage) / SAMPLE_SCORES
         if not from_main_process(file.exists()):
@@ -197,4 +206,8 @@ class StudentStore:
         """A student with a probe that is fitted on the labeled rows of the chain."""
         corpus = self.tokens.corpus
         some = corpus.select(random_rows(len(corpus), min(len(corpus), PROBED_ROWS), self.config.seed))
-        return with_probe(model, self.tokens.labeled, some, self.tokenizer, precision=precision)
+        told = self.class_texts
+        return with_probe(
+            model, self.tokens.labeled, some, self.tokenizer, precision=precision,
+            class_texts=told.tokens if told is not None else None, weight=told.weight if told is not None else 0.0,
+        )  # fmt: skip

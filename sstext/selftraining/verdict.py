@@ -24,6 +24,13 @@ WEIGHTED = " (rows weighted by the class shares of the corpus)"
 ASSUMED_SPREAD, ASSUMED_ROWS = 0.5, 4
 
 
+#: What the first stage of a plan is, by its name.
+OF_FIRST = {
+    "baseline": "plain fine-tuning on the labels",
+    "regression": "a logistic regression on the encoder as it was pretrained",
+}
+
+
 @dataclass(frozen=True)
 class Gain:
     """The gain of a stage over the baseline, in nats of log-loss per row. Above 0, the stage is better.
@@ -92,7 +99,7 @@ class Verdict:
     collapsed: bool = False
 
 
-def judge(stages: Sequence[Evidence], prior: np.ndarray, belief: Belief) -> list[Verdict]:
+def judge(stages: Sequence[Evidence], prior: np.ndarray, belief: Belief, first_name: str = "baseline") -> list[Verdict]:
     """Compare every stage with the baseline, which is the first stage. The baseline is never refused.
 
     A stage is refused if harm is more likely than gain (`expected_gain` below 0), or if it has collapsed.
@@ -111,7 +118,8 @@ def judge(stages: Sequence[Evidence], prior: np.ndarray, belief: Belief) -> list
         collapsed = refused is not None
         if refused is None and gain.expected < 0:
             weighted = "" if later.out_of_fold.class_weights is None else WEIGHTED
-            refused = f"harm is more likely than gain: its held-out log-loss is {_compared(gain)} than the baseline's{weighted}"
+            than = f"{_compared(gain)} than that of the {first_name}{weighted}"
+            refused = f"harm is more likely than gain: its held-out log-loss is {than}"
         verdicts.append(Verdict(gain, refused, collapsed))
     return verdicts
 
@@ -153,12 +161,12 @@ def best_stage(
         )
         if step.expected > 0:
             best, steps = index, {index: steps[index]}
-    reasons = ["plain fine-tuning on the labels"]
+    reasons = [OF_FIRST.get(names[0], names[0])]
     gain = verdicts[best].gain
     if gain is not None:
         weighted = "" if weights is None else WEIGHTED
         reasons = [
-            f"its held-out log-loss is {_compared(gain)} than the baseline's{weighted}; the expected gain is "
+            f"its held-out log-loss is {_compared(gain)} than that of the {names[0]}{weighted}; the expected gain is "
             f"{gain.expected:.3f}"
         ]
     reasons += [f"the log-loss of {names[index]} is {words}" for index, words in steps.items()]

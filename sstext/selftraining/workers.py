@@ -258,8 +258,8 @@ def work(pipe: Connection) -> None:
     try:
         chain.fit(stage, rows)
         if chain.held_out is not None:
-            chain.students.score_held_out(stage)
-        if chain.tokens.corpus is not None and stage.labels_with is not None:
+            chain.students.score_held_out(stage, chain.plan.judges_probe(stage))
+        if chain.tokens.corpus is not None and chain.students.scores_all(stage):
             chain.students.scores(stage)
     except KeyboardInterrupt:
         reporter.send(STOPPED)

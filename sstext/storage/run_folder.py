@@ -20,6 +20,8 @@ PREDICTIONS = "predictions"
 MODEL = "model"
 #: With folds: the folder of the chain with all labels, beside those of the cross-fitted chains.
 ALL_LABELS = "all_labels"
+#: Name of the stage of the final model, which is in the folder of the chain with all labels.
+FINAL = "final"
 #: In the folder of a stage: its pseudo-labels; the result, the log and the checkpoints of its training.
 PSEUDO_LABELS, FIT, LOG, CHECKPOINTS = "pseudo_labels.parquet", "fit.json", "log.jsonl", "checkpoints"
 #: In the folder of a stage: predictions of its student for the corpus, for a sample of it, and in passes with dropout.

@@ -127,6 +127,15 @@ def test_what_was_learned_from_is_said_as_it_was(coverages: list[float], expecte
     assert "fine-tuned on labeled texts.\n" in card(rounds=rounds, self_trained=False)
 
 
+def test_a_regression_is_not_said_to_be_fine_tuned() -> None:
+    """Guards the card of a run in which nothing was better than its first stage, whose encoder nothing has changed."""
+    said = card(self_trained=False, chosen="regression: it is better", method="auto", citation="Us 2026")
+    assert "a logistic regression on labeled texts. The encoder is as it was pretrained.\n" in said
+    assert "Method of the run: `auto`; this model is its first stage, on the labeled rows only." in said
+    assert "fine-tuned" not in said
+    assert "a logistic regression" not in card(chosen="final: it learned from the labels of the regression")
+
+
 def test_a_part_of_the_corpus_is_said_to_be_one() -> None:
     """Guards "all unlabeled texts" where a random part of them was read."""
     said = card(rounds=[{"index": 1, "admitted": 9, "coverage": 1.0}], rows={"labeled": 9, LEFT_OUT: 1_000}, part=True)
@@ -316,3 +325,25 @@ def test_the_card_of_a_run_says_that_a_part_of_the_corpus_was_read(finished_run:
         text = card_of_run(config, RunDirectory(tmp_path), results | {"rows": rows})
         assert ("of a random part of the corpus" in text) == expected
         assert "also on all unlabeled texts" in text, "canary"
+
+
+def test_the_card_of_a_run_says_how_class_texts_were_used(finished_run: Path, tmp_path: Path) -> None:
+    """Guards evidence that nobody reads. A baseline has not learned from names, and an earlier version has no record."""
+    (tmp_path / "data.json").write_text("{}")
+    results = json.loads((finished_run / "results.json").read_text())
+    results["chosen"]["stage"] = "start"
+    record = {"kind": "names", "weight": 8.0, "log_loss": {"0": 1.25, "2": 1.2, "8": 1.125}}
+    config = RunConfig(labeled="a.csv", unlabeled="b.csv", encoder="demo")
+    losses = "(log-loss of held-out labels: 1.125 with them, 1.250 without)"
+    used = f"The class names were used like 8 labeled rows per class {losses}."
+    for found, expected in (
+        (record, used),
+        (None, None),
+        (record | {"weight": 0.0}, "The class names were not used ("),
+    ):
+        training = section(card_of_run(config, RunDirectory(tmp_path), results | {"class_texts": found}), "Training")
+        assert expected in training if expected else "class names" not in training
+    results["chosen"]["stage"] = "baseline"
+    assert "class names" not in card_of_run(config, RunDirectory(tmp_path), results | {"class_texts": record})
+    results.pop("class_texts", None)
+    assert "class names" not in card_of_run(config, RunDirectory(tmp_path), results)

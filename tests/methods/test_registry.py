@@ -154,14 +154,16 @@ def test_inside_a_step_the_round_loop_is_supervised(name: str) -> None:
     assert (*parts, *rest) == ADMISSIONS[name]
 
 
-def test_auto_is_a_baseline_a_contrast_and_rounds_that_the_options_steer() -> None:
+def test_auto_is_a_regression_a_contrast_and_rounds_that_the_options_steer() -> None:
     """Guards against a contrast that is lost, a first round with pseudo-labels of plain fine-tuning, and a deaf --prior."""
     method = compose("auto")
-    baseline, start, grow = method.stages(rounds=1)
-    assert [stage.name for stage in (baseline, start, grow)] == ["baseline", "start", "round 1"]
-    assert [stage.learns_from for stage in (baseline, start, grow)] == [None, None, "start"]
-    assert [stage.labels_with for stage in (baseline, start, grow)] == [None, HEAD_AND_PROBE, HEAD]
-    assert baseline.objective().plain
+    regression, start, grow = method.stages(rounds=1)
+    assert [stage.name for stage in (regression, start, grow)] == ["regression", "start", "round 1"]
+    assert [stage.learns_from for stage in (regression, start, grow)] == [None, None, "start"]
+    assert [stage.labels_with for stage in (regression, start, grow)] == [HEAD, HEAD_AND_PROBE, HEAD]
+    assert (regression.frozen, start.frozen, regression.schedule.steps(64)) == (True, False, 0)
+    assert [stage.regression_head for stage in (regression, start, grow)] == [True, True, False]
+    assert [stage.reads_class_texts for stage in (regression, start, grow)] == [True, True, False]
     assert grow.objective().plain
     for objective in (start.objective(), build("auto")):
         assert [*map(type, objective.regularizers)] == [SupervisedContrast]
@@ -176,6 +178,20 @@ def test_auto_is_a_baseline_a_contrast_and_rounds_that_the_options_steer() -> No
     assert half.quotas == "prior"
     assert unaligned is not None
     assert not unaligned.align
+
+
+def test_plain_fine_tuning_of_auto_is_beside_the_stages_or_one_of_them() -> None:
+    """Guards the baseline of the test rows, the argument that makes it a stage, and an encoder without a linear head: there it
+    takes the place of the regression, and no head begins as one."""
+    method = compose("auto")
+    assert method.plain is not None
+    assert (method.plain.name, method.plain.objective().plain) == ("baseline", True)
+    among = compose("auto", {"plain": True}).stages(rounds=1)
+    assert [stage.name for stage in among] == ["regression", "baseline", "start", "round 1"]
+    instead = method.without_frozen()
+    assert [stage.name for stage in instead.stages(rounds=1)] == ["baseline", "start", "round 1"]
+    assert not any(stage.regression_head for stage in instead.stages(rounds=1))
+    assert instead.plain is None
 
 
 def test_only_auto_as_it_was_measured_is_expected_to_gain() -> None:

@@ -221,6 +221,53 @@ def test_a_real_run_has_a_report(
 
 
 @pytest.mark.filterwarnings("error::UserWarning:matplotlib")
+@pytest.mark.parametrize("tested", [True, False])
+def test_a_real_run_whose_chains_only_make_teachers_has_a_report(
+    tested: bool, tiny_encoder: Path, tiny_task: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    """Guards the default method with folds: the final model is a stage without held-out predictions and without a folder in a
+    chain, the regression has neither steps nor a log, and the model beside the chosen one is not always plain fine-tuning."""
+    task, out = tiny_task(tmp_path), tmp_path / "out"
+    results = train(
+        RunConfig(
+            labeled=str(task.labeled), unlabeled=str(task.unlabeled), test=str(task.test) if tested else None,
+            encoder=str(tiny_encoder), output=str(out), steps=2, round_steps=2, folds=2, learning_rate=5e-3, device="cpu",
+            precision="fp32", training_args={"logging_steps": 1},
+        )
+    )  # fmt: skip
+    assert [record["stage"] for record in results["rounds"]] == ["regression", "start", "final"], "canary"
+    assert (results["chosen"]["round"], results["chosen"]["stage"]) == (2, "final"), "canary"
+    judged = results["chosen"]["judged"]
+    page = Page(write_report(out))
+    words = " ".join(page.text.split())
+    assert "Left out" not in words
+    assert "The chosen model is the final model, which was trained on labeled rows and 60 pseudo-labels." in words
+    taught = f"{('regression', 'start')[judged]} that taught the chosen model"
+    if tested:
+        assert list(results["test"]) == ["supervised", "regression", "self_trained"]
+        assert "On 30 test rows, the chosen model has an accuracy of" in words
+        assert f"The baseline has {100 * results['test']['supervised']['metrics']['accuracy']['score']:.1f}%" in words
+        assert taught not in words
+    else:
+        assert f"On 12 held-out labeled rows, the {taught} has an accuracy of" in words
+        assert "baseline" not in words.lower(), "none was trained"
+    assert "held-out log-loss over the regression" in words
+    for said in (
+        "Final model, all labels",
+        "Start, all labels",
+        "Selected",
+        "Reliability",
+        "Confusion matrix",
+        "class names",
+    ):
+        assert said in words, said
+    assert "Final, chain 1" not in words
+    losses = {path.stem for path in (out / "report_figures").glob("losses_*")}
+    assert losses == {"losses_all_labels_final", "losses_all_labels_start"}, "a regression has none"
+    assert (f"The predictions are those of the {taught}" in words) != tested
+
+
+@pytest.mark.filterwarnings("error::UserWarning:matplotlib")
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -1,6 +1,7 @@
 """What a folder holds: read where it is there, said where it is not, refused where it is no run."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,46 @@ def test_the_probes_scores_are_tempered_already(tmp_path: Path) -> None:
     assert (before[1], later[1]) == (1.0, TEMPERATURE)
     run.rounds[1]["labeled_by"] = "head"
     assert run.scores(0)[1] == TEMPERATURE  # type: ignore[index]
+
+
+def test_a_final_model_is_a_stage_outside_the_chains(tmp_path: Path) -> None:
+    """Guards a stage that has no folder in a chain and no held-out predictions: those of its teacher stand for it, and it is
+    not listed as a training of the chain."""
+    folder = make_run(tmp_path / "run", 3)
+    shutil.rmtree(folder / "chain_1" / "round_2")
+    run = open_run_files(folder)
+    run.rounds[2] |= {"stage": "final", "labeled_by": "round 1 of the chains, and of all labels", "out_of_fold": {}}
+    assert (run.chosen, run.judged) == (2, 2), "results of earlier versions say only which stage is chosen"
+    run.results["chosen"] |= {"judged": 1}
+    assert (run.chosen, run.judged) == (2, 1)
+    assert run.folder(run.rounds[2]) == folder / "all_labels" / "final"
+    write_whole(folder / "all_labels" / "final" / "fit.json", "{}")
+    assert [title for title, _ in run.trainings()] == [
+        "Baseline, chain 1", "Round 1, chain 1", "Final model, all labels",
+    ]  # fmt: skip
+    taught = run.scores(1)
+    assert taught is not None
+    assert taught[1] == 1.0, "head and probe of the first teacher are calibrated already"
+    assert run.scores(2) is None
+    assert run.teaching is not None
+    assert run.teaching.student == "the final model"
+    (folder / "all_labels" / "averaged.npy").unlink()
+    del run.__dict__["teaching"]
+    assert run.teaching is not None
+    assert run.teaching.labels == folder / "chain_1" / "round_1" / "pseudo_labels.parquet"
+    assert run.missing == []
+
+
+def test_the_model_beside_the_chosen_one_has_a_name(tmp_path: Path) -> None:
+    """Guards figures of plain fine-tuning that are called those of the regression, and a chosen model shown beside itself."""
+    run = open_run_files(make_run(tmp_path / "run", 2))
+    assert (run.first, run.baseline, run.baseline_chosen) == ("baseline", "baseline", False)
+    run.results["chosen"]["round"] = 0
+    assert run.baseline_chosen
+    run.rounds[0]["stage"] = "regression"
+    assert (run.first, run.baseline, run.baseline_chosen) == ("regression", "regression", True)
+    run.results["baseline"] = "baseline"
+    assert (run.first, run.baseline, run.baseline_chosen) == ("regression", "baseline", False)
 
 
 def test_a_run_of_version_0_1_is_read(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Sentences and tables."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +57,18 @@ def test_the_second_sentence_compares_or_says_that_nothing_does() -> None:
     one = {"accuracy": {"score": 0.5, "confidence_interval": (0.4, 0.6)}}
     two = {"accuracy": {"score": 0.75, "confidence_interval": (0.7, 0.8)}}
     compared = Comparison("400 test rows", one, two, (0.25, 0.1, 0.4))
-    assert what_it_brought(compared, same=False) == (
+    assert what_it_brought(compared) == (
         "On 400 test rows, the chosen model has an accuracy of 75.0% [70.0, 80.0]. The baseline has 50.0% [40.0, 60.0]. "
         "On the same rows, this is a difference of +25.0 points [+10.0, +40.0]."
     )
-    assert what_it_brought(compared, same=True) == (
+    assert what_it_brought(replace(compared, same=True)) == (
         "On 400 test rows, the chosen model has an accuracy of 75.0% [70.0, 80.0]."
     )
-    assert "accuracy is unknown" in what_it_brought(None, same=False)
+    taught = replace(compared, names=("regression", "start that taught the chosen model"))
+    assert what_it_brought(taught).startswith(
+        "On 400 test rows, the start that taught the chosen model has an accuracy of 75.0% [70.0, 80.0]. The regression has "
+    )
+    assert "accuracy is unknown" in what_it_brought(None)
 
 
 def test_what_a_budget_left_out_is_said(tmp_path: Path) -> None:
@@ -143,6 +148,9 @@ def test_facts_and_phases_come_from_the_results(tmp_path: Path) -> None:
     assert said["peak memory"] == "1,234 MiB of the process"
     assert said["versions"] == "sstext 0.1.0, torch 2.13.0"
     assert [(name, share) for name, _, share in phases(run)] == [("baseline: training", 0.6), ("scoring", 0.4)]
+    assert not any(name.startswith("class ") for name in said), "runs of earlier versions have no class texts"
+    run.results["class_texts"] = {"kind": "descriptions", "weight": 2.0, "log_loss": {"0": 1.0, "2": 0.5}}
+    assert dict(facts(run))["class descriptions"].startswith("used like 2 labeled rows per class (log-loss ")
     del run.results["phases"], run.results["peak_memory_mib"]
     assert [name for name, *_ in phases(run)] == ["baseline", "round 1", "round 2"], "what runs without phases tell"
     for record in run.rounds:
@@ -163,9 +171,8 @@ def test_the_plan_is_a_line_per_stage() -> None:
     """Guards the plan in the report against a run of version 0.1, whose plan.json has no stages."""
     plan = make_plan(RunConfig(), labeled=64, corpus=10_000, folds=3).record()
     assert plan_table(plan) == [
-        ("Baseline", "labeled rows", "", "80"),
-        ("Start", "labeled rows", "", "60"),
-        ("Round 1", "labeled rows and pseudo-labels of start", "head and probe", "625"),
+        ("Regression", "labeled rows", "", ""),  # it has no steps
+        ("Start", "labeled rows", "", "48"),
         (
             "Final model",
             "labeled rows and pseudo-labels of the chains",

@@ -27,8 +27,8 @@ from sstext.inference.classifier import Classifier
 from sstext.progress import Reporter
 from sstext.reporting import write_report
 from sstext.run.dry_run import Forecast, forecast
-from sstext.run.shipping import choose
 from sstext.run.train import train
+from sstext.selftraining.choice import choose
 from sstext.selftraining.record import StageRecord, sentence
 from sstext.storage.run_folder import RunDirectory
 
@@ -381,7 +381,7 @@ def steps_of(found: Forecast) -> dict[str, int]:
 def as_version_0_1(folder: Path) -> None:
     """Rewrite a finished run as version 0.1 left it: every stage a round from 0, and records that know no stages."""
     for place in (folder, folder / "all_labels", *folder.glob("chain_*")):
-        for index, name in enumerate(["baseline", "start", "round_1"]):
+        for index, name in enumerate(["regression", "start", "round_1"]):
             if (place / name).is_dir():
                 (place / name).rename(place / f"was_{index}")
         for index in range(3):
@@ -392,7 +392,8 @@ def as_version_0_1(folder: Path) -> None:
     results = json.loads((folder / "results.json").read_text())
     for record in results["rounds"]:
         del record["stage"], record["labeled_by"]
-    del results["chosen"]["stage"], results["chosen"]["model"], results["left_out"]
+    del results["chosen"]["stage"], results["chosen"]["model"], results["chosen"]["judged"], results["left_out"]
+    del results["baseline"], results["baseline_temperature"]
     (folder / "results.json").write_text(json.dumps(results))
     (folder / "rounds.jsonl").write_text("".join(json.dumps(record) + "\n" for record in results["rounds"]))
     plan = {"steps": [8, 6, 6], "folds": 2, "left_out": [], "seconds": None}
@@ -408,10 +409,10 @@ def test_a_run_of_version_0_1_can_still_be_reported_and_predicted_with(
 ) -> None:
     """Guards people's finished runs: report and predictions are made from a folder whose stages are all called rounds, the
     report misses nothing that it has for the same run now, and `train` says why it does not go on."""
-    config = tiny_run(tmp_path / "now", method="auto", folds=2, training_args={"logging_steps": 2})
+    config = tiny_run(tmp_path / "now", method="auto", folds=2, rounds=2, training_args={"logging_steps": 2})
     config = replace(config, method_args={"round_learning_rate": 5e-3})
     results = train(config)
-    assert [record["stage"] for record in results["rounds"]] == ["baseline", "start", "round 1"], "canary"
+    assert [record["stage"] for record in results["rounds"]] == ["regression", "start", "round 1"], "canary"
     shutil.copytree(tmp_path / "now", tmp_path / "old")
     as_version_0_1(tmp_path / "old")
     assert (tmp_path / "old" / "chain_1" / "round_0" / "model").is_dir()
@@ -419,10 +420,10 @@ def test_a_run_of_version_0_1_can_still_be_reported_and_predicted_with(
     for name, page in shown.items():
         assert "cannot be read" not in page, name
         assert "Left out of this report" not in page, name
-    for words in ("Baseline", "Start"):
+    for words in ("Regression", "Start"):
         assert words in shown["now"]
         assert words not in shown["old"]
-    for words in ("Round 0", "Round 1", "Round 2"):
+    for words in ("round 0", "Round 1", "Round 2"):  # a regression has no losses with a title
         assert words in shown["old"]
     figures = {name: sorted(path.name for path in (tmp_path / name / "report_figures").iterdir()) for name in shown}
     assert len(figures["old"]) == len(figures["now"]) > 5

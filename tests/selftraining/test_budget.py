@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,14 +15,14 @@ from sstext.progress import Reporter
 from sstext.run.opening import open_chain
 from sstext.run.train import open_run, train
 from sstext.selftraining import budget as budget_module
-from sstext.selftraining.budget import Pace, cut, plan_in_budget
+from sstext.selftraining.budget import Pace, cut, price
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import make_run
-from sstext.selftraining.plan import Plan
+from sstext.selftraining.plan import Plan, make_plan
 
 Quick = Callable[..., RunConfig]
-#: 1 s a step of the baseline, 2 s a further one, .1 s a text.
-PACE = Pace({"baseline": 1.0, "start": 2.0, "round 1": 2.0}, 0.1)
+#: 1 s a step of the baseline, 2 s a further one, .1 s a text. A regression has no steps.
+PACE = Pace({"regression": 0.0, "baseline": 1.0, "start": 2.0, "round 1": 2.0, "round 2": 2.0}, 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def quick(tiny_task: Callable[[Path], Any], tiny_encoder: Path, tmp_path_factory
 
 @pytest.fixture(scope="module")
 def chain(quick: Quick, tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    """auto with its three folds: baseline, start on labels alone, a round with pseudo-labels; 60 unlabeled texts."""
+    """auto with its three folds: regression, start on labels alone, a final model; 60 unlabeled texts, no test rows."""
     return open_chain(quick(tmp_path_factory.mktemp("plan") / "out"))
 
 
@@ -50,13 +51,42 @@ def steps(plan: Plan) -> list[int]:
 
 
 def test_seconds_by_hand(chain: Chain) -> None:
-    """Three chains of 10 + 20 + 20 steps, the final model the same: 4 · (10 · 1 + 40 · 2) = 360 s; texts: 3 chains score
-    the corpus after the start and the round, the start on all labels for the final model: 7 · 60 · .1 = 42 s. One chain: 90 s,
-    and a scoring after the start: 6 s."""
-    assert steps(chain.plan) == [10, 20, 20]
+    """Three chains and all labels start with 20 steps, the final model has 20 more: 5 · 20 · 2 = 200 s; texts: the start
+    scores the corpus in three chains, and once with all labels: 4 · 60 · .1 = 24 s. One chain: 2 · 20 · 2 = 80 s, and a
+    scoring after the start: 6 s."""
+    assert steps(chain.plan) == [0, 20]
     assert chain.plan.folds == 3
-    assert PACE.seconds(chain, chain.plan) == pytest.approx(360 + 42)
-    assert PACE.seconds(chain, replace(chain.plan, folds=0, final=None)) == pytest.approx(90 + 6)
+    assert PACE.seconds(chain, chain.plan) == pytest.approx(200 + 24)
+    assert PACE.seconds(chain, chain.plan.without_folds()) == pytest.approx(80 + 6)
+
+
+def test_seconds_of_chains_that_go_through_rounds(chain: Chain, quick: Quick, tmp_path: Path) -> None:
+    """auto with two rounds: three chains of 20 + 20 + 20 steps, all labels with a start and a final model: 11 · 20 · 2 s; each
+    chain scores the corpus three times, the last time for the final model, all labels once: 10 · 6 s. class-balanced: 3 · (10
+    + 20 · 2) + 10 + 20 · 2 s, and two scorings in every chain."""
+    made = make_plan(quick(tmp_path / "out", rounds=2), labeled=12, corpus=60, folds=3)
+    assert PACE.seconds(chain, made) == pytest.approx(440 + 60)
+    other = make_plan(quick(tmp_path / "out", method="class-balanced", rounds=1), labeled=12, corpus=60, folds=3)
+    assert PACE.seconds(chain, other) == pytest.approx(200 + 36)
+
+
+def test_what_is_trained_for_the_test_rows_alone_has_its_price(chain: Chain) -> None:
+    """Plain fine-tuning: 10 steps of 1 s; 30 test rows are read by it, by the regression and by the model. Guards a budget that
+    is exceeded by a comparison."""
+    texts = replace(chain.texts, test=SimpleNamespace(texts=range(30)))
+    asked = replace(chain, texts=texts)
+    assert PACE.seconds(asked, chain.plan) - PACE.seconds(chain, chain.plan) == pytest.approx(10 + 3 * 30 * 0.1)
+    other = make_plan(chain.config, labeled=12, corpus=60, folds=3, method=chain.plan.method.without_frozen())
+    assert PACE.seconds(asked, other) - PACE.seconds(chain, other) == pytest.approx(2 * 30 * 0.1), "it is a stage"
+
+
+def test_the_price_of_a_run_without_folds_has_its_round(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards "--folds 0 takes …" of a run that would learn nothing from the corpus: 86 s, not the 46 s of a start alone."""
+    monkeypatch.setattr(Pace, "measure", lambda chain: PACE)
+    assert price(chain) == (
+        "chains: 3 chains and a final model take about 3 min 44 s; --folds 0 takes 1 min 26 s, but does not check whether "
+        "self-training helps"
+    )
 
 
 def timed_by_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,33 +120,46 @@ def test_every_kind_of_step_is_measured(quick: Quick, tmp_path: Path, monkeypatc
     """auto's stages read no unlabeled rows inside a step. Guards a stage without a price."""
     timed_by_steps(monkeypatch)
     opened = open_chain(quick(tmp_path / "out", rounds=2))
-    assert Pace.measure(opened).steps == dict.fromkeys(["baseline", "start", "round 1", "round 2"], 1.0)
+    assert Pace.measure(opened).steps == {"regression": 0.0} | dict.fromkeys(
+        ["baseline", "start", "round 1", "round 2"], 1.0
+    )
 
 
 # What a budget leaves
 
 
 @pytest.mark.parametrize(("budget", "expected", "rounds", "folds", "left_out"), [
-    (1_000, [10, 20, 20], 1, 3, []),
-    (401, [8, 17, 17], 1, 3, ["15% of the steps"]),
-    (300, [10, 20, 20], 1, 2, ["1 of the chains"]),
-    (250, [10, 20], 0, 3, ["all rounds of pseudo-labels"]),
-    (200, [8, 17], 0, 3, ["15% of the steps", "all rounds of pseudo-labels"]),
-    (60, [10, 20], 0, 0, ["all rounds of pseudo-labels", "folds, so that self-training is not checked"]),
-    (20, [10], 0, 0, ["all rounds of pseudo-labels", "the start on the labels", "folds, so that self-training is not checked"]),
-    (1, [5], 0, 0, ["50% of the steps", "all rounds of pseudo-labels", "the start on the labels",
-                    "folds, so that self-training is not checked"]),
+    (1_000, [0, 20, 20], 1, 3, []),
+    (223, [0, 17, 17], 1, 3, ["15% of the steps"]),
+    (180, [0, 20, 20], 1, 2, ["1 of the chains"]),
+    (160, [0, 17, 17], 1, 2, ["15% of the steps", "1 of the chains"]),
+    (150, [0, 20, 20], 1, 0, ["folds, so that self-training is not checked"]),
+    (80, [0, 17, 17], 1, 0, ["15% of the steps", "folds, so that self-training is not checked"]),
+    (60, [0, 20], 0, 0, ["all rounds of pseudo-labels", "folds, so that self-training is not checked"]),
+    (20, [0], 0, 0, ["all rounds of pseudo-labels", "the start on the labels", "folds, so that self-training is not checked"]),
 ])  # fmt: skip
-def test_a_budget_cuts_steps_then_rounds_then_folds(
+def test_a_budget_cuts_steps_then_chains_then_rounds(
     chain: Chain, budget: float, expected: list[int], rounds: int, folds: int, left_out: list[str]
 ) -> None:
-    """Guards the order: folds go last, since nothing tells harm from gain without them; and a plan over its budget."""
+    """Guards the order: the corpus goes last, since it is what a run is for; and a plan over its budget. `expected`: the steps
+    of the stages and of the final model."""
     made = cut(chain, PACE, budget)
-    assert (steps(made), made.rounds, made.folds, list(made.left_out)) == (expected, rounds, folds, left_out)
+    every = [stage for stage in (*made.stages, made.final) if stage is not None]
+    assert ([made.steps(stage) for stage in every], made.rounds, made.folds) == (expected, rounds, folds)
+    assert list(made.left_out) == left_out
     assert made.seconds is not None
-    assert made.seconds <= budget or budget == 1
-    assert (made.final is not None) == (rounds > 0)
-    assert made.final is None or made.steps(made.final) == expected[-1]
+    assert made.seconds <= budget
+    assert (made.final is not None) == (folds > 0)
+
+
+def test_a_budget_that_nothing_fits_gets_the_shortest_plan(quick: Quick, tmp_path: Path) -> None:
+    """Half of plain fine-tuning. Guards an endless search, and a plan of no steps at all."""
+    opened = open_chain(quick(tmp_path / "out", method="class-balanced", folds=2, rounds=1))
+    made = cut(opened, PACE, 1)
+    assert (steps(made), made.folds, made.seconds) == ([5], 0, 5.0)
+    assert made.left_out == (
+        "50% of the steps", "all rounds of pseudo-labels", "folds, so that self-training is not checked",
+    )  # fmt: skip
 
 
 def test_a_plan_is_what_is_trained(quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,42 +171,51 @@ def test_a_plan_is_what_is_trained(quick: Quick, tmp_path: Path, monkeypatch: py
         def note(self, message: str) -> None:
             notes.append(message)
 
-    config = quick(tmp_path / "out", budget="3m20s")
+    config = quick(tmp_path / "out", budget="2m50s")
     results = train(config, reporter=Noting())
-    assert [record["steps"] for record in results["rounds"]] == [24, 51]
+    assert [(record["stage"], record["steps"]) for record in results["rounds"]] == [
+        ("regression", 0), ("start", 34), ("final", 17),
+    ]  # fmt: skip
     assert results["rounds"][-1]["stopped_because"] == "all rounds are done"
-    said = "budget 3m20s: about 3 min 6 s; left out: 15% of the steps, all rounds of pseudo-labels"
-    assert said in notes
-    assert results["left_out"] == ["15% of the steps", "all rounds of pseudo-labels"]
+    assert "budget 2m50s: about 2 min 34 s; left out: 15% of the steps, 1 of the chains" in notes
+    assert results["left_out"] == ["15% of the steps", "1 of the chains"]
     recorded = json.loads((tmp_path / "out" / "plan.json").read_text())
     monkeypatch.setattr(Pace, "measure", lambda chain: Pace(dict.fromkeys(PACE.steps, 100.0), 100.0))
     again = open_run(config)
     assert again.whole.plan == again.plan
-    assert [(stage["name"], stage["steps"]) for stage in recorded["stages"]] == [("baseline", 8), ("start", 17)]
+    assert len(again.chains) == again.plan.folds == 2
+    assert [(stage["name"], stage["steps"]) for stage in recorded["stages"]] == [
+        ("regression", 0), ("start", 17), ("final", 17),
+    ]  # fmt: skip
     assert again.plan.record() == recorded
     assert again.chains[0].steps(again.plan.stages[1], 10_000) == 17
+    assert again.plan.final is not None
+    assert again.chains[0].steps(again.plan.final, 10_000) == 17
 
 
 def test_a_plan_with_fewer_folds_shares_the_labels_out_anew(chain: Chain) -> None:
     """Two chains of six labels each: guards against the first two of three, which would leave a third unheld."""
-    two = make_run(chain, cut(chain, PACE, 300))
+    two = make_run(chain, cut(chain, PACE, 180))
     assert [len(one.held_out) for one in two.chains] == [6, 6]
     assert two.whole.directory.path == chain.directory.path / "all_labels"
     assert two.directory.path == chain.directory.path
 
 
-def test_a_plan_of_plain_fine_tuning_alone_ends_with_it(chain: Chain) -> None:
+def test_a_plan_of_a_regression_alone_ends_with_it(chain: Chain) -> None:
     """Guards a start that half of its steps leave without any confidence, chosen because it came last."""
     alone = make_run(chain, cut(chain, PACE, 20))
-    assert ([stage.name for stage in alone.plan.stages], steps(alone.plan)) == (["baseline"], [10])
+    assert ([stage.name for stage in alone.plan.stages], steps(alone.plan)) == (["regression"], [0])
     assert alone.plan.last is alone.plan.baseline
     assert alone.whole.plan is alone.plan
     assert not alone.cross_fitted
+    assert not alone.plan.teaches_once
 
 
 def test_a_plan_without_folds_is_one_chain_in_the_runs_folder(chain: Chain) -> None:
-    alone = make_run(chain, cut(chain, PACE, 60))
+    """Guards a chain without a fold, and a round that goes with the chains."""
+    alone = make_run(chain, cut(chain, PACE, 150))
     assert alone.chains == [alone.whole]
+    assert [stage.name for stage in alone.plan.stages] == ["regression", "start", "round 1"]
     assert alone.whole.directory.path == alone.directory.path == chain.directory.path
     assert not alone.cross_fitted
 
@@ -182,21 +234,8 @@ def test_the_plan_is_in_the_folder_of_every_run(
     run = open_run(config)
     recorded = json.loads(file.read_text(encoding="utf-8"))
     assert recorded == run.plan.record()
-    assert [stage["name"] for stage in recorded["stages"]] == ["baseline", "start", "round 1", "final"]
-    assert recorded["seconds"] == (None if budget is None else pytest.approx(402))
+    assert [stage["name"] for stage in recorded["stages"]] == ["regression", "start", "final"]
+    assert recorded["seconds"] == (None if budget is None else pytest.approx(224))
     written = file.stat().st_mtime_ns
     assert open_run(config).plan.record() == recorded
     assert file.stat().st_mtime_ns == written
-
-
-def test_a_plan_of_version_0_1_in_the_folder_is_followed(quick: Quick, tmp_path: Path, monkeypatch: Any) -> None:
-    """Guards an interrupted run with a budget: it is neither measured again nor given other steps by a newer version."""
-    monkeypatch.setattr(Pace, "measure", None)
-    opened = open_chain(quick(tmp_path / "out", budget="10m"))
-    old = {"steps": [8, 17, 17], "rounds": 1, "folds": 2, "seconds": 1, "left_out": []}
-    (tmp_path / "out" / "plan.json").write_text(json.dumps(old))
-    made = plan_in_budget(opened)
-    assert (steps(made), made.folds, made.rounds, made.seconds, made.left_out) == ([8, 17, 17], 2, 1, 1, ())
-    assert made.final is not None
-    assert made.steps(made.final) == 17
-    assert json.loads((tmp_path / "out" / "plan.json").read_text()) == old

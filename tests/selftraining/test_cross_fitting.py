@@ -22,10 +22,9 @@ from sstext.inference.classifier import Classifier
 from sstext.methods.method import PROVEN, UNPROVEN, Belief
 from sstext.progress import Reporter
 from sstext.pseudolabels.alignment import CorpusScores, align
-from sstext.run import shipping
 from sstext.run.opening import open_chain
 from sstext.run.train import open_run, self_train, train
-from sstext.selftraining import loop
+from sstext.selftraining import choice, loop
 from sstext.selftraining.cross_fitting import cross_fitted, out_of_fold
 from sstext.selftraining.final_model import average_to_disk
 from sstext.selftraining.record import StageRecord
@@ -57,16 +56,17 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def results(quick: Quick, out: Path) -> dict[str, Any]:
     """What a run came to in which no round is refused and the last one is chosen; its folder is `out`. Read only."""
-    gains, choose = iter([0.1, 0.2]), shipping.choose
+    gains, choose = iter([0.1, 0.2]), choice.choose
 
-    def judged(rounds: Any, prior: Any, belief: Belief) -> list[Verdict]:
+    def judged(rounds: Any, prior: Any, belief: Belief, first_name: str) -> list[Verdict]:
         assert belief == UNPROVEN, "the method is not auto: it has to earn its rounds"
+        assert first_name == "baseline"
         return [BASELINE, Verdict(Gain(0.3, 0.1, next(gains)), None)]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "judge", judged)
         # So that the second round is chosen, too.
-        patch.setattr(shipping, "choose", lambda records, held_out, belief: choose(records, held_out, PROVEN))
+        patch.setattr(choice, "choose", lambda records, held_out, belief: choose(records, held_out, PROVEN))
         return train(quick(out))
 
 
@@ -232,7 +232,7 @@ def test_a_refused_round_is_not_chosen(quick: Quick, out: Path, results: Any, tm
     monkeypatch.setattr(loop, "judge", lambda *_: [BASELINE, refusal])
     refused = train(quick(tmp_path / "out"))
     assert refused["chosen"] == {
-        "round": 0, "stage": "baseline", "model": "baseline",
+        "round": 0, "stage": "baseline", "model": "baseline", "judged": 0,
         "why": "plain fine-tuning on the labels; round 1 was refused: harm is more likely than gain",
         "temperature": refused["rounds"][0]["temperature"],
         "calibrated_on": "held-out predictions of the labeled rows",
@@ -252,7 +252,7 @@ def test_a_final_model_without_texts_has_the_temperature_of_its_own_stage(
     quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Averaged labels are less sure than any chain's: none may join. Guards figures, and weights, of another temperature."""
-    monkeypatch.setattr(shipping, "choose", lambda *_: (1, "it was told to"))
+    monkeypatch.setattr(choice, "choose", lambda *_: (1, "it was told to"))
     monkeypatch.setattr("sstext.selftraining.final_model.average_labels", lambda *_: np.log(np.full((60, 3), 1 / 3)))
     found = train(quick(tmp_path / "out", method_args={"min_confidence": 0.35}, rounds=1))
     assert found["chosen"]["why"].endswith(WITHOUT_TEXTS)

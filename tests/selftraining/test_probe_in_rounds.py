@@ -18,9 +18,8 @@ from sstext.methods.method import PROVEN, Belief, Stage
 from sstext.pseudolabels.alignment import CorpusScores, align
 from sstext.pseudolabels.class_shares import estimated_prior
 from sstext.pseudolabels.probe import WithProbe, with_probe
-from sstext.run import shipping
 from sstext.run.train import open_run, train
-from sstext.selftraining import loop
+from sstext.selftraining import choice, loop
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import Run, corpus_weights, out_of_fold
 from sstext.selftraining.student_store import PROBED_ROWS
@@ -32,23 +31,23 @@ BASELINE = Verdict(None, None)
 
 @pytest.fixture(scope="module")
 def quick(tiny_run: Quick) -> Quick:
-    """`quick(output, **changes)`: options of a run of `auto` with two folds."""
-    return partial(tiny_run, method="auto", folds=2, prior="uniform")
+    """`quick(output, **changes)`: options of a run of `auto` with two folds, without the names of the classes."""
+    return partial(tiny_run, method="auto", folds=2, prior="uniform", descriptions="none")
 
 
 @pytest.fixture(scope="module")
 def estimating(quick: Quick, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], Run]:
-    """Folder, results and chains of a run of auto that estimates its class shares, and chooses its round whatever it is worth;
-    results["held_out"] is what the choice was made by. Read only."""
-    config, seen = quick(tmp_path_factory.mktemp("estimating") / "out", rounds=1, prior="auto"), []
+    """Folder, results and chains of a run of auto with two rounds for its chains. It estimates its class shares, and
+    chooses the first round whatever it is worth; results["held_out"] is what the choice was made by. Read only."""
+    config, seen = quick(tmp_path_factory.mktemp("estimating") / "out", rounds=2, prior="auto"), []
 
-    def choice(rounds: Any, held_out: Any, belief: Belief) -> tuple[int, str]:
+    def chosen(rounds: Any, held_out: Any, belief: Belief) -> tuple[int, str]:
         seen.extend(held_out)
         return 2, choose(rounds, held_out, belief)[1]
 
-    choose = shipping.choose
+    choose = choice.choose
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shipping, "choose", choice)
+        patch.setattr(choice, "choose", chosen)
         found = train(config)
     return Path(config.output), found | {"held_out": seen}, open_run(config)
 
@@ -69,7 +68,7 @@ def test_a_probe_is_judged_by_labels_that_it_was_not_fitted_on(estimating: tuple
     """auto's final model: labels of head and probe get the temperature that out-of-fold rows ask for. Against head and probe
     made here; guards one fitted on the rows that it is asked about."""
     out, _, run = estimating
-    _, start, last = run.plan.stages
+    _, start, last, _ = run.plan.stages
     both = out_of_fold(run.chains, start, probe=True)
     for chain in run.chains:
         own = beside_head(chain, start)
@@ -85,19 +84,25 @@ def test_a_probe_is_judged_by_labels_that_it_was_not_fitted_on(estimating: tuple
 def test_a_start_that_is_refused_may_still_teach_and_one_that_collapsed_may_not(
     quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """auto's start sees labels alone: a little worse than plain fine-tuning, its head and probe still label the corpus."""
+    """auto's start sees labels alone: a little worse than a regression, its head and probe still label the corpus."""
     for collapsed, rounds in ((False, 3), (True, 2)):
         refusal = Verdict(Gain(-0.1, 0.1, -0.05), "worse", collapsed)
         beliefs: list[Belief] = []
 
         def judged(
-            rounds: Any, prior: Any, belief: Belief, refusal: Verdict = refusal, beliefs: list[Belief] = beliefs
+            rounds: Any,
+            prior: Any,
+            belief: Belief,
+            first_name: str,
+            refusal: Verdict = refusal,
+            beliefs: list[Belief] = beliefs,
         ) -> list[Verdict]:
+            assert first_name == "regression"
             beliefs.append(belief)
             return [BASELINE, refusal]
 
         monkeypatch.setattr(loop, "judge", judged)
-        found = train(quick(tmp_path / str(collapsed), rounds=1, steps=2, round_steps=2))
+        found = train(quick(tmp_path / str(collapsed), rounds=2, steps=2, round_steps=2))
         assert set(beliefs) == {PROVEN}, "what rounds of auto bring has been measured"
         assert len(found["rounds"]) == rounds
         assert found["rounds"][-1]["stopped_because"] == "worse"
@@ -109,7 +114,7 @@ def test_auto_labels_with_head_and_probe_where_labels_alone_were_seen(
 ) -> None:
     """Guards the teacher of the first pseudo-labels, and against a probe that stays beside a head that has learned."""
     chain = estimating[2].chains[0]
-    assert [stage.with_probe for stage in chain.plan.stages] == [False, True, False]
+    assert [stage.with_probe for stage in chain.plan.stages] == [False, True, False, False]
     start = chain.plan.named("start")
     expected = score(beside_head(chain, start), chain.tokens.corpus, chain.tokenizer)
     np.testing.assert_allclose(logits(chain, start), expected, atol=1e-5)
@@ -142,7 +147,7 @@ def test_held_out_rows_stand_for_the_corpus_as_soon_as_its_shares_are_known(
         return corpus_weights(run.chains, run.plan.baseline)
 
     assert before_any("out", prior="auto") is None
-    chains, (baseline, start, _) = estimating[2].chains, estimating[2].plan.stages
+    chains, (baseline, start, *_) = estimating[2].chains, estimating[2].plan.stages
     assert corpus_weights(chains, baseline) is None
     found = corpus_weights(chains, start)
     shares = np.mean([chain.class_shares(CorpusScores(logits(chain, start))) for chain in chains], axis=0)
@@ -162,8 +167,8 @@ def test_the_gains_on_record_are_those_that_the_choice_is_made_by(
     """A run of auto that estimates its class shares: guards rounds that are judged by other weights than the choice."""
     _, found, run = estimating
     last = found["rounds"][-1]["index"]
-    assert last == 2
-    for index in (1, 2):
+    assert last == 3
+    for index in (1, 2, 3):
         baseline, stage = run.plan.baseline, run.plan.stages[index]
         weights = corpus_weights(run.chains, stage)
         np.testing.assert_array_equal(weights, corpus_weights(run.chains, run.plan.stages[last]))
@@ -207,7 +212,7 @@ def test_margins_are_those_of_all_rounds_of_the_chain(quick: Quick, tmp_path: Pa
 def test_margins_of_the_final_model_are_those_of_all_chains(quick: Quick, tmp_path: Path, monkeypatch: Any) -> None:
     """With folds, the chosen model: guards a method that forgets its history there, that of labels in the mean
     of the chains."""
-    monkeypatch.setattr(shipping, "choose", lambda *_: (1, "it was told to"))
+    monkeypatch.setattr(choice, "choose", lambda *_: (1, "it was told to"))
     config = quick(tmp_path / "out", method="margin-history", rounds=1, keep=[0.5, 1.0], prior="auto")
     train(config)
     run = open_run(config)
@@ -250,8 +255,9 @@ def test_without_folds_the_probe_says_how_sure_the_model_may_be(quick: Quick, tm
     found = train(quick(tmp_path / "out", folds=0))
     run = open_run(quick(tmp_path / "out", folds=0))
     temperatures = [record["temperature"] for record in found["rounds"]]
-    assert temperatures == pytest.approx(
-        [beside_head(run.whole, stage).temperature for stage in run.plan.stages], rel=1e-5
+    assert temperatures[0] == 1, "a regression is as sure as a probe"
+    assert temperatures[1:] == pytest.approx(
+        [beside_head(run.whole, stage).temperature for stage in run.plan.stages[1:]], rel=1e-5
     )
     assert found["chosen"]["temperature"] == temperatures[2] != 1
     assert found["chosen"]["calibrated_on"] == (
@@ -267,10 +273,11 @@ def test_folds_start_from_what_the_probe_says(
     """Out-of-fold rows are few; what is believed before them is what each chain's probe says, and 1 of head and probe, which
     are tempered. Without a probe it is the usual temperature."""
     run = estimating[2]
-    baseline = run.plan.baseline
-    said = [beside_head(chain, baseline).temperature for chain in run.chains]
-    assert out_of_fold(run.chains, baseline).believed == pytest.approx((said[0] * said[1]) ** 0.5, rel=1e-5)
-    assert out_of_fold(run.chains, baseline, probe=True).believed == 1
+    start = run.plan.named("start")
+    said = [beside_head(chain, start).temperature for chain in run.chains]
+    assert out_of_fold(run.chains, start).believed == pytest.approx((said[0] * said[1]) ** 0.5, rel=1e-5)
+    assert out_of_fold(run.chains, start, probe=True).believed == 1
+    assert out_of_fold(run.chains, run.plan.baseline).believed == 1, "a regression is as sure as a probe"
     plain = open_run(quick(tmp_path / "plain", method="class-balanced"))
     for chain in plain.chains:
         chain.fit(plain.plan.baseline, None)

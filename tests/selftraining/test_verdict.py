@@ -210,7 +210,7 @@ def test_the_power_of_the_rule(rows: int) -> None:
 @pytest.mark.parametrize(("later", "reason"), [
     (evidence(shares=np.array([0.97, 0.01, 0.01, 0.01])), "collapsed to few classes (effective number 1.2, expected 4.0)"),
     (evidence(agreement=0.39), "only 39% of the texts got the same class"),
-    (evidence(chains=0.39), "chains agree on 39% of the corpus, 80% in the baseline"),
+    (evidence(chains=0.39), "chains agree on 39% of the corpus, 80% in the first stage"),
     (evidence(shares=np.array([0.6, 0.2, 0.1, 0.1]), agreement=0.41, chains=0.41), None),
 ])  # fmt: skip
 def test_a_collapse_is_refused_whatever_the_labels_say(later: Evidence, reason: str | None) -> None:

@@ -39,12 +39,12 @@ class Told(Reporter):
 
 @pytest.fixture(scope="module")
 def quick(tiny_task: Callable[[Path], Any], tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Quick:
-    """`quick(output, **changes)`: options of a run with three chains and one short round."""
+    """`quick(output, **changes)`: options of a run with three chains and two short rounds."""
     task = tiny_task(tmp_path_factory.mktemp("task"))
 
     def configure(output: Path, **changes: Any) -> RunConfig:
         options = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "folds": 3, "encoder": str(tiny_encoder),
-                   "output": str(output), "steps": 8, "round_steps": 6, "rounds": 1, "learning_rate": 5e-3,
+                   "output": str(output), "steps": 8, "round_steps": 6, "rounds": 2, "learning_rate": 5e-3,
                    "method_args": {"round_learning_rate": 5e-3, "stop_agreement": 1.01}, "training_args": {"save_steps": 2},
                    "precision": "fp32", "device": "cpu", "method": "auto"}  # fmt: skip
         return RunConfig(**options | changes)
@@ -71,14 +71,20 @@ def test_the_same_bits_and_words_as_one_after_the_other(
     told = Told()
     train(quick(tmp_path / "out", workers=2), reporter=told)
     assert contents(tmp_path / "out") == expected
-    assert {f"chain {k}, {stage}: training" for k in (1, 2, 3) for stage in ("baseline", "start", "round 1")} <= set(
-        told.phases
-    )
+    assert {f"chain {k}, {stage}: training" for k in (1, 2, 3) for stage in ("start", "round 1")} <= set(told.phases)
     assert "chain 3, start: scoring" in told.phases
     chains = [name.split("/")[0] for name, _ in told.numbers if name.startswith("chain_")]
     assert chains[: len(chains) // 3] == ["chain_1"] * (chains.count("chain_1") // 3) + ["chain_2"] * (
         chains.count("chain_2") // 3
     ) + ["chain_3"] * (chains.count("chain_3") // 3), "in the order of the chains, stage by stage"
+
+
+def test_teachers_side_by_side_make_the_same_student(quick: Quick, tmp_path: Path) -> None:
+    """With one round, the chains only make teachers. Guards a regression that a worker scores the corpus with for nobody."""
+    for name, workers in (("one", 1), ("three", 3)):
+        train(quick(tmp_path / name, rounds=1, workers=workers))
+    assert contents(tmp_path / "one") == contents(tmp_path / "three")
+    assert not (tmp_path / "three" / "chain_1" / "regression" / "scores.npy").exists()
 
 
 def test_one_interruption_stops_all_and_the_run_goes_on(
@@ -109,7 +115,7 @@ def test_a_worker_that_dies_is_named_and_the_others_are_kept(
 
     monkeypatch.setattr(side_by_side, "_started", doomed)
     with pytest.raises(
-        UserError, match="chain 2, baseline: training: its process ended with the code -9, possibly because"
+        UserError, match="chain 2, regression: training: its process ended with the code -9, possibly because"
     ):
         train(config)
     monkeypatch.undo()
@@ -122,7 +128,9 @@ def test_a_worker_that_is_gone_before_it_has_its_job_is_named(
 ) -> None:
     """As where Python cannot start. Guards a broken pipe as the message."""
     monkeypatch.setattr(side_by_side.sys, "executable", "/bin/false")
-    with pytest.raises(UserError, match=r"chain [12], baseline: training: its process ended with the code 1, possibly"):
+    with pytest.raises(
+        UserError, match=r"chain [12], regression: training: its process ended with the code 1, possibly"
+    ):
         train(quick(tmp_path / "out", workers=2))
 
 
@@ -132,8 +140,8 @@ def test_what_a_worker_raises_arrives(quick: Quick, tmp_path: Path) -> None:
     run = open_run(config)
     folder = run.chains[1].directory.path
     folder.mkdir(parents=True)
-    (folder / "baseline").write_text("")
-    with pytest.raises(RuntimeError, match=r"chain 2, baseline: training:\nTraceback(.|\n)*/baseline"):
+    (folder / "regression").write_text("")
+    with pytest.raises(RuntimeError, match=r"chain 2, regression: training:\nTraceback(.|\n)*/regression"):
         train(config)
 
 
@@ -164,6 +172,6 @@ def test_killed_while_it_waits(quick: Quick, tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(side_by_side, "_started", remembered)
     with pytest.raises(KeyboardInterrupt):
-        train(quick(tmp_path / "out", workers=3), reporter=AtTick("chain 2, baseline: training", 1, killed))
-    assert len(jobs) == 3
+        train(quick(tmp_path / "out", workers=3), reporter=AtTick("chain 2, start: training", 1, killed))
+    assert len(jobs) == 2 * 3, "the regressions, and the starts"
     assert all(job.process.poll() is not None for job in jobs)

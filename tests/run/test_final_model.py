@@ -1,0 +1,118 @@
+"""The final model of a run whose chains only make teachers: whichever stage teaches, and wherever the chains end."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sstext.config.run_config import RunConfig
+from sstext.inference.classifier import Classifier
+from sstext.reporting import write_report
+from sstext.run.train import train
+from sstext.selftraining import loop
+from sstext.selftraining.plan import make_plan, method_of
+
+Quick = Callable[..., RunConfig]
+
+
+def run_of(tiny_run: Quick, output: Path, **changes: Any) -> dict[str, Any]:
+    """A run of two chains that make teachers."""
+    arguments = changes.pop("method_args", {})
+    config = tiny_run(output, method="auto", rounds=None, folds=2, prior="uniform", **changes)
+    config.method_args = arguments
+    return train(config)
+
+
+def chosen_to_teach(monkeypatch: pytest.MonkeyPatch, position: int) -> None:
+    """Let held-out labels prefer a stage."""
+    for module in ("sstext.selftraining.loop", "sstext.run.shipping"):
+        monkeypatch.setattr(f"{module}.choose_stage", lambda run, records: (position, "it is better"))
+
+
+def test_the_start_teaches_one_student(tiny_run: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the one student that learns from the corpus, and what is said of it."""
+    chosen_to_teach(monkeypatch, 1)
+    results = run_of(tiny_run, tmp_path / "out", test=None)
+    assert [record["stage"] for record in results["rounds"]] == ["regression", "start", "final"]
+    final = results["rounds"][2]
+    assert final["labeled_by"] == "start of the chains, and of all labels"
+    assert (final["index"], final["admitted"]) == (2, 60)
+    expected = {"round": 2, "stage": "final", "model": "final", "judged": 1}
+    assert {key: results["chosen"][key] for key in expected} == expected
+    assert results["chosen"]["why"].startswith("it learned from the labels of the start; ")
+    page = write_report(tmp_path / "out").read_text()
+    assert "the start that taught the chosen model has an accuracy of" in page
+    assert "The regression has" in page
+
+
+def test_a_regression_that_is_preferred_is_the_model(
+    tiny_run: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards harm: students of a regression were worse than the regression. No start is trained with all labels then."""
+    chosen_to_teach(monkeypatch, 0)
+    results = run_of(tiny_run, tmp_path / "out", test=None)
+    assert [record["stage"] for record in results["rounds"]] == ["regression", "start"]
+    expected = {"round": 0, "stage": "regression", "model": "regression", "judged": 0}
+    assert {key: results["chosen"][key] for key in expected} == expected
+    assert "the regression itself is the model" in results["chosen"]["why"]
+    assert not (tmp_path / "out" / "all_labels" / "start").exists()
+    own, first = (
+        Classifier.from_pretrained(tmp_path / "out" / path, device="cpu")
+        for path in ("model", "all_labels/regression/model")
+    )
+    texts = ["money charged twice", "my parcel is late"]
+    assert torch.allclose(
+        torch.as_tensor(own.logits(texts)) * results["chosen"]["temperature"],
+        torch.as_tensor(first.logits(texts)),
+        atol=1e-4,
+    ), "it is the regression, divided by its temperature"
+    assert write_report(tmp_path / "out").exists()
+
+
+def test_chains_may_end_before_their_last_stage(
+    tiny_run: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards the place of the final model among the records: with a stage that never ran before it, it was looked up beyond
+    their end, after everything was trained."""
+    usual = loop.reason_to_stop
+
+    def stops(run: Any, stage: Any, *rest: Any) -> str | None:
+        return "it has collapsed" if stage.name == "baseline" else usual(run, stage, *rest)
+
+    monkeypatch.setattr(loop, "reason_to_stop", stops)
+    chosen_to_teach(monkeypatch, 1)
+    results = run_of(tiny_run, tmp_path / "out", method_args={"plain": True})
+    assert [(r["index"], r["stage"]) for r in results["rounds"]] == [(0, "regression"), (1, "baseline"), (2, "final")]
+    assert (results["chosen"]["round"], results["chosen"]["stage"]) == (2, "final")
+    assert results["chosen"]["judged"] == 1
+    assert write_report(tmp_path / "out").exists()
+
+
+def test_whichever_stage_teaches_the_final_model_is_the_first_round() -> None:
+    """Guards `--keep` with several shares, of which an earlier teacher would get the last one, or none."""
+    method = method_of(RunConfig(method="auto", keep=[0.25, 0.5], method_args={"plain": True}))
+    plan = make_plan(RunConfig(), labeled=64, corpus=1000, folds=2, method=method)
+    assert [stage.name for stage in plan.stages] == ["regression", "baseline", "start"]
+    assert [plan.keep_after(stage) for stage in plan.stages] == [0.25, 0.25, 0.25]
+
+
+def test_figures_of_test_rows_say_whose_they_are(
+    tiny_run: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards the temperature of plain fine-tuning, which is no stage and has no record, and a class text that is not told."""
+    chosen_to_teach(monkeypatch, 1)
+    results = run_of(tiny_run, tmp_path / "out")
+    out = tmp_path / "out"
+    assert results["baseline"] == "baseline"
+    fit = json.loads((out / "all_labels" / "baseline" / "fit.json").read_text())
+    assert results["baseline_temperature"] == fit["temperature"]
+    assert list(results["test"]) == ["supervised", "regression", "self_trained"]
+    assert results["class_texts"]["kind"] == "names"
+    card = (out / "model" / "README.md").read_text()
+    assert "The class names were " in card
+    assert "regression: on the labeled rows, without steps" in card
+    shown = Classifier.from_pretrained(out / "model", device="cpu").logits(["money charged twice"])
+    assert torch.isfinite(torch.as_tensor(shown)).all()

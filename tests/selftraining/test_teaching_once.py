@@ -1,0 +1,318 @@
+"""auto with folds: the chains only make teachers, and one student learns from what they say together."""
+
+import json
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from runs import AtTick, contents, killed, records
+from safetensors.numpy import load_file
+from transformers import AutoConfig, DistilBertConfig, DistilBertModel
+
+from sstext.cli.train_tables import show_results
+from sstext.config.run_config import RunConfig
+from sstext.evaluation.calibration import precision_curve, softmax
+from sstext.inference.classifier import Classifier
+from sstext.pseudolabels.alignment import align
+from sstext.reporting.comparison import evidence_of
+from sstext.reporting.run_files import open_run_files
+from sstext.run.train import open_run, train
+from sstext.selftraining import choice, final_model, loop
+from sstext.selftraining.cross_fitting import Run, out_of_fold
+
+Quick = Callable[..., RunConfig]
+ALL_DONE = "all rounds are done"
+
+
+@pytest.fixture(scope="module")
+def quick(tiny_run: Quick) -> Quick:
+    """`quick(output, **changes)`: options of a run of `auto` with two chains and one student."""
+    return partial(tiny_run, method="auto", folds=2, prior="uniform")
+
+
+def told_to_choose(patch: pytest.MonkeyPatch, position: int) -> None:
+    """Let the stage at a position be the teacher, whatever the evidence."""
+    patch.setattr(choice, "choose", lambda *_: (position, "it was told to"))
+
+
+@pytest.fixture(scope="module")
+def taught(quick: Quick, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], Run]:
+    """Folder, results and chains of a run whose starts are the teachers. Read only."""
+    config = quick(tmp_path_factory.mktemp("taught") / "out")
+    with pytest.MonkeyPatch.context() as patch:
+        told_to_choose(patch, 1)
+        found = train(config)
+    return Path(str(config.output)), found, open_run(config)
+
+
+def stages_in(folder: Path) -> set[str]:
+    """The stages that have been trained in the folder of a chain."""
+    return {file.parent.name for file in folder.glob("*/fit.json")}
+
+
+def weights(folder: Path) -> dict[str, np.ndarray]:
+    return load_file(folder / "model.safetensors")
+
+
+# What is trained
+
+
+def test_chains_make_teachers_and_one_student_is_trained(taught: tuple[Path, dict[str, Any], Run]) -> None:
+    """Guards the price: no chain trains on pseudo-labels, and the corpus is learned from once."""
+    out, found, _ = taught
+    for chain in ("chain_1", "chain_2"):
+        assert stages_in(out / chain) == {"regression", "start"}
+        assert not list((out / chain).rglob("pseudo_labels.parquet"))
+        assert not (out / chain / "regression" / "scores.npy").exists(), "nobody learns from it"
+    assert stages_in(out / "all_labels") == {"regression", "start", "final", "baseline"}
+    assert [(record["stage"], record["steps"]) for record in found["rounds"]] == [
+        ("regression", 0), ("start", 12), ("final", 6),
+    ]  # fmt: skip
+
+
+def test_the_record_of_the_final_model(taught: tuple[Path, dict[str, Any], Run]) -> None:
+    """Guards the last line of rounds.jsonl, which card, report and table show: everything by hand from the files."""
+    out, found, run = taught
+    assert records(out) == found["rounds"]
+    last = found["rounds"][-1]
+    assert (last["index"], last["admitted"], last["coverage"], last["refused"]) == (2, 60, 1.0, None)
+    assert last["labeled_by"] == "start of the chains, and of all labels"
+    assert (last["stopped_because"], last["agreement"], last["metrics"], last["out_of_fold"]) == (
+        ALL_DONE,
+        None,
+        {},
+        {},
+    )
+    assert [record["stopped_because"] for record in found["rounds"][:-1]] == [None, None]
+    kept = pq.read_table(out / "all_labels" / "final" / "pseudo_labels.parquet").to_pydict()
+    assert last["per_class"] == {name: kept["label"].count(name) for name in found["classes"]}
+    labels = align(np.exp(np.load(out / "all_labels" / "averaged.npy").astype(np.float64)), np.full(3, 1 / 3))
+    assert last["estimated_precision"] == pytest.approx(labels.max(-1).mean(), abs=1e-6)
+    said = run.whole.students.load(run.plan.named("final"))
+    predicted = run_logits(out / "all_labels" / "final" / "model", run)
+    assert said.config.num_labels == 3
+    shares = np.bincount(predicted.argmax(-1), minlength=3) / 60
+    assert list(last["class_shares"].values()) == pytest.approx(shares.tolist())
+    chosen = found["chosen"]
+    assert (chosen["stage"], chosen["model"], chosen["round"], chosen["judged"]) == ("final", "final", 2, 1)
+    assert chosen["why"] == ("it learned from the labels of the start; start was chosen as teacher: it was told to")
+    assert chosen["calibrated_on"] == "pseudo-labels that were calibrated on held-out predictions of the labeled rows"
+    assert chosen["temperature"] == last["temperature"] != 1
+
+
+def run_logits(model: Path, run: Run) -> np.ndarray:
+    """What a model says of the corpus."""
+    return Classifier.from_pretrained(model).logits(run.whole.texts.unlabeled.texts["text"][:]).astype(np.float64)
+
+
+def test_labels_are_those_of_the_chains_and_of_all_labels(taught: tuple[Path, dict[str, Any], Run]) -> None:
+    """½ mean of the chains + ½ the teacher with all labels, each head and probe, at the temperature of held-out rows. Guards
+    teachers that are left out, and labels that are surer than they are right."""
+    out, _, run = taught
+    temperature = out_of_fold(run.chains, run.plan.named("start"), probe=True).temperature()
+    assert temperature != 1, "canary"
+    said = [
+        softmax(np.load(out / name / "start" / "scores.npy").astype(np.float64), temperature)
+        for name in ("chain_1", "chain_2", "all_labels")
+    ]
+    expected = (said[0] + said[1]) / 4 + said[2] / 2
+    np.testing.assert_allclose(np.exp(np.load(out / "all_labels" / "averaged.npy")), expected, atol=1e-5)
+
+
+def test_the_model_is_the_final_one_calibrated(taught: tuple[Path, dict[str, Any], Run]) -> None:
+    """Its weights have the temperature that makes it as sure as its labels, and its curve is its own."""
+    out, found, run = taught
+    trained, model = weights(out / "all_labels" / "final" / "model"), weights(out / "model")
+    temperature = found["chosen"]["temperature"]
+    np.testing.assert_allclose(model["classifier.weight"], trained["classifier.weight"] / temperature, rtol=1e-6)
+    curve = json.loads((out / "model" / "config.json").read_text())["sstext"]["precision_curve"]
+    confidence = softmax(run_logits(out / "all_labels" / "final" / "model", run), temperature).max(-1)
+    np.testing.assert_allclose(curve, precision_curve(confidence), atol=1e-5)
+
+
+# Ends of their own
+
+
+def test_a_final_model_that_collapsed_gives_way_to_its_teacher(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards a model that answers one class: the teacher with all labels is the model, its head calibrated on held-out rows."""
+    told_to_choose(monkeypatch, 1)
+    one_class = np.tile([3.0, 0.0, 0.0], (60, 1))
+    monkeypatch.setattr(final_model, "score", lambda *_, **__: one_class)
+    config = quick(tmp_path / "out", test=None)
+    found = train(config)
+    refused = "its predictions have collapsed to few classes (effective number 1.0, expected 3.0)"
+    assert found["rounds"][-1]["refused"] == refused
+    assert found["rounds"][-1]["class_shares"] == {"account": 1.0, "delivery": 0.0, "refund": 0.0}
+    chosen = found["chosen"]
+    assert (chosen["stage"], chosen["model"], chosen["round"], chosen["judged"]) == ("start", "start", 1, 1)
+    assert chosen["why"] == f"it was told to; the final model was refused: {refused}"
+    assert chosen["calibrated_on"] == "held-out predictions of the labeled rows"
+    run = open_run(config)
+    start = run.plan.named("start")
+    temperature = out_of_fold(run.chains, start, probe=False).temperature()
+    assert chosen["temperature"] == pytest.approx(temperature)
+    assert temperature != out_of_fold(run.chains, start, probe=True).temperature(), "the model has no probe"
+    trained = weights(tmp_path / "out" / "all_labels" / "start" / "model")
+    model = weights(tmp_path / "out" / "model")
+    np.testing.assert_allclose(model["classifier.weight"], trained["classifier.weight"] / temperature, rtol=1e-6)
+    curve = json.loads((tmp_path / "out" / "model" / "config.json").read_text())["sstext"]["precision_curve"]
+    alone = out_of_fold(run.chains, start, probe=False).probabilities().max(-1)
+    np.testing.assert_allclose(curve, precision_curve(alone), atol=1e-9)
+    show_results(found, "out")
+    assert f"the final model was refused: {refused}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_without_any_text_to_learn_from_the_teacher_is_the_model(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards a crash after everything has been paid, a stop that is called None, and a finished run that goes on."""
+    told_to_choose(monkeypatch, 1)
+    config = quick(tmp_path / "out", test=None, method_args={"min_confidence": 1.0})
+    found = train(config)
+    assert [record["stage"] for record in found["rounds"]] == ["regression", "start"]
+    chosen = found["chosen"]
+    assert chosen["why"].endswith("; no text was selected for a final model")
+    assert chosen["model"] == chosen["stage"] == ("regression", "start")[chosen["judged"]]
+    assert stages_in(tmp_path / "out" / "all_labels") <= {"regression", "start", "baseline"}
+    show_results(found, "out")
+    assert "None" not in capsys.readouterr().out
+    assert train(config) == found
+
+
+def test_a_report_shows_what_was_measured(taught: tuple[Path, dict[str, Any], Run], tmp_path: Path) -> None:
+    """Guards plain fine-tuning at the temperature of the regression, and a report without test rows that knows no accuracy: the
+    teacher was judged on held-out rows, its student on none."""
+    out, found, run = taught
+    assert (
+        found["baseline_temperature"] == run.whole.students.fitted(run.plan.method.plain or run.plan.last).temperature
+    )
+    assert found["baseline_temperature"] != found["rounds"][0]["temperature"], "canary"
+    evidence = evidence_of(open_run_files(out))
+    assert evidence is not None
+    assert evidence.baseline is not None
+    likely = evidence.baseline[np.arange(30), evidence.labels]
+    expected = found["test"]["supervised"]["metrics"]["nll"]["score"]
+    assert -np.log(likely).mean() == pytest.approx(expected, abs=1e-5)
+
+    shutil.copytree(out, tmp_path / "out")
+    (tmp_path / "out" / "predictions" / "test.parquet").unlink()
+    (tmp_path / "out" / "results.json").write_text(json.dumps(found | {"test": {}}))
+    held_out = evidence_of(open_run_files(tmp_path / "out"))
+    assert held_out is not None
+    assert held_out.rows == "12 held-out labeled rows"
+    said = out_of_fold(run.chains, run.plan.named("start"))
+    np.testing.assert_allclose(held_out.chosen, softmax(said.logits, found["rounds"][1]["temperature"]), atol=1e-6)
+
+
+# Interruptions
+
+
+def test_a_run_that_was_interrupted_before_its_student_ends_in_the_same_bits(
+    quick: Quick, taught: tuple[Path, dict[str, Any], Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while all labels start, while the student trains, and before its record is written, when the chains have long been
+    recorded. Guards another choice of teachers, other labels, and a student that is trained twice or never."""
+    told_to_choose(monkeypatch, 1)
+    config = quick(tmp_path / "out", training_args={"save_steps": 2})
+    for phase, tick in (("start: training", 3), ("final: training", 3)):
+        reporter = AtTick(phase, tick, killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, reporter=reporter)
+        assert reporter.ticks[phase] == tick
+        assert [record["stage"] for record in records(tmp_path / "out")] == ["regression", "start"]
+    with monkeypatch.context() as patch:
+        describe = loop.describe
+        patch.setattr(
+            loop,
+            "describe",
+            lambda run, stage, *a, **b: killed() if stage.name == "final" else describe(run, stage, *a, **b),
+        )
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    count = AtTick("", 0, killed)
+    found = train(config, reporter=count)
+    assert not any("training" in name for name in count.ticks if name.startswith(("chain", "start", "final")))
+    assert [record["stage"] for record in records(tmp_path / "out")] == ["regression", "start", "final"]
+    assert contents(tmp_path / "out") == contents(taught[0])
+    assert found["chosen"] == taught[1]["chosen"]
+
+
+def test_a_run_that_was_interrupted_after_its_student_trains_nothing_again(
+    quick: Quick, taught: tuple[Path, dict[str, Any], Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while the model is measured. Guards a final model that is trained once more, or recorded twice."""
+    told_to_choose(monkeypatch, 1)
+    shutil.copytree(taught[0], tmp_path / "out")
+    (tmp_path / "out" / "results.json").unlink()
+    shutil.rmtree(tmp_path / "out" / "model")
+    count = AtTick("", 0, killed)
+    found = train(quick(tmp_path / "out"), reporter=count)
+    assert not any("training" in name for name in count.ticks)
+    assert [record["stage"] for record in records(tmp_path / "out")] == ["regression", "start", "final"]
+    assert contents(tmp_path / "out") == contents(taught[0])
+    assert [found[name] for name in ("chosen", "rounds", "test")] == [
+        taught[1][name] for name in ("chosen", "rounds", "test")
+    ]
+
+
+# What is measured
+
+
+def test_plain_fine_tuning_is_measured_beside_the_model(
+    quick: Quick, tiny_run: Quick, taught: tuple[Path, dict[str, Any], Run], tmp_path: Path
+) -> None:
+    """Guards a baseline that is not that of `--method supervised`, to the bit, and a table without the regression."""
+    out, found, _ = taught
+    assert found["baseline"] == "baseline"
+    assert list(found["test"]) == ["supervised", "regression", "self_trained"]
+    alone = tiny_run(tmp_path / "alone", method="supervised", rounds=0, folds=0)
+    expected = train(alone)
+    plain, other = (
+        weights(out / "all_labels" / "baseline" / "model"),
+        weights(tmp_path / "alone" / "baseline" / "model"),
+    )
+    assert all((plain[name] == other[name]).all() for name in other)
+    accuracy = [results["test"]["supervised"]["metrics"]["accuracy"] for results in (found, expected)]
+    assert accuracy[0] == accuracy[1]
+
+
+def test_without_test_rows_plain_fine_tuning_is_not_trained(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards minutes for a model that nobody compares with; `plain=true` makes a stage of it, which is judged."""
+    found = train(quick(tmp_path / "out", test=None))
+    assert not (tmp_path / "out" / "all_labels" / "baseline").exists()
+    assert (found["baseline"], found["test"]) == ("regression", {})
+    told_to_choose(monkeypatch, 2)
+    asked = train(quick(tmp_path / "asked", test=None, method_args={"plain": True}))
+    assert [record["stage"] for record in asked["rounds"]] == ["regression", "baseline", "start", "final"]
+    assert [record["index"] for record in asked["rounds"]] == [0, 1, 2, 3]
+    assert asked["rounds"][1]["gain"] is not None
+    assert asked["baseline"] == "regression"
+
+
+def test_an_encoder_whose_head_is_no_regression_begins_with_plain_fine_tuning(
+    quick: Quick, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    """DistilBERT: its head cannot be made to read the mean. Guards a crash, and a comparison of a model with itself."""
+    shutil.copytree(tiny_encoder, tmp_path / "encoder")
+    (tmp_path / "encoder" / "model.safetensors").unlink()
+    words = AutoConfig.from_pretrained(tiny_encoder).vocab_size
+    config = DistilBertConfig(
+        vocab_size=words, dim=16, n_layers=1, n_heads=2, hidden_dim=32, max_position_embeddings=64
+    )
+    DistilBertModel(config).save_pretrained(tmp_path / "encoder")
+    found = train(quick(tmp_path / "out", encoder=str(tmp_path / "encoder")))
+    assert [record["stage"] for record in found["rounds"]][:2] == ["baseline", "start"]
+    assert found["rounds"][0]["steps"] == 2 * 8
+    assert (found["baseline"], list(found["test"])) == ("baseline", ["supervised", "self_trained"])
+    assert stages_in(tmp_path / "out" / "chain_1") == {"baseline", "start"}
+    plan = json.loads((tmp_path / "out" / "plan.json").read_text())
+    assert [stage["name"] for stage in plan["stages"]] == ["baseline", "start", "final"]
