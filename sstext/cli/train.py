@@ -5,17 +5,17 @@ import os
 from typing import Any
 
 from sstext.cli.flags import add_flag, add_quiet
-from sstext.config.options import options
-from sstext.config.recipe import read_config
-from sstext.config.run_config import (
+from sstext.config.option_groups import (
     DataOptions,
     EncoderOptions,
-    RunConfig,
     RunOptions,
     SelfTrainingOptions,
     SemiSupervisedOptions,
     TrainingOptions,
 )
+from sstext.config.options import options
+from sstext.config.recipe import read_config
+from sstext.config.run_config import RunConfig
 from sstext.progress import Reporter
 
 #: Groups of options, in the order in which people decide on them.

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from sstext.evaluation.calibration import softmax
 from sstext.reporting.comparison import Evidence
 from sstext.reporting.curves import confused_pairs, confusion
-from sstext.reporting.run_files import UNREADABLE, RunFiles, Teaching
+from sstext.reporting.readers import UNREADABLE
+from sstext.reporting.run_files import RunFiles, Teaching
 from sstext.storage.run_folder import stage_name
 
 #: Size of the corpus sample: enough rows for a histogram, and few enough to be fast with any corpus.

@@ -19,7 +19,8 @@ from sstext.reporting.curves import (
     reliability,
 )
 from sstext.reporting.examples import SampledCorpus, example_groups, sampled_corpus
-from sstext.reporting.run_files import UNREADABLE, RunFiles, open_run_files
+from sstext.reporting.readers import UNREADABLE
+from sstext.reporting.run_files import RunFiles, open_run_files
 from sstext.reporting.svg import Drawing, css_variables, drawn, figure_style
 from sstext.reporting.words import (
     capitalized,

@@ -1,19 +1,24 @@
 """Reads the files of a run folder for a report. If a file is missing or damaged, its part is left out, with a note."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-import yaml
 
 from sstext.errors import UserError, listed
+from sstext.reporting.readers import (
+    UNREADABLE,
+    Corpus,
+    Predictions,
+    read_corpus,
+    read_lines,
+    read_mapping,
+    read_precision_curve,
+    read_predictions,
+)
 from sstext.storage.run_folder import (
     ALL_LABELS,
     AVERAGED,
@@ -32,39 +37,8 @@ from sstext.storage.run_folder import (
 )
 
 T = TypeVar("T")
-#: Errors from reading a damaged or incomplete file.
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, pa.ArrowException, yaml.YAMLError)
 #: Runs of version 0.1 do not record what labeled the corpus: a probe did in these methods.
 WITH_PROBE_IN_VERSION_0_1 = frozenset({"auto", "margin-history"})
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Predictions for N labeled texts, C classes.
-
-    Attributes:
-        texts: (N,) strings, as on disk.
-        labels: (N,) classes.
-        logits: column → (N, C).
-    """
-
-    texts: Any
-    labels: np.ndarray
-    logits: dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """The unlabeled texts. They are memory-mapped, and one text is read at a time, so the corpus may have any size."""
-
-    texts: Any
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def text(self, row: int) -> str:
-        """The text at a position of the corpus."""
-        return self.texts[int(row)].as_py()
 
 
 @dataclass(frozen=True)
@@ -175,36 +149,36 @@ class RunFiles:
     @cached_property
     def options(self) -> dict[str, Any] | None:
         """The resolved options of the run."""
-        return self.read(self.path / CONFIG, _read_mapping, "the settings are left out")
+        return self.read(self.path / CONFIG, read_mapping, "the settings are left out")
 
     @cached_property
     def plan(self) -> dict[str, Any] | None:
         """The plan of the run. Version 0.1 wrote one for runs with a budget only, without stages."""
-        return self.read(self.path / PLAN, _read_mapping, "the plan is left out", expected=False)
+        return self.read(self.path / PLAN, read_mapping, "the plan is left out", expected=False)
 
     @cached_property
     def knows_precision(self) -> bool:
         """Whether the chosen model has a precision curve, which `sstext predict --target-precision` needs."""
         left_out = "`sstext predict --target-precision` is left out"
         path = RunDirectory(self.path).model / "config.json"
-        return bool(self.read(path, _read_precision_curve, left_out, expected=False))
+        return bool(self.read(path, read_precision_curve, left_out, expected=False))
 
     def predictions(self, name: str, *, expected: bool) -> Predictions | None:
         """The predictions for one kind of labeled rows, see `Predictions`."""
         left_out = "calibration and examples of mistakes are left out"
         path = RunDirectory(self.path).predictions(name)
-        return self.read(path, lambda file: _read_predictions(file, self.classes), left_out, expected=expected)
+        return self.read(path, lambda file: read_predictions(file, self.classes), left_out, expected=expected)
 
     @cached_property
     def corpus(self) -> Corpus | None:
         """The unlabeled texts."""
         if not self.results.get("rows", {}).get("unlabeled", any(r["admitted"] for r in self.rounds)):
             return None
-        return self.read(RunDirectory(self.path).corpus, _read_corpus, "examples of unlabeled texts are left out")
+        return self.read(RunDirectory(self.path).corpus, read_corpus, "examples of unlabeled texts are left out")
 
     def log(self, folder: Path) -> list[dict[str, Any]]:
         """The training log of a stage, one entry per logged step. Empty if the file is missing."""
-        found = self.read(folder / LOG, _read_lines, "its losses are left out", expected=False)
+        found = self.read(folder / LOG, read_lines, "its losses are left out", expected=False)
         return found or []
 
     def trainings(self) -> list[tuple[str, Path]]:
@@ -306,7 +280,7 @@ def open_run_files(folder: str | Path) -> RunFiles:
             found = f"no {RESULTS} and no {ROUNDS}; {_runs_inside(directory.path) or remedy}"
         raise UserError(f"report: expected a run in {folder}, found {found}")
     try:
-        options = _read_mapping(directory.path / CONFIG)
+        options = read_mapping(directory.path / CONFIG)
     except UNREADABLE:
         options = {}
     known = {name: options[name] for name in ("method", "seed") if name in options}
@@ -320,38 +294,3 @@ def _runs_inside(folder: Path) -> str:
     if not runs:
         return ""
     return f"did you mean {runs[0]}?" if len(runs) == 1 else f"did you mean one of {listed(runs)}?"
-
-
-def _read_precision_curve(path: Path) -> list[list[float]]:
-    return (_read_mapping(path).get("sstext") or {}).get("precision_curve") or []
-
-
-def _read_mapping(path: Path) -> dict[str, Any]:
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: expected a mapping")
-    return found
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-
-
-def _read_corpus(path: Path) -> Corpus:
-    # Written by `datasets`. It is memory-mapped, so a text is loaded only when it is read.
-    return Corpus(pa.ipc.open_stream(pa.memory_map(str(path))).read_all().column("text"))
-
-
-def _read_predictions(path: Path, classes: Sequence[str]) -> Predictions:
-    table = pq.read_table(path)
-    labels = pc.index_in(table["label"].cast(pa.string()), pa.array(list(classes)))
-    if labels.null_count or not len(table):
-        raise ValueError(f"{path}: expected rows with labels among {list(classes)}")
-    logits = {}
-    for name in table.column_names:
-        if pa.types.is_list(table[name].type) or pa.types.is_fixed_size_list(table[name].type):
-            flat = pc.list_flatten(table[name]).to_numpy()
-            logits[name] = flat.astype(np.float64).reshape(len(table), len(classes))
-            if not np.isfinite(logits[name]).all():
-                raise ValueError(f"{path}: expected finite logits in {name}")
-    return Predictions(table["text"], labels.to_numpy().astype(np.int64), logits)

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sstext.config.run_config import EDITS, RunConfig
+from sstext.config.option_groups import EDITS
+from sstext.config.run_config import RunConfig
 from sstext.methods.catalog import composition, composition_between_rounds
 from sstext.methods.method import Belief, Method, Schedule, Stage
 from sstext.methods.registry import compose

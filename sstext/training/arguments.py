@@ -9,8 +9,9 @@ from typing import Any
 from transformers import TrainingArguments
 
 from sstext.config.old_options import MOVED
+from sstext.config.option_groups import DataOptions, SemiSupervisedOptions, TrainingOptions
 from sstext.config.options import checked, option, options
-from sstext.config.run_config import DataOptions, RunConfig, SemiSupervisedOptions, TrainingOptions, checked_edits
+from sstext.config.run_config import RunConfig, checked_edits
 from sstext.errors import UserError
 from sstext.hub.publishing import refuse_whole_checkpoints
 from sstext.inference.devices import resolve_device, resolve_precision

@@ -14,9 +14,10 @@ from transformers import TrainingArguments
 import sstext
 from sstext.cli.main import main, parser
 from sstext.config.old_options import CHANGED, FORMER_DEFAULTS, MOVED, RESOLVED_BY_METHOD, in_new_names, replacement
+from sstext.config.option_groups import EDITS
 from sstext.config.options import default_of, options
 from sstext.config.recipe import read_config
-from sstext.config.run_config import EDITS, RunConfig
+from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.methods.registry import compose
 from sstext.selftraining.plan import method_of, rounds_of_run

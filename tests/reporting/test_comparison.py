@@ -9,7 +9,8 @@ from made_up_run import TEMPERATURE, class_names, make_run, noisy_logits, write_
 
 from sstext.evaluation.calibration import softmax
 from sstext.reporting.comparison import compare, evidence_of, paired_gain
-from sstext.reporting.run_files import Predictions, RunFiles, open_run_files
+from sstext.reporting.readers import Predictions
+from sstext.reporting.run_files import RunFiles, open_run_files
 
 
 def change_results(folder: Path, **changes: object) -> RunFiles:

@@ -1,7 +1,7 @@
 """Behavior follows from what a method is composed of, and never from its name, however the name is looked at.
 
-`test_plan.py` finds plain comparisons. This test also finds a name that is cut out of a longer one, and membership in a part of
-the methods, as in `method in OF_ROUNDS`.
+What a run does follows from the stages that a method returns; `methods/` alone turns names into them. The test finds
+comparisons, also of a name that is cut out of a longer one, and membership in a part of the methods (`method in OF_ROUNDS`).
 """
 
 import ast
@@ -73,6 +73,8 @@ def uses_of_a_name(source: str) -> Iterator[str]:
                 yield ast.unparse(node)
         elif isinstance(node, ast.Subscript) and is_method(node.slice) and names_in(node.value, {}):
             yield ast.unparse(node)
+        elif isinstance(node, ast.Match) and is_method(node.subject):
+            yield f"match {ast.unparse(node.subject)}"
 
 
 @pytest.mark.parametrize(
@@ -87,6 +89,11 @@ def uses_of_a_name(source: str) -> Iterator[str]:
         "OF_ROUNDS[config.method]",
         '(name := config.method) == "ust"',
         'config.method == "auto"',
+        '"auto" != run.config.method',
+        'method in ("ust", "auto")',
+        'SOME = frozenset({"auto"})\nmethod not in SOME',
+        'record["method"] == "auto"',
+        'match config.method:\n    case "auto": pass',
     ],
 )
 def test_a_use_of_a_name_is_found(source: str) -> None:

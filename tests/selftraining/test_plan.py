@@ -1,6 +1,5 @@
 """The plan of a run: what is trained, on what, in which order, and for how long."""
 
-import ast
 import json
 from collections.abc import Iterator
 from functools import cache
@@ -12,7 +11,6 @@ from typing import Any, cast
 import pytest
 from torch import nn
 
-import sstext
 from sstext.config.old_options import MOVED
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
@@ -735,82 +733,6 @@ def test_the_record_tells_people_what_is_trained_on_what() -> None:
     alone = {stage["name"]: stage for stage in plan(method="auto").record()["stages"]}
     assert (alone["round 1"]["labeled_by"], alone["round 1"]["starts_from"]) == ("head and probe", "start")
     assert plan(method="class-balanced").record()["stages"][2]["keep"] == 0.5
-
-
-# Names of methods
-
-
-#: Version 0.1 wrote in a run's folder what its method was called, and nothing of what it was composed of.
-KNOWS_RUNS_OF_VERSION_0_1 = {"reporting/run_files.py"}
-
-
-def strings(node: ast.expr, constants: dict[str, ast.expr]) -> set[str]:
-    """The strings of an expression: a constant, a set or another literal of them, or a name of the module for one."""
-    if isinstance(node, ast.Name) and node.id in constants:
-        node = constants[node.id]
-    return {part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)}
-
-
-def is_method(node: ast.expr) -> bool:
-    """Whether an expression is called a method: `method`, `….method` or `…["method"]`."""
-    if isinstance(node, ast.Subscript):
-        return isinstance(node.slice, ast.Constant) and node.slice.value == "method"
-    return (isinstance(node, ast.Name) and node.id == "method") or (
-        isinstance(node, ast.Attribute) and node.attr == "method"
-    )
-
-
-def compared_names(source: str) -> Iterator[str]:
-    """Every comparison of a method with names of methods, as it is written."""
-    tree = ast.parse(source)
-    constants = {
-        target.id: node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Compare):
-            sides = [node.left, *node.comparators]
-            if any(map(is_method, sides)) and any(strings(side, constants) for side in sides if not is_method(side)):
-                yield ast.unparse(node)
-        elif isinstance(node, ast.Match) and is_method(node.subject):
-            yield f"match {ast.unparse(node.subject)}"
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        'config.method == "auto"',
-        '"auto" != run.config.method',
-        'method in ("ust", "auto")',
-        'SOME = frozenset({"auto"})\nmethod not in SOME',
-        'record["method"] == "auto"',
-        'match config.method:\n    case "auto": pass',
-    ],
-)
-def test_a_comparison_with_a_name_is_found(source: str) -> None:
-    """Guards the next test against seeing nothing."""
-    assert len(list(compared_names(source))) == 1
-    assert not list(
-        compared_names('method.name == "a"; config.methods == "auto"; config.method in METHODS; method == 1')
-    )
-
-
-def test_only_the_methods_know_what_a_method_is_called() -> None:
-    """Guards behavior that hangs on a name: a new method, or another composition under an old name, would not have it.
-
-    What a run does follows from the stages that a method returns; `methods/` alone turns names into them.
-    """
-    package = Path(sstext.__file__).parent
-    found = {
-        str(file.relative_to(package)): list(compared_names(file.read_text(encoding="utf-8")))
-        for file in sorted(package.rglob("*.py"))
-        if file.parent.name != "methods"
-    }
-    assert len(found) > 50, "the package has moved"
-    assert {file: names for file, names in found.items() if names and file not in KNOWS_RUNS_OF_VERSION_0_1} == {}
 
 
 def test_every_name_is_of_one_kind() -> None:

@@ -1,0 +1,283 @@
+"""Every option once, in the groups that `sstext train --help` shows, with its help beside it.
+
+The command line, the YAML files, the run folder's config.yaml and `SemiSupervisedTrainingArguments` are all made from
+the fields below. A new option is one field here and the line of code that reads it.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from sstext.config.options import ANY_NUMBER, POSITIVE, SHARE, option
+
+#: Changes that a student sees, and the shares of tokens that they change by default.
+EDITS: dict[str, float] = {"mask": 0.15, "drop": 0.0, "swap": 0.0, "cutoff": 0.0}
+
+
+@dataclass
+class DataOptions:
+    """Your data."""
+
+    labeled: str | None = option(
+        None,
+        "File or Hub name with labeled texts: csv, tsv, json, jsonl, parquet, or a saved data set. Every run needs it.",
+        common=True,
+    )
+    unlabeled: str | None = option(
+        None,
+        "File or Hub name with unlabeled texts: the same formats, or txt with one text per line. All methods but "
+        "`supervised` need them. Default: none.",
+        common=True,
+    )
+    test: str | None = option(
+        None,
+        "Labeled test rows. They are used for evaluation only, never to choose a model. Default: none. Give them if you "
+        "want to know how accurate the model is.",
+        common=True,
+    )
+    dev: str | None = option(
+        None,
+        "Labeled development rows. They are used to choose the stage, for early stopping and for calibration. "
+        "Default: none. Give them only if you have labels to spare.",
+        common=True,
+    )
+    audit: str | None = option(
+        None,
+        "True labels of the unlabeled texts, row by row. They are only used to measure how many pseudo-labels are "
+        "right. Default: none. Give them in experiments in which you know these labels.",
+    )
+    sample: dict[str, Any] = option(
+        {},
+        "Hides most labels of data in which every row is labeled, for example labels_per_class=10 unlabeled=2000 "
+        "test=1000. Default: off. Use it to try sstext on a public data set.",
+    )
+    text_column: str | None = option(
+        None,
+        "Column with the text. Default: found by its name. Set it if another one is found.",
+        computed=True,
+    )
+    label_column: str | None = option(
+        None,
+        "Column with the label. Default: found by its name. Set it if another one is found.",
+        computed=True,
+    )
+    descriptions: Any = option(
+        "names",
+        "What the classes mean: a file (yaml, csv, …) with one text or several for each class, or CLASS=TEXT …. Default: names "
+        "(those of the classes). Names and descriptions count as much as held-out labels show that they help. Give "
+        "descriptions if the names say little; `none` uses neither.",
+        common=True,
+    )
+    encoding: str = option(
+        "utf-8", "Encoding of text files. Default: utf-8. Change it if a file is refused because it is not UTF-8."
+    )
+    max_length: int | None = option(
+        None,
+        "Maximum number of tokens per text; the rest is cut off. Default: the 95th percentile of the text lengths in "
+        "training, the limit of the model in prediction. Raise it if the end of your texts matters.",
+        limits=(4, math.inf),
+        computed=True,
+    )
+
+
+@dataclass
+class EncoderOptions:
+    """The pretrained encoder."""
+
+    encoder: str | None = option(
+        None,
+        "Pretrained encoder: a folder, a Hub name, a Hub name@revision, or `demo` (English, installed by the extra "
+        "`demo`). Every run needs one; choose one for your language.",
+        common=True,
+    )
+    freeze: list[str] = option(
+        [],
+        "Parts that are not trained: `embeddings`, a number N for the first N layers, or both. Default: none. Freeze "
+        "parts to save memory.",
+    )
+    dropout: float | None = option(
+        None,
+        "Dropout of the encoder and the head. Default: that of the encoder. Set it for the method ust if your encoder "
+        "has none.",
+        limits=SHARE,
+        computed=True,
+    )
+    pooling: str = option(
+        "auto",
+        "What the head reads: `mean`, the mean of all tokens, or `native`, what the head of the encoder reads. Default: "
+        "auto (`mean` in stages whose head begins as a regression). Try `mean` with a sentence encoder and few labels.",
+        ("auto", "mean", "native"),
+    )
+
+
+@dataclass
+class SelfTrainingOptions:
+    """Rounds of pseudo-labels."""
+
+    rounds: int | None = option(
+        None,
+        "Number of rounds of pseudo-labels. Default: set by the method (auto: 1, supervised: 0, others: 3). "
+        "Use 0 to train without pseudo-labels.",
+        limits=ANY_NUMBER,
+        computed=True,
+    )
+    keep: list[float] | None = option(
+        None,
+        "Share of the corpus that each round may select. Further rounds use the last value. Default: 1 with auto, .3 "
+        ".5 .7 otherwise. Lower it if pseudo-labels are often wrong.",
+        computed=True,
+    )
+    prior: Any = option(
+        "auto",
+        "Class shares of the corpus: uniform, labeled (those of the labeled rows), or CLASS=SHARE …. Pseudo-labels "
+        "are aligned to these shares; `none` turns this off. Default: auto (an estimate if all classes have the same "
+        "number of labeled rows, otherwise the shares of these rows). Set the shares if you know "
+        "them, above all if some classes are rare.",
+        common=True,
+    )
+    folds: int | None = option(
+        None,
+        "Number of chains, each trained without one fold of the labeled rows. Their held-out predictions are used to "
+        "choose the stage and for calibration. Default: 3 with auto if there are enough labeled rows and no "
+        "development rows, otherwise 0. Use 0 to save time; self-training is not checked then.",
+        common=True,
+        limits=ANY_NUMBER,
+        computed=True,
+    )
+
+
+@dataclass
+class SemiSupervisedOptions:
+    """The method.
+
+    These are fields of `SemiSupervisedTrainingArguments` too.
+    """
+
+    method: str = option(
+        "supervised",
+        "How to learn from unlabeled texts; `sstext methods` lists the methods. Default: supervised, which trains on the "
+        "labeled rows only. Change it to learn from unlabeled texts.",
+        common=True,
+    )
+    method_args: dict[str, Any] = option(
+        {},
+        "Arguments of the method, for example threshold=0.9; `sstext methods NAME` lists them. Default: those of the "
+        "method. Change them to repeat the settings of a paper.",
+    )
+    regularizers: dict[str, Any] = option(
+        {},
+        "Additional loss terms, for example entropy=0.1; `sstext methods` lists them. Default: none. Add one to "
+        "compare it with the method alone.",
+    )
+    unlabeled_batch_ratio: float = option(
+        2.0,
+        "Unlabeled rows per labeled row in a step, for methods that use unlabeled rows in every step. Default: 2. Lower "
+        "it to save time or memory.",
+        limits=(1e-6, math.inf),
+    )
+    gold_share: float = option(
+        0.25,
+        "Share of labeled rows in every batch of a round. Default: .25. Raise it if pseudo-labels are often wrong.",
+        limits=SHARE,
+    )
+    logit_adjustment: float = option(
+        0.0,
+        "Strength τ of logit adjustment. At 1, the loss targets balanced accuracy, as if all classes were equally "
+        "frequent. Default: 0 (off). Raise it if recall on rare classes matters.",
+        limits=ANY_NUMBER,
+    )
+    edits: dict[str, Any] = option(
+        EDITS,
+        "Augmentation: share of tokens to mask, drop, swap or cut off in a changed copy of a text. Default: "
+        "mask=0.15. Lower it if single words decide the class.",
+    )
+    views: list[str] = option(
+        [],
+        "Columns of the unlabeled texts with paraphrases. Changed copies are made from one of them. Default: none. "
+        "Name them if your corpus has paraphrases, for example back-translations.",
+    )
+
+
+@dataclass
+class TrainingOptions:
+    """Training, in detail."""
+
+    steps: int | None = option(
+        None,
+        "Optimizer steps of the baseline, or of the first training of another method. Default: 20 passes over the "
+        "labeled rows, at least 60 and at most 500 (at least 120 if it also reads unlabeled texts). Raise it "
+        "if the training loss is still falling at the end.",
+        limits=POSITIVE,
+        computed=True,
+    )
+    round_steps: int | None = option(
+        None,
+        "Optimizer steps of a round; the start of auto has at most as many. Default: 3 passes over the pseudo-labels "
+        "(auto: 1.5), at least 120 (auto: 60), at most 2,000. Lower it to save time.",
+        limits=POSITIVE,
+        computed=True,
+    )
+    batch_size: int = option(
+        16,
+        "Labeled rows per step of the first training, summed over all devices. Default: 16. Lower it if memory "
+        "runs out.",
+        limits=POSITIVE,
+    )
+    learning_rate: float = option(
+        2e-4,
+        "Peak learning rate of the encoder in the first training. Default: 2e-4. Lower it for large encoders.",
+        limits=ANY_NUMBER,
+    )
+    head_learning_rate: float | None = option(
+        1e-3,
+        "Peak learning rate of the new head. Default: 1e-3. `none` takes that of the encoder; use it to repeat a "
+        "training that has one rate.",
+        limits=ANY_NUMBER,
+    )
+    precision: str = option(
+        "auto",
+        "Numerical precision. Default: auto (bf16 if the device supports it natively). Use fp32 if the loss becomes NaN.",
+        ("auto", "fp32", "bf16", "fp16"),
+    )
+    device: str = option(
+        "auto",
+        "Device: cpu, cuda, cuda:N or mps. Default: auto (the best available). Set it if you share a machine.",
+        common=True,
+    )
+    seed: int = option(
+        0, "Random seed. Default: 0. Change it to see how much results vary.", common=True, limits=(0, 2**32 - 1)
+    )
+    training_args: dict[str, Any] = option(
+        {},
+        "Fields of transformers.TrainingArguments, for example weight_decay=0.05 warmup_steps=0.2 eval_steps=50, "
+        "and early_stopping_patience. Default: those of sstext. Change them if a recipe that you repeat asks for it.",
+    )
+
+
+@dataclass
+class RunOptions:
+    """The run."""
+
+    output: str | None = option(
+        None,
+        "Folder of the run. Every run needs one, and each run its own. The same command resumes an interrupted run.",
+        common=True,
+    )
+    budget: str | None = option(
+        None,
+        "Time that the run may take on this machine, for example 10m. Steps, folds and rounds are reduced to fit into it. "
+        "Default: no limit. Set it if you cannot wait for the estimated time.",
+        common=True,
+    )
+    report_to: list[str] = option(
+        [],
+        "Loggers that get figures during the run, for example tensorboard wandb mlflow. Default: none. Name one to watch "
+        "a long run.",
+    )
+    workers: int | None = option(
+        None,
+        "Number of chains that are trained at the same time, each in its own process. Default: one per GPU, 1 on a "
+        "CPU. Raise it on a CPU with many cores.",
+        limits=POSITIVE,
+        computed=True,
+    )
