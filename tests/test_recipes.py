@@ -62,6 +62,10 @@ def at_root(stand_ins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(REPLACEMENTS, str(stand_ins))
 
 
+#: Recipes that the fast suite runs; the others are slow tests.
+AT_ONCE = {"quickstart", "imbalanced"}
+
+
 def of_the_hub(path: Path) -> bool:
     return "sample" in yaml.safe_load(path.read_text(encoding="utf-8"))
 
@@ -103,7 +107,10 @@ def test_recipes_say_what_they_show_and_hold_only_what_differs(path: Path) -> No
         assert Sample.of(config.sample)
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=path.name, marks=() if path.stem in AT_ONCE else pytest.mark.slow) for path in RECIPES],
+)
 def test_recipes_run(
     path: Path, at_root: None, tiny_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,22 +32,6 @@ def chosen_to_teach(monkeypatch: pytest.MonkeyPatch, position: int) -> None:
         monkeypatch.setattr(f"{module}.choose_stage", lambda run, records: (position, "it is better"))
 
 
-def test_the_start_teaches_one_student(tiny_run: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards the one student that learns from the corpus, and what is said of it."""
-    chosen_to_teach(monkeypatch, 1)
-    results = run_of(tiny_run, tmp_path / "out", test=None)
-    assert [record["stage"] for record in results["rounds"]] == ["regression", "start", "final"]
-    final = results["rounds"][2]
-    assert final["labeled_by"] == "start of the chains, and of all labels"
-    assert (final["index"], final["admitted"]) == (2, 60)
-    expected = {"round": 2, "stage": "final", "model": "final", "judged": 1}
-    assert {key: results["chosen"][key] for key in expected} == expected
-    assert results["chosen"]["why"].startswith("it learned from the labels of the start; ")
-    page = write_report(tmp_path / "out").read_text()
-    assert "the start that taught the chosen model has an accuracy of" in page
-    assert "The regression has" in page
-
-
 def test_a_regression_that_is_preferred_is_the_model(
     tiny_run: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
