@@ -8,13 +8,14 @@ from rich.table import Table
 
 from sstext.cli.console import SHOWN, interval, new_console, new_table, percent
 from sstext.errors import listed
-from sstext.methods.method import Stage
+from sstext.methods.method import HEAD, Stage
 from sstext.objective.targets import Hard
 from sstext.progress import duration
 from sstext.reporting.words import left_out_said
 from sstext.run.dry_run import Forecast
 from sstext.selftraining.plan import Plan
-from sstext.storage.run_folder import REPORT, stage_name
+from sstext.selftraining.record import ALL_DONE
+from sstext.storage.run_folder import FINAL, REPORT, stage_name
 
 #: How a reason begins that people must see first.
 WARNING = "warning: "
@@ -31,8 +32,8 @@ def show_results(results: Mapping[str, Any], output: str, budget: str | None = N
     if results["test"]:
         console.print(figures_table(results))
     console.print(records_table(results["rounds"]))
-    if stopped := results["rounds"][-1]["stopped_because"]:
-        console.print(f"Training stopped: {stopped}.", highlight=False)
+    if (stopped := results["rounds"][-1]["stopped_because"]) not in (None, ALL_DONE):
+        console.print(f"Training stopped early: {stopped}.", highlight=False)
     chosen = results["chosen"]
     name = stage_name(results["rounds"][chosen["round"]])
     first, *others = [reason for reason in chosen["why"].split("; ") if not reason.startswith(WARNING)]
@@ -159,19 +160,23 @@ def show_forecast(forecast: Forecast) -> None:
 def stages_table(plan: Plan) -> Table:
     """One line per stage of a plan."""
     table = new_table("Stages (each learns from the labeled rows, some also from pseudo-labels)")
-    for title in ("stage", "pseudo-labels of", "labeled by", "selects"):
+    for title in ("stage", "pseudo-labels by", "selects"):
         table.add_column(title, overflow="fold")
     for title in ("steps", "trainings"):
         table.add_column(title, justify="right")
     for stage in (*plan.stages, plan.final):
         if stage is not None:
-            teacher, labeled_by, steps = (
-                stage.learns_from or "",
-                plan.labeled_by(stage) or "",
-                _count(plan.steps(stage)),
-            )
-            table.add_row(stage.name, teacher, labeled_by, _selects(stage), steps, str(plan.trainings(stage)))
+            steps, trainings = _count(plan.steps(stage)), str(plan.trainings(stage))
+            table.add_row(stage.name, _labeled_by(plan, stage), _selects(stage), steps, trainings)
     return table
+
+
+def _labeled_by(plan: Plan, stage: Stage) -> str:
+    """The teachers of a stage, and what of them predicts if it is not the head alone. Empty without pseudo-labels."""
+    by = plan.labeled_by(stage)
+    if by is None or stage.name == FINAL:
+        return by or ""
+    return f"{stage.learns_from}" if by == HEAD else f"{stage.learns_from} ({by})"
 
 
 def _count(steps: int) -> str:

@@ -130,8 +130,8 @@ class SelfTrainingOptions:
     prior: Any = option(
         "auto",
         "Class shares of the corpus: uniform, labeled (those of the labeled rows), or CLASS=SHARE …. Pseudo-labels "
-        "are aligned to these shares; `none` turns this off. Default: auto (an estimate if all classes have the same "
-        "number of labeled rows, otherwise the shares of these rows). Set the shares if you know "
+        "are aligned to these shares; `none` turns this off. Default: auto (the shares of the labeled rows; if they are "
+        "balanced, an estimate from the predictions for the corpus). Set the shares if you know "
         "them, above all if some classes are rare.",
         common=True,
     )

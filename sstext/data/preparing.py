@@ -215,7 +215,7 @@ def tokenize_texts(
     sample = texts.unlabeled.texts if texts.unlabeled is not None else texts.labeled.texts
     if config.max_length is None:
         max_length = choose_max_length(tokenizer, sample["text"], limit, config.seed)
-        reason = f"the 95th percentile; the encoder reads up to {limit}"
+        reason = f"95 % of the texts are not longer; the encoder reads up to {limit}"
     else:
         max_length, reason = min(config.max_length, limit), f"as set; the encoder reads up to {limit}"
     reporter.note(f"max length: {max_length} tokens ({reason})")

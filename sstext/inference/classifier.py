@@ -104,17 +104,17 @@ class Classifier:
             UserError: if the model has no estimate, or no threshold has this precision.
         """
         if not 0 < precision <= 1:
-            raise UserError(f"target_precision: expected a share above 0 and up to 1, found {precision}")
+            raise UserError(f"target precision: expected a share above 0 and up to 1, found {precision}")
         curve = (getattr(self.model.config, "sstext", None) or {}).get("precision_curve")
         if not curve:
             raise UserError(
-                "target_precision: this model has no estimate of its precision; train it with --folds 3, or with --dev"
+                "target precision: no labels were held out when this model was trained; train it with --folds 3, or with --dev"
             )
         found = confidence_for(curve, precision)
         if found is None:
             best = max(share for _, share, _ in curve)
             raise UserError(
-                f"target_precision: expected at most {best:.3f}, the estimated precision of the most confident texts, "
+                f"target precision: expected at most {best:.3f}, the estimated precision of the most confident texts, "
                 f"found {precision}"
             )
         return found

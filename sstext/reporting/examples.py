@@ -104,7 +104,7 @@ def _kept(run: RunFiles, teaching: Teaching) -> Group:
     return Group(
         "kept",
         "Selected",
-        f"pseudo-labels that trained {teaching.student}; the least confident first, then a random sample",
+        f"some of the pseudo-labels that trained {teaching.student}: the least confident first, then a random sample",
         [Example(_text(run, rows[i]), run.classes[labels[i]], float(confidence[i])) for i in picked],
     )
 

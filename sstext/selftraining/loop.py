@@ -25,7 +25,7 @@ from sstext.selftraining.choice import choose_stage
 from sstext.selftraining.cross_fitting import Run, corpus_weights, evidence, out_of_fold
 from sstext.selftraining.evidence import too_few_classes
 from sstext.selftraining.final_model import teach
-from sstext.selftraining.record import StageRecord
+from sstext.selftraining.record import ALL_DONE, StageRecord
 from sstext.selftraining.student_store import Fit
 from sstext.selftraining.verdict import Verdict, judge
 from sstext.selftraining.workers import fit_side_by_side
@@ -95,7 +95,7 @@ def train_the_one_student(run: Run, records: Sequence[StageRecord]) -> Iterator[
         "class_shares": dict(zip(classes, taught.shares.tolist(), strict=True)),
         "estimated_precision": taught.confidence,
         "labeled_by": f"{teacher.name} of the chains, and of all labels",
-        "stopped_because": "all rounds are done",
+        "stopped_because": ALL_DONE,
         "seconds": time.monotonic() - began,
     }
     yield keep(run, describe(run, final, [taught.selected], [taught.fit], **found))
@@ -122,7 +122,7 @@ def reason_to_stop(run: Run, stage: Stage, found: Mapping[str, Any], verdict: Ve
     if verdict.collapsed or (verdict.refused is not None and stage.learns_from is not None):
         return verdict.refused
     if stage is run.plan.last and not run.plan.teaches_once:
-        return "all rounds are done"
+        return ALL_DONE
     agreement = found["agreement"]
     if agreement is not None and agreement >= run.plan.method.stop_agreement:
         return f"predictions no longer change: {agreement:.1%} of the corpus kept its predicted class"

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+#: Why training ends after the last stage of a plan. It is the usual end, and nobody needs to be told.
+ALL_DONE = "all rounds are done"
+
 
 @dataclass(frozen=True)
 class StageRecord:
@@ -78,4 +81,6 @@ def sentence(record: StageRecord) -> str:
         parts.append("held-out accuracy {accuracy:.1%}, log-loss {log_loss:.3f}".format(**record.out_of_fold))
     if record.metrics:
         parts.append(f"development macro-F1 {record.metrics['macro_f1']:.3f}")
-    return ", ".join(parts) + (f"; stopped: {record.stopped_because}" if record.stopped_because else "")
+    return ", ".join(parts) + (
+        f"; stopped: {record.stopped_because}" if record.stopped_because not in (None, ALL_DONE) else ""
+    )

@@ -142,9 +142,9 @@ def test_dry_run_says_the_plan_and_writes_nothing(
         assert line in shown
     assert any(line.startswith("estimated time about ") for line in shown)
     assert stages_of(out) == [
-        ["stage", "pseudo-labels of", "labeled by", "selects", "steps", "trainings"],
+        ["stage", "pseudo-labels by", "selects", "steps", "trainings"],
         ["baseline", "4", "1"],
-        ["round 1", "baseline", "head", "30% of the corpus, hard labels", "4", "1"],
+        ["round 1", "baseline", "30% of the corpus, hard labels", "4", "1"],
     ]
     assert listing(place) == before
 
@@ -159,9 +159,9 @@ def test_dry_run_shows_every_stage_of_auto(
     assert "2, each without one fold of the labels" in out
     every = "every row, soft labels"
     assert [cells for cells in stages_of(out) if cells[0] != "regression"] == [
-        ["stage", "pseudo-labels of", "labeled by", "selects", "steps", "trainings"],
+        ["stage", "pseudo-labels by", "selects", "steps", "trainings"],
         ["start", "4", "3"],
-        ["final", "the chains", "the chains, and the start with all labels", every, "4", "1"],
+        ["final", "the chains, and the start with all labels", every, "4", "1"],
     ]
     (regression,) = (line.split() for line in out.splitlines() if line.lstrip().startswith("regression "))
     assert regression == ["regression", "3"], "it has no steps, and a 0 would only raise a question"

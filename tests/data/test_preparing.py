@@ -141,7 +141,7 @@ def test_the_length_is_chosen_from_the_corpus_and_said(task: Any, tiny_encoder: 
     notes = Notes()
     tokens = tokens_of(task, tiny_encoder, notes)
     assert tokens.max_length == 8  # 3 words and 2 special tokens, up to a multiple of 8
-    assert notes.said[0] == "max length: 8 tokens (the 95th percentile; the encoder reads up to 64)"
+    assert notes.said[0] == "max length: 8 tokens (95 % of the texts are not longer; the encoder reads up to 64)"
     assert max(map(len, tokens.corpus["input_ids"])) == 8
     assert tokens.truncated["unlabeled"] == 1
     assert "unlabeled: 1 of 60 texts were cut to 8 tokens for training" in notes.said

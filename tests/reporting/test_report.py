@@ -107,7 +107,7 @@ def test_what_the_run_was_is_told(made_up: Path) -> None:
     for said in (
         "The chosen model comes from the stage “round 2”, which was trained on labeled rows and 90 pseudo-labels",
         "a difference of",
-        "Reason for stopping: all rounds are done.", "64 labeled, 300 unlabeled, 240 test", "torch 2.13.0",
+        "64 labeled, 300 unlabeled, 240 test", "torch 2.13.0",
         "1,234 MiB of the process", "corpus.jsonl", "Changed class",
         "predictions of chain 1 that differ between the stages “round 1” and “round 2”", "do not add them.",
         "by the model that made the pseudo-labels. The selection also depends on the rank within the class.",

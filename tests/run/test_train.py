@@ -253,7 +253,7 @@ def test_a_round_in_a_sentence() -> None:
     )
     assert told == (
         "round 1: 120 steps in 7 s, 18 pseudo-labels (30% of the corpus), 50.0% of them are right, "
-        "development macro-F1 0.250; stopped: all rounds are done"
+        "development macro-F1 0.250"
     )
     first = replace(RECORD, index=0, stage="baseline", admitted=0, coverage=0.0)
     assert sentence(first) == "baseline: 120 steps in 7 s"
