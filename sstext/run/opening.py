@@ -147,7 +147,7 @@ def check(chain: Chain) -> None:
     """
     config, plan, method = chain.config, chain.plan, chain.plan.method
     baseline, selection = plan.baseline, method.selection
-    for stage in (stage for stage in plan.stages if not stage.frozen):
+    for stage in plan.trainings_ahead:
         chain.training_arguments(stage, None, chain.students.folder(stage) / CHECKPOINTS)
     objective = build(config.method, config.method_args, config.regularizers).bind(len(chain.texts.classes), 0)
     if not objective.supervised and chain.tokens.corpus is None:

@@ -56,6 +56,12 @@ class Plan:
         return self.stages[0]
 
     @property
+    def trainings_ahead(self) -> tuple[Stage, ...]:
+        """Every stage that takes steps: those of the chains, the final model, and plain fine-tuning for the test rows."""
+        every = (*self.stages, self.final, self.plain)
+        return tuple(stage for stage in every if stage is not None and not stage.frozen)
+
+    @property
     def last(self) -> Stage:
         """The last stage before the final model."""
         return self.stages[-1]

@@ -55,6 +55,10 @@ from sstext.selftraining import plan
             {"method_args": {"round_batch_size": 1}, "training_args": {"gradient_accumulation_steps": 2}},
             "round_batch_size",
         ),
+        (
+            {"batch_size": 3, "training_args": {"gradient_accumulation_steps": 2}},
+            "^batch_size: expected a multiple of 2",
+        ),
         ({"encoder": "demo@v2"}, "encoder 'demo@v2': expected name@revision of a Hub encoder"),
         ({"freeze": ["3"]}, "freeze: expected at most 2, the number of layers, found 3"),
     ],
