@@ -15,7 +15,12 @@ import numpy as np
 
 from sstext.data.order import random_rows
 from sstext.data.sampling import stratified_folds
-from sstext.evaluation.calibration import USUAL_TEMPERATURE
+from sstext.evaluation.calibration import (
+    SPREAD_OF_PROBE,
+    TEMPERATURE_OF_PROBE,
+    TEMPERATURE_SPREAD,
+    USUAL_TEMPERATURE,
+)
 from sstext.inference.scoring import score
 from sstext.methods.method import Stage
 from sstext.selftraining.chain import Chain
@@ -120,8 +125,12 @@ def out_of_fold(
     logits = [chain.students.score_held_out(stage, probe) for chain in chains]
     labels = [np.asarray(chain.held_out["labels"][:]) for chain in chains]
     folds = [np.full(len(rows), chain.number) for rows, chain in zip(labels, chains, strict=True)]
-    believed = 1.0 if probe else _believed_temperature(chains, stage)
-    return OutOfFold(np.concatenate(logits), np.concatenate(labels), np.concatenate(folds), believed, class_weights)
+    believed, spread = TEMPERATURE_OF_PROBE, SPREAD_OF_PROBE
+    if not probe:
+        believed, spread = _believed_temperature(chains, stage), TEMPERATURE_SPREAD
+    return OutOfFold(
+        np.concatenate(logits), np.concatenate(labels), np.concatenate(folds), believed, class_weights, spread
+    )
 
 
 def corpus_weights(chains: Sequence[Chain], finished: Stage) -> np.ndarray | None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sstext.evaluation.calibration import USUAL_TEMPERATURE, fit_temperature, softmax
+from sstext.evaluation.calibration import TEMPERATURE_SPREAD, USUAL_TEMPERATURE, fit_temperature, softmax
 from sstext.evaluation.metrics import count_classes
 
 #: Limits below which a stage counts as collapsed. `CLASSES_IN_USE` is relative to the classes in use in the prior.
@@ -24,6 +24,7 @@ class OutOfFold:
         believed: expected temperature of the students, before these rows are seen.
         class_weights: (C,) how often a row of each class counts, so that the labels represent a corpus with other class
             shares. None means once each. If the shares are estimated, an error of the estimate does not show here.
+        spread: standard deviation of the logarithm of the expected temperature.
     """
 
     logits: np.ndarray
@@ -31,6 +32,7 @@ class OutOfFold:
     folds: np.ndarray
     believed: float = USUAL_TEMPERATURE
     class_weights: np.ndarray | None = None
+    spread: float = TEMPERATURE_SPREAD
 
     def weights(self) -> np.ndarray:
         """How often each row counts, (B,), once on average."""
@@ -39,18 +41,25 @@ class OutOfFold:
 
     def temperature(self) -> float:
         """The temperature that is fitted on all rows."""
-        return fit_temperature(self.logits, self.labels, believed=self.believed, weights=self.weights())
+        return self._fitted(np.ones(len(self.labels), dtype=bool))
 
     def probabilities(self) -> np.ndarray:
         """Calibrated probabilities (B, C). The temperature of each fold is fitted on the other folds."""
-        calibrated, weights = np.empty(self.logits.shape), self.weights()
+        calibrated = np.empty(self.logits.shape)
         for fold in np.unique(self.folds):
             own = self.folds == fold
-            temperature = fit_temperature(
-                self.logits[~own], self.labels[~own], believed=self.believed, weights=weights[~own]
-            )
-            calibrated[own] = softmax(self.logits[own].astype(np.float64), temperature)
+            calibrated[own] = softmax(self.logits[own].astype(np.float64), self._fitted(~own))
         return calibrated
+
+    def _fitted(self, rows: np.ndarray) -> float:
+        """The temperature that is fitted on some rows, a mask (B,)."""
+        return fit_temperature(
+            self.logits[rows],
+            self.labels[rows],
+            believed=self.believed,
+            spread=self.spread,
+            weights=self.weights()[rows],
+        )
 
     def losses(self) -> np.ndarray:
         """−log p of the label, (B,) in nats, calibrated as in `probabilities`."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sstext.data.order import random_rows
-from sstext.evaluation.calibration import matching_temperature
+from sstext.evaluation.calibration import matching_temperature, softmax, temperature_of_confidence
 from sstext.inference.scoring import score
 from sstext.methods.method import Stage
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
@@ -58,7 +58,7 @@ class Taught:
     Attributes:
         selected: the pseudo-labels that it learned from.
         fit: of its training.
-        temperature: makes it as confident as these labels, which are calibrated.
+        temperature: makes it as confident as its teachers are, see `temperature_of_final`.
         shares: (C,) shares of the classes that it predicts for the corpus.
         taught_shares: (C,) shares of the classes among the labels.
         confidence: mean probability of the pseudo-labels, the share of them that is expected to be right.
@@ -83,7 +83,8 @@ def teach(last: Chain, chains: Sequence[Chain], teacher: Stage, final: Stage, te
         temperature: temperature of the students of the chains, if they have learned from pseudo-labels.
     """
     plan = last.plan
-    labels = CorpusScores(average_labels(last, chains, teacher, temperature), with_probe=plan.teaches_once)
+    teachers = teachers_of(last, chains, teacher, temperature)
+    labels = CorpusScores(average_labels(last, teachers), with_probe=plan.teaches_once)
     prior = last.class_shares(labels) if plan.aligns else None
     selection = final.selection
     assert selection is not None
@@ -97,21 +98,33 @@ def teach(last: Chain, chains: Sequence[Chain], teacher: Stage, final: Stage, te
     logits = score(last.students.load(final), last.tokens.corpus.select(rows), last.tokenizer)
     said = labels.aligned(prior)[rows]
     counts = np.bincount(logits.argmax(-1), minlength=said.shape[1])
-    return Taught(
-        selected,
-        fit,
-        matching_temperature(logits, said),
-        counts / counts.sum(),
-        said.mean(0),
-        float(said.max(-1).mean()),
-    )
+    fitted = matching_temperature(logits, said)
+    if plan.teaches_once:
+        said = as_confident_as(teachers, labels, said, rows)
+        fitted = temperature_of_final(logits, said)
+    return Taught(selected, fit, fitted, counts / counts.sum(), said.mean(0), float(said.max(-1).mean()))
 
 
-def average_labels(last: Chain, chains: Sequence[Chain], chosen: Stage, temperature: float) -> np.ndarray:
-    """log of the mean calibrated prediction of the chains for the corpus, (N, C), kept in `averaged.npy`.
+@dataclass(frozen=True)
+class Teachers:
+    """The students that label the corpus for the final model. Both parts have the same weight.
 
-    If a probe labels the corpus first, head and probe of the teacher with all labels have the same weight as all chains
-    together.
+    Attributes:
+        chains: the scores of the chains.
+        beside: the scores of the teacher with all labels; None: the chains label alone.
+    """
+
+    chains: list[CorpusScores]
+    beside: CorpusScores | None
+
+    def confidence(self, rows: np.ndarray) -> float:
+        """Weighted mean of how confident each of them is on rows of the corpus (n,)."""
+        chains = float(np.mean([one.aligned()[rows].max(-1).mean() for one in self.chains]))
+        return chains if self.beside is None else (chains + float(self.beside.aligned()[rows].max(-1).mean())) / 2
+
+
+def teachers_of(last: Chain, chains: Sequence[Chain], chosen: Stage, temperature: float) -> Teachers:
+    """The teachers of the final model. If a probe labels the corpus first, the teacher with all labels is one of them.
 
     Args:
         last: the chain with all labels.
@@ -125,8 +138,43 @@ def average_labels(last: Chain, chains: Sequence[Chain], chosen: Stage, temperat
         calibrated = out_of_fold(chains, teacher, probe=teacher.with_probe).temperature()
         beside = CorpusScores(last.students.scores(teacher).logits, calibrated, with_probe=True)
         temperature = calibrated if chosen is teacher else temperature
-    scores = [CorpusScores(chain.students.scores(chosen).logits, temperature) for chain in chains]
-    return average_to_disk(scores, last.directory.path / AVERAGED, beside)
+    return Teachers([CorpusScores(chain.students.scores(chosen).logits, temperature) for chain in chains], beside)
+
+
+def as_confident_as(teachers: Teachers, labels: CorpusScores, said: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Averaged labels, made as confident as the teachers are in the mean, (n, C).
+
+    A mean of calibrated predictions is less confident than each of them, although it is right at least as often.
+
+    Args:
+        teachers: those whose labels were averaged.
+        labels: the average for the corpus.
+        said: (n, C) the average for some rows, aligned to class shares.
+        rows: (n,) these rows.
+
+    Source: Ranjan & Gneiting 2010, "Combining probability forecasts", theorem 1
+    """
+    averaged = np.asarray(labels.logits[rows], dtype=np.float64)
+    return softmax(np.log(said.clip(1e-30)), temperature_of_confidence(averaged, teachers.confidence(rows)))
+
+
+def temperature_of_final(logits: np.ndarray, said: np.ndarray) -> float:
+    """The temperature of a student that learned once: half way, in log T, from its own confidence to that of its teachers.
+
+    T = √(argmin_T −Σ_i Σ_c q_ic log softmax(z_i / T)_c). The student is right more often than its teachers, so that their
+    confidence is too low for it. Its own is higher, because labels of the user are in every batch. On validation rows, the
+    truth lay between the two (recipes/benchmark/LOG.md).
+
+    Args:
+        logits: (n, C) z of the student.
+        said: (n, C) q of its teachers for the same rows.
+    """
+    return float(np.sqrt(matching_temperature(logits, said)))
+
+
+def average_labels(last: Chain, teachers: Teachers) -> np.ndarray:
+    """log of the mean calibrated prediction of the teachers for the corpus, (N, C), kept in `averaged.npy`."""
+    return average_to_disk(teachers.chains, last.directory.path / AVERAGED, teachers.beside)
 
 
 def average_to_disk(scores: Sequence[CorpusScores], file: Path, beside: CorpusScores | None = None) -> np.ndarray:

@@ -15,7 +15,12 @@ from transformers import (
 )
 
 from sstext.errors import UserError
-from sstext.evaluation.calibration import fit_temperature, matching_temperature, softmax
+from sstext.evaluation.calibration import (
+    fit_temperature,
+    matching_temperature,
+    softmax,
+    temperature_of_confidence,
+)
 from sstext.modeling.fold_temperature import fold_temperature
 from sstext.pseudolabels.alignment import CalibratedScores, align
 
@@ -353,3 +358,23 @@ def test_matching_a_class_for_sure_is_fitting_it() -> None:
     assert matching_temperature(logits, np.eye(4)[labels]) == pytest.approx(fit_temperature(logits, labels), rel=1e-9)
     assert matching_temperature(logits, softmax(logits, 2.0)) == pytest.approx(2.0, rel=1e-6)
     assert matching_temperature(np.zeros((3, 4)), np.full((3, 4), 0.25)) == 1.0
+
+
+def test_a_temperature_gives_the_confidence_that_is_asked_for() -> None:
+    """Guards the direction: more confidence is a lower temperature. What no temperature can give ends at a bound."""
+    logits = np.random.default_rng(0).normal(size=(50, 4))
+    for wanted in (0.3, 0.6, 0.9):
+        found = temperature_of_confidence(logits, wanted)
+        assert softmax(logits, found).max(-1).mean() == pytest.approx(wanted, abs=1e-9)
+    assert temperature_of_confidence(logits, 0.9) < temperature_of_confidence(logits, 0.3)
+    assert temperature_of_confidence(logits, 0.2) == 20.0, "less than 1/4 is impossible"
+    assert temperature_of_confidence(np.full((3, 4), 2.0), 0.9) == 1.0
+
+
+def test_a_narrow_prior_holds_the_temperature() -> None:
+    """By hand: the narrower the prior, the nearer to it. Guards a spread that is dropped on the way."""
+    logits, labels = 3 * np.log([[0.75, 0.25]] * 4), [0, 0, 0, 1]
+    found = [fit_temperature(logits, labels, believed=1.0, spread=spread) for spread in (0.01, 0.25, 0.5, 100.0)]
+    assert found[0] == pytest.approx(1.0, abs=0.01)
+    assert found == sorted(found)
+    assert found[-1] == pytest.approx(3.0, rel=1e-3)

@@ -16,7 +16,12 @@ from transformers import AutoConfig, DistilBertConfig, DistilBertModel
 
 from sstext.cli.train_tables import show_results
 from sstext.config.run_config import RunConfig
-from sstext.evaluation.calibration import precision_curve, softmax
+from sstext.evaluation.calibration import (
+    matching_temperature,
+    precision_curve,
+    softmax,
+    temperature_of_confidence,
+)
 from sstext.inference.classifier import Classifier
 from sstext.pseudolabels.alignment import align
 from sstext.reporting.comparison import evidence_of
@@ -92,7 +97,16 @@ def test_the_record_of_the_final_model(taught: tuple[Path, dict[str, Any], Run])
     kept = pq.read_table(out / "all_labels" / "final" / "pseudo_labels.parquet").to_pydict()
     assert last["per_class"] == {name: kept["label"].count(name) for name in found["classes"]}
     labels = align(np.exp(np.load(out / "all_labels" / "averaged.npy").astype(np.float64)), np.full(3, 1 / 3))
+    teachers = final_model.teachers_of(run.whole, run.chains, run.plan.named("start"), 1.0)
+    said_by_each = [one.aligned()[np.arange(60)].max(-1).mean() for one in (*teachers.chains, teachers.beside)]
+    assert teachers.confidence(np.arange(60)) == pytest.approx(np.dot([1 / 4, 1 / 4, 1 / 2], said_by_each), abs=1e-9)
+    averaged = np.load(out / "all_labels" / "averaged.npy").astype(np.float64)
+    sharper = temperature_of_confidence(averaged, teachers.confidence(np.arange(60)))
+    assert sharper < 1, "a mean is less confident than its members"
+    labels = softmax(np.log(labels), sharper)
     assert last["estimated_precision"] == pytest.approx(labels.max(-1).mean(), abs=1e-6)
+    own = run_logits(out / "all_labels" / "final" / "model", run)
+    assert last["temperature"] == pytest.approx(matching_temperature(own, labels) ** 0.5, rel=1e-3)
     said = run.whole.students.load(run.plan.named("final"))
     predicted = run_logits(out / "all_labels" / "final" / "model", run)
     assert said.config.num_labels == 3
