@@ -81,7 +81,7 @@ def test_the_record_of_the_final_model(taught: tuple[Path, dict[str, Any], Run])
     assert records(out) == found["rounds"]
     last = found["rounds"][-1]
     assert (last["index"], last["admitted"], last["coverage"], last["refused"]) == (2, 60, 1.0, None)
-    assert last["labeled_by"] == "start of the chains, and of all labels"
+    assert last["labeled_by"] == "the start of each chain, and the start with all labels"
     assert (last["stopped_because"], last["agreement"], last["metrics"], last["out_of_fold"]) == (
         ALL_DONE,
         None,
@@ -100,7 +100,7 @@ def test_the_record_of_the_final_model(taught: tuple[Path, dict[str, Any], Run])
     assert list(last["class_shares"].values()) == pytest.approx(shares.tolist())
     chosen = found["chosen"]
     assert (chosen["stage"], chosen["model"], chosen["round"], chosen["judged"]) == ("final", "final", 2, 1)
-    assert chosen["why"] == ("it learned from the labels of the start; start was chosen as teacher: it was told to")
+    assert chosen["why"] == "it learned from pseudo-labels of the start, which was chosen as teacher: it was told to"
     assert chosen["calibrated_on"] == "pseudo-labels that were calibrated on held-out predictions of the labeled rows"
     assert chosen["temperature"] == last["temperature"] != 1
 
