@@ -202,7 +202,7 @@ def test_the_walk_through_the_api(
 ) -> None:
     """recipes/python_api.py on the tiny encoder: every stop is reached, and `train` goes on in the folder of `self_train`."""
     walk = script("python_api")
-    assert walk.DATA == ROOT / "data" / few_tickets.name
+    assert ROOT / "data" / few_tickets.name == walk.DATA
     monkeypatch.setattr(walk, "DATA", few_tickets)
     results = walk.main(["--steps", "2", "--encoder", str(tiny_encoder), "--output", str(tmp_path / "out")])
     said = capsys.readouterr().out
