@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import string
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 
 # Read once, when transformers and torch are first imported; subprocesses inherit them.
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
+os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"  # threads that read a tiny model take longer than reading it
 
 import numpy as np
 import pytest
@@ -59,13 +61,18 @@ def _one_thread() -> None:
     import gc
     from importlib import import_module
 
+    import datasets
     import torch
+    import transformers
 
     import_module("sstext.run.train")  # all that the tests import anyway …
     torch.set_num_threads(1)
     gc.collect()
     gc.freeze()  # … and that no collection need look through
     gc.collect = lambda generation=2: 0  # `Trainer.train()` ends with one; those that Python starts are enough
+    gc.set_threshold(100_000, 20, 100)  # and they need not come after every 700 objects
+    datasets.disable_progress_bars()  # hundreds of models are loaded, and nobody watches
+    transformers.logging.disable_progress_bar()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -134,6 +141,18 @@ def tiny_task() -> Callable[[Path], TinyTask]:
         return task
 
     return write
+
+
+@pytest.fixture(scope="session")
+def few_tickets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The support tickets that ship, with all labeled rows, the first 120 of the corpus and 40 of the test rows. Read only."""
+    source, folder = Path(__file__).parent.parent / "data" / "support_tickets", tmp_path_factory.mktemp("data")
+    folder = folder / source.name
+    shutil.copytree(source, folder)
+    for name, lines in (("unlabeled.jsonl", 120), ("unlabeled_answers.csv", 1 + 120), ("test.csv", 1 + 40)):
+        rows = (source / name).read_text(encoding="utf-8").splitlines(keepends=True)
+        (folder / name).write_text("".join(rows[:lines]), encoding="utf-8")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -62,8 +62,8 @@ def at_root(stand_ins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(REPLACEMENTS, str(stand_ins))
 
 
-#: Recipes that the fast suite runs; the others are slow tests.
-AT_ONCE = {"quickstart", "imbalanced"}
+#: Recipes that the fast suite runs; the others are slow tests. quickstart.yaml runs in test_readme.py, on few rows.
+AT_ONCE = {"imbalanced"}
 
 
 def of_the_hub(path: Path) -> bool:
@@ -198,15 +198,16 @@ def test_the_part_of_ones_own_by_hand() -> None:
 
 
 def test_the_walk_through_the_api(
-    at_root: None, tiny_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    few_tickets: Path, tiny_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
     """recipes/python_api.py on the tiny encoder: every stop is reached, and `train` goes on in the folder of `self_train`."""
-    results = script("python_api").main(
-        ["--steps", "2", "--encoder", str(tiny_encoder), "--output", str(tmp_path / "out")]
-    )
+    walk = script("python_api")
+    assert ROOT / "data" / few_tickets.name == walk.DATA
+    monkeypatch.setattr(walk, "DATA", few_tickets)
+    results = walk.main(["--steps", "2", "--encoder", str(tiny_encoder), "--output", str(tmp_path / "out")])
     said = capsys.readouterr().out
     assert re.findall(r"^(\d)\. ", said, re.MULTILINE) == list("12345")
-    assert results["test"]["self_trained"]["rows"] == 400
+    assert results["test"]["self_trained"]["rows"] == 40
     assert "macro_f1" in said
     assert "fixmatch" in said
 

@@ -64,7 +64,7 @@ class DataOptions:
     descriptions: Any = option(
         "names",
         "What the classes mean: a file (yaml, csv, …) with one text or several for each class, or CLASS=TEXT …. Default: names "
-        "(those of the classes). Names and descriptions count as much as held-out labels show that they help. Give "
+        "(those of the classes). Held-out labels decide how much they count. Give "
         "descriptions if the names say little; `none` uses neither.",
         common=True,
     )

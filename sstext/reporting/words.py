@@ -200,14 +200,14 @@ def class_texts_said(record: Mapping[str, Any]) -> str:
         record: "weight" in labeled rows per class, and "log_loss": weight → mean log-loss of held-out labeled rows.
 
     >>> class_texts_said({"weight": 8.0, "log_loss": {"0": 1.25, "8": 1.125}})
-    'used like 8 labeled rows per class (log-loss of held-out labels: 1.125 with them, 1.250 without)'
+    'used with the weight of 8 labeled rows per class (log-loss of held-out labels: 1.125 with them, 1.250 without)'
     >>> class_texts_said({"weight": 0.0, "log_loss": {"0": 1.25, "2": 1.5, "4": 2.0}})
     'not used (log-loss of held-out labels: 1.500 with them, 1.250 without)'
     """
     weight, losses = f"{record['weight']:g}", record["log_loss"]
     used = weight != "0"
     best = losses[weight] if used else min(loss for other, loss in losses.items() if other != "0")
-    how = f"used like {weight} labeled rows per class" if used else "not used"
+    how = f"used with the weight of {weight} labeled rows per class" if used else "not used"
     return f"{how} (log-loss of held-out labels: {best:.3f} with them, {losses['0']:.3f} without)"
 
 

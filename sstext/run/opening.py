@@ -58,7 +58,7 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
         raise UserError("gold_share: expected more than 0, so that every batch has labeled rows, found 0")
     # Further losses do not make another kind of method of it.
     if compose(config.method, config.method_args).between_rounds and not rounds_of_run(config, method):
-        raise UserError(f"method: {config.method} works between rounds; give --rounds 1 or more")
+        raise UserError(f"method: {config.method} needs rounds of pseudo-labels; give --rounds 1 or more")
     named = sources(config, **data)
     name, revision = split_revision(config.encoder)
     path = encoder_path(name)

@@ -77,11 +77,14 @@ def the_one_student(run: Run, records: Sequence[StageRecord], teacher: Stage, wh
     """
     final, last = run.plan.final, records[-1]
     if final is not None and last.stage == FINAL and last.refused is None:
-        why = f"it learned from the labels of the {teacher.name}; {teacher.name} was chosen as teacher: {why}"
+        why = f"it learned from pseudo-labels of the {teacher.name}, which was chosen as teacher: {why}"
         return Choice(final, last, teacher, last, last.temperature, why)
     reason = "no text was selected for a final model"
     if teacher.frozen:
-        reason = f"the {teacher.name} itself is the model, because it was better than its students in our measurements"
+        reason = (
+            f"the {teacher.name} itself is the model, because models that learned from a {teacher.name} were worse in our "
+            "measurements"
+        )
     if last.stage == FINAL:
         reason = f"the final model was refused: {last.refused}"
     temperature, own = out_of_fold(run.chains, teacher, probe=False).temperature(), records[teacher.position]

@@ -94,7 +94,7 @@ def train_the_one_student(run: Run, records: Sequence[StageRecord]) -> Iterator[
         "refused": too_few_classes(taught.shares, taught.taught_shares),
         "class_shares": dict(zip(classes, taught.shares.tolist(), strict=True)),
         "estimated_precision": taught.confidence,
-        "labeled_by": f"{teacher.name} of the chains, and of all labels",
+        "labeled_by": f"the {teacher.name} of each chain, and the {teacher.name} with all labels",
         "stopped_because": ALL_DONE,
         "seconds": time.monotonic() - began,
     }

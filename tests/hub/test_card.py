@@ -133,7 +133,7 @@ def test_a_regression_is_not_said_to_be_fine_tuned() -> None:
     assert "a logistic regression on labeled texts. The encoder is as it was pretrained.\n" in said
     assert "Method of the run: `auto`; this model is its first stage, on the labeled rows only." in said
     assert "fine-tuned" not in said
-    assert "a logistic regression" not in card(chosen="final: it learned from the labels of the regression")
+    assert "a logistic regression" not in card(chosen="final: it learned from pseudo-labels of the regression")
 
 
 def test_a_part_of_the_corpus_is_said_to_be_one() -> None:
@@ -335,7 +335,7 @@ def test_the_card_of_a_run_says_how_class_texts_were_used(finished_run: Path, tm
     record = {"kind": "names", "weight": 8.0, "log_loss": {"0": 1.25, "2": 1.2, "8": 1.125}}
     config = RunConfig(labeled="a.csv", unlabeled="b.csv", encoder="demo")
     losses = "(log-loss of held-out labels: 1.125 with them, 1.250 without)"
-    used = f"The class names were used like 8 labeled rows per class {losses}."
+    used = f"The class names were used with the weight of 8 labeled rows per class {losses}."
     for found, expected in (
         (record, used),
         (None, None),

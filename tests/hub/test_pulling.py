@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fake_hub import TOKEN, FakeHub, fake_hub
 
@@ -14,15 +15,14 @@ from sstext.hub.publishing import model_files
 from sstext.inference.classifier import Classifier
 
 TEXTS = ["refund my money", "where is the parcel that is late", "password", "hello"]
-PLAIN = """
-import json, sys
-sys.modules["sstext"] = None  # from here on, importing it is an error
-from transformers import pipeline
-classify = pipeline("text-classification", "ada/tickets", revision="v2", top_k=None)
-print(json.dumps(classify(json.loads(sys.argv[1]), truncation=True, max_length=32)))
-"""
-OURS = """
+PROGRAM = """
 import json, os, sys
+sys.modules["sstext"] = None  # for now, importing it is an error
+from transformers import pipeline
+classify = pipeline("text-classification", "ada/plain", revision="v2", top_k=None)
+found = {"plain": classify(json.loads(sys.argv[2]), truncation=True, max_length=32)}
+del sys.modules["sstext"]
+
 import huggingface_hub
 import huggingface_hub.utils._http as http
 from sstext.cli import main as cli
@@ -51,7 +51,7 @@ tries = {
     "data set missing": lambda: load_labeled("ada/rowz", what="test"),
     "no name": lambda: Classifier.from_pretrained("out/round_1/model"),
 }
-found = {name: said(load) for name, load in tries.items()}
+found |= {name: said(load) for name, load in tries.items()}
 os.environ["HF_TOKEN"] = sys.argv[1]  # Ada logs in
 found["command"] = ["left with", cli.main(["predict", "ada/secret", "new.csv", "-o", "predictions.csv"])]
 huggingface_hub.constants.ENDPOINT = "http://127.0.0.1:9"  # the port that discards: the network is gone
@@ -73,7 +73,7 @@ def hub(finished_run: Path, tiny_encoder: Path) -> Iterator[FakeHub]:
     """A Hub with Ada's model on a branch, an encoder, rows, a private model; and what Bob would have people run."""
     model, encoder = stored(finished_run / "model"), stored(tiny_encoder)
     with fake_hub() as server:
-        for name, files in (("ada/tickets", model), ("ada/encoder", encoder)):
+        for name, files in (("ada/tickets", model), ("ada/plain", model), ("ada/encoder", encoder)):
             server.add(name, {}).commit("v2", files, "the model")
         server.add("ada/secret", model, private=True)
         weights = model.pop("model.safetensors")
@@ -96,24 +96,24 @@ def run(hub: FakeHub, home: Path, program: str, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow  # the halves of it are not: test_names_serve_…, and test_pipeline_gives_the_same_answers_… of a run
-def test_a_stranger_gets_the_same_probabilities(hub: FakeHub, finished_run: Path, tmp_path: Path) -> None:
-    """Guards the promise of a push: plain transformers, a fresh cache, no sstext in the process, probabilities to 1e-6."""
-    found = json.loads(run(hub, tmp_path, PLAIN, json.dumps(TEXTS)))
-    classifier = Classifier.from_pretrained(finished_run / "model", device="cpu", max_length=32)
-    for row, expected in zip(found, classifier.predict_proba(TEXTS), strict=True):
-        shares = {entry["label"]: entry["score"] for entry in row}
-        assert [shares[name] for name in classifier.classes] == pytest.approx(expected.tolist(), abs=1e-6)
-
-
 @pytest.fixture(scope="module")
 def said(hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What every try of `OURS` came to, in one process that nobody is logged in to."""
+    """What `PROGRAM` finds: first plain transformers, then every try of ours, in one process that nobody is logged in to."""
     home = tmp_path_factory.mktemp("home")
     (home / "new.csv").write_text("text\nrefund my money\n")
-    printed = run(hub, home, OURS, TOKEN)
+    printed = run(hub, home, PROGRAM, TOKEN, json.dumps(TEXTS))
     assert not list(home.rglob("bob_was_here")), "code of a repository was run"
     return json.loads(printed.rpartition("RESULT ")[2]) | {"predictions": (home / "predictions.csv").read_text()}
+
+
+def test_a_stranger_gets_the_same_probabilities(said: dict[str, Any], finished_run: Path) -> None:
+    """Guards the promise of the README and of a push: plain transformers, a fresh cache, no sstext in the process, equal labels
+    and probabilities to 1e-6."""
+    classifier = Classifier.from_pretrained(finished_run / "model", device="cpu", max_length=32)
+    shares = [{entry["label"]: entry["score"] for entry in row} for row in said["plain"]]
+    found = np.array([[row[name] for name in classifier.classes] for row in shares])
+    np.testing.assert_allclose(found, classifier.predict_proba(TEXTS), atol=1e-6)
+    assert [max(row, key=lambda name: row[name]) for row in shares] == classifier.predict(TEXTS)
 
 
 def test_names_serve_as_classifier_encoder_and_data_set(said: dict[str, Any], finished_run: Path) -> None:

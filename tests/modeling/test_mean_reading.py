@@ -180,7 +180,7 @@ def test_in_16_bits(name: str, mixed: bool) -> None:
     assert (read / reading_scale(model) - normalized).abs().max() < 1e-2 * normalized.abs().max()
 
 
-@pytest.mark.parametrize("name", ["bert", "roberta", "electra"])
+@pytest.mark.parametrize("name", ["bert", "roberta", pytest.param("electra", marks=pytest.mark.slow)])
 def test_it_is_exported(name: str) -> None:
     """Guards deployment: the exported program has the same logits, for rows of another length too."""
     model, inputs = made(name), batch()

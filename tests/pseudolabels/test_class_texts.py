@@ -97,7 +97,7 @@ def test_the_weight_of_each_chain_is_recorded_and_said(opened: Callable[..., Cha
     assert record["kind"] == "descriptions"
     assert list(record["log_loss"]) == [f"{weight:g}" for weight in WEIGHTS]
     assert record["weight"] == float(min(record["log_loss"], key=lambda weight: record["log_loss"][weight])) > 0
-    said = [note for note in notes.said if note.startswith("class descriptions: used like ")]
+    said = [note for note in notes.said if note.startswith("class descriptions: used with the weight of ")]
     assert len(said) == 1
     assert f"{record['log_loss']['0']:.3f} without" in said[0]
     for one in make_run(chain, chain.plan).chains:

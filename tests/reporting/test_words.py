@@ -150,7 +150,9 @@ def test_facts_and_phases_come_from_the_results(tmp_path: Path) -> None:
     assert [(name, share) for name, _, share in phases(run)] == [("baseline: training", 0.6), ("scoring", 0.4)]
     assert not any(name.startswith("class ") for name in said), "runs of earlier versions have no class texts"
     run.results["class_texts"] = {"kind": "descriptions", "weight": 2.0, "log_loss": {"0": 1.0, "2": 0.5}}
-    assert dict(facts(run))["class descriptions"].startswith("used like 2 labeled rows per class (log-loss ")
+    assert dict(facts(run))["class descriptions"].startswith(
+        "used with the weight of 2 labeled rows per class (log-loss "
+    )
     del run.results["phases"], run.results["peak_memory_mib"]
     assert [name for name, *_ in phases(run)] == ["baseline", "round 1", "round 2"], "what runs without phases tell"
     for record in run.rounds:

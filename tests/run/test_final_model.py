@@ -1,6 +1,5 @@
 """The final model of a run whose chains only make teachers: whichever stage teaches, and wherever the chains end."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,22 +80,3 @@ def test_whichever_stage_teaches_the_final_model_is_the_first_round() -> None:
     plan = make_plan(RunConfig(), labeled=64, corpus=1000, folds=2, method=method)
     assert [stage.name for stage in plan.stages] == ["regression", "baseline", "start"]
     assert [plan.keep_after(stage) for stage in plan.stages] == [0.25, 0.25, 0.25]
-
-
-def test_figures_of_test_rows_say_whose_they_are(
-    tiny_run: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Guards the temperature of plain fine-tuning, which is no stage and has no record, and a class text that is not told."""
-    chosen_to_teach(monkeypatch, 1)
-    results = run_of(tiny_run, tmp_path / "out")
-    out = tmp_path / "out"
-    assert results["baseline"] == "baseline"
-    fit = json.loads((out / "all_labels" / "baseline" / "fit.json").read_text())
-    assert results["baseline_temperature"] == fit["temperature"]
-    assert list(results["test"]) == ["supervised", "regression", "self_trained"]
-    assert results["class_texts"]["kind"] == "names"
-    card = (out / "model" / "README.md").read_text()
-    assert "The class names were " in card
-    assert "regression: on the labeled rows, without steps" in card
-    shown = Classifier.from_pretrained(out / "model", device="cpu").logits(["money charged twice"])
-    assert torch.isfinite(torch.as_tensor(shown)).all()

@@ -6,8 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -161,31 +159,6 @@ def test_the_temperature_is_in_the_weights_of_the_chosen_model(results: dict[str
 
 
 # What plain transformers make of it
-
-
-def test_pipeline_gives_the_same_answers_without_sstext(
-    results: dict[str, Any], out: Path, task: Any, tmp_path: Path
-) -> None:
-    """Guards the promise of the README: a process that never imports sstext gets equal labels, and shares to 1e-5."""
-    texts, _ = rows_of(task.test)
-    classifier = Classifier.from_pretrained(out / "model", device="cpu")
-    (tmp_path / "texts.json").write_text(json.dumps(texts))
-    script = (
-        "import json, sys\n"
-        "from transformers import pipeline\n"
-        "classify = pipeline('text-classification', sys.argv[1], device='cpu')\n"
-        "answers = classify(json.load(open(sys.argv[2])), top_k=None)\n"
-        "assert 'sstext' not in sys.modules\n"
-        "print(json.dumps(answers))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, out / "model", tmp_path / "texts.json"],
-        capture_output=True, text=True, check=True, cwd=tmp_path,
-    )  # fmt: skip
-    answers = [{one["label"]: one["score"] for one in answer} for answer in json.loads(done.stdout.splitlines()[-1])]
-    found = np.array([[answer[name] for name in classifier.classes] for answer in answers])
-    np.testing.assert_allclose(found, classifier.predict_proba(texts), atol=1e-5)
-    assert [max(answer, key=lambda name: answer[name]) for answer in answers] == classifier.predict(texts)
 
 
 def test_the_model_folder_is_plain_and_tells_how_to_use_it(results: dict[str, Any], out: Path) -> None:

@@ -86,7 +86,7 @@ def test_the_record_of_the_final_model(taught: tuple[Path, dict[str, Any], Run])
     assert records(out) == found["rounds"]
     last = found["rounds"][-1]
     assert (last["index"], last["admitted"], last["coverage"], last["refused"]) == (2, 60, 1.0, None)
-    assert last["labeled_by"] == "start of the chains, and of all labels"
+    assert last["labeled_by"] == "the start of each chain, and the start with all labels"
     assert (last["stopped_because"], last["agreement"], last["metrics"], last["out_of_fold"]) == (
         ALL_DONE,
         None,
@@ -114,7 +114,7 @@ def test_the_record_of_the_final_model(taught: tuple[Path, dict[str, Any], Run])
     assert list(last["class_shares"].values()) == pytest.approx(shares.tolist())
     chosen = found["chosen"]
     assert (chosen["stage"], chosen["model"], chosen["round"], chosen["judged"]) == ("final", "final", 2, 1)
-    assert chosen["why"] == ("it learned from the labels of the start; start was chosen as teacher: it was told to")
+    assert chosen["why"] == "it learned from pseudo-labels of the start, which was chosen as teacher: it was told to"
     assert chosen["calibrated_on"] == "pseudo-labels that were calibrated on held-out predictions of the labeled rows"
     assert chosen["temperature"] == last["temperature"] != 1
 
@@ -155,12 +155,15 @@ def test_the_model_is_the_final_one_calibrated(taught: tuple[Path, dict[str, Any
 def test_a_final_model_that_collapsed_gives_way_to_its_teacher(
     quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Guards a model that answers one class: the teacher with all labels is the model, its head calibrated on held-out rows."""
+    """Guards a model that answers one class: the teacher with all labels is the model, its head calibrated on held-out rows.
+    And, because it has no test rows, minutes for a plain fine-tuning that nobody compares with."""
     told_to_choose(monkeypatch, 1)
     one_class = np.tile([3.0, 0.0, 0.0], (60, 1))
     monkeypatch.setattr(final_model, "score", lambda *_, **__: one_class)
     config = quick(tmp_path / "out", test=None)
     found = train(config)
+    assert not (tmp_path / "out" / "all_labels" / "baseline").exists()
+    assert (found["baseline"], found["test"]) == ("regression", {})
     refused = "its predictions have collapsed to few classes (effective number 1.0, expected 3.0)"
     assert found["rounds"][-1]["refused"] == refused
     assert found["rounds"][-1]["class_shares"] == {"account": 1.0, "delivery": 0.0, "refund": 0.0}
@@ -186,14 +189,18 @@ def test_a_final_model_that_collapsed_gives_way_to_its_teacher(
 def test_without_any_text_to_learn_from_the_teacher_is_the_model(
     quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Guards a crash after everything has been paid, a stop that is called None, and a finished run that goes on."""
-    told_to_choose(monkeypatch, 1)
-    config = quick(tmp_path / "out", test=None, method_args={"min_confidence": 1.0})
+    """Guards a crash after everything has been paid, a stop that is called None, and a finished run that goes on. And
+    `plain=true`, which makes a stage of plain fine-tuning, without test rows too: it is judged."""
+    told_to_choose(monkeypatch, 2)
+    config = quick(tmp_path / "out", test=None, method_args={"min_confidence": 1.0, "plain": True})
     found = train(config)
-    assert [record["stage"] for record in found["rounds"]] == ["regression", "start"]
+    assert [record["stage"] for record in found["rounds"]] == ["regression", "baseline", "start"]
+    assert [record["index"] for record in found["rounds"]] == [0, 1, 2]
+    assert found["rounds"][1]["gain"] is not None
+    assert found["baseline"] == "regression"
     chosen = found["chosen"]
     assert chosen["why"].endswith("; no text was selected for a final model")
-    assert chosen["model"] == chosen["stage"] == ("regression", "start")[chosen["judged"]]
+    assert chosen["model"] == chosen["stage"] == ("regression", "baseline", "start")[chosen["judged"]]
     assert stages_in(tmp_path / "out" / "all_labels") <= {"regression", "start", "baseline"}
     show_results(found, "out")
     assert "None" not in capsys.readouterr().out
@@ -297,19 +304,17 @@ def test_plain_fine_tuning_is_measured_beside_the_model(
     assert accuracy[0] == accuracy[1]
 
 
-def test_without_test_rows_plain_fine_tuning_is_not_trained(
-    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Guards minutes for a model that nobody compares with; `plain=true` makes a stage of it, which is judged."""
-    found = train(quick(tmp_path / "out", test=None))
-    assert not (tmp_path / "out" / "all_labels" / "baseline").exists()
-    assert (found["baseline"], found["test"]) == ("regression", {})
-    told_to_choose(monkeypatch, 2)
-    asked = train(quick(tmp_path / "asked", test=None, method_args={"plain": True}))
-    assert [record["stage"] for record in asked["rounds"]] == ["regression", "baseline", "start", "final"]
-    assert [record["index"] for record in asked["rounds"]] == [0, 1, 2, 3]
-    assert asked["rounds"][1]["gain"] is not None
-    assert asked["baseline"] == "regression"
+def test_figures_of_test_rows_say_whose_they_are(taught: tuple[Path, dict[str, Any], Run]) -> None:
+    """Guards the temperature of plain fine-tuning, which is no stage and has no record, and a class text that is not told."""
+    out, results, _ = taught
+    fit = json.loads((out / "all_labels" / "baseline" / "fit.json").read_text())
+    assert results["baseline_temperature"] == fit["temperature"]
+    assert results["class_texts"]["kind"] == "names"
+    card = (out / "model" / "README.md").read_text()
+    assert "The class names were " in card
+    assert "regression: on the labeled rows, without steps" in card
+    shown = Classifier.from_pretrained(out / "model", device="cpu").logits(["money charged twice"])
+    assert np.isfinite(shown).all()
 
 
 def test_an_encoder_whose_head_is_no_regression_begins_with_plain_fine_tuning(
