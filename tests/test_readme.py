@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -79,7 +80,7 @@ def run_line(line: str, capsys: pytest.CaptureFixture[str]) -> None:
         shell = f"{sys.executable} -m {line.split('| ')[1]}"
         subprocess.run(f"cat new.csv | {shell}", shell=True, check=True)
         return
-    assert cli.main(line.removeprefix("sstext ").split()) == 0, f"{line}\n{capsys.readouterr().err}"
+    assert cli.main(shlex.split(line.removeprefix("sstext "))) == 0, f"{line}\n{capsys.readouterr().err}"
 
 
 def test_every_command_and_block_runs_in_the_order_of_the_pages(

@@ -154,6 +154,8 @@ def _without_places(value: Any) -> Any:
 
     >>> _without_places({"sub": {"merges_file": "encoders/merges.txt", "layers": [1, "/home/ada"]}, "pad_token": "/s"})
     {'sub': {'layers': [1]}, 'pad_token': '/s'}
+    >>> _without_places({"sstext": {"prefix": "/query: ", "file": "/home/ada"}})
+    {'sstext': {'prefix': '/query: '}}
     """
     if isinstance(value, list):
         return [_without_places(item) for item in value if not _is_place("", item)]

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from sstext.evaluation.calibration import fit_temperature, softmax
 from sstext.inference.scoring import score
 from sstext.progress import Tick
 from sstext.pseudolabels.probe import Embedder
@@ -16,12 +17,15 @@ class EncoderFigures:
     """Cross-validated figures of logistic regressions on the embeddings of an encoder.
 
     Attributes:
-        log_loss: mean log-loss of held-out labels in nats.
+        log_loss: mean log-loss of held-out labels in nats, at the temperature.
+        temperature: makes these labels most likely. It is below 1 if the embeddings of all texts are similar, because the
+            penalty then keeps the regression too cautious.
         accuracy: share of the held-out labels that are predicted.
         weight: number of labeled rows that the texts of a class count like together. 0 means that they are not used.
     """
 
     log_loss: float
+    temperature: float
     accuracy: float
     weight: float
 
@@ -37,6 +41,9 @@ def encoder_figures(
     tick: Tick | None = None,
 ) -> EncoderFigures:
     """Predict held-out labels from the embeddings of an encoder as it was pretrained.
+
+    The log-loss is that of the calibrated regression, as the model of a run is calibrated. Otherwise encoders would be compared
+    by how far their embeddings lie apart, and not by what they tell.
 
     If there are class texts, they are used as in a run: with the weight that has the lowest log-loss of held-out labels.
 
@@ -59,4 +66,7 @@ def encoder_figures(
         texts = ClassTexts(score(embedder, class_texts, tokenizer), np.asarray(class_texts["labels"][:]))
         weight = choose_weight(embedded, labels, classes, texts, seed).weight
     held_out = out_of_fold(embedded, labels, classes, texts, weight, seed)
-    return EncoderFigures(float(held_out.losses.mean()), float(held_out.right.mean()), weight)
+    temperature = fit_temperature(held_out.logits, labels)
+    right = softmax(held_out.logits, temperature)[np.arange(len(labels)), labels]
+    log_loss = float(-np.log(right.clip(1e-12)).mean())
+    return EncoderFigures(log_loss, temperature, float(held_out.right.mean()), weight)

@@ -92,10 +92,12 @@ class HeldOut:
     Attributes:
         losses: (B,) log-loss in nats.
         right: (B,) whether the class is the right one.
+        logits: (B, C) logarithms of the probabilities. They are all equal if nothing is known of a row.
     """
 
     losses: NDArray[np.float64]
     right: NDArray[np.bool_]
+    logits: NDArray[np.float64]
 
 
 def out_of_fold_losses(
@@ -129,6 +131,7 @@ def out_of_fold(
     """
     told = beside is not None and weight > 0
     losses, hits = np.full(len(labels), np.log(classes)), np.zeros(len(labels), dtype=bool)
+    logits = np.zeros((len(labels), classes))
     fold_of = np.arange(len(labels)) if len(labels) <= FOLDS else _folds(labels, seed)
     for fold in np.unique(fold_of):
         out = fold_of == fold
@@ -140,7 +143,8 @@ def out_of_fold(
         known = np.isin(labels[out], rest) | told
         losses[out] = np.where(known, -np.log(right.clip(1e-12)), np.log(classes))
         hits[out] = known & (probabilities.argmax(-1) == labels[out])
-    return HeldOut(losses, hits)
+        logits[out] = np.where(known[:, None], np.log(probabilities.clip(1e-12)), 0)
+    return HeldOut(losses, hits, logits)
 
 
 def _folds(labels: NDArray, seed: int) -> NDArray[np.int64]:

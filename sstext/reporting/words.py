@@ -223,11 +223,11 @@ def held_out_said(figures: Mapping[str, Any]) -> str:
             "weight".
 
     >>> held_out_said({"log_loss": 0.625, "accuracy": 0.75})
-    'log-loss of held-out labels 0.625, accuracy 75.0%'
+    'calibrated log-loss of held-out labels 0.625, accuracy 75.0%'
     >>> held_out_said({"log_loss": 0.625, "accuracy": 0.75, "class_texts": "names", "weight": 4.0})
-    'log-loss of held-out labels 0.625, accuracy 75.0%, class names used like 4 labeled rows per class'
+    'calibrated log-loss of held-out labels 0.625, accuracy 75.0%, class names used like 4 labeled rows per class'
     """
-    said = f"log-loss of held-out labels {figures['log_loss']:.3f}, accuracy {figures['accuracy']:.1%}"
+    said = f"calibrated log-loss of held-out labels {figures['log_loss']:.3f}, accuracy {figures['accuracy']:.1%}"
     if not figures.get("class_texts"):
         return said
     weight = f"used like {figures['weight']:g} labeled rows per class" if figures["weight"] else "not used"
