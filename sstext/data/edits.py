@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sstext.data.tokens import prefix_tokens
 from sstext.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class TokenEdits:
         mask_id: id of the mask token; required if `mask` is above 0.
         special_ids: ids that are never edited (start, end, padding, …). If the mask token is one of them, a mask token
             that is already in the text cannot be dropped. Masking it changes nothing in either case.
+        kept: number of tokens at the beginning that are never edited or counted, because they are a prefix.
 
     Raises:
         UserError: if a share is outside [0, 1], or `mask` is above 0 without a mask token.
@@ -74,6 +76,7 @@ class TokenEdits:
     cutoff: float = 0.0
     mask_id: int | None = None
     special_ids: frozenset[int] = frozenset()
+    kept: int = 0
 
     def __post_init__(self) -> None:
         for name in ("mask", "drop", "swap", "cutoff"):
@@ -86,16 +89,19 @@ class TokenEdits:
             )
 
     @classmethod
-    def for_tokenizer(cls, tokenizer: "PreTrainedTokenizerBase", **shares: float) -> "TokenEdits":
+    def for_tokenizer(cls, tokenizer: "PreTrainedTokenizerBase", *, prefix: str = "", **shares: float) -> "TokenEdits":
         """The edits for the ids of a tokenizer. Its special tokens, including the unknown token, are never edited.
 
         Args:
+            prefix: what every text begins with. It is never edited.
             **shares: `mask`, `drop`, `swap`, `cutoff`.
 
         Raises:
             UserError: if a share is outside [0, 1], or `mask` is above 0 and the tokenizer has no mask token.
         """
-        return cls(**shares, mask_id=tokenizer.mask_token_id, special_ids=frozenset(tokenizer.all_special_ids))
+        special = frozenset(tokenizer.all_special_ids)
+        kept = prefix_tokens(tokenizer, prefix)
+        return cls(**shares, mask_id=tokenizer.mask_token_id, special_ids=special, kept=kept)
 
     def __call__(self, ids: Sequence[int] | np.ndarray, rng: np.random.Generator) -> list[int]:
         """Return the edited ids of one text; `ids` is not changed.
@@ -106,7 +112,7 @@ class TokenEdits:
                 swap.
         """
         tokens = np.array(ids, dtype=np.int64)
-        ordinary = _ordinary(tokens, self._special)
+        ordinary = _ordinary(tokens, self._special, self.kept)
         drop_draw, mask_draw = rng.random((2, len(tokens)))
         gone = np.zeros_like(ordinary)
         if self.cutoff:
@@ -156,6 +162,7 @@ class MaskedTokens:
         vocabulary: all ids of the vocabulary. Random tokens are drawn uniformly from the ids that are not special.
         special_ids: ids that are never chosen and never inserted (start, end, padding, …).
         share: probability that a token is chosen, in [0, 1].
+        kept: number of tokens at the beginning that are never chosen, because they are a prefix.
 
     Source: Devlin et al. 2019 (BERT), section 3.1 and appendix A.1.
 
@@ -168,10 +175,14 @@ class MaskedTokens:
     vocabulary: Collection[int]
     special_ids: frozenset[int] = frozenset()
     share: float = 0.15
+    kept: int = 0
 
     @classmethod
-    def for_tokenizer(cls, tokenizer: "PreTrainedTokenizerBase") -> "MaskedTokens":
+    def for_tokenizer(cls, tokenizer: "PreTrainedTokenizerBase", *, prefix: str = "") -> "MaskedTokens":
         """The masking for the ids of a tokenizer. Its special tokens, including the unknown token, are never chosen.
+
+        Args:
+            prefix: what every text begins with. Its tokens are never chosen.
 
         Raises:
             UserError: if the tokenizer has no mask token.
@@ -182,7 +193,8 @@ class MaskedTokens:
                 "or leave reconstruction out"
             )
         vocabulary = tuple(tokenizer.get_vocab().values())
-        return cls(tokenizer.mask_token_id, vocabulary, frozenset(tokenizer.all_special_ids))
+        special, kept = frozenset(tokenizer.all_special_ids), prefix_tokens(tokenizer, prefix)
+        return cls(tokenizer.mask_token_id, vocabulary, special, kept=kept)
 
     def __call__(self, ids: Sequence[int] | np.ndarray, rng: np.random.Generator) -> tuple[list[int], list[int]]:
         """Return the ids with some tokens hidden, and the targets: the original id if chosen, `IGNORED` otherwise.
@@ -192,7 +204,7 @@ class MaskedTokens:
             rng: random generator, see `view_rng`; it draws 3·T numbers.
         """
         tokens = np.array(ids, dtype=np.int64)
-        ordinary = _ordinary(tokens, self._special)
+        ordinary = _ordinary(tokens, self._special, self.kept)
         choice, fate = rng.random((2, len(tokens)))
         substitutes = rng.choice(self._ordinary_vocabulary, len(tokens))
         chosen = ordinary & (choice < self.share)
@@ -215,6 +227,8 @@ class MaskedTokens:
         return np.array(sorted(set(self.vocabulary) - self.special_ids), dtype=np.int64)
 
 
-def _ordinary(tokens: np.ndarray, special: np.ndarray) -> np.ndarray:
-    """Mask (T,) of the tokens that are not special."""
-    return ~(tokens[:, None] == special).any(axis=1)
+def _ordinary(tokens: np.ndarray, special: np.ndarray, kept: int) -> np.ndarray:
+    """Mask (T,) of the tokens that are not special, after the first `kept` ones."""
+    ordinary = ~(tokens[:, None] == special).any(axis=1)
+    ordinary[:kept] = False
+    return ordinary

@@ -204,6 +204,30 @@ def _read_corpus(
     return unlabeled
 
 
+def text_encoder(texts: Texts, tokenizer: Any, limit: int, config: RunConfig) -> tuple[TextEncoder, str]:
+    """What tokenizes the texts of a run with one encoder, and the reason for its maximum length.
+
+    Args:
+        limit: maximum number of tokens that the encoder reads.
+
+    Raises:
+        UserError: the prefix leaves no room for a text.
+    """
+    sample = texts.unlabeled.texts if texts.unlabeled is not None else texts.labeled.texts
+    prefix = str(config.prefix or "")
+    if config.max_length is None:
+        max_length = choose_max_length(tokenizer, sample["text"], limit, config.seed, prefix)
+        reason = f"95 % of the texts are not longer; the encoder reads up to {limit}"
+    else:
+        max_length, reason = min(config.max_length, limit), f"as set; the encoder reads up to {limit}"
+    if prefix and (length := len(tokenizer(prefix)["input_ids"])) >= max_length:
+        raise UserError(
+            f"prefix: expected fewer than {max_length} tokens, the maximum length of a text, found {length}; shorten it, or "
+            "raise --max-length"
+        )
+    return TextEncoder(tokenizer, max_length, prefix), reason
+
+
 def tokenize_texts(
     texts: Texts, tokenizer: Any, limit: int, config: RunConfig, cache: Path, reporter: Reporter
 ) -> Tokens:
@@ -212,15 +236,10 @@ def tokenize_texts(
     Args:
         limit: maximum number of tokens that the encoder reads.
     """
-    sample = texts.unlabeled.texts if texts.unlabeled is not None else texts.labeled.texts
-    if config.max_length is None:
-        max_length = choose_max_length(tokenizer, sample["text"], limit, config.seed)
-        reason = f"95 % of the texts are not longer; the encoder reads up to {limit}"
-    else:
-        max_length, reason = min(config.max_length, limit), f"as set; the encoder reads up to {limit}"
+    encoder, reason = text_encoder(texts, tokenizer, limit, config)
+    max_length = encoder.max_length
     reporter.note(f"max length: {max_length} tokens ({reason})")
 
-    encoder = TextEncoder(tokenizer, max_length)
     truncated: dict[str, int] = {}
 
     def encode(read: Labeled | Unlabeled | None, name: str, title: str = "") -> Any:

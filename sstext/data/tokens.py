@@ -29,17 +29,20 @@ SAMPLE_ROWS = 10_000
 VIEW_INPUTS = "view_inputs"
 
 
-def choose_max_length(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], limit: int, seed: int = 0) -> int:
+def choose_max_length(
+    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], limit: int, seed: int = 0, prefix: str = ""
+) -> int:
     """The 95th percentile of the texts' lengths in tokens, rounded up to a multiple of 8, at most `limit`.
 
     Args:
         texts: the corpus, for example a column of a data set. Only a sample is read.
         limit: maximum number of tokens that the encoder can read, see `length_limit`.
+        prefix: what is put before every text. Its tokens count.
     """
     rows = np.arange(len(texts))
     if len(rows) > SAMPLE_ROWS:
         rows = np.sort(np.random.default_rng(seed).choice(len(rows), SAMPLE_ROWS, replace=False))
-    sample = [texts[int(row)] for row in rows]
+    sample = [prefix + texts[int(row)] for row in rows]
     # Very long texts are cut at the limit, because their exact length does not change the result.
     lengths = [len(ids) for ids in tokenizer(sample, truncation=True, max_length=limit)["input_ids"]]
     return min(limit, max(8, 8 * math.ceil(float(np.percentile(lengths, 95)) / 8)))
@@ -49,15 +52,17 @@ class TextEncoder:
     """A batch of texts → columns of token ids. Each text is cut at `max_length`.
 
     Args:
-        max_length: T in tokens, including special tokens.
+        max_length: T in tokens, including special tokens and those of the prefix.
+        prefix: what is put before every text.
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> None:
-        self.tokenizer, self.max_length = tokenizer, max_length
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", max_length: int, prefix: str = "") -> None:
+        self.tokenizer, self.max_length, self.prefix = tokenizer, max_length, prefix
 
     def __call__(self, texts: Sequence[str]) -> dict[str, list]:
         """Token ids, the other inputs of the tokenizer except the attention mask (padding adds it), and `truncated`."""
-        encoded = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)
+        whole = [self.prefix + text for text in texts]
+        encoded = self.tokenizer(whole, truncation=True, max_length=self.max_length)
         columns = {name: encoded[name] for name in encoded if name != "attention_mask"}
         if encoded.is_fast:
             columns["truncated"] = [bool(one.overflowing) for one in encoded.encodings or []]
@@ -75,6 +80,18 @@ class TextEncoder:
         names = [name for name in own if name != "truncated"]
         flat = iter(_records(self([text for row in texts for text in row]), names) if any(texts) else [])
         return [[next(flat) for _ in row] or [itself] for row, itself in zip(texts, _records(own, names), strict=True)]
+
+
+def prefix_tokens(tokenizer: "PreTrainedTokenizerBase", prefix: str) -> int:
+    """Number of tokens that begin every text with a prefix, including special tokens before it. 0 without a prefix.
+
+    A token that has the end of the prefix and the beginning of a text does not count: it differs between texts.
+    """
+    if not prefix:
+        return 0
+    texts = [tokenizer(prefix + text)["input_ids"] for text in ("", "a", "1")]
+    same = [len(set(ids)) == 1 for ids in zip(*texts, strict=False)]
+    return same.index(False) if False in same else len(same)
 
 
 def with_view_texts(rows: "Dataset", views: Sequence[str], name: str) -> "Dataset":

@@ -51,6 +51,8 @@ def model_card(
     datasets: Sequence[str] = (),
     plan: Mapping[str, Any] | None = None,
     class_texts: str | None = None,
+    encoders: str | None = None,
+    prefix: str | None = None,
     part: bool = False,
 ) -> str:
     """The README.md of a trained model, in the format of Hub model cards: YAML front matter, then Markdown.
@@ -79,6 +81,8 @@ def model_card(
         datasets: names of data sets on the Hub that the model was trained on.
         plan: the content of `plan.json`. Default: the stages of the training are not described.
         class_texts: a sentence on how the names or descriptions of the classes were used. Default: none.
+        encoders: a sentence on how the encoder was chosen among several. Default: none.
+        prefix: what must be put before every text. Default: nothing.
         part: whether only a random part of the corpus was read.
 
     >>> measured = {"test": {"accuracy": {"score": 0.9, "confidence_interval": (0.8, 0.95)}}}
@@ -102,9 +106,11 @@ def model_card(
     )
     sections = [
         summary_section(classes, base_model, chosen, learned_from(rounds if self_trained else None, part, chosen)),
-        how_to_use_section(max_length),
+        how_to_use_section(max_length, prefix or ""),
         classes_section(classes),
-        training_section(rows, rounds, method_paragraph(method, citation, chosen, self_trained), plan, class_texts),
+        training_section(
+            rows, rounds, method_paragraph(method, citation, chosen, self_trained), plan, class_texts, encoders
+        ),
         results_section(results),
         *([f"## Calibration\n\n{calibration}"] if calibration else []),
         limits_section(max_length, self_trained, english_only),
@@ -153,7 +159,7 @@ def _eval_results(metrics: Mapping[str, Any], test_data: tuple[str, str] | None,
     return found or None
 
 
-def bare_card(classes: Sequence[str], max_length: int) -> str:
+def bare_card(classes: Sequence[str], max_length: int, prefix: str = "") -> str:
     """The README.md of a model if only its folder is known: its classes and how to use it.
 
     >>> "How it was trained is not recorded" in bare_card(["no", "yes"], 64)
@@ -162,7 +168,7 @@ def bare_card(classes: Sequence[str], max_length: int) -> str:
     data = ModelCardData(library_name="transformers", pipeline_tag="text-classification", tags=["sstext"])
     sections = [
         f"# Text classifier with {len(classes)} classes\n\nHow it was trained is not recorded here.",
-        how_to_use_section(max_length),
+        how_to_use_section(max_length, prefix),
         classes_section(classes),
         limits_section(max_length, self_trained=False, english_only=False),
     ]

@@ -58,8 +58,8 @@ _PLACES = ("_file", "_dir", "_path", "_name_or_path")
 _ABSOLUTE = re.compile(r"(file:)?/+[^/\s]|~[\w.-]*[/\\]|[A-Za-z]:[/\\]|\\\\")
 
 
-#: Keys whose values are class names or tokens. They are kept unchanged, even if a class has a name such as "/r/news".
-_WORDS = re.compile(r"id2label|label2id|chat_template|added_tokens_decoder|.*_tokens?")
+#: Keys whose values are class names, tokens or texts. They are kept unchanged, even if a class has a name such as "/r/news".
+_WORDS = re.compile(r"id2label|label2id|chat_template|added_tokens_decoder|prefix|.*_tokens?")
 
 
 #: Pickles of weights and states, which a plain `Trainer` pushes. They are outdated next to safetensors, and can run any
@@ -73,7 +73,7 @@ _PICKLES = re.compile(
 
 #: Keys of `results.json` that may be published: numbers, class names and versions.
 _PUBLIC_RESULTS = (
-    "chosen", "method", "classes", "rows", "max_length", "left_out", "rounds", "test", "uncalibrated", "versions",
+    "chosen", "method", "prefix", "classes", "rows", "max_length", "left_out", "rounds", "test", "uncalibrated", "versions",
     "machine", "seed", "seconds", "phases", "peak_memory_mib",
 )  # fmt: skip
 
@@ -154,6 +154,8 @@ def _without_places(value: Any) -> Any:
 
     >>> _without_places({"sub": {"merges_file": "encoders/merges.txt", "layers": [1, "/home/ada"]}, "pad_token": "/s"})
     {'sub': {'layers': [1]}, 'pad_token': '/s'}
+    >>> _without_places({"sstext": {"prefix": "/query: ", "file": "/home/ada"}})
+    {'sstext': {'prefix': '/query: '}}
     """
     if isinstance(value, list):
         return [_without_places(item) for item in value if not _is_place("", item)]

@@ -1,5 +1,6 @@
 """The sections of a model card, in Markdown."""
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -80,7 +81,17 @@ def learned_from(rounds: Sequence[Mapping[str, Any]] | None, part: bool, chosen:
     return "fine-tuned on labeled texts with the help of unlabeled ones."
 
 
-def how_to_use_section(max_length: int) -> str:
+def how_to_use_section(max_length: int, prefix: str = "") -> str:
+    quoted = json.dumps(prefix, ensure_ascii=False)
+    before = f"{quoted} + " if prefix else ""
+    note = (
+        f"""
+**The model was trained with the prefix `{quoted}` before every text.** A pipeline does not add it: put it before each text, as
+above, otherwise predictions are worse. `sstext` adds it by itself.
+"""
+        if prefix
+        else ""
+    )
     return f"""## How to use
 
 With plain `transformers`:
@@ -89,9 +100,9 @@ With plain `transformers`:
 from transformers import pipeline
 
 classify = pipeline("text-classification", "{THIS_FOLDER}")
-classify("a text", truncation=True, max_length={max_length})
+classify({before}"a text", truncation=True, max_length={max_length})
 ```
-
+{note}
 A pipeline does not cut texts by default, and a text beyond the limit of the encoder is an error: give `truncation=True`.
 
 With `sstext`, which truncates by default and is made for many texts:
@@ -114,11 +125,12 @@ def training_section(
     method: str,
     plan: Mapping[str, Any] | None = None,
     class_texts: str | None = None,
+    encoders: str | None = None,
 ) -> str:
     counts = ", ".join(f"{count:,} {_line(name.replace('_', ' '))}" for name, count in rows.items()) or _NONE
     section = f"## Training\n\nRows: {counts}. The texts themselves are not part of this folder."
     section += f"\n\n{method}" if method else ""
-    section += f"\n\n{_line(class_texts)}" if class_texts else ""
+    section += "".join(f"\n\n{_line(said)}" for said in (encoders, class_texts) if said)
     stages = [_stage(stage) for stage in (plan or {}).get("stages", ())]
     if stages:
         section += f"\n\nStages: {'; '.join(stages)}."

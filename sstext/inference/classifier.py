@@ -14,15 +14,15 @@ from sstext.evaluation.calibration import confidence_for, softmax
 from sstext.hub.access import ask_once
 from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.inference.scoring import score
-from sstext.modeling.pretrained import explained, length_limit, load_tokenizer
+from sstext.modeling.pretrained import explained, length_limit, load_tokenizer, prefix_of
 from sstext.progress import Tick
 
 
 class Classifier:
     """A trained classifier: it predicts class names or probabilities for texts.
 
-    Texts are read up to the model's limit. The prediction for a text does not depend on the other texts. The default
-    precision is float32.
+    Texts are read up to the model's limit. If the model was trained with a prefix, it is put before every text. The prediction
+    for a text does not depend on the other texts. The default precision is float32.
 
     Args:
         model: a sequence classifier.
@@ -44,7 +44,7 @@ class Classifier:
         self.precision = resolve_precision(precision, self.device)
         self.model, self.tokenizer = model.to(self.device).eval(), tokenizer
         limit = length_limit(tokenizer, model.config)
-        self.encoder = TextEncoder(tokenizer, min(max_length or limit, limit))
+        self.encoder = TextEncoder(tokenizer, min(max_length or limit, limit), prefix_of(model.config))
         self.classes: list[str] = [model.config.id2label[number] for number in range(model.config.num_labels)]
         self.truncated = 0  # number of texts that were cut since loading
 

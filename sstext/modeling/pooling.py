@@ -24,8 +24,8 @@ def last_hidden_states(outputs: Any, student: nn.Module) -> Tensor:
     states = getattr(outputs, "hidden_states", None)
     if not states:
         raise UserError(
-            f"{type(student).__name__} returns no hidden states, but reconstruction and supervised contrast need them; "
-            "choose another encoder, or leave these losses out"
+            f"{type(student).__name__} returns no hidden states, but embeddings, reconstruction and supervised contrast "
+            "need them; choose another encoder, or leave these losses out"
         )
     return states[-2] if has_mean_layer(student) else states[-1]
 

@@ -115,6 +115,14 @@ def _why_not(name: str, error: Exception) -> str:
     )
 
 
+def prefix_of(config: "PretrainedConfig") -> str:
+    """What must be put before every text of a model, by its configuration. Empty for most models.
+
+    It is in `config.json` as `{"sstext": {"prefix": "query: "}}`.
+    """
+    return str((getattr(config, "sstext", None) or {}).get("prefix") or "")
+
+
 #: A tokenizer without a limit has a `model_max_length` above this number.
 UNLIMITED = 1_000_000
 

@@ -24,6 +24,7 @@ def new_student(
     freeze_layers: int = 0,
     keep_head: bool = False,
     read_mean: bool = False,
+    prefix: str = "",
 ) -> Any:
     """Make a sequence classifier with a new head (drawn from `seed`) on a pretrained encoder.
 
@@ -41,6 +42,7 @@ def new_student(
         keep_head: whether to keep the head of `encoder`, which is then an earlier student.
         read_mean: whether a new head reads the mean of the tokens, if the architecture allows it
             (`sstext.modeling.mean_reading`). A model that was saved with such a head keeps it in any case.
+        prefix: what is put before every text. The configuration keeps it (`sstext.modeling.pretrained.prefix_of`).
 
     Raises:
         UserError: if the encoder cannot be loaded, has fewer layers, or has no dropout to set.
@@ -52,6 +54,8 @@ def new_student(
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
         if hasattr(config, "sstext"):
             del config.sstext  # results of an earlier training, which do not hold for this model
+        if prefix:
+            config.sstext = {"prefix": prefix}
         config.num_labels = len(classes)
         config.id2label = dict(enumerate(classes))
         config.label2id = {name: number for number, name in enumerate(classes)}

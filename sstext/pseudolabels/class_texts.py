@@ -16,6 +16,11 @@ from sstext.pseudolabels.regression import ClassTexts, WeightChoice, choose_weig
 ROWS = 500
 
 
+def rows_of_choice(rows: int, seed: int) -> NDArray[np.int64]:
+    """Positions (M,) of the labeled rows that choose the weight, or an encoder: all of them, or `ROWS` drawn at random."""
+    return random_rows(rows, min(rows, ROWS), seed)
+
+
 @dataclass(frozen=True)
 class WeighedClassTexts:
     """Texts of the classes, and how much they count beside the labeled rows of a chain.
@@ -54,7 +59,7 @@ class WeighedClassTexts:
             kind, classes, seed: see the attributes.
         """
         embedder = Embedder(encoder)
-        rows = random_rows(len(labeled), min(len(labeled), ROWS), seed)
+        rows = rows_of_choice(len(labeled), seed)
         some = labeled.select(rows)
         texts = ClassTexts(score(embedder, tokens, tokenizer), np.asarray(tokens["labels"][:]))
         embedded, labels = score(embedder, some, tokenizer), np.asarray(some["labels"][:])

@@ -85,6 +85,21 @@ def fit_regression(
     return Regression(*of_classes)
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """How well labeled rows are predicted by regressions that were fitted without the row's fold.
+
+    Attributes:
+        losses: (B,) log-loss in nats.
+        right: (B,) whether the class is the right one.
+        logits: (B, C) logarithms of the probabilities. They are all equal if nothing is known of a row.
+    """
+
+    losses: NDArray[np.float64]
+    right: NDArray[np.bool_]
+    logits: NDArray[np.float64]
+
+
 def out_of_fold_losses(
     embedded: NDArray,
     labels: NDArray,
@@ -93,16 +108,30 @@ def out_of_fold_losses(
     weight: float = 0.0,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """Log-loss (B,) of every labeled row in nats, by a regression that was fitted without the row's fold.
+    """Log-loss (B,) of every labeled row in nats, see `out_of_fold`."""
+    return out_of_fold(embedded, labels, classes, beside, weight, seed).losses
 
-    A class that occurs in no other fold is unknown without texts. Then nothing is known of the row: its loss is log C.
+
+def out_of_fold(
+    embedded: NDArray,
+    labels: NDArray,
+    classes: int,
+    beside: ClassTexts | None = None,
+    weight: float = 0.0,
+    seed: int = 0,
+) -> HeldOut:
+    """Predict every labeled row by a regression that was fitted without the row's fold.
+
+    A class that occurs in no other fold is unknown without texts. Then nothing is known of the row: its loss is log C, and it
+    counts as wrong.
 
     Args:
         embedded, labels, classes, beside, weight: see `fit_regression`.
         seed: of the folds.
     """
     told = beside is not None and weight > 0
-    losses = np.full(len(labels), np.log(classes))
+    losses, hits = np.full(len(labels), np.log(classes)), np.zeros(len(labels), dtype=bool)
+    logits = np.zeros((len(labels), classes))
     fold_of = np.arange(len(labels)) if len(labels) <= FOLDS else _folds(labels, seed)
     for fold in np.unique(fold_of):
         out = fold_of == fold
@@ -113,7 +142,9 @@ def out_of_fold_losses(
         right = probabilities[np.arange(out.sum()), labels[out]]
         known = np.isin(labels[out], rest) | told
         losses[out] = np.where(known, -np.log(right.clip(1e-12)), np.log(classes))
-    return losses
+        hits[out] = known & (probabilities.argmax(-1) == labels[out])
+        logits[out] = np.where(known[:, None], np.log(probabilities.clip(1e-12)), 0)
+    return HeldOut(losses, hits, logits)
 
 
 def _folds(labels: NDArray, seed: int) -> NDArray[np.int64]:

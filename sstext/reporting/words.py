@@ -211,15 +211,54 @@ def class_texts_said(record: Mapping[str, Any]) -> str:
     return f"{how} (log-loss of held-out labels: {best:.3f} with them, {losses['0']:.3f} without)"
 
 
+#: What encoders are compared by.
+COMPARED_BY = "logistic regressions on their embeddings, cross-validated on the labels"
+
+
+def held_out_said(figures: Mapping[str, Any]) -> str:
+    """How well the embeddings of an encoder predict held-out labels.
+
+    Args:
+        figures: "log_loss", "accuracy", and if there are class texts, their "class_texts" ("names" or "descriptions") and
+            "weight".
+
+    >>> held_out_said({"log_loss": 0.625, "accuracy": 0.75})
+    'calibrated log-loss of held-out labels 0.625, accuracy 75.0%'
+    >>> held_out_said({"log_loss": 0.625, "accuracy": 0.75, "class_texts": "names", "weight": 4.0})
+    'calibrated log-loss of held-out labels 0.625, accuracy 75.0%, class names used with the weight of 4 labeled rows per class'
+    """
+    said = f"calibrated log-loss of held-out labels {figures['log_loss']:.3f}, accuracy {figures['accuracy']:.1%}"
+    if not figures.get("class_texts"):
+        return said
+    weight = (
+        f"used with the weight of {figures['weight']:g} labeled rows per class" if figures["weight"] else "not used"
+    )
+    return f"{said}, class {figures['class_texts']} {weight}"
+
+
+def encoders_said(comparison: Mapping[str, Any]) -> list[str]:
+    """Each encoder with its figures, and the one that was taken, one line each.
+
+    Args:
+        comparison: the content of `encoders.json`.
+    """
+    lines = [f"{one['encoder']}: {held_out_said(one)}" for one in comparison["compared"]]
+    losses = sorted(one["log_loss"] for one in comparison["compared"])
+    reason = "the lowest log-loss" if losses[0] < losses[1] else "the first of those with the lowest log-loss"
+    return [*lines, f"{comparison['chosen']} was taken ({reason}, {comparison['rows']:,} labels)"]
+
+
 def facts(run: RunFiles) -> list[tuple[str, str]]:
     """Further facts about a run: rows, machine, versions, seed."""
     results = run.results
     machine, lengths = results.get("machine", {}), results.get("max_length", {})
     texts = results.get("class_texts")  # runs of earlier versions have none
+    encoders = results.get("encoders")  # neither do they have several encoders
     found = {
         "method": results.get("method", ""),
         "classes": f"{len(run.classes):,}",
         "rows": ", ".join(f"{count:,} {name}" for name, count in results.get("rows", {}).items()),
+        **({"encoders": "; ".join(encoders_said(encoders))} if encoders else {}),
         **({f"class {texts['kind']}": class_texts_said(texts)} if texts else {}),
         "tokens read": ", ".join(f"{count:,} in {name}" for name, count in lengths.items()),
         "seed": str(results.get("seed", "")),

@@ -9,27 +9,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig
 
 from sstext.config.run_config import RunConfig
 from sstext.data.descriptions import kind_of
 from sstext.data.edits import MaskedTokens, TokenEdits
-from sstext.data.preparing import Tokens, fingerprints, read_texts, sources, tokenize_texts
+from sstext.data.preparing import Texts, Tokens, fingerprints, read_texts, sources, tokenize_texts
 from sstext.errors import UserError
 from sstext.inference.devices import resolve_device
 from sstext.methods.method import Method
 from sstext.methods.registry import build, compose
 from sstext.modeling.mean_reading import has_linear_head, why_not
 from sstext.modeling.pooling import last_hidden_states
-from sstext.modeling.pretrained import encoder_path, explained, length_limit, load_tokenizer, split_revision
 from sstext.modeling.student import has_dropout
 from sstext.objective.outputs import LABELED_STRONG, MASKED
 from sstext.objective.regularizers import Regularizer
-from sstext.processes import main_process_first
+from sstext.processes import is_main_process, main_process_first
 from sstext.progress import SILENT, Reporter
 from sstext.pseudolabels.class_shares import ClassShares
 from sstext.pseudolabels.class_texts import WeighedClassTexts
 from sstext.reporting.words import class_texts_said
+from sstext.run.encoders import choose_encoder, find_encoders
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import rows_of_folds
 from sstext.selftraining.plan import make_plan, method_of, rounds_of_run, texts_wanted
@@ -44,11 +43,35 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
     """
     if config.output is None:
         raise UserError("output: no folder for the run; give --output out")
-    if config.encoder is None:
-        raise UserError(
-            "encoder: no pretrained encoder; give --encoder with a folder or a Hub name (or `demo`, English)"
-        )
     method = method_of(config)  # names and arguments are checked before anything is loaded
+    _refuse_rounds_that_do_not_fit(config, method)
+    named, device = sources(config, **data), resolve_device(config.device)
+    encoders = find_encoders(config, named)
+    directory = RunDirectory(config.output)
+    with _nothing_left_of_a_bad_start(directory.path):
+        with main_process_first(device) as first:
+            if first:
+                directory.claim(config.to_yaml(), fingerprints(named, config.descriptions), config.defaults())
+            notes = reporter if first else SILENT
+            texts = read_texts(
+                config, named, directory.corpus, notes, texts_wanted(config, method),
+                needs_corpus=rounds_of_run(config, method) > 0,
+            )  # fmt: skip
+        # All processes embed the rows together, so none may wait for another one here and for the weights of class texts.
+        reads_class_texts = any(stage.reads_class_texts for stage in method.first)
+        encoder = choose_encoder(encoders, texts, config, directory, reporter, reads_class_texts=reads_class_texts)
+        config = config.with_encoder(encoder.name)
+        if config.pooling == "native" or not has_linear_head(encoder.config):
+            method = method.without_frozen()  # which changes no method that has no frozen stage
+        with main_process_first(device) as first:
+            tokens = tokenize_texts(
+                texts, encoder.tokenizer, encoder.limit, config, directory.data, reporter if first else SILENT
+            )
+            chain = _planned(config, method, texts, tokens, encoder.tokenizer, directory, reporter)
+        return replace(chain, class_texts=weighed_class_texts(chain))
+
+
+def _refuse_rounds_that_do_not_fit(config: RunConfig, method: Method) -> None:
     if method.round is None and config.rounds:
         raise UserError(
             f"rounds: {config.method} trains on the labels alone; leave --rounds out, or choose another --method, for example "
@@ -59,53 +82,37 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
     # Further losses do not make another kind of method of it.
     if compose(config.method, config.method_args).between_rounds and not rounds_of_run(config, method):
         raise UserError(f"method: {config.method} needs rounds of pseudo-labels; give --rounds 1 or more")
-    named = sources(config, **data)
-    name, revision = split_revision(config.encoder)
-    path = encoder_path(name)
-    tokenizer = load_tokenizer(path, revision)
-    with explained(path):
-        encoder_config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
-        limit = length_limit(tokenizer, encoder_config)
-        if config.pooling == "native" or not has_linear_head(encoder_config):
-            method = method.without_frozen()  # which changes no method that has no frozen stage
-    directory = RunDirectory(config.output)
-    with (
-        main_process_first(resolve_device(config.device)) as first,
-        _nothing_left_of_a_bad_start(directory.path, first),
-    ):
-        if first:
-            directory.claim(config.to_yaml(), fingerprints(named, config.descriptions), config.defaults())
-        notes = reporter if first else SILENT
-        texts = read_texts(
-            config, named, directory.corpus, notes, texts_wanted(config, method),
-            needs_corpus=rounds_of_run(config, method) > 0,
-        )  # fmt: skip
-        tokens = tokenize_texts(texts, tokenizer, limit, config, directory.data, notes)
-        if config.max_length is not None:
-            tokenizer.model_max_length = tokens.max_length  # predictions then read as far as the user asked for
-        if config.folds and tokens.dev is not None:
-            raise UserError(
-                "folds: development rows are already used to choose the stage and to calibrate; leave out --folds, or --dev"
-            )
-        labels = np.asarray(texts.labeled.texts["label"][:])
-        shares = ClassShares.resolve(config.prior, labels, texts.classes, estimate=method.follows_shares)
-        plan = make_plan(
-            config,
-            labeled=len(tokens.labeled),
-            corpus=len(tokens.corpus) if tokens.corpus is not None else 0,
-            folds=folds_of(config, method, tokens),
-            method=method,
+
+
+def _planned(
+    config: RunConfig, method: Method, texts: Texts, tokens: Tokens, tokenizer: Any, directory: RunDirectory,
+    reporter: Reporter,
+) -> Chain:  # fmt: skip
+    """The chain with all labels, with its full plan. Options that do not fit are refused."""
+    if config.max_length is not None:
+        tokenizer.model_max_length = tokens.max_length  # predictions then read as far as the user asked for
+    if config.folds and tokens.dev is not None:
+        raise UserError(
+            "folds: development rows are already used to choose the stage and to calibrate; leave out --folds, or --dev"
         )
-        chain = Chain(config, plan, texts, tokens, tokenizer, shares, directory, reporter)
-        check(chain)
-        if plan.folds:
-            rows_of_folds(chain, plan.folds)  # refuses too many folds while nothing has been trained
-        elif config.folds is None and method.folds and tokens.dev is None:
-            reporter.note(
-                "too few labels to hold any out: self-training cannot be checked; label more texts, or give --dev"
-            )
-    # Not before: all processes embed the rows together, so none may wait for another one to open the chain.
-    return replace(chain, class_texts=weighed_class_texts(chain))
+    labels = np.asarray(texts.labeled.texts["label"][:])
+    shares = ClassShares.resolve(config.prior, labels, texts.classes, estimate=method.follows_shares)
+    plan = make_plan(
+        config,
+        labeled=len(tokens.labeled),
+        corpus=len(tokens.corpus) if tokens.corpus is not None else 0,
+        folds=folds_of(config, method, tokens),
+        method=method,
+    )
+    chain = Chain(config, plan, texts, tokens, tokenizer, shares, directory, reporter)
+    check(chain)
+    if plan.folds:
+        rows_of_folds(chain, plan.folds)  # refuses too many folds while nothing has been trained
+    elif config.folds is None and method.folds and tokens.dev is None:
+        reporter.note(
+            "too few labels to hold any out: self-training cannot be checked; label more texts, or give --dev"
+        )
+    return chain
 
 
 def weighed_class_texts(chain: Chain) -> WeighedClassTexts | None:
@@ -198,14 +205,14 @@ def _options_of_no_effect(config: RunConfig, method: Method) -> list[str]:
 
 
 @contextmanager
-def _nothing_left_of_a_bad_start(folder: Path, ours: bool) -> Iterator[None]:
+def _nothing_left_of_a_bad_start(folder: Path) -> Iterator[None]:
     """Clean up a new or empty folder if the input of the run turns out to be wrong."""
     existed = folder.exists()
     unused = not existed or (folder.is_dir() and not any(folder.iterdir()))
     try:
         yield
     except UserError:
-        if ours and unused and folder.is_dir():
+        if is_main_process() and unused and folder.is_dir():
             shutil.rmtree(folder, ignore_errors=True)
             if existed:
                 folder.mkdir()

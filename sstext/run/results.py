@@ -9,11 +9,11 @@ from sstext.config.run_config import RunConfig
 from sstext.data.preparing import LEFT_OUT
 from sstext.data.sources import hub_split
 from sstext.hub.card import model_card
-from sstext.hub.sections import calibration_sentence
+from sstext.hub.sections import calibration_sentence, hub_name
 from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.methods.catalog import entry
 from sstext.modeling.pretrained import split_revision
-from sstext.reporting.words import class_texts_said
+from sstext.reporting.words import COMPARED_BY, class_texts_said, held_out_said
 from sstext.selftraining.chain import Chain
 from sstext.storage.run_folder import FINAL, RunDirectory
 
@@ -42,6 +42,8 @@ def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) ->
         method=described_method(config),
         citation=entry(config.method).source or None,
         class_texts=_class_texts_sentence(results),
+        encoders=_encoders_sentence(results),
+        prefix=results.get("prefix"),
         of_this_model=IN_CARD["self_trained"],
         test_data=measured_on,
         calibration=calibration_sentence(
@@ -69,6 +71,18 @@ def _class_texts_sentence(results: dict[str, Any]) -> str | None:
     if record is None or results["chosen"]["stage"] == "baseline":
         return None
     return f"The class {record['kind']} were {class_texts_said(record)}."
+
+
+def _encoders_sentence(results: dict[str, Any]) -> str | None:
+    """How the encoder was chosen, for the card, which names no folder. None if there was only one."""
+    record = results.get("encoders")
+    if record is None:
+        return None
+    compared = []
+    for one in record["compared"]:
+        name = hub_name(split_revision(one["encoder"])[0]) or "a local encoder"
+        compared.append(f"{name}{' (chosen)' if one['encoder'] == record['chosen'] else ''}: {held_out_said(one)}")
+    return f"Encoders, compared by {COMPARED_BY}: {'; '.join(compared)}."
 
 
 def _learned_from_corpus(results: dict[str, Any]) -> bool:

@@ -104,12 +104,12 @@ def _short_card(folder: Path) -> str:
     """A short card for a model without one, with its classes and maximum length as transformers reads them."""
     from transformers import AutoConfig  # the import takes seconds, and a folder with a card does not need it
 
-    from sstext.modeling.pretrained import explained, length_limit, load_tokenizer
+    from sstext.modeling.pretrained import explained, length_limit, load_tokenizer, prefix_of
 
     with explained(str(folder)):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     names = [config.id2label[number] for number in range(config.num_labels)]
-    return bare_card(names, length_limit(load_tokenizer(str(folder)), config))
+    return bare_card(names, length_limit(load_tokenizer(str(folder)), config), prefix_of(config))
 
 
 def show_plan(found: list[Share], private: bool) -> None:
@@ -188,9 +188,17 @@ def how_to_use(share: Share) -> list[str]:
         revision = f", revision='{share.revision}'" if share.revision else ""
         return [f"python -c \"from datasets import load_dataset; print(load_dataset('{share.name}'{revision}))\""]
     flag = f" --revision {share.revision}" if share.revision else ""
+    example = f"{_prefix_of(share)}your text"
     revision = f", revision='{share.revision}'" if share.revision else ""
     return [
         f"sstext predict {share.name}{flag} new.csv -o predictions.csv",
         'python -c "from transformers import pipeline; '
-        f"print(pipeline('text-classification', '{share.name}'{revision})('your text', truncation=True))\"",
+        f"print(pipeline('text-classification', '{share.name}'{revision})({example!r}, truncation=True))\"",
     ]
+
+
+def _prefix_of(share: Share) -> str:
+    """What must be put before every text of a shared model."""
+    config = share.files[CONFIGS[0]]
+    content = json.loads(config if isinstance(config, bytes) else config.read_text(encoding="utf-8"))
+    return (content.get("sstext") or {}).get("prefix") or ""

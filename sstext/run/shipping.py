@@ -131,6 +131,8 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
         "baseline": baseline.name,
         "baseline_temperature": baseline_temperature,
         "method": described_method(config),
+        "encoders": directory.read_encoders(),
+        "prefix": config.prefix,
         "class_texts": class_texts_record(chain),
         "classes": chain.texts.classes,
         "rows": chain.texts.counts(),
@@ -169,14 +171,15 @@ def fold_and_load(chain: Chain, stage: Stage, temperature: float, curve: list[li
         The model, and the temperature in its weights. The temperature is 1 if it cannot be folded.
     """
     model = chain.students.load(stage)
-    model.config.sstext = {"precision_curve": curve}
+    known = getattr(model.config, "sstext", None) or {}
+    model.config.sstext = {**known, "precision_curve": curve}
     if temperature != 1.0:
         columns = chain.tokenizer(["probe", "another probe"], padding=True, return_tensors="pt").to(model.device)
         try:
             fold_temperature(model, temperature, columns)
         except UserError as error:
             chain.reporter.note(f"not calibrated: {error}")
-            model.config.sstext = {"precision_curve": []}
+            model.config.sstext = {**known, "precision_curve": []}
             return model, 1.0
     return model, temperature
 

@@ -50,7 +50,7 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, report: bool = True
                 results = choose_and_measure(run, run_all_stages(run))
             if is_main_process():
                 results |= {**directory.times(), "peak_memory_mib": peak_memory()}
-                write_whole(directory.model / "README.md", card(config, directory, results))
+                write_whole(directory.model / "README.md", card(run.whole.config, directory, results))
                 directory.write_results(results)
         if is_main_process() and report and not (directory.path / REPORT).exists():
             make_report(directory, reporter)

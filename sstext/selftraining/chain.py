@@ -170,6 +170,7 @@ class Chain:
             freeze_embeddings="embeddings" in config.freeze,
             freeze_layers=config.frozen_layers,
             read_mean=config.pooling == "mean" or stage.regression_head,
+            prefix=str(config.prefix or ""),
         )
 
     def steps(self, stage: Stage, selected: int) -> int:

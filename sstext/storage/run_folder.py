@@ -12,6 +12,7 @@ from sstext.errors import UserError, listed
 from sstext.storage.whole import write_whole
 
 CONFIG, DATA, PLAN, ROUNDS = "config.yaml", "data.json", "plan.json", "rounds.jsonl"
+ENCODERS = "encoders.json"
 TIMES, RESULTS = "times.json", "results.json"
 REPORT, FIGURES = "report.html", "report_figures"
 #: Folder of evaluated rows and their predictions. It is private, because it contains texts.
@@ -53,6 +54,7 @@ class RunDirectory:
     config.yaml      the resolved options; `sstext train config.yaml --output elsewhere` repeats the run
     data.json        fingerprints of the input data
     data/            the corpus and its tokens as Arrow files; private, never pushed
+    encoders.json    the encoder that was taken of several, and why; private, never pushed
     plan.json        the stages, and what a budget left out
     rounds.jsonl     one line per finished stage
     baseline/ start/ round_1/ …   model, scores and pseudo-labels of a stage; private, never pushed
@@ -162,6 +164,15 @@ class RunDirectory:
         """Add the record of a finished stage."""
         lines = [json.dumps(line, ensure_ascii=False) for line in [*self.rounds(), record]]
         write_whole(self.path / ROUNDS, "\n".join(lines) + "\n")
+
+    def read_encoders(self) -> dict[str, Any] | None:
+        """The comparison of encoders, or None if none has been written: most runs have one encoder."""
+        file = self.path / ENCODERS
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+    def write_encoders(self, comparison: Mapping[str, Any]) -> None:
+        """Keep the comparison of encoders. A continued run takes the same one."""
+        write_whole(self.path / ENCODERS, json.dumps(comparison, indent=2, ensure_ascii=False))
 
     def read_plan(self) -> dict[str, Any] | None:
         """The plan of the run, or None if none has been written yet."""

@@ -22,7 +22,7 @@ from sstext.hub.publishing import (
     with_names,
 )
 from sstext.methods.catalog import entry
-from sstext.modeling.pretrained import length_limit
+from sstext.modeling.pretrained import length_limit, prefix_of
 
 logger = logging.get_logger(__name__)
 
@@ -136,6 +136,7 @@ class HubTrainer(Trainer):
             "classes": [config.id2label[number] for number in range(config.num_labels)],
             "encoder": config._name_or_path or "",
             "max_length": length_limit(tokenizer, config) if tokenizer is not None else 512,
+            "prefix": prefix_of(config),
             "rows": {kind.replace("_", "-"): count for kind, count in rows.items()},
             "rounds": [],
             "results": {"last evaluation": figures} if figures else None,

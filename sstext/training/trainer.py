@@ -18,7 +18,7 @@ from sstext.data.edits import MaskedTokens, TokenEdits
 from sstext.data.tokens import VIEW_INPUTS, TextEncoder, choose_max_length, tokenize, with_view_texts
 from sstext.errors import UserError, listed
 from sstext.methods.registry import build, refuse_loop_arguments, works_between_rounds_only
-from sstext.modeling.pretrained import length_limit
+from sstext.modeling.pretrained import length_limit, prefix_of
 from sstext.objective.objective import Objective
 from sstext.objective.outputs import LABELED_STRONG, MASKED
 from sstext.objective.regularizers import Regularizer
@@ -151,10 +151,12 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
         if "text" not in columns:
             raise UserError(f"{name}: expected a column 'text' or 'input_ids', found {listed(columns)}")
         limit = length_limit(self.processing_class, self.model.config)
-        max_length = self.args.max_length
+        max_length, prefix = self.args.max_length, prefix_of(self.model.config)
         if max_length is None:
-            max_length = limit if "eval" in name else choose_max_length(self.processing_class, rows["text"], limit)
-        encoder = TextEncoder(self.processing_class, min(max_length, limit))
+            max_length = limit
+            if "eval" not in name:
+                max_length = choose_max_length(self.processing_class, rows["text"], limit, prefix=prefix)
+        encoder = TextEncoder(self.processing_class, min(max_length, limit), prefix)
         if views:
             rows = with_view_texts(rows, views, name)
         return tokenize(self._with_class_numbers(rows, name), encoder).remove_columns("truncated")
@@ -206,9 +208,9 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
         batch = self._train_batch_size * args.gradient_accumulation_steps * args.world_size
         noisy = pseudo_labeled is not None and args.student_noise
         strong = objective.wants_strong or LABELED_STRONG in objective.blocks
-        edits = None
+        edits, prefix = None, prefix_of(self.model.config)
         if noisy or strong:
-            edits = TokenEdits.for_tokenizer(self.processing_class, **args.edits)
+            edits = TokenEdits.for_tokenizer(self.processing_class, prefix=prefix, **args.edits)
         return TrainingRows(
             self.train_dataset,
             length=math.ceil(rows / batch) * batch,
@@ -221,7 +223,9 @@ class SemiSupervisedTrainer(HubTrainer, HeadRateTrainer, TokenHeadTrainer):
             ratio=args.unlabeled_batch_ratio,
             strong=edits if strong else None,
             strong_labels=LABELED_STRONG in objective.blocks,
-            masked=MaskedTokens.for_tokenizer(self.processing_class) if MASKED in objective.blocks else None,
+            masked=MaskedTokens.for_tokenizer(self.processing_class, prefix=prefix)
+            if MASKED in objective.blocks
+            else None,
         )
 
     def _label_shift(self) -> Tensor | None:

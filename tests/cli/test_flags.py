@@ -1,6 +1,7 @@
 """Flags of the command line: one for every option, typed as it is, and one line for whatever is wrong with them."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from sstext.cli.main import main, parser
 from sstext.config.options import options
 from sstext.config.recipe import read_config
 from sstext.config.run_config import RunConfig
+from sstext.errors import UserError
 
 #: Titles in the help, in the order in which people decide.
 GROUPS = (
@@ -91,6 +93,10 @@ def test_help_shows_common_options_and_help_all_every_one(
         ("--descriptions classes.yaml", "descriptions", "classes.yaml"),
         ("--descriptions a=late:#2 b=no", "descriptions", {"a": "late:#2", "b": "no"}),
         ("--precision bf16", "precision", "bf16"),
+        ("--encoder a", "encoder", "a"),
+        ("--encoder a,b", "encoder", "a,b"),
+        ("--encoder a b", "encoder", ["a", "b"]),
+        ("--prefix query:", "prefix", "query:"),
     ],
 )
 def test_flags_have_the_types_of_their_options(flags: str, name: str, value: Any) -> None:
@@ -99,6 +105,23 @@ def test_flags_have_the_types_of_their_options(flags: str, name: str, value: Any
     given = {key: parsed[key] for key in parsed if key in options(RunConfig)}
     assert list(given) == [name]  # no flag, no override
     assert getattr(read_config(None, given), name) == value
+
+
+@pytest.mark.parametrize(("encoders", "expected"), [("demo", "demo"), ("demo b", ["demo", "b"])])
+def test_a_recipe_after_the_encoders_is_no_encoder(
+    encoders: str, expected: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards `sstext train --encoder demo recipe.yaml`, which is older than lists of encoders."""
+    read: list[RunConfig] = []
+
+    def stop(recipe: Any, given: Any) -> RunConfig:
+        read.append(read_config(recipe, given))
+        raise UserError("stop")
+
+    monkeypatch.setattr("sstext.cli.train.read_config", stop)
+    (tmp_path / "recipe.yaml").write_text("seed: 7")
+    assert main(["train", "--encoder", *encoders.split(), str(tmp_path / "recipe.yaml")]) == 2
+    assert (read[0].encoder, read[0].seed) == (expected, 7)
 
 
 @pytest.mark.parametrize(

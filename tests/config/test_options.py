@@ -80,6 +80,10 @@ def test_an_option_is_common_if_it_says_so() -> None:
         ("freeze", 2, ["2"]),
         ("freeze", ["embeddings", 2], ["embeddings", "2"]),
         ("prior", "none", "none"),
+        ("encoder", ["a"], "a"),
+        ("encoder", ["a, b", "c"], ["a, b", "c"]),
+        ("prefix", {"a": "query: "}, {"a": "query: "}),
+        ("prefix", "query: ", "query: "),
     ],
 )
 def test_values_become_their_options_type(name: str, value: Any, expected: Any) -> None:

@@ -187,6 +187,31 @@ def test_parts_that_cannot_be_frozen_are_refused(parts: list[str], message: str)
         RunConfig(freeze=parts)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"encoder": ["a", "b", "a"]}, "encoder: 'a' is given twice"),
+        ({"encoder": []}, r"encoder: expected list\[str\], found \[\]"),
+        (
+            {"encoder": "base", "prefix": {"bass": "query: "}},
+            "prefix: 'bass' is no encoder of this run; did you mean base",
+        ),
+    ],
+)
+def test_encoders_that_cannot_be_compared_are_refused(options: dict[str, Any], message: str) -> None:
+    """Guards an encoder that is compared with itself, and a prefix that never reaches a text."""
+    with pytest.raises(UserError, match=message):
+        RunConfig(**options)
+
+
+def test_an_encoder_brings_its_prefix() -> None:
+    """Guards the prefix of one encoder before the texts of another one, and an empty prefix that differs from none."""
+    several = RunConfig(encoder=["a", "b"], prefix={"b": "query: "})
+    assert [several.with_encoder(name).prefix for name in several.encoders] == [None, "query: "]
+    assert RunConfig(encoder=["a", "b"], prefix="query: ").with_encoder("a").prefix == "query: "
+    assert RunConfig(encoder="a", prefix="").to_yaml() == RunConfig(encoder="a").to_yaml()
+
+
 def test_no_labeled_rows_without_rounds_is_no_matter() -> None:
     """gold_share 0 is refused for rounds alone."""
     assert RunConfig(gold_share=0.0, rounds=0).gold_share == 0.0
@@ -257,7 +282,7 @@ def test_every_field_has_its_help() -> None:
     """Guards against an option that `sstext train --help-all` does not explain in sentences, and one option more unnoticed;
     choices come with a default among them."""
     assert set(SPECS) == {spec.name for spec in fields(RunConfig)}
-    assert len(SPECS) == 40, "a further option costs everybody a line of help"
+    assert len(SPECS) == 41, "a further option costs everybody a line of help"
     for name, spec in SPECS.items():
         text = spec.metadata["help"]
         assert len(text) > 10, name

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sstext.data.edits import TokenEdits, view_rng
+from sstext.data.edits import IGNORED, MaskedTokens, TokenEdits, view_rng
 from sstext.errors import UserError
 
 CLS, SEP, MASK = 2, 3, 4
@@ -252,6 +252,24 @@ def test_tokenizer_gives_mask_and_special_ids(tiny_encoder: Path):
         tokenizer("my parcel is late")["input_ids"], view_rng(0, 0, 0, 0)
     )
     assert tokenizer.convert_ids_to_tokens(edited) == ["[CLS]", *["[MASK]"] * 4, "[SEP]"]
+
+
+def test_a_prefix_is_not_edited(tiny_encoder: Path):
+    """Guards the prefix of an encoder: edits that ate it would show the student texts of another kind. All else is edited."""
+    from transformers import AutoTokenizer
+
+    tokenizer, prefix, rng = AutoTokenizer.from_pretrained(tiny_encoder), "please hello ", view_rng(0, 0, 0, 0)
+    ids = tokenizer(prefix + "my parcel is late")["input_ids"]
+    begin = ids[:3]
+    masked = TokenEdits.for_tokenizer(tokenizer, prefix=prefix, mask=1.0)(ids, rng)
+    assert masked == [*begin, *[tokenizer.mask_token_id] * 4, ids[-1]]
+    dropped = TokenEdits.for_tokenizer(tokenizer, prefix=prefix, mask=0.0, drop=1.0)(ids, rng)
+    assert dropped[:3] == begin
+    assert len(dropped) == 5
+    hide = MaskedTokens.for_tokenizer(tokenizer, prefix=prefix)
+    targets = np.array([hide(ids, view_rng(0, 0, 0, view))[1] for view in range(40)])
+    assert (targets[:, :3] == IGNORED).all()
+    assert (targets[:, 3:-1] != IGNORED).any(0).all(), "canary"
 
 
 SENTENCE = "我的包裹还没有到请问什么时候可以收到"

@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from sstext.data import tokens
 from sstext.data.columns import VIEW_TEXTS
-from sstext.data.tokens import VIEW_INPUTS, TextEncoder, choose_max_length, tokenize, with_view_texts
+from sstext.data.tokens import VIEW_INPUTS, TextEncoder, choose_max_length, prefix_tokens, tokenize, with_view_texts
 from sstext.errors import UserError
 from sstext.modeling.pretrained import length_limit
 
@@ -118,6 +118,21 @@ def test_truncated_is_exact(tokenizer: Any) -> None:
     assert columns["truncated"] == [False, False, True, True, False]
     assert [len(ids) for ids in columns["input_ids"]] == [7, 8, 8, 8, 2]
     assert set(columns) == {"input_ids", "token_type_ids", "truncated"}
+
+
+def test_a_prefix_comes_before_every_text_and_its_tokens_count(tokenizer: Any) -> None:
+    """Guards paraphrases without the prefix, and texts that are longer than the maximum by the length of the prefix."""
+    prefix, texts = "please hello ", ["money", "my parcel is late"]
+    encoder = TextEncoder(tokenizer, 6, prefix)
+    columns = encoder(texts)
+    assert columns["input_ids"] == [
+        tokenizer(prefix + text, truncation=True, max_length=6)["input_ids"] for text in texts
+    ]
+    assert columns["truncated"] == [False, True]
+    assert encoder.paraphrases(columns, [["money"], []])[0][0]["input_ids"].tolist() == columns["input_ids"][0]
+    assert choose_max_length(tokenizer, [text(8)] * 4, 64) == 8
+    assert choose_max_length(tokenizer, [text(8)] * 4, 64, prefix=prefix) == 16
+    assert [prefix_tokens(tokenizer, one) for one in ("", prefix, "please hell")] == [0, 3, 2]
 
 
 def test_a_cut_text_keeps_its_end_token(tokenizer: Any) -> None:

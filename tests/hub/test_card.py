@@ -68,6 +68,19 @@ def test_the_plain_pipeline_comes_first_and_truncates():
     )
 
 
+@pytest.mark.parametrize("prefix", ["query: ", 'say "it":\n'])
+def test_a_prefix_is_in_the_snippet_and_without_one_nothing_is_said(prefix: str):
+    """Guards a snippet that predicts worse than the model can, one that is no Python, and a riddle on all other cards."""
+    usage = section(card(prefix=prefix), "How to use")
+    (line,) = (line for line in usage.splitlines() if line.startswith("classify("))
+    asked: list[str] = []
+    exec(line, {"classify": lambda text, **_: asked.append(text)})
+    assert asked == [f"{prefix}a text"]
+    assert "**The model was trained with the prefix" in usage
+    assert "prefix" not in card()
+    assert "with the prefix" in bare_card(["no", "yes"], 64, prefix)
+
+
 @pytest.mark.parametrize(
     "encoder", ["/home/ada/encoders/bert", "./bert", "../bert", "~/bert", r"C:\models\bert", "a/b/c"]
 )

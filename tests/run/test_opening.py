@@ -126,7 +126,7 @@ def test_the_revision_of_an_encoder_stands_behind_its_name(
     def ask(name: str, revision: str | None) -> None:
         raise AskedForError(name, revision)
 
-    monkeypatch.setattr("sstext.run.opening.load_tokenizer", ask)
+    monkeypatch.setattr("sstext.run.encoders.load_tokenizer", ask)
     for given, expected in (("ada/encoder@v2", ("ada/encoder", "v2")), ("ada/encoder", ("ada/encoder", None))):
         with pytest.raises(AskedForError) as asked:
             open_chain(RunConfig(**files, encoder=given, output=str(tmp_path / "other")))

@@ -1,0 +1,72 @@
+"""How well the embeddings of an encoder predict held-out labels, by which one of several encoders is chosen."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sstext.evaluation.calibration import fit_temperature, softmax
+from sstext.inference.scoring import score
+from sstext.progress import Tick
+from sstext.pseudolabels.probe import Embedder
+from sstext.pseudolabels.regression import ClassTexts, choose_weight, out_of_fold
+
+
+@dataclass(frozen=True)
+class EncoderFigures:
+    """Cross-validated figures of logistic regressions on the embeddings of an encoder.
+
+    Attributes:
+        log_loss: mean log-loss of held-out labels in nats, at the temperature.
+        temperature: makes these labels most likely. It is below 1 if the embeddings of all texts are similar, because the
+            penalty then keeps the regression too cautious.
+        accuracy: share of the held-out labels that are predicted.
+        weight: number of labeled rows that the texts of a class count like together. 0 means that they are not used.
+    """
+
+    log_loss: float
+    temperature: float
+    accuracy: float
+    weight: float
+
+
+def encoder_figures(
+    encoder: Any,
+    labeled: Any,
+    class_texts: Any,
+    tokenizer: Any,
+    *,
+    classes: int,
+    seed: int = 0,
+    tick: Tick | None = None,
+) -> EncoderFigures:
+    """Predict held-out labels from the embeddings of an encoder as it was pretrained.
+
+    The log-loss is that of the calibrated regression, as the model of a run is calibrated. Otherwise encoders would be compared
+    by how far their embeddings lie apart, and not by what they tell.
+
+    If there are class texts, they are used as in a run: with the weight that has the lowest log-loss of held-out labels.
+
+    Args:
+        encoder: an encoder or classifier, on its device.
+        labeled: B tokenized rows with `labels`.
+        class_texts: tokenized names or descriptions of the classes with `labels`, or None.
+        tokenizer: of the encoder.
+        classes: C.
+        seed: of the folds. With the same seed, all encoders have the same folds.
+        tick: called with the number of embedded rows.
+
+    Raises:
+        UserError: the encoder returns no hidden states.
+    """
+    embedder = Embedder(encoder)
+    embedded, labels = score(embedder, labeled, tokenizer, tick=tick), np.asarray(labeled["labels"][:])
+    texts, weight = None, 0.0
+    if class_texts is not None:
+        texts = ClassTexts(score(embedder, class_texts, tokenizer), np.asarray(class_texts["labels"][:]))
+        weight = choose_weight(embedded, labels, classes, texts, seed).weight
+    held_out = out_of_fold(embedded, labels, classes, texts, weight, seed)
+    temperature = fit_temperature(held_out.logits, labels)
+    right = softmax(held_out.logits, temperature)[np.arange(len(labels)), labels]
+    log_loss = float(-np.log(right.clip(1e-12)).mean())
+    return EncoderFigures(log_loss, temperature, float(held_out.right.mean()), weight)

@@ -1,0 +1,138 @@
+"""The pretrained encoder of a run: find it, and choose it if several are given."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from transformers import AutoConfig
+
+from sstext.config.run_config import RunConfig
+from sstext.data.descriptions import kind_of
+from sstext.data.preparing import Texts, text_encoder
+from sstext.data.tokens import tokenize
+from sstext.errors import UserError
+from sstext.inference.devices import resolve_device
+from sstext.modeling.pretrained import encoder_path, explained, length_limit, load_tokenizer, split_revision
+from sstext.modeling.student import new_student
+from sstext.processes import from_main_process, is_main_process
+from sstext.progress import Reporter
+from sstext.pseudolabels.class_texts import rows_of_choice
+from sstext.pseudolabels.encoders import EncoderFigures, encoder_figures
+from sstext.reporting.words import encoders_said
+from sstext.storage.run_folder import RunDirectory
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A pretrained encoder, without its weights.
+
+    Attributes:
+        name: its name in the options.
+        tokenizer: its tokenizer.
+        config: its configuration, of transformers.
+        limit: maximum number of tokens that it reads.
+    """
+
+    name: str
+    tokenizer: Any
+    config: Any
+    limit: int
+
+
+def find_encoders(config: RunConfig, data: Mapping[str, Any]) -> list[Encoder]:
+    """The encoders that a run may take, with their tokenizers.
+
+    Args:
+        data: the sources of the run (`sstext.data.preparing.sources`).
+
+    Raises:
+        UserError: there is none, one cannot be found, or there are several and no labels.
+    """
+    if not config.encoders:
+        raise UserError(
+            "encoder: no pretrained encoder; give --encoder with a folder or a Hub name (or `demo`, English)"
+        )
+    if len(config.encoders) > 1 and "labeled" not in data:
+        raise UserError(
+            f"encoder: found {len(config.encoders)} encoders, but no labels to compare them by; give one encoder, or --labeled"
+        )
+    return [_find(name) for name in config.encoders]
+
+
+def _find(given: str) -> Encoder:
+    name, revision = split_revision(given)
+    path = encoder_path(name)
+    tokenizer = load_tokenizer(path, revision)
+    with explained(path):
+        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+        return Encoder(given, tokenizer, config, length_limit(tokenizer, config))
+
+
+def choose_encoder(
+    encoders: Sequence[Encoder],
+    texts: Texts,
+    config: RunConfig,
+    directory: RunDirectory,
+    reporter: Reporter,
+    *,
+    reads_class_texts: bool,
+) -> Encoder:
+    """The encoder of a run: the only one, or the one whose embeddings predict held-out labels with the lowest log-loss.
+
+    The comparison is kept in the folder of the run, and a continued run takes the same encoder. All processes compare the
+    encoders together.
+
+    Args:
+        texts: the data of the run.
+        config: the options, with all encoders.
+        reads_class_texts: whether the run may learn from names or descriptions of the classes. If so, the comparison does, too.
+
+    Raises:
+        UserError: an encoder cannot be loaded, or returns no hidden states.
+    """
+    if len(encoders) == 1:
+        return encoders[0]
+    known = from_main_process(directory.read_encoders() if is_main_process() else None)
+    if known is None:
+        known = from_main_process(_compared(encoders, texts, config, reporter, reads_class_texts))
+        if is_main_process():
+            directory.write_encoders(known)
+        lines = [f"encoder {line}" for line in encoders_said(known)]
+    else:
+        lines = [f"encoder {known['chosen']}, as chosen when the run began"]
+    if is_main_process():
+        for line in lines:
+            reporter.note(line)
+    return next(encoder for encoder in encoders if encoder.name == known["chosen"])
+
+
+def _compared(
+    encoders: Sequence[Encoder], texts: Texts, config: RunConfig, reporter: Reporter, reads_class_texts: bool
+) -> dict[str, Any]:
+    """The content of `encoders.json`. Of equally good encoders, the first one is taken."""
+    if not reads_class_texts:
+        texts = replace(texts, class_texts=None)
+    found = {one.name: _figures(one, texts, config.with_encoder(one.name), reporter) for one in encoders}
+    kind = None if texts.class_texts is None else kind_of(config.descriptions)
+    return {
+        "chosen": min(found, key=lambda name: found[name].log_loss),
+        "rows": len(rows_of_choice(len(texts.labeled.texts), config.seed)),
+        "compared": [{"encoder": name, **asdict(figures), "class_texts": kind} for name, figures in found.items()],
+    }
+
+
+def _figures(encoder: Encoder, texts: Texts, config: RunConfig, reporter: Reporter) -> EncoderFigures:
+    """The figures of one encoder. Texts are cut as they would be in a run with it."""
+    name, revision = split_revision(encoder.name)
+    try:
+        tokens, _ = text_encoder(texts, encoder.tokenizer, encoder.limit, config)
+        labeled = tokenize(texts.labeled.texts.select(rows_of_choice(len(texts.labeled.texts), config.seed)), tokens)
+        class_texts = tokenize(texts.class_texts.texts, tokens) if texts.class_texts is not None else None
+        model = new_student(name, texts.classes, seed=config.seed, revision=revision)
+        with reporter.phase(f"comparing encoders: {encoder.name}", len(labeled), "text") as tick:
+            return encoder_figures(
+                model.to(resolve_device(config.device)), labeled, class_texts, encoder.tokenizer,
+                classes=len(texts.classes), seed=config.seed, tick=tick,
+            )  # fmt: skip
+    except UserError as error:
+        raise UserError(f"encoder {encoder.name!r} cannot be compared: {error}") from error
