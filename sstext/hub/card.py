@@ -52,6 +52,7 @@ def model_card(
     plan: Mapping[str, Any] | None = None,
     class_texts: str | None = None,
     part: bool = False,
+    zero_shot: bool = False,
 ) -> str:
     """The README.md of a trained model, in the format of Hub model cards: YAML front matter, then Markdown.
 
@@ -80,6 +81,7 @@ def model_card(
         plan: the content of `plan.json`. Default: the stages of the training are not described.
         class_texts: a sentence on how the names or descriptions of the classes were used. Default: none.
         part: whether only a random part of the corpus was read.
+        zero_shot: whether the model was made from descriptions of the classes, without labeled rows.
 
     >>> measured = {"test": {"accuracy": {"score": 0.9, "confidence_interval": (0.8, 0.95)}}}
     >>> card = model_card(classes=["no", "yes"], encoder="demo", max_length=64, rows={"labeled": 8}, rounds=[],
@@ -93,7 +95,11 @@ def model_card(
         language="en" if english_only else None,
         library_name="transformers",
         pipeline_tag="text-classification",
-        tags=["sstext", *(["semi-supervised", "self-training"] if self_trained else [])],
+        tags=[
+            "sstext",
+            *(["zero-shot"] if zero_shot else ["semi-supervised"] if self_trained else []),
+            *(["self-training"] if self_trained else []),
+        ],
         base_model=base_model,
         license=license,
         datasets=list(datasets) or None,
@@ -101,13 +107,22 @@ def model_card(
         eval_results=_eval_results((results or {}).get(of_this_model or "", {}), test_data, measured_on),
     )
     sections = [
-        summary_section(classes, base_model, chosen, learned_from(rounds if self_trained else None, part, chosen)),
+        summary_section(
+            classes, base_model, chosen, learned_from(rounds if self_trained else None, part, chosen, zero_shot)
+        ),
         how_to_use_section(max_length),
         classes_section(classes),
-        training_section(rows, rounds, method_paragraph(method, citation, chosen, self_trained), plan, class_texts),
-        results_section(results),
+        training_section(
+            rows,
+            rounds,
+            method_paragraph(method, citation, chosen, self_trained, zero_shot),
+            plan,
+            class_texts,
+            zero_shot,
+        ),
+        results_section(results, zero_shot),
         *([f"## Calibration\n\n{calibration}"] if calibration else []),
-        limits_section(max_length, self_trained, english_only),
+        limits_section(max_length, self_trained, english_only, zero_shot),
     ]
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n"))
 

@@ -14,12 +14,12 @@ from transformers import AutoConfig
 from sstext.config.run_config import RunConfig
 from sstext.data.descriptions import kind_of
 from sstext.data.edits import MaskedTokens, TokenEdits
-from sstext.data.preparing import Tokens, fingerprints, read_texts, sources, tokenize_texts
-from sstext.errors import UserError
+from sstext.data.preparing import Tokens, fingerprints, is_zero_shot, read_texts, sources, tokenize_texts
+from sstext.errors import UserError, listed
 from sstext.inference.devices import resolve_device
 from sstext.methods.method import Method
 from sstext.methods.registry import build, compose
-from sstext.modeling.mean_reading import has_linear_head, why_not
+from sstext.modeling.mean_reading import FAMILIES, has_linear_head, why_not
 from sstext.modeling.pooling import last_hidden_states
 from sstext.modeling.pretrained import encoder_path, explained, length_limit, load_tokenizer, split_revision
 from sstext.modeling.student import has_dropout
@@ -29,7 +29,7 @@ from sstext.processes import main_process_first
 from sstext.progress import SILENT, Reporter
 from sstext.pseudolabels.class_shares import ClassShares
 from sstext.pseudolabels.class_texts import WeighedClassTexts
-from sstext.reporting.words import class_texts_said
+from sstext.reporting.words import class_texts_said, zero_shot_said
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import rows_of_folds
 from sstext.selftraining.plan import make_plan, method_of, rounds_of_run, texts_wanted
@@ -60,6 +60,7 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
     if compose(config.method, config.method_args).between_rounds and not rounds_of_run(config, method):
         raise UserError(f"method: {config.method} works between rounds; give --rounds 1 or more")
     named = sources(config, **data)
+    zero_shot = is_zero_shot(config, named)
     name, revision = split_revision(config.encoder)
     path = encoder_path(name)
     tokenizer = load_tokenizer(path, revision)
@@ -67,7 +68,11 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
         encoder_config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
         limit = length_limit(tokenizer, encoder_config)
         if config.pooling == "native" or not has_linear_head(encoder_config):
+            if zero_shot:
+                raise UserError(_no_zero_shot_head(config, encoder_config))
             method = method.without_frozen()  # which changes no method that has no frozen stage
+        if zero_shot:
+            method = without_labels(config, method)
     directory = RunDirectory(config.output)
     with (
         main_process_first(resolve_device(config.device)) as first,
@@ -87,25 +92,53 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
             raise UserError(
                 "folds: development rows are already used to choose the stage and to calibrate; leave out --folds, or --dev"
             )
-        labels = np.asarray(texts.labeled.texts["label"][:])
+        # The number of descriptions says nothing about the class shares of the corpus.
+        labels = np.arange(len(texts.classes)) if zero_shot else np.asarray(texts.labeled.texts["label"][:])
         shares = ClassShares.resolve(config.prior, labels, texts.classes, estimate=method.follows_shares)
         plan = make_plan(
             config,
             labeled=len(tokens.labeled),
             corpus=len(tokens.corpus) if tokens.corpus is not None else 0,
-            folds=folds_of(config, method, tokens),
+            folds=0 if zero_shot else folds_of(config, method, tokens),
             method=method,
         )
         chain = Chain(config, plan, texts, tokens, tokenizer, shares, directory, reporter)
         check(chain)
         if plan.folds:
             rows_of_folds(chain, plan.folds)  # refuses too many folds while nothing has been trained
+        elif zero_shot:
+            reporter.note(zero_shot_said(texts.classes, checked=tokens.dev is not None))
         elif config.folds is None and method.folds and tokens.dev is None:
             reporter.note(
                 "too few labels to hold any out: self-training cannot be checked; label more texts, or give --dev"
             )
     # Not before: all processes embed the rows together, so none may wait for another one to open the chain.
     return replace(chain, class_texts=weighed_class_texts(chain))
+
+
+def without_labels(config: RunConfig, method: Method) -> Method:
+    """The method of a run without labels.
+
+    Raises:
+        UserError: it cannot do without labels.
+    """
+    made = method.without_labels()
+    if made is None:
+        raise UserError(
+            f"method: {config.method} learns from labeled texts; give --labeled my.csv, or leave out --method (auto can start "
+            "from --descriptions alone)"
+        )
+    return made
+
+
+def _no_zero_shot_head(config: RunConfig, encoder: Any) -> str:
+    """Why an encoder cannot start from descriptions alone, with the remedy."""
+    if config.pooling == "native":
+        return "pooling: without labels, the head must read the mean; leave out --pooling native, or give --labeled"
+    return (
+        f"encoder: without labels, the head must be linear in the mean of the tokens, and that of {encoder.model_type} is not; "
+        f"choose one of the kinds {listed(list(FAMILIES))}, or give --labeled"
+    )
 
 
 def weighed_class_texts(chain: Chain) -> WeighedClassTexts | None:
