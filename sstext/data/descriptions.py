@@ -185,7 +185,8 @@ def _checked(given: Mapping[Any, Any], classes: Sequence[str] | None, where: str
     for name in by_name:
         if name not in classes:
             quotes = "; put yes, no, true and false in quotes" if name in ("True", "False") else ""
-            raise UserError(f"{where}: no class {name!r}; {nearest(name, classes)}{quotes}")
+            remedy = "or label a text of this class, or leave out its description"
+            raise UserError(f"{where}: no class {name!r}; {nearest(name, classes)}{quotes}; {remedy}")
     if missing := [name for name in classes if name not in by_name]:
         raise UserError(f"{where}: expected a description of every class, found none of {listed(missing)}")
     found = {}

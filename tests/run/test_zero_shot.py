@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from datasets import Dataset
-from runs import AtTick, contents, killed
+from runs import AtTick, killed
 
 from sstext.cli.main import main
 from sstext.config.run_config import RunConfig
@@ -44,7 +44,6 @@ def out(tiny_run: Callable[..., RunConfig], tmp_path_factory: pytest.TempPathFac
 
 def results_of(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "results.json").read_text(encoding="utf-8"))
-
 
 
 def test_classes_and_their_order_are_those_of_the_descriptions(out: Path) -> None:
@@ -139,35 +138,38 @@ def test_the_model_predicts(out: Path, tmp_path: Path, capsys: pytest.CaptureFix
     """Guards a precision that is promised without a label to know it by."""
     assert main(["predict", str(out / "model"), str(_unlabeled(out)), "-o", str(tmp_path / "p.csv")]) == 0
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 61
-    again = ["predict", str(out / "model"), str(_unlabeled(out)), "-o", str(tmp_path / "q.csv"), "--target-precision=.5"]
+    again = [
+        "predict",
+        str(out / "model"),
+        str(_unlabeled(out)),
+        "-o",
+        str(tmp_path / "q.csv"),
+        "--target-precision=.5",
+    ]
     assert main(again) == 2
     assert "precision" in capsys.readouterr().err
 
 
-def test_an_interrupted_run_ends_in_the_same_bits(
-    out: Path, tiny_run: Callable[..., RunConfig], tmp_path: Path
+def test_without_rounds_data_in_python_test_rows_and_an_interruption(
+    out: Path, tiny_run: Callable[..., RunConfig], tiny_files: Any, tmp_path: Path
 ) -> None:
-    """Guards resuming: the run is stopped while it chooses the texts to label, after its last stage."""
-    config = zero_shot(tiny_run, tmp_path / "out")
-    with pytest.raises(KeyboardInterrupt):
-        train(config, reporter=AtTick("choosing texts to label", 1, killed))
-    assert not (tmp_path / "out" / "to_label.csv").exists()
-    train(config)
-    assert contents(tmp_path / "out") == contents(out)
-    assert (tmp_path / "out" / "to_label.csv").read_bytes() == (out / "to_label.csv").read_bytes()
-
-
-def test_data_in_python_without_rounds_and_with_test_rows(
-    tiny_run: Callable[..., RunConfig], tiny_files: Any, tmp_path: Path
-) -> None:
-    """Guards `sstext.train(config, unlabeled=rows)`, and the zero-shot labels themselves: they beat a guess of three classes."""
+    """Guards `sstext.train(config, unlabeled=rows)`, the zero-shot labels, which beat a guess of three classes, and a run
+    that is stopped while it chooses the texts to label: the same texts are chosen, for the same reasons."""
     texts = [json.loads(line)["text"] for line in tiny_files.unlabeled.read_text().splitlines()]
-    config = zero_shot(tiny_run, tmp_path / "out", unlabeled=None, test=str(tiny_files.test), rounds=0, prior="uniform")
-    results = train(config, unlabeled=Dataset.from_dict({"text": texts}))
-    assert results["chosen"]["stage"] == "zero-shot"
-    assert results["baseline"] == "zero-shot"
+    rows = Dataset.from_dict({"text": texts})
+    config = zero_shot(tiny_run, tmp_path / "out", unlabeled=None, test=str(tiny_files.test), rounds=0)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, reporter=AtTick("choosing texts to label", 1, killed), unlabeled=rows)
+    assert not (tmp_path / "out" / "to_label.csv").exists()
+    assert not (tmp_path / "out" / "results.json").exists()
+    results = train(config, unlabeled=rows)
+    assert results["chosen"]["stage"] == results["baseline"] == "zero-shot"
     assert results["test"]["self_trained"]["metrics"]["accuracy"]["score"] > 0.5
-    assert results["to_label"] == 30
+    chosen, before = (
+        [(row["text"], row["reason"]) for row in csv.DictReader((folder / "to_label.csv").open(encoding="utf-8"))]
+        for folder in (tmp_path / "out", out)
+    )
+    assert chosen == before
     card = (tmp_path / "out" / "model" / "README.md").read_text()
     assert "The encoder is as it was pretrained." in card
     assert "| zero-shot | " in card
@@ -229,7 +231,9 @@ def test_an_encoder_whose_head_cannot_compare_is_refused(
     DistilBertModel(DistilBertConfig(vocab_size=300, dim=16, n_layers=1, n_heads=2, hidden_dim=32)).save_pretrained(
         tmp_path / "distil"
     )
-    with pytest.raises(UserError, match="encoder: without labels, .*distilbert is not; choose one of the kinds 'bert'"):
+    with pytest.raises(
+        UserError, match=r"encoder: without labels, .*distilbert is not; choose one of the kinds 'bert'"
+    ):
         open_chain(zero_shot(tiny_run, tmp_path / "out", encoder=str(tmp_path / "distil")))
 
 
