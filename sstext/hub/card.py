@@ -120,7 +120,7 @@ def model_card(
             class_texts,
             zero_shot,
         ),
-        results_section(results, zero_shot),
+        results_section(results, unchecked=zero_shot and not any(record.get("metrics") for record in rounds)),
         *([f"## Calibration\n\n{calibration}"] if calibration else []),
         limits_section(max_length, self_trained, english_only, zero_shot),
     ]

@@ -65,7 +65,7 @@ def learned_from(
         zero_shot: see `model_card`.
     """
     if zero_shot:
-        made = "a zero-shot classifier, made from descriptions of the classes. No text was labeled.\n"
+        made = "a zero-shot classifier, made from descriptions of the classes instead of labeled texts.\n"
         if rounds is None:
             return f"{made}It compares the embeddings of texts and descriptions. The encoder is as it was pretrained."
         some = "a random part of a corpus of unlabeled texts" if part else "unlabeled texts"
@@ -198,8 +198,13 @@ FIGURES = {
 }
 
 
-def results_section(results: Mapping[str, Metrics] | None, zero_shot: bool = False) -> str:
-    if not results and zero_shot:
+def results_section(results: Mapping[str, Metrics] | None, unchecked: bool = False) -> str:
+    """The figures on test rows.
+
+    Args:
+        unchecked: whether there was no labeled row at all.
+    """
+    if not results and unchecked:
         return (
             "## Results\n\nNothing was measured, because no text was labeled. How often this model is right is unknown."
         )

@@ -76,6 +76,7 @@ def what_it_brought(compared: Comparison | None, first: str = "") -> str:
     if compared is None:
         return "The accuracy is unknown, because there were no test rows, no folds and no development rows."
     baseline, chosen = compared.names
+    baseline = f"{baseline} model" if baseline == ZERO_SHOT else baseline
     accuracy = f"On {compared.rows}, the {chosen} has an accuracy of {with_interval(compared.chosen['accuracy'])}"
     if compared.same:
         return f"{accuracy}."
@@ -97,7 +98,7 @@ def what_to_label(run: RunFiles) -> str:
     chosen = run.results.get("to_label")
     if not chosen:
         return ""
-    return f"{TO_LABEL} has {chosen:,} texts that should be labeled first. Labels would show how good the model is."
+    return f"{TO_LABEL} has {chosen:,} texts that should be labeled first."
 
 
 def with_interval(figure: Mapping[str, Any], scale: float = 100.0) -> str:
@@ -236,9 +237,9 @@ def zero_shot_said(classes: Sequence[str], *, checked: bool) -> str:
     """What people must know of a run without labels, before it begins.
 
     >>> zero_shot_said(["ham", "spam"], checked=True)
-    "zero-shot: no text is labeled; the classes are those of the descriptions: 'ham', 'spam'"
+    "zero-shot: there are no labels to train on; the classes are those of the descriptions: 'ham', 'spam'"
     """
-    said = f"zero-shot: no text is labeled; the classes are those of the descriptions: {listed(list(classes))}"
+    said = f"zero-shot: there are no labels to train on; the classes are those of the descriptions: {listed(list(classes))}"
     return said if checked else f"{said}; nothing will show whether the model is right, or whether its round helps"
 
 

@@ -73,7 +73,7 @@ def test_nothing_is_said_to_be_measured_or_checked(out: Path) -> None:
     assert not (out / "predictions").exists()
     assert json.loads((out / "model" / "config.json").read_text())["sstext"] == {"precision_curve": []}
     card = (out / "model" / "README.md").read_text()
-    assert "a zero-shot classifier, made from descriptions of the classes. No text was labeled." in card
+    assert "a zero-shot classifier, made from descriptions of the classes instead of labeled texts." in card
     assert "How often this model is right is unknown" in card
     assert "The probabilities are not calibrated" in card
     assert "labeled rows: " not in card
