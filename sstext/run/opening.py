@@ -107,7 +107,7 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
         if plan.folds:
             rows_of_folds(chain, plan.folds)  # refuses too many folds while nothing has been trained
         elif zero_shot:
-            reporter.note(zero_shot_said(texts.classes, checked=tokens.dev is not None))
+            reporter.note(zero_shot_said(texts.classes, checked=(texts.dev or texts.test) is not None))
         elif config.folds is None and method.folds and tokens.dev is None:
             reporter.note(
                 "too few labels to hold any out: self-training cannot be checked; label more texts, or give --dev"
