@@ -15,7 +15,7 @@ from sstext.reporting.words import left_out_said
 from sstext.run.dry_run import Forecast
 from sstext.selftraining.plan import Plan
 from sstext.selftraining.record import ALL_DONE
-from sstext.storage.run_folder import FINAL, REPORT, stage_name
+from sstext.storage.run_folder import FINAL, REPORT, TO_LABEL, ZERO_SHOT, stage_name
 
 #: How a reason begins that people must see first.
 WARNING = "warning: "
@@ -49,6 +49,8 @@ def show_results(results: Mapping[str, Any], output: str, budget: str | None = N
     console.print(f"Model: {output}/model", highlight=False, soft_wrap=True)
     if Path(output, REPORT).exists():
         console.print(f"Report: {output}/{REPORT}", highlight=False, soft_wrap=True)
+    if to_label := to_label_said(results, output):
+        console.print(to_label, highlight=False, markup=False, soft_wrap=True)
     example = f"{results.get('prefix') or ''}your text"
     console.print("Use it:", highlight=False)
     console.print(f"  sstext predict {output}/model new.csv -o predictions.csv", highlight=False, soft_wrap=True)
@@ -82,6 +84,8 @@ def _first_stage(results: Mapping[str, Any]) -> str:
 def advice(results: Mapping[str, Any]) -> str:
     """What to do next, in a sentence. Empty if everything went as expected."""
     chosen, records = results["chosen"], results["rounds"]
+    if stage_name(records[0]) == ZERO_SHOT and not records[-1]["metrics"]:
+        return "" if results["test"] else "Next: label some texts. Nothing else shows how often this model is right."
     if _at_chance(results):
         rows = "held-out" if _held_out(records) else "development"
         return (
@@ -93,6 +97,17 @@ def advice(results: Mapping[str, Any]) -> str:
     if len(records) > 1 and chosen["round"] == 0 and not records[0].get("reads_corpus"):
         return "Next: the unlabeled texts did not help here. More labels help most; the report lists texts to check and label."
     return ""
+
+
+def to_label_said(results: Mapping[str, Any], output: str) -> str:
+    """Which texts should be labeled first, and what to do with them. Empty if none were chosen."""
+    if not results.get("to_label"):
+        return ""
+    file = f"{output}/{TO_LABEL}"
+    return (
+        f"To label first: {file} ({results['to_label']:,} texts). Fill in its column `label`, then train again: sstext train "
+        f"--labeled {file}, with the same --descriptions and --unlabeled, and another --output."
+    )
 
 
 def _held_out(records: Sequence[Mapping[str, Any]]) -> bool:
@@ -160,7 +175,8 @@ def show_forecast(forecast: Forecast) -> None:
 
 def stages_table(plan: Plan) -> Table:
     """One line per stage of a plan."""
-    table = new_table("Stages (each learns from the labeled rows, some also from pseudo-labels)")
+    given = "descriptions of the classes" if plan.zero_shot else "the labeled rows"
+    table = new_table(f"Stages (each learns from {given}, some also from pseudo-labels)")
     for title in ("stage", "pseudo-labels by", "selects"):
         table.add_column(title, overflow="fold")
     for title in ("steps", "trainings"):

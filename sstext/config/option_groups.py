@@ -20,7 +20,8 @@ class DataOptions:
 
     labeled: str | None = option(
         None,
-        "File or Hub name with labeled texts: csv, tsv, json, jsonl, parquet, or a saved data set. Every run needs it.",
+        "File or Hub name with labeled texts: csv, tsv, json, jsonl, parquet, or a saved data set. Default: none. Every run "
+        "needs it, or `descriptions` of the classes instead.",
         common=True,
     )
     unlabeled: str | None = option(
@@ -64,8 +65,8 @@ class DataOptions:
     descriptions: Any = option(
         "names",
         "What the classes mean: a file (yaml, csv, …) with one text or several for each class, or CLASS=TEXT …. Default: names "
-        "(those of the classes). Held-out labels decide how much they count. Give "
-        "descriptions if the names say little; `none` uses neither.",
+        "(those of the classes). Held-out labels decide how much they count. Give descriptions if the names say little, or to "
+        "start without labels; `none` uses neither.",
         common=True,
     )
     encoding: str = option(

@@ -1,7 +1,7 @@
 """What the classes mean: their names as words, or descriptions. Both become class texts: labeled rows that nobody labeled.
 
 A class name often says what the texts of the class are about. How much class texts count is decided by the labels
-(`sstext.pseudolabels.class_texts`).
+(`sstext.pseudolabels.class_texts`). Without labels, descriptions take their place: they also name the classes.
 
 Source: Gao et al. 2023, "The Benefits of Label-Description Training for Zero-Shot Text Classification" (arXiv 2305.02239).
 """
@@ -87,19 +87,41 @@ def class_texts(descriptions: Any, classes: Sequence[str], encoding: str = "utf-
     Raises:
         UserError: see `read_descriptions`.
     """
-    import datasets
-
     if descriptions in (None, "none"):
         return None
     found = texts_of_names(classes) if descriptions == "names" else read_descriptions(descriptions, classes, encoding)
-    if not found:
-        return None
-    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=list(classes))})
+    return _as_rows(found) if found else None
+
+
+def described_classes(descriptions: Any, encoding: str = "utf-8") -> Labeled:
+    """The descriptions as labeled rows, for a run without labels. The classes and their order are those of the descriptions.
+
+    Args:
+        descriptions: a source that `read_descriptions` reads.
+
+    Raises:
+        UserError: see `read_descriptions`; or fewer than two classes are described.
+
+    >>> described_classes({"spam": "an advertisement", "ham": ["a message", "an answer"]}).classes
+    ['spam', 'ham']
+    """
+    rows = _as_rows(read_descriptions(descriptions, None, encoding))
+    if len(rows.classes) < 2:
+        raise UserError(f"descriptions: expected at least two classes, found {listed(rows.classes)}")
+    return rows
+
+
+def _as_rows(found: Mapping[str, list[str]]) -> Labeled:
+    """Texts by class as labeled rows."""
+    import datasets
+
+    classes = list(found)
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=classes)})
     rows = {
         "text": [text for texts in found.values() for text in texts],
         "label": [number for number, texts in enumerate(found.values()) for _ in texts],
     }
-    return Labeled(datasets.Dataset.from_dict(rows, features=features), list(classes), [])
+    return Labeled(datasets.Dataset.from_dict(rows, features=features), classes, [])
 
 
 def descriptions_file(descriptions: Any) -> Path | None:
@@ -119,13 +141,13 @@ def descriptions_file(descriptions: Any) -> Path | None:
     return path
 
 
-def read_descriptions(source: Any, classes: Sequence[str], encoding: str = "utf-8") -> dict[str, list[str]]:
+def read_descriptions(source: Any, classes: Sequence[str] | None, encoding: str = "utf-8") -> dict[str, list[str]]:
     """The descriptions of all classes, in the order of the classes: class → its texts.
 
     Args:
         source: a mapping, a YAML file with such a mapping, or a table (csv, tsv, json, jsonl, parquet) with a column of
             texts and a column of classes.
-        classes: C names.
+        classes: C names. None: those that are described, in the order of the source.
 
     Raises:
         UserError: the file is missing or cannot be read, a class is unknown or has no description, or a text is empty. The
@@ -135,10 +157,10 @@ def read_descriptions(source: Any, classes: Sequence[str], encoding: str = "utf-
     if path is None:
         return _checked(source, classes, "descriptions")
     if path.suffix.lower() not in (".yaml", ".yml"):
-        rows = load_labeled(path, what="descriptions", classes=classes, encoding=encoding).texts
+        rows = load_labeled(path, what="descriptions", classes=classes, encoding=encoding)
         found: dict[str, list[str]] = {}
-        for text, label in zip(rows["text"][:], rows["label"][:], strict=True):
-            found.setdefault(classes[label], []).append(text)
+        for text, label in zip(rows.texts["text"][:], rows.texts["label"][:], strict=True):
+            found.setdefault(rows.classes[label], []).append(text)
         return _checked(found, classes, str(source))
     try:
         # Without YAML's types: classes named `no`, `01` or `1.0` keep their names.
@@ -153,13 +175,18 @@ def read_descriptions(source: Any, classes: Sequence[str], encoding: str = "utf-
     return _checked(content, classes, str(path))
 
 
-def _checked(given: Mapping[Any, Any], classes: Sequence[str], where: str) -> dict[str, list[str]]:
+def _checked(given: Mapping[Any, Any], classes: Sequence[str] | None, where: str) -> dict[str, list[str]]:
     """A list of texts for every class, in the order of the classes."""
     by_name = {str(name): texts for name, texts in given.items()}
+    if classes is None:
+        if not all(map(str.strip, by_name)):
+            raise UserError(f"{where}: expected a name for every class, found an empty one")
+        classes = list(by_name)
     for name in by_name:
         if name not in classes:
             quotes = "; put yes, no, true and false in quotes" if name in ("True", "False") else ""
-            raise UserError(f"{where}: no class {name!r}; {nearest(name, classes)}{quotes}")
+            remedy = "or label a text of this class, or leave out its description"
+            raise UserError(f"{where}: no class {name!r}; {nearest(name, classes)}{quotes}; {remedy}")
     if missing := [name for name in classes if name not in by_name]:
         raise UserError(f"{where}: expected a description of every class, found none of {listed(missing)}")
     found = {}

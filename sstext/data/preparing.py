@@ -1,6 +1,7 @@
 """The user's files → the data of a run: classes, tokenized rows, audit labels. All errors appear before training."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pyarrow.compute as pc
 from datasets import Dataset
 
 from sstext.config.run_config import RunConfig
-from sstext.data.descriptions import class_texts, descriptions_file, kind_of
+from sstext.data.descriptions import class_texts, described_classes, descriptions_file, kind_of
 from sstext.data.loading import Labeled, Unlabeled, fingerprint, load_audit, load_labeled, load_unlabeled
 from sstext.data.sampling import Sample, draw, measured_rows
 from sstext.data.tokens import TextEncoder, choose_max_length, tokenize
@@ -34,11 +35,13 @@ class Texts:
     dev: Labeled | None = None
     test: Labeled | None = None
     audit: np.ndarray | None = None  # (N,) true classes of the unlabeled rows
-    class_texts: Labeled | None = None  # names or descriptions of the classes
+    class_texts: Labeled | None = None  # names or descriptions of the classes, beside the labeled rows
+    zero_shot: bool = False  # whether nothing is labeled: `labeled` are the descriptions of the classes
 
     def counts(self) -> dict[str, int]:
         """Number of rows by kind."""
-        held = {"labeled": self.labeled, "unlabeled": self.unlabeled, "dev": self.dev, "test": self.test}
+        given = "description" if self.zero_shot else "labeled"
+        held = {given: self.labeled, "unlabeled": self.unlabeled, "dev": self.dev, "test": self.test}
         counted = {name: len(read.texts) for name, read in held.items() if read is not None}
         return counted | ({LEFT_OUT: self.unlabeled.left} if self.unlabeled is not None and self.unlabeled.left else {})
 
@@ -65,6 +68,31 @@ def sources(config: RunConfig, **given: Any) -> dict[str, Any]:
         for name in SPLITS
         if given.get(name) is not None or getattr(config, name) is not None
     }
+
+
+def is_zero_shot(config: RunConfig, named: Mapping[str, Any]) -> bool:
+    """Whether a run starts from descriptions of the classes alone, because it has no labeled rows.
+
+    Args:
+        named: see `sources`.
+
+    Raises:
+        UserError: there are neither labeled rows nor descriptions, or options that need labeled rows.
+    """
+    if "labeled" in named:
+        return False
+    if config.descriptions in (None, "names", "none"):
+        raise UserError(
+            "labeled: no labeled texts; give --labeled my.csv (columns text and label), or --descriptions classes.yaml with "
+            "one text or several for each class, to start without labels"
+        )
+    if config.sample:
+        raise UserError("sample: there are no labeled texts to draw from; give --labeled, or leave out --sample")
+    if config.folds:
+        raise UserError("folds: there are no labels to hold out; give --labeled, or leave out --folds")
+    if config.prior == "labeled":
+        raise UserError("prior: there are no labels to count; give --labeled, or --prior with CLASS=SHARE …")
+    return True
 
 
 def fingerprints(named: dict[str, Any], descriptions: Any = None) -> dict[str, str]:
@@ -103,13 +131,11 @@ def read_texts(
     Raises:
         UserError: if a source is missing, empty or wrong. The message names the file and the row.
     """
-    if "labeled" not in named:
-        raise UserError("labeled: no labeled texts; give --labeled my.csv (columns text and label)")
+    zero_shot = is_zero_shot(config, named)
     sample = _sample_of(config, named)
     if "unlabeled" not in named and sample is None and needs_corpus:
-        raise UserError(
-            "unlabeled: no unlabeled texts; give --unlabeled corpus.jsonl, or --rounds 0 to train on labels alone"
-        )
+        alone = "use descriptions alone" if zero_shot else "train on labels alone"
+        raise UserError(f"unlabeled: no unlabeled texts; give --unlabeled corpus.jsonl, or --rounds 0 to {alone}")
 
     def read(name: str, classes: list[str] | None = None) -> Labeled:
         rows = load_labeled(
@@ -120,8 +146,8 @@ def read_texts(
             reporter.note(note)
         return rows
 
-    labeled = read("labeled")
-    told = class_texts(config.descriptions, labeled.classes, config.encoding)
+    labeled = described_classes(config.descriptions, config.encoding) if zero_shot else read("labeled")
+    told = class_texts(config.descriptions, labeled.classes, config.encoding) if not zero_shot else None
     dev, test = (read(name, labeled.classes) if name in named else None for name in ("dev", "test"))
     if sample is not None:
         return replace(
@@ -141,7 +167,7 @@ def read_texts(
                 named["audit"], classes=labeled.classes, rows=rows, total=unlabeled.total,
                 label_column=config.label_column, encoding=config.encoding,
             )  # fmt: skip
-    return Texts(labeled, labeled.classes, unlabeled, dev, test, audit, told)
+    return Texts(labeled, labeled.classes, unlabeled, dev, test, audit, told, zero_shot)
 
 
 def _sample_of(config: RunConfig, named: dict[str, Any]) -> Sample | None:
@@ -255,7 +281,7 @@ def tokenize_texts(
         return tokens
 
     return Tokens(
-        labeled=encode(texts.labeled, "labeled"),
+        labeled=encode(texts.labeled, "labeled", "class descriptions" if texts.zero_shot else ""),
         corpus=encode(texts.unlabeled, "unlabeled"),
         dev=encode(texts.dev, "dev"),
         max_length=max_length,

@@ -54,6 +54,7 @@ def model_card(
     encoders: str | None = None,
     prefix: str | None = None,
     part: bool = False,
+    zero_shot: bool = False,
 ) -> str:
     """The README.md of a trained model, in the format of Hub model cards: YAML front matter, then Markdown.
 
@@ -84,6 +85,7 @@ def model_card(
         encoders: a sentence on how the encoder was chosen among several. Default: none.
         prefix: what must be put before every text. Default: nothing.
         part: whether only a random part of the corpus was read.
+        zero_shot: whether the model was made from descriptions of the classes, without labeled rows.
 
     >>> measured = {"test": {"accuracy": {"score": 0.9, "confidence_interval": (0.8, 0.95)}}}
     >>> card = model_card(classes=["no", "yes"], encoder="demo", max_length=64, rows={"labeled": 8}, rounds=[],
@@ -97,7 +99,11 @@ def model_card(
         language="en" if english_only else None,
         library_name="transformers",
         pipeline_tag="text-classification",
-        tags=["sstext", *(["semi-supervised", "self-training"] if self_trained else [])],
+        tags=[
+            "sstext",
+            *(["zero-shot"] if zero_shot else ["semi-supervised"] if self_trained else []),
+            *(["self-training"] if self_trained else []),
+        ],
         base_model=base_model,
         license=license,
         datasets=list(datasets) or None,
@@ -105,15 +111,23 @@ def model_card(
         eval_results=_eval_results((results or {}).get(of_this_model or "", {}), test_data, measured_on),
     )
     sections = [
-        summary_section(classes, base_model, chosen, learned_from(rounds if self_trained else None, part, chosen)),
+        summary_section(
+            classes, base_model, chosen, learned_from(rounds if self_trained else None, part, chosen, zero_shot)
+        ),
         how_to_use_section(max_length, prefix or ""),
         classes_section(classes),
         training_section(
-            rows, rounds, method_paragraph(method, citation, chosen, self_trained), plan, class_texts, encoders
+            rows,
+            rounds,
+            method_paragraph(method, citation, chosen, self_trained, zero_shot),
+            plan,
+            class_texts,
+            encoders,
+            zero_shot,
         ),
-        results_section(results),
+        results_section(results, unchecked=zero_shot and not any(record.get("metrics") for record in rounds)),
         *([f"## Calibration\n\n{calibration}"] if calibration else []),
-        limits_section(max_length, self_trained, english_only),
+        limits_section(max_length, self_trained, english_only, zero_shot),
     ]
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n"))
 

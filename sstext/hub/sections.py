@@ -53,7 +53,9 @@ Made with `sstext` from {origin}:
 {learned_from}{which}"""
 
 
-def learned_from(rounds: Sequence[Mapping[str, Any]] | None, part: bool, chosen: str | None = None) -> str:
+def learned_from(
+    rounds: Sequence[Mapping[str, Any]] | None, part: bool, chosen: str | None = None, zero_shot: bool = False
+) -> str:
     """Describe the training data of a model in a sentence.
 
     Args:
@@ -61,7 +63,14 @@ def learned_from(rounds: Sequence[Mapping[str, Any]] | None, part: bool, chosen:
             unlabeled rows were selected.
         part: whether only a random part of the corpus was read. Coverage is then a share of this part.
         chosen: see `model_card`. A regression is not fine-tuned.
+        zero_shot: see `model_card`.
     """
+    if zero_shot:
+        made = "a zero-shot classifier, made from descriptions of the classes instead of labeled texts.\n"
+        if rounds is None:
+            return f"{made}It compares the embeddings of texts and descriptions. The encoder is as it was pretrained."
+        some = "a random part of a corpus of unlabeled texts" if part else "unlabeled texts"
+        return f"{made}It was fine-tuned on {some}, whose labels it had predicted itself."
     if rounds is None and _is_regression(chosen):
         return "a logistic regression on labeled texts. The encoder is as it was pretrained."
     if rounds is None:
@@ -126,12 +135,14 @@ def training_section(
     plan: Mapping[str, Any] | None = None,
     class_texts: str | None = None,
     encoders: str | None = None,
+    zero_shot: bool = False,
 ) -> str:
     counts = ", ".join(f"{count:,} {_line(name.replace('_', ' '))}" for name, count in rows.items()) or _NONE
     section = f"## Training\n\nRows: {counts}. The texts themselves are not part of this folder."
     section += f"\n\n{method}" if method else ""
     section += "".join(f"\n\n{_line(said)}" for said in (encoders, class_texts) if said)
-    stages = [_stage(stage) for stage in (plan or {}).get("stages", ())]
+    given = "descriptions of the classes" if zero_shot else "the labeled rows"
+    stages = [_stage(stage, given) for stage in (plan or {}).get("stages", ())]
     if stages:
         section += f"\n\nStages: {'; '.join(stages)}."
     if not rounds:
@@ -141,10 +152,14 @@ def training_section(
     return f"{section}\n\n{table(filled, zip(*filled.values(), strict=True))}"
 
 
-def method_paragraph(method: str | None, citation: str | None, chosen: str | None, self_trained: bool) -> str:
+def method_paragraph(
+    method: str | None, citation: str | None, chosen: str | None, self_trained: bool, zero_shot: bool = False
+) -> str:
     """The method and its paper. Empty without a method."""
     if not method:
         return ""
+    if zero_shot and not self_trained:
+        return f"Method of the run: `{_line(method)}`; this model is its first stage, without labels."
     if chosen and not self_trained and citation:  # the method of a paper did not make this model
         if _is_regression(chosen):
             return f"Method of the run: `{_line(method)}`; this model is its first stage, on the labeled rows only."
@@ -157,13 +172,17 @@ def _is_regression(chosen: str | None) -> bool:
     return (chosen or "").startswith("regression")
 
 
-def _stage(stage: Mapping[str, Any]) -> str:
-    """One stage of a plan, for example "round 1: 71 steps on the labeled rows and on pseudo-labels"."""
+def _stage(stage: Mapping[str, Any], given: str) -> str:
+    """One stage of a plan, for example "round 1: 71 steps on the labeled rows and on pseudo-labels".
+
+    Args:
+        given: what it learns from apart from pseudo-labels.
+    """
     if not stage["steps"]:
-        return _line(f"{stage['name']}: on the labeled rows, without steps")
+        return _line(f"{stage['name']}: on {given}, without steps")
     labels = " and on pseudo-labels" if stage["labeled_by"] else ""
     name = "final model" if stage["name"] == "final" else stage["name"]
-    return _line(f"{name}: {stage['steps']:,} steps on the labeled rows{labels}")
+    return _line(f"{name}: {stage['steps']:,} steps on {given}{labels}")
 
 
 def _share(value: float | None) -> str:
@@ -191,7 +210,16 @@ FIGURES = {
 }
 
 
-def results_section(results: Mapping[str, Metrics] | None) -> str:
+def results_section(results: Mapping[str, Metrics] | None, unchecked: bool = False) -> str:
+    """The figures on test rows.
+
+    Args:
+        unchecked: whether there was no labeled row at all.
+    """
+    if not results and unchecked:
+        return (
+            "## Results\n\nNothing was measured, because no text was labeled. How often this model is right is unknown."
+        )
     if not results:
         return "## Results\n\nNothing was measured, because there were no test rows."
     names = list(dict.fromkeys(name for metrics in results.values() for name in metrics))
@@ -237,12 +265,16 @@ def calibration_sentence(
     return f"{sentence} Expected calibration error on the test rows: {figures}."
 
 
-def limits_section(max_length: int, self_trained: bool, english_only: bool) -> str:
+def limits_section(max_length: int, self_trained: bool, english_only: bool, zero_shot: bool = False) -> str:
     own = "It was trained on few labeled texts. It may reproduce their errors and biases, and those of the encoder."
     if self_trained:
         own = (
             "Some of the training labels are predictions of a model. They may reproduce the errors and biases of the\n"
             "  encoder and of the labeled rows."
+        )
+    if zero_shot:
+        own = (
+            "It was made without labels. It may reproduce the errors and biases of the encoder and of the descriptions."
         )
     english = "- It reads only English, because its encoder was trained on English.\n" if english_only else ""
     return f"""## Limits

@@ -23,6 +23,9 @@ def auto(contrast: float = 10.0, temperature: float = 0.1, labels: str = "soft",
     With folds, each chain trains regression and start without one fold of the labels. Held-out predictions choose between the
     two and calibrate their labels. These labels are averaged, and one student learns from them.
 
+    Without labels, the first stage compares texts with descriptions of the classes (`nearest_description`), and one student
+    learns from its labels. Nothing is checked then.
+
     When: by default. Its ingredients, and what did not help: recipes/benchmark/LOG.md.
 
     Source: ours, based on Khosla et al. 2020, "Supervised Contrastive Learning", eq. 2; Berthelot et al. 2020 (ReMixMatch),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from sstext.objective.objective import Objective
 from sstext.pseudolabels.admission import Admission
+from sstext.storage.run_folder import ZERO_SHOT
 
 #: How the student of a stage labels the corpus for a later stage.
 HEAD, HEAD_AND_PROBE, DROPOUT_PASSES = "head", "head and probe", "dropout passes"
@@ -163,6 +164,17 @@ class Method:
         if first[0].name != self.plain.name:  # it may be a stage already
             first.insert(0, self.plain)
         return replace(self, first=tuple(first), plain=None)
+
+    def without_labels(self) -> "Method | None":
+        """The same method for a run that has descriptions of the classes, but no labels. None if it cannot do without labels.
+
+        The frozen stage that reads descriptions labels the corpus first. All stages that train on labels are left out, and no
+        gain is expected, because nothing can be held out.
+        """
+        first = [replace(stage, name=ZERO_SHOT) for stage in self.first if stage.frozen and stage.reads_class_texts]
+        if not first or self.round is None:
+            return None
+        return replace(self, first=(first[0],), folds=0, expected_gain=UNPROVEN, teaches_once=False, plain=None)
 
     @property
     def between_rounds(self) -> bool:

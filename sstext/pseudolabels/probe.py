@@ -17,7 +17,7 @@ from sstext.evaluation.calibration import matching_temperature
 from sstext.inference.scoring import score
 from sstext.modeling.mean_reading import write_linear
 from sstext.modeling.pooling import last_hidden_states, mean_pooled
-from sstext.pseudolabels.regression import ClassTexts, fit_regression
+from sstext.pseudolabels.regression import ClassTexts, fit_regression, nearest_description
 
 
 class Embedder(nn.Module):
@@ -79,19 +79,33 @@ def with_regression(
         model: a classifier whose head reads the mean (`sstext.modeling.mean_reading`), on its device.
         labeled, tokenizer, class_texts, weight, precision: see `with_probe`.
     """
-    embedder = Embedder(model)
-
-    def embedded(rows: Any) -> np.ndarray:
-        found = score(embedder, rows, tokenizer, precision=precision)
-        found = found - found.mean(1, keepdims=True)
-        return found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-12)
-
     beside = None
     if class_texts is not None and weight > 0:
-        beside = ClassTexts(embedded(class_texts), np.asarray(class_texts["labels"][:]))
-    labels = np.asarray(labeled["labels"][:])
-    fitted = fit_regression(embedded(labeled), labels, model.config.num_labels, beside, weight)
+        embedded = read_embeddings(model, class_texts, tokenizer, precision)
+        beside = ClassTexts(embedded, np.asarray(class_texts["labels"][:]))
+    labels, embedded = np.asarray(labeled["labels"][:]), read_embeddings(model, labeled, tokenizer, precision)
+    fitted = fit_regression(embedded, labels, model.config.num_labels, beside, weight)
     write_linear(model, torch.tensor(fitted.weight), torch.tensor(fitted.bias))
+
+
+def with_descriptions(model: Any, described: Any, tokenizer: Any, *, precision: str = "fp32") -> None:
+    """Make the head of a classifier the zero-shot classifier of descriptions (`nearest_description`), in place.
+
+    Args:
+        model: see `with_regression`.
+        described: tokenized descriptions with `labels`, at least one of every class.
+        tokenizer, precision: see `with_probe`.
+    """
+    embedded = read_embeddings(model, described, tokenizer, precision)
+    found = nearest_description(ClassTexts(embedded, np.asarray(described["labels"][:])), model.config.num_labels)
+    write_linear(model, torch.tensor(found.weight), torch.tensor(found.bias))
+
+
+def read_embeddings(model: Any, rows: Any, tokenizer: Any, precision: str = "fp32") -> np.ndarray:
+    """The embeddings that the head of a classifier reads, (N, D): without their mean over the features, and of length 1."""
+    found = score(Embedder(model), rows, tokenizer, precision=precision)
+    found = found - found.mean(1, keepdims=True)
+    return found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-12)
 
 
 def with_probe(

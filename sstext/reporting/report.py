@@ -32,6 +32,7 @@ from sstext.reporting.words import (
     plan_table,
     rounds_table,
     what_it_brought,
+    what_to_label,
     what_was_chosen,
     what_was_left_out,
 )
@@ -122,8 +123,9 @@ def _page(
 
 def _head(run: RunFiles, compared: Comparison | None) -> list[str]:
     """The sentences under the title."""
-    brought = what_it_brought(compared) if run.finished else ""
-    return [sentence for sentence in (what_was_chosen(run), brought, what_was_left_out(run)) if sentence]
+    brought = what_it_brought(compared, run.first) if run.finished else ""
+    said = (what_was_chosen(run), brought, what_was_left_out(run), what_to_label(run))
+    return [sentence for sentence in said if sentence]
 
 
 def _drawings(

@@ -7,14 +7,16 @@ from typing import Any
 from sstext.config.old_options import in_new_names
 from sstext.config.options import default_of, options
 from sstext.config.run_config import RunConfig
-from sstext.errors import UserError
+from sstext.errors import UserError, listed
 from sstext.progress import duration
 from sstext.reporting.comparison import Comparison
 from sstext.reporting.run_files import RunFiles
-from sstext.storage.run_folder import FINAL, stage_name
+from sstext.storage.run_folder import FINAL, TO_LABEL, ZERO_SHOT, stage_name
 
 #: The stage "regression" in words.
 REGRESSION = "a logistic regression on the encoder as it was pretrained"
+#: What a run without labels learns from.
+DESCRIPTIONS = "descriptions of the classes"
 
 
 def capitalized(words: str) -> str:
@@ -38,7 +40,7 @@ def what_was_chosen(run: RunFiles) -> str:
             why = why.removeprefix(said).removeprefix("; ")
         why = why or "no later stage was accepted"
     else:
-        used = "labeled rows"
+        used = "labeled rows" if run.first != ZERO_SHOT else DESCRIPTIONS
         if record["admitted"]:
             used += f" and {record['admitted']:,} pseudo-labels"
         elif record.get("reads_corpus"):
@@ -54,6 +56,8 @@ def what_was_chosen(run: RunFiles) -> str:
 
 def first_stage(run: RunFiles) -> str:
     """A description of the first stage. If the method uses unlabeled rows in its steps, the baseline uses them, too."""
+    if run.first == ZERO_SHOT:
+        return f"the zero-shot model, which compares texts with {DESCRIPTIONS}"
     if run.first == "regression":
         return f"the regression ({REGRESSION})"
     if run.rounds[0].get("reads_corpus"):
@@ -61,11 +65,18 @@ def first_stage(run: RunFiles) -> str:
     return "the baseline (fine-tuning on the labeled rows only)"
 
 
-def what_it_brought(compared: Comparison | None) -> str:
-    """The next sentences of a report: the accuracy of the chosen model and of the baseline."""
+def what_it_brought(compared: Comparison | None, first: str = "") -> str:
+    """The next sentences of a report: the accuracy of the chosen model and of the baseline.
+
+    Args:
+        first: name of the first stage.
+    """
+    if compared is None and first == ZERO_SHOT:
+        return "How often it is right is unknown, because no text was labeled, and its confidence was not checked."
     if compared is None:
         return "The accuracy is unknown, because there were no test rows, no folds and no development rows."
     baseline, chosen = compared.names
+    baseline = f"{baseline} model" if baseline == ZERO_SHOT else baseline
     accuracy = f"On {compared.rows}, the {chosen} has an accuracy of {with_interval(compared.chosen['accuracy'])}"
     if compared.same:
         return f"{accuracy}."
@@ -80,6 +91,14 @@ def what_was_left_out(run: RunFiles) -> str:
     """A sentence on the parts of a run that a budget left out. Empty if nothing was left out."""
     left_out = run.results.get("left_out")
     return left_out_said(left_out, (run.options or {}).get("budget")) if left_out else ""
+
+
+def what_to_label(run: RunFiles) -> str:
+    """A sentence on the texts that should be labeled first. Empty if none were chosen."""
+    chosen = run.results.get("to_label")
+    if not chosen:
+        return ""
+    return f"{TO_LABEL} has {chosen:,} texts that should be labeled first."
 
 
 def with_interval(figure: Mapping[str, Any], scale: float = 100.0) -> str:
@@ -118,6 +137,7 @@ def comparison_table(compared: Comparison) -> list[tuple[str, str, str]]:
 
 def rounds_table(rounds: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Column titles, and one line per stage. Columns without any value are left out."""
+    calibrated = stage_name(rounds[0]) != ZERO_SHOT  # without labels, there is nothing to calibrate with
     cells: dict[str, Any] = {
         "stage": stage_name,
         "pseudo-labels": lambda r: f"{r['admitted']:,}",
@@ -132,7 +152,7 @@ def rounds_table(rounds: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[l
         "macro-F1, development": lambda r: _share(r["metrics"].get("macro_f1")),
         "unchanged class": lambda r: _share(r["agreement"]),
         "chains agree": lambda r: _share(r.get("chain_agreement")),
-        "temperature": lambda r: f"{r['temperature']:.2f}",
+        "temperature": lambda r: f"{r['temperature']:.2f}" if calibrated or r["metrics"] else "",
         "steps": lambda r: _steps(r["steps"]),
         "time": lambda r: _together(duration(r["seconds"])),
         "refused": lambda r: r.get("refused") or "",
@@ -144,14 +164,16 @@ def rounds_table(rounds: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[l
 
 def plan_table(plan: Mapping[str, Any] | None) -> list[tuple[str, str, str, str]]:
     """One line per stage of a plan: name, training data, what labels these texts, steps. Empty without stages."""
+    stages = (plan or {}).get("stages", ())
+    given = DESCRIPTIONS if stages and stages[0]["name"] == ZERO_SHOT else "labeled rows"
     return [
         (
             capitalized("final model" if stage["name"] == FINAL else stage["name"]),
-            f"labeled rows and pseudo-labels of {stage['learns_from']}" if stage["learns_from"] else "labeled rows",
+            f"{given} and pseudo-labels of {stage['learns_from']}" if stage["learns_from"] else given,
             stage["labeled_by"] or "",
             _steps(stage["steps"]),
         )
-        for stage in (plan or {}).get("stages", ())
+        for stage in stages
     ]
 
 
@@ -209,6 +231,16 @@ def class_texts_said(record: Mapping[str, Any]) -> str:
     best = losses[weight] if used else min(loss for other, loss in losses.items() if other != "0")
     how = f"used with the weight of {weight} labeled rows per class" if used else "not used"
     return f"{how} (log-loss of held-out labels: {best:.3f} with them, {losses['0']:.3f} without)"
+
+
+def zero_shot_said(classes: Sequence[str], *, checked: bool) -> str:
+    """What people must know of a run without labels, before it begins.
+
+    >>> zero_shot_said(["ham", "spam"], checked=True)
+    "zero-shot: there are no labels to train on; the classes are those of the descriptions: 'ham', 'spam'"
+    """
+    said = f"zero-shot: there are no labels to train on; the classes are those of the descriptions: {listed(list(classes))}"
+    return said if checked else f"{said}; nothing will show whether the model is right, or whether its round helps"
 
 
 #: What encoders are compared by.

@@ -13,12 +13,12 @@ import torch
 from sstext.config.run_config import RunConfig
 from sstext.data.descriptions import kind_of
 from sstext.data.edits import MaskedTokens, TokenEdits
-from sstext.data.preparing import Texts, Tokens, fingerprints, read_texts, sources, tokenize_texts
-from sstext.errors import UserError
+from sstext.data.preparing import Texts, Tokens, fingerprints, is_zero_shot, read_texts, sources, tokenize_texts
+from sstext.errors import UserError, listed
 from sstext.inference.devices import resolve_device
 from sstext.methods.method import Method
 from sstext.methods.registry import build, compose
-from sstext.modeling.mean_reading import has_linear_head, why_not
+from sstext.modeling.mean_reading import FAMILIES, has_linear_head, why_not
 from sstext.modeling.pooling import last_hidden_states
 from sstext.modeling.student import has_dropout
 from sstext.objective.outputs import LABELED_STRONG, MASKED
@@ -27,8 +27,8 @@ from sstext.processes import is_main_process, main_process_first
 from sstext.progress import SILENT, Reporter
 from sstext.pseudolabels.class_shares import ClassShares
 from sstext.pseudolabels.class_texts import WeighedClassTexts
-from sstext.reporting.words import class_texts_said
-from sstext.run.encoders import choose_encoder, find_encoders
+from sstext.reporting.words import class_texts_said, zero_shot_said
+from sstext.run.encoders import Encoder, choose_encoder, find_encoders
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import rows_of_folds
 from sstext.selftraining.plan import make_plan, method_of, rounds_of_run, texts_wanted
@@ -46,7 +46,9 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
     method = method_of(config)  # names and arguments are checked before anything is loaded
     _refuse_rounds_that_do_not_fit(config, method)
     named, device = sources(config, **data), resolve_device(config.device)
-    encoders = find_encoders(config, named)
+    zero_shot, encoders = is_zero_shot(config, named), find_encoders(config, named)
+    if zero_shot:
+        method = without_labels(config, method, encoders[0])
     directory = RunDirectory(config.output)
     with _nothing_left_of_a_bad_start(directory.path):
         with main_process_first(device) as first:
@@ -95,24 +97,51 @@ def _planned(
         raise UserError(
             "folds: development rows are already used to choose the stage and to calibrate; leave out --folds, or --dev"
         )
-    labels = np.asarray(texts.labeled.texts["label"][:])
+    # The number of descriptions says nothing about the class shares of the corpus.
+    labels = np.arange(len(texts.classes)) if texts.zero_shot else np.asarray(texts.labeled.texts["label"][:])
     shares = ClassShares.resolve(config.prior, labels, texts.classes, estimate=method.follows_shares)
     plan = make_plan(
         config,
         labeled=len(tokens.labeled),
         corpus=len(tokens.corpus) if tokens.corpus is not None else 0,
-        folds=folds_of(config, method, tokens),
+        folds=0 if texts.zero_shot else folds_of(config, method, tokens),
         method=method,
     )
     chain = Chain(config, plan, texts, tokens, tokenizer, shares, directory, reporter)
     check(chain)
     if plan.folds:
         rows_of_folds(chain, plan.folds)  # refuses too many folds while nothing has been trained
+    elif texts.zero_shot:
+        reporter.note(zero_shot_said(texts.classes, checked=(texts.dev or texts.test) is not None))
     elif config.folds is None and method.folds and tokens.dev is None:
         reporter.note(
             "too few labels to hold any out: self-training cannot be checked; label more texts, or give --dev"
         )
     return chain
+
+
+def without_labels(config: RunConfig, method: Method, encoder: Encoder) -> Method:
+    """The method of a run without labels.
+
+    Raises:
+        UserError: it cannot do without labels, or the head of the encoder cannot be written without training.
+    """
+    made = method.without_labels()
+    if made is None:
+        raise UserError(
+            f"method: {config.method} learns from labeled texts; give --labeled my.csv, or leave out --method (auto can start "
+            "from --descriptions alone)"
+        )
+    if config.pooling == "native":
+        raise UserError(
+            "pooling: without labels, the head must read the mean; leave out --pooling native, or give --labeled"
+        )
+    if not has_linear_head(encoder.config):
+        raise UserError(
+            "encoder: without labels, the head must be linear in the mean of the tokens, and that of "
+            f"{encoder.config.model_type} is not; choose one of the kinds {listed(list(FAMILIES))}, or give --labeled"
+        )
+    return made
 
 
 def weighed_class_texts(chain: Chain) -> WeighedClassTexts | None:

@@ -15,18 +15,19 @@ from sstext.methods.catalog import entry
 from sstext.modeling.pretrained import split_revision
 from sstext.reporting.words import COMPARED_BY, class_texts_said, held_out_said
 from sstext.selftraining.chain import Chain
-from sstext.storage.run_folder import FINAL, RunDirectory
+from sstext.storage.run_folder import FINAL, ZERO_SHOT, RunDirectory, stage_name
 
 VERSIONS = ("sstext", "torch", "transformers", "datasets", "accelerate", "numpy")
 
 
-#: Name of a model in `results.json` → its name in the model card.
-IN_CARD = {"supervised": "baseline", "self_trained": "this model"}
+#: The chosen model in the model card.
+THIS_MODEL = "this model"
 
 
 def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) -> str:
     """The model card of a run."""
     # Rows of a sample are not the split. The name of the training data is left out: it may be private.
+    in_card = {"supervised": results["baseline"], "self_trained": THIS_MODEL}
     measured_on = None if config.sample else hub_split(directory.read_data().get("fingerprints", {}).get("test"))
     return model_card(
         classes=results["classes"],
@@ -36,7 +37,7 @@ def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) ->
         rounds=results["rounds"],
         plan=directory.read_plan(),
         part=LEFT_OUT in results["rows"],
-        results={IN_CARD.get(name, name): of["metrics"] for name, of in results["test"].items()} or None,
+        results={in_card.get(name, name): of["metrics"] for name, of in results["test"].items()} or None,
         chosen=f"{results['chosen']['stage']}: {results['chosen']['why']}",
         self_trained=_learned_from_corpus(results),
         method=described_method(config),
@@ -44,7 +45,8 @@ def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) ->
         class_texts=_class_texts_sentence(results),
         encoders=_encoders_sentence(results),
         prefix=results.get("prefix"),
-        of_this_model=IN_CARD["self_trained"],
+        zero_shot=stage_name(results["rounds"][0]) == ZERO_SHOT,
+        of_this_model=THIS_MODEL,
         test_data=measured_on,
         calibration=calibration_sentence(
             results["chosen"]["temperature"],

@@ -18,6 +18,7 @@ from sstext.modeling.pretrained import length_limit
 from sstext.processes import from_main_process, is_main_process
 from sstext.pseudolabels.alignment import slices
 from sstext.run.measuring import measure, write_held_out
+from sstext.run.recommending import write_texts_to_label
 from sstext.run.results import VERSIONS, calibrated_on, class_texts_record, described_method, machine
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.choice import choose_stage
@@ -142,6 +143,7 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
         },
         "left_out": list(plan.left_out),
         "rounds": [asdict(record) for record in records],
+        "to_label": write_texts_to_label(run, stage, temperature) if chain.texts.zero_shot else 0,
         "test": test,
         "uncalibrated": uncalibrated,
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},

@@ -24,7 +24,7 @@ from sstext.progress import Reporter
 from sstext.pseudolabels.alignment import CalibratedScores, CorpusScores, Probabilities
 from sstext.pseudolabels.class_shares import ClassShares
 from sstext.pseudolabels.class_texts import WeighedClassTexts
-from sstext.pseudolabels.probe import with_regression
+from sstext.pseudolabels.probe import with_descriptions, with_regression
 from sstext.pseudolabels.selection import Scores, Selection, margin_history, select
 from sstext.pseudolabels.table import read_pseudo_labels, write_pseudo_labels
 from sstext.selftraining.plan import Plan
@@ -140,7 +140,14 @@ class Chain:
             write_whole(self.students.folder(stage) / FIT, json.dumps(fit))
 
     def _with_regression(self, student: Any) -> Any:
-        """A student whose head is a regression on the labeled rows and the texts of the classes."""
+        """A student whose head is a regression on the labeled rows and the texts of the classes.
+
+        Without labels, its head is the zero-shot classifier of the descriptions.
+        """
+        if self.texts.zero_shot:
+            student = student.to(resolve_device(self.config.device))
+            with_descriptions(student, self.tokens.labeled, self.tokenizer)
+            return student
         told = self.class_texts
         beside, weight = (told.tokens, told.weight) if told is not None else (None, 0.0)
         student = student.to(resolve_device(self.config.device))

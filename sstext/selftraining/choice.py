@@ -8,6 +8,10 @@ from sstext.selftraining.evidence import OutOfFold
 from sstext.selftraining.record import StageRecord
 from sstext.selftraining.verdict import Gain, Verdict, best_stage
 
+#: Reasons for a choice that nothing was compared for.
+LAST = "the last one"
+UNCHECKED = "it is zero-shot: no text was labeled, so that nothing was compared or calibrated"
+
 
 def choose_stage(run: Run, records: Sequence[StageRecord]) -> tuple[int, str]:
     """The position of the chosen stage among those that all chains have finished, and the reason in a sentence."""
@@ -15,7 +19,10 @@ def choose_stage(run: Run, records: Sequence[StageRecord]) -> tuple[int, str]:
     if run.cross_fitted:
         weights = corpus_weights(run.chains, plan.stages[len(records) - 1])
         held_out = [out_of_fold(run.chains, stage, class_weights=weights) for stage in plan.stages[: len(records)]]
-    return choose(records, held_out, plan.expected_gain)
+    position, why = choose(records, held_out, plan.expected_gain)
+    if run.whole.texts.zero_shot and not records[-1].metrics:
+        return position, f"{LAST}; {UNCHECKED}"
+    return position, why
 
 
 def choose(
@@ -33,6 +40,6 @@ def choose(
         names = [record.stage for record in records]
         return best_stage(names, verdicts, [rows.losses() for rows in held_out], belief, weights)
     if not records[-1].metrics:
-        return records[-1].index, "the last one: stages cannot be compared without folds or development rows"
+        return records[-1].index, f"{LAST}: stages cannot be compared without folds or development rows"
     best = max(records, key=lambda record: (record.metrics["macro_f1"], -record.index))
     return best.index, f"the best macro-F1 on the development rows, {best.metrics['macro_f1']:.3f}"

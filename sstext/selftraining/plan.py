@@ -15,7 +15,7 @@ from sstext.methods.method import Belief, Method, Schedule, Stage
 from sstext.methods.registry import compose
 from sstext.objective.weights import Everyone
 from sstext.pseudolabels.admission import Admission
-from sstext.storage.run_folder import FINAL
+from sstext.storage.run_folder import FINAL, ZERO_SHOT
 
 #: Texts of a corpus that are read in any case.
 LEAST_TEXTS = 4_096
@@ -54,6 +54,11 @@ class Plan:
     def baseline(self) -> Stage:
         """The stage that all others are compared with."""
         return self.stages[0]
+
+    @property
+    def zero_shot(self) -> bool:
+        """Whether nothing is labeled: descriptions of the classes take the place of the labeled rows."""
+        return self.baseline.name == ZERO_SHOT
 
     @property
     def trainings_ahead(self) -> tuple[Stage, ...]:

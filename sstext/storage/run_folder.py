@@ -23,6 +23,10 @@ MODEL = "model"
 ALL_LABELS = "all_labels"
 #: Name of the stage of the final model, which is in the folder of the chain with all labels.
 FINAL = "final"
+#: Name of the stage that a run without labels begins with.
+ZERO_SHOT = "zero-shot"
+#: Texts that should be labeled first, after a run without labels. It is private.
+TO_LABEL = "to_label.csv"
 #: In the folder of a stage: its pseudo-labels; the result, the log and the checkpoints of its training.
 PSEUDO_LABELS, FIT, LOG, CHECKPOINTS = "pseudo_labels.parquet", "fit.json", "log.jsonl", "checkpoints"
 #: In the folder of a stage: predictions of its student for the corpus, for a sample of it, and in passes with dropout.
@@ -59,6 +63,7 @@ class RunDirectory:
     rounds.jsonl     one line per finished stage
     baseline/ start/ round_1/ …   model, scores and pseudo-labels of a stage; private, never pushed
     predictions/     evaluated rows and their predictions; private, never pushed
+    to_label.csv     texts that should be labeled first, after a run without labels; private, never pushed
     times.json       seconds by phase
     model/           the chosen model
     results.json     numbers of the whole run

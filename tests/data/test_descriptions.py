@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from sstext.cli.main import main
-from sstext.data.descriptions import class_texts, descriptions_file, read_descriptions, texts_of_names
+from sstext.data.descriptions import (
+    class_texts,
+    described_classes,
+    descriptions_file,
+    read_descriptions,
+    texts_of_names,
+)
 from sstext.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -153,3 +159,28 @@ def test_our_own_descriptions_can_be_read(path: Path) -> None:
     if labeled.exists():
         with labeled.open(encoding="utf-8", newline="") as file:
             assert {row["label"] for row in csv.DictReader(file)} == set(classes)
+
+
+@pytest.mark.parametrize("name", ["d.yaml", "d.csv", "d.jsonl"])
+def test_without_labels_the_classes_are_those_of_the_file_in_its_order(name: str, tmp_path: Path) -> None:
+    """Guards classes in the order of the alphabet, and a class `no` that YAML reads as false."""
+    rows = described_classes(str(written(tmp_path, name)))
+    assert rows.classes == ["refund", "no"]
+    assert rows.texts["text"][:] == [*TEXTS["refund"], *TEXTS["no"]]
+    assert rows.texts["label"][:] == [0, 0, 1]
+    assert rows.texts.features["label"].names == ["refund", "no"]
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"refund": "money"}, "at least two classes, found 'refund'"),
+        ({}, "at least two classes, found"),
+        ({"refund": "money", " ": "other"}, "a name for every class, found an empty one"),
+        ({"refund": "money", "no": []}, "one text or several for the class 'no'"),
+    ],
+)
+def test_without_labels_descriptions_must_name_the_classes(given: Any, found: str) -> None:
+    """Guards a classifier of one class, and a class without a name or a text."""
+    with pytest.raises(UserError, match=found):
+        described_classes(given)

@@ -360,3 +360,21 @@ def test_the_card_of_a_run_says_how_class_texts_were_used(finished_run: Path, tm
     assert "class names" not in card_of_run(config, RunDirectory(tmp_path), results | {"class_texts": record})
     results.pop("class_texts", None)
     assert "class names" not in card_of_run(config, RunDirectory(tmp_path), results)
+
+
+def test_the_card_of_a_zero_shot_model_claims_no_labels_and_no_check() -> None:
+    """Guards "fine-tuned on labeled texts" for a model without labels, and "unknown" where development rows were given."""
+    record = {"index": 1, "stage": "round 1", "admitted": 60, "coverage": 1.0}
+    rows = {"description": 6, "unlabeled": 60}
+    plan = {"stages": [{"name": "zero-shot", "steps": 0, "labeled_by": None}]}
+    usual = {"rows": rows, "rounds": [record], "results": None, "zero_shot": True, "plan": plan}
+    text = card(**usual)
+    assert "made from descriptions of the classes instead of labeled texts" in text
+    assert "fine-tuned on labeled texts" not in text
+    assert "zero-shot: on descriptions of the classes, without steps" in section(text, "Training")
+    assert "is unknown" in section(text, "Results")
+    assert "without labels" in section(text, "Limits")
+    assert "- semi-supervised" not in text
+    assert "is unknown" not in section(card(**usual | {"rounds": [record | {"metrics": {"macro_f1": 0.5}}]}), "Results")
+    first = card(**usual | {"self_trained": False, "method": "auto", "citation": "a paper"})
+    assert "this model is its first stage, without labels" in first

@@ -194,6 +194,20 @@ def test_plain_fine_tuning_of_auto_is_beside_the_stages_or_one_of_them() -> None
     assert instead.plain is None
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_without_labels_only_a_stage_that_reads_descriptions_can_teach(name: str) -> None:
+    """Guards a run that trains on a few descriptions as if they were labels, a gain that is expected of it, and folds."""
+    found = compose(name).without_labels()
+    if not any(stage.frozen for stage in compose(name).first):
+        assert found is None
+        return
+    assert found is not None
+    assert [stage.name for stage in found.stages(rounds=1)] == ["zero-shot", "round 1"]
+    assert (found.folds, found.plain, found.expected_gain) == (0, None, UNPROVEN)
+    assert found.stages(rounds=1)[1].learns_from == "zero-shot"
+    assert not found.teacher.with_probe, "a probe would be fitted on labels"
+
+
 def test_only_auto_as_it_was_measured_is_expected_to_gain() -> None:
     """Guards a belief in a composition that nobody has measured; batch sizes and learning rates are no other composition."""
     assert compose("auto").expected_gain is PROVEN

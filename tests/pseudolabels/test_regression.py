@@ -8,11 +8,13 @@ from sklearn.linear_model import LogisticRegression
 from sstext.pseudolabels import regression
 from sstext.pseudolabels.regression import (
     PENALTY,
+    SHARPNESS,
     UNLIKELY,
     WEIGHTS,
     ClassTexts,
     choose_weight,
     fit_regression,
+    nearest_description,
     out_of_fold_losses,
 )
 
@@ -97,3 +99,29 @@ def test_texts_without_an_effect_are_not_used(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(regression, "out_of_fold_losses", lambda *_: np.ones(3))
     rows, labels, centers = made_up(0)
     assert choose_weight(rows, labels, 4, described(centers, 0)).weight == 0
+
+
+def test_a_zero_shot_classifier_is_as_sharp_whether_an_encoder_embeds_texts_close_together_or_not() -> None:
+    """Guards a fixed factor of the cosine: E5's cosines differ ten times less than MiniLM's, and all would be doubtful.
+
+    At the mean of the descriptions of a class, its logit exceeds the others by `SHARPNESS` on average, by derivation:
+    s (1 - mean cos) with s = `SHARPNESS` / (1 - mean cos).
+    """
+    _, _, centers = made_up(0)
+    for shared in (0.0, 20.0):  # what all texts have in common
+        moved = centers + shared * np.ones(centers.shape[1]) / np.sqrt(centers.shape[1])
+        means = moved / np.linalg.norm(moved, axis=1, keepdims=True)
+        logits = nearest_description(ClassTexts(means, np.arange(4)), 4).logits(means)
+        margins = np.diag(logits)[:, None] - logits
+        assert margins[~np.eye(4, dtype=bool)].mean() == pytest.approx(SHARPNESS)
+
+
+def test_descriptions_of_a_class_count_as_one_whatever_their_number() -> None:
+    """Guards a class with many descriptions, which would get more texts than others; and descriptions that are all the same."""
+    two, three = np.array([[1.0, 0], [0, 1]]), np.array([[1.0, 0], [0, 1], [0, 1]])
+    one = nearest_description(ClassTexts(two, np.array([0, 1])), 2)
+    more = nearest_description(ClassTexts(three, np.array([0, 1, 1])), 2)
+    np.testing.assert_allclose(one.weight, more.weight)
+    assert not one.bias.any()
+    same = nearest_description(ClassTexts(np.ones((2, 2)) / np.sqrt(2), np.array([0, 1])), 2)
+    np.testing.assert_allclose(same.probabilities(two), 0.5)
