@@ -22,7 +22,7 @@ def unit(embedded: NDArray) -> NDArray:
     return embedded / np.linalg.norm(embedded, axis=1, keepdims=True)
 
 
-def made_up(seed: int, classes: int = 4, noise: float = 1.0) -> tuple[NDArray, NDArray]:
+def made_up(seed: int, classes: int = 4, noise: float = 1.5) -> tuple[NDArray, NDArray]:
     """Embeddings (B, D) around the centers of their classes, and the classes (B,)."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(classes), 8)
@@ -42,7 +42,7 @@ def test_embeddings_that_lie_close_together_are_not_at_a_disadvantage(seed: int)
     bare = [out_of_fold(embedded, labels, 4).losses.mean() for embedded in (apart, close)]
     assert bare[1] > bare[0] + 0.2, "canary"
     wide, narrow = figures(apart, labels), figures(close, labels)
-    assert narrow.log_loss == pytest.approx(wide.log_loss, abs=0.1)
+    assert narrow.log_loss == pytest.approx(wide.log_loss, abs=0.06)
     assert narrow.temperature < wide.temperature
 
 
