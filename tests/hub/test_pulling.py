@@ -91,7 +91,7 @@ def run(hub: FakeHub, home: Path, program: str, *arguments: str) -> str:
     """What a program prints in a process of its own that takes the server for the Hub; nobody is logged in there."""
     command = [sys.executable, "-c", program, *arguments]
     environment = hub.environment(home, token=None)
-    done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=False, timeout=180)
+    done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
