@@ -52,6 +52,7 @@ def model_card(
     plan: Mapping[str, Any] | None = None,
     class_texts: str | None = None,
     part: bool = False,
+    estimate: str = "",
 ) -> str:
     """The README.md of a trained model, in the format of Hub model cards: YAML front matter, then Markdown.
 
@@ -80,6 +81,7 @@ def model_card(
         plan: the content of `plan.json`. Default: the stages of the training are not described.
         class_texts: a sentence on how the names or descriptions of the classes were used. Default: none.
         part: whether only a random part of the corpus was read.
+        estimate: sentences on the estimated accuracy of a model without test rows. Default: none.
 
     >>> measured = {"test": {"accuracy": {"score": 0.9, "confidence_interval": (0.8, 0.95)}}}
     >>> card = model_card(classes=["no", "yes"], encoder="demo", max_length=64, rows={"labeled": 8}, rounds=[],
@@ -105,7 +107,7 @@ def model_card(
         how_to_use_section(max_length),
         classes_section(classes),
         training_section(rows, rounds, method_paragraph(method, citation, chosen, self_trained), plan, class_texts),
-        results_section(results),
+        results_section(results, estimate),
         *([f"## Calibration\n\n{calibration}"] if calibration else []),
         limits_section(max_length, self_trained, english_only),
     ]

@@ -179,7 +179,9 @@ FIGURES = {
 }
 
 
-def results_section(results: Mapping[str, Metrics] | None) -> str:
+def results_section(results: Mapping[str, Metrics] | None, estimate: str = "") -> str:
+    if not results and estimate:
+        return f"## Results\n\nThere were no test rows. {_line(estimate)}"
     if not results:
         return "## Results\n\nNothing was measured, because there were no test rows."
     names = list(dict.fromkeys(name for metrics in results.values() for name in metrics))
