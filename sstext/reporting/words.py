@@ -85,13 +85,13 @@ def accuracy_said(results: Mapping[str, Any]) -> str:
     >>> accuracy_said({"test": {}, "rows": {"unlabeled": 9}, "accuracy_estimate": estimate})
     'Accuracy on the corpus: about 70% (90% interval: 61% to 78%), estimated from 80 held-out labeled rows.'
     >>> accuracy_said({"test": {}, "rows": {}, "accuracy_estimate": None})
-    'Accuracy: unknown, because no labeled rows were held out. Estimate it with --folds 3, or measure it with --test.'
+    'Accuracy: unknown, because no labeled rows were held out. --folds 3 estimates it, --test measures it.'
     """
     if results.get("test") or "accuracy_estimate" not in results:
         return ""
     found = results["accuracy_estimate"]
     if found is None:
-        return "Accuracy: unknown, because no labeled rows were held out. Estimate it with --folds 3, or measure it with --test."
+        return "Accuracy: unknown, because no labeled rows were held out. --folds 3 estimates it, --test measures it."
     value, low, high, level = (_whole(found[name]) for name in ("value", "low", "high", "level"))
     figure = f"{value} ({level} interval: {low} to {high})"
     if found["source"] == "development":

@@ -138,8 +138,8 @@ def test_the_model_is_the_final_one_calibrated(taught: tuple[Path, dict[str, Any
 def test_the_accuracy_is_estimated_from_held_out_rows_and_the_corpus(
     taught: tuple[Path, dict[str, Any], Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By hand from the files: the share of held-out rows that the starts have right, and what the model gains over the starts by
-    the averaged labels. 12 rows count as 7.2. Guards a gain of other predictions, and a figure that is kept for oneself."""
+    """By hand from the files: the share of held-out rows that the starts have right, and what the model gains over the starts
+    by the averaged labels. 12 rows count as 7.2. Guards a gain of other predictions, and a figure that is kept for oneself."""
     out, found, run = taught
     held_out = out_of_fold(run.chains, run.plan.named("start"), probe=True)
     labels = np.exp(np.load(out / "all_labels" / "averaged.npy").astype(np.float64))
