@@ -11,7 +11,7 @@ from sstext.errors import listed
 from sstext.methods.method import HEAD, Stage
 from sstext.objective.targets import Hard
 from sstext.progress import duration
-from sstext.reporting.words import left_out_said
+from sstext.reporting.words import accuracy_said, left_out_said
 from sstext.run.dry_run import Forecast
 from sstext.selftraining.plan import Plan
 from sstext.selftraining.record import ALL_DONE
@@ -41,6 +41,7 @@ def show_results(results: Mapping[str, Any], output: str, budget: str | None = N
     lines = [
         f"Chosen: {name} ({first}).",
         *reasons,
+        accuracy_said(results),
         left_out_said(results.get("left_out", []), budget),
         advice(results),
     ]

@@ -55,6 +55,7 @@ def model_card(
     prefix: str | None = None,
     part: bool = False,
     zero_shot: bool = False,
+    estimate: str = "",
 ) -> str:
     """The README.md of a trained model, in the format of Hub model cards: YAML front matter, then Markdown.
 
@@ -86,6 +87,7 @@ def model_card(
         prefix: what must be put before every text. Default: nothing.
         part: whether only a random part of the corpus was read.
         zero_shot: whether the model was made from descriptions of the classes, without labeled rows.
+        estimate: sentences on the estimated accuracy of a model without test rows. Default: none.
 
     >>> measured = {"test": {"accuracy": {"score": 0.9, "confidence_interval": (0.8, 0.95)}}}
     >>> card = model_card(classes=["no", "yes"], encoder="demo", max_length=64, rows={"labeled": 8}, rounds=[],
@@ -125,7 +127,7 @@ def model_card(
             encoders,
             zero_shot,
         ),
-        results_section(results, unchecked=zero_shot and not any(record.get("metrics") for record in rounds)),
+        results_section(results, estimate, unchecked=zero_shot and not any(record.get("metrics") for record in rounds)),
         *([f"## Calibration\n\n{calibration}"] if calibration else []),
         limits_section(max_length, self_trained, english_only, zero_shot),
     ]

@@ -73,8 +73,8 @@ _PICKLES = re.compile(
 
 #: Keys of `results.json` that may be published: numbers, class names and versions.
 _PUBLIC_RESULTS = (
-    "chosen", "method", "prefix", "classes", "rows", "max_length", "left_out", "rounds", "test", "uncalibrated", "versions",
-    "machine", "seed", "seconds", "phases", "peak_memory_mib",
+    "chosen", "method", "prefix", "classes", "rows", "max_length", "left_out", "rounds", "test", "accuracy_estimate",
+    "uncalibrated", "versions", "machine", "seed", "seconds", "phases", "peak_memory_mib",
 )  # fmt: skip
 
 

@@ -210,12 +210,15 @@ FIGURES = {
 }
 
 
-def results_section(results: Mapping[str, Metrics] | None, unchecked: bool = False) -> str:
+def results_section(results: Mapping[str, Metrics] | None, estimate: str = "", unchecked: bool = False) -> str:
     """The figures on test rows.
 
     Args:
+        estimate: sentences on the estimated accuracy, for a model without test rows.
         unchecked: whether there was no labeled row at all.
     """
+    if not results and estimate:
+        return f"## Results\n\nThere were no test rows. {_line(estimate)}"
     if not results and unchecked:
         return (
             "## Results\n\nNothing was measured, because no text was labeled. How often this model is right is unknown."

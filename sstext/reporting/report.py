@@ -23,6 +23,7 @@ from sstext.reporting.readers import UNREADABLE
 from sstext.reporting.run_files import RunFiles, open_run_files
 from sstext.reporting.svg import Drawing, css_variables, drawn, figure_style
 from sstext.reporting.words import (
+    accuracy_said,
     capitalized,
     changed_settings,
     comparison_table,
@@ -123,8 +124,9 @@ def _page(
 
 def _head(run: RunFiles, compared: Comparison | None) -> list[str]:
     """The sentences under the title."""
-    brought = what_it_brought(compared, run.first) if run.finished else ""
-    said = (what_was_chosen(run), brought, what_was_left_out(run), what_to_label(run))
+    estimated = accuracy_said(run.results)
+    brought = what_it_brought(compared, run.first) if run.finished and (compared is not None or not estimated) else ""
+    said = (what_was_chosen(run), brought, estimated, what_was_left_out(run), what_to_label(run))
     return [sentence for sentence in said if sentence]
 
 

@@ -87,6 +87,40 @@ def what_it_brought(compared: Comparison | None, first: str = "") -> str:
     return f"{accuracy}. The {baseline} has {with_interval(compared.baseline['accuracy'])}.{gain}"
 
 
+def accuracy_said(results: Mapping[str, Any]) -> str:
+    """The estimated accuracy of a run without test rows, in one or two sentences. Empty with test rows, which are the figure.
+
+    Results of earlier versions have no estimate.
+
+    >>> estimate = {"value": .7, "low": .6125, "high": .775, "level": .9, "rows": 80, "source": "held-out"}
+    >>> accuracy_said({"test": {}, "rows": {"unlabeled": 9}, "accuracy_estimate": estimate})
+    'Accuracy on the corpus: about 70% (90% interval: 61% to 78%), estimated from 80 held-out labeled rows.'
+    >>> accuracy_said({"test": {}, "rows": {}, "accuracy_estimate": None})
+    'Accuracy: unknown, because no labeled rows were held out. --folds 3 estimates it, --test measures it.'
+    """
+    if results.get("test") or "accuracy_estimate" not in results:
+        return ""
+    found = results["accuracy_estimate"]
+    if found is None and "description" in results["rows"]:  # without labels, folds are impossible
+        return ""
+    if found is None:
+        return "Accuracy: unknown, because no labeled rows were held out. --folds 3 estimates it, --test measures it."
+    value, low, high, level = (_whole(found[name]) for name in ("value", "low", "high", "level"))
+    figure = f"{value} ({level} interval: {low} to {high})"
+    if found["source"] == "development":
+        return (
+            f"Accuracy on {found['rows']:,} development rows: {figure}. The model was chosen on these rows, so it is "
+            "probably lower on new texts."
+        )
+    texts = "the corpus" if results["rows"].get("unlabeled") else "texts like the labeled ones"
+    return f"Accuracy on {texts}: about {figure}, estimated from {found['rows']:,} held-out labeled rows."
+
+
+def _whole(share: float) -> str:
+    """A share in whole percent. Halves are rounded up."""
+    return f"{int(100 * share + 0.5)}%"
+
+
 def what_was_left_out(run: RunFiles) -> str:
     """A sentence on the parts of a run that a budget left out. Empty if nothing was left out."""
     left_out = run.results.get("left_out")

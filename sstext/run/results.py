@@ -13,7 +13,7 @@ from sstext.hub.sections import calibration_sentence, hub_name
 from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.methods.catalog import entry
 from sstext.modeling.pretrained import split_revision
-from sstext.reporting.words import COMPARED_BY, class_texts_said, held_out_said
+from sstext.reporting.words import COMPARED_BY, accuracy_said, class_texts_said, held_out_said
 from sstext.selftraining.chain import Chain
 from sstext.storage.run_folder import FINAL, ZERO_SHOT, RunDirectory, stage_name
 
@@ -38,6 +38,7 @@ def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) ->
         plan=directory.read_plan(),
         part=LEFT_OUT in results["rows"],
         results={in_card.get(name, name): of["metrics"] for name, of in results["test"].items()} or None,
+        estimate=accuracy_said(results) if results["accuracy_estimate"] is not None else "",
         chosen=f"{results['chosen']['stage']}: {results['chosen']['why']}",
         self_trained=_learned_from_corpus(results),
         method=described_method(config),

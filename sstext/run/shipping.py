@@ -17,6 +17,7 @@ from sstext.modeling.fold_temperature import fold_temperature
 from sstext.modeling.pretrained import length_limit
 from sstext.processes import from_main_process, is_main_process
 from sstext.pseudolabels.alignment import slices
+from sstext.run.accuracy import accuracy_estimate
 from sstext.run.measuring import measure, write_held_out
 from sstext.run.recommending import write_texts_to_label
 from sstext.run.results import VERSIONS, calibrated_on, class_texts_record, described_method, machine
@@ -103,7 +104,8 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
         model, temperature = fold_and_load(chain, stage, temperature, curve)
         write_folder_whole(directory.model, lambda path: chain.save(model, path))
     temperature = from_main_process(temperature)
-    write_held_out(run, [record for record in records if record.stage != FINAL])
+    of_chains = [record for record in records if record.stage != FINAL]
+    write_held_out(run, of_chains)
     baseline, baseline_temperature = plan.baseline, records[0].temperature
     if plan.plain is not None and chain.texts.test is not None:
         baseline, baseline_temperature = plan.plain, train_plain(chain, plan.plain)
@@ -145,6 +147,7 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
         "rounds": [asdict(record) for record in records],
         "to_label": write_texts_to_label(run, stage, temperature) if chain.texts.zero_shot else 0,
         "test": test,
+        "accuracy_estimate": accuracy_estimate(run, stage, choice.judged, plan.stages[len(of_chains) - 1]),
         "uncalibrated": uncalibrated,
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
         "machine": machine(config),

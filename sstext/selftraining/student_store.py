@@ -135,10 +135,10 @@ class StudentStore:
     def sample_logits(self, stage: Stage, rows: np.ndarray) -> np.ndarray:
         """Logits for a sample of the corpus, (n, C).
 
-        If a later stage learns from this one, all rows are scored anyway and the sample is taken from them. Otherwise only the
-        sample is scored, to detect collapse, and kept in `sample.npy`.
+        If all rows are scored anyway, because a later stage of the chain learns from this one, the sample is taken from them.
+        Otherwise only the sample is scored, and kept in `sample.npy`.
         """
-        if self.scores_all(stage):
+        if (self.folder(stage) / SCORES).exists() or (self.number and self.scores_all(stage)):
             return self._corpus_logits(stage)[rows]
         file = self.folder(stage) / SAMPLE_SCORES
         if not from_main_process(file.exists()):

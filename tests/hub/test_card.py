@@ -208,6 +208,13 @@ def test_nothing_measured_is_said(results: dict | None):
     assert "Nothing was measured" in section(card(results=results), "Results")
 
 
+def test_an_estimate_takes_the_place_of_figures():
+    """Guards a model of unknown accuracy that has one, and an estimate beside measured figures."""
+    said = section(card(results=None, estimate="Accuracy on the corpus: about 70%."), "Results")
+    assert "There were no test rows. Accuracy on the corpus: about 70%." in said
+    assert "about 70%" not in card(estimate="Accuracy on the corpus: about 70%.")
+
+
 def test_what_was_chosen_and_every_class_are_named():
     text = card(classes=["delivery", "refund|return", "two\nlines"])
     assert "Chosen: round 1, the best on the development rows." in text

@@ -12,6 +12,7 @@ from sstext.config.run_config import RunConfig
 from sstext.reporting.comparison import Comparison
 from sstext.reporting.run_files import RunFiles
 from sstext.reporting.words import (
+    accuracy_said,
     changed_settings,
     columns_of,
     facts,
@@ -69,6 +70,20 @@ def test_the_second_sentence_compares_or_says_that_nothing_does() -> None:
         "On 400 test rows, the start that taught the chosen model has an accuracy of 75.0% [70.0, 80.0]. The regression has "
     )
     assert "accuracy is unknown" in what_it_brought(None)
+
+
+def test_the_estimated_accuracy_says_what_it_holds_for() -> None:
+    """Guards an estimate for a corpus that there is not, one beside test rows, and development rows that pass for new ones."""
+    estimate = {"value": 0.704, "low": 0.6, "high": 0.8, "level": 0.9, "rows": 1200, "source": "held-out"}
+    results = {"test": {}, "rows": {"labeled": 1200}, "accuracy_estimate": estimate}
+    figure = "70% (90% interval: 60% to 80%)"
+    assert accuracy_said(results) == (
+        f"Accuracy on texts like the labeled ones: about {figure}, estimated from 1,200 held-out labeled rows."
+    )
+    assert accuracy_said(results | {"test": {"supervised": {}}}) == ""
+    of_dev = accuracy_said(results | {"accuracy_estimate": estimate | {"source": "development"}})
+    assert of_dev.startswith(f"Accuracy on 1,200 development rows: {figure}. The model was chosen on these rows")
+    assert accuracy_said({"test": {}, "rows": {}}) == "", "a run of an earlier version"
 
 
 def test_what_a_budget_left_out_is_said(tmp_path: Path) -> None:

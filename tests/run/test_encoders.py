@@ -141,7 +141,10 @@ def test_what_cannot_be_compared_is_named(quick: Any, tiny_encoder: Path, tmp_pa
     )  # fmt: skip
     shutil.copytree(tiny_encoder, tmp_path / "t5", ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
     T5ForSequenceClassification(config).save_pretrained(tmp_path / "t5")
-    missing, alone = str(tmp_path / "missing"), {"labeled": None, "descriptions": {"ham": "a message", "spam": "an advertisement"}}
+    missing, alone = (
+        str(tmp_path / "missing"),
+        {"labeled": None, "descriptions": {"ham": "a message", "spam": "an advertisement"}},
+    )
     for second, more, message in (
         (str(tmp_path / "t5"), {}, f"encoder '{tmp_path}/t5' cannot be compared: T5.* returns no hidden states"),
         (missing, {}, f"cannot load '{missing}'"),

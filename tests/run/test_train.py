@@ -131,6 +131,14 @@ def test_the_run_ships_the_chosen_round(results: dict[str, Any]) -> None:
     assert max(scores) > min(scores)  # canary: there was something to choose
 
 
+def test_development_rows_give_the_accuracy_of_the_chosen_model(results: dict[str, Any]) -> None:
+    """13 rows that the model itself predicted: none counts less. Guards the figure of another stage."""
+    record = results["rounds"][results["chosen"]["round"]]
+    estimate = results["accuracy_estimate"]
+    assert (estimate["source"], estimate["rows"], estimate["effective_rows"]) == ("development", 13, 13)
+    assert estimate["value"] == pytest.approx(record["metrics"]["accuracy"])
+
+
 def test_development_rows_stop_a_training_early_and_choose_its_best_step(results: dict[str, Any], out: Path) -> None:
     """Guards evaluation during training: every second step, no longer than patience allows, the best step is kept."""
     stopped = 0
@@ -301,6 +309,7 @@ def test_without_development_and_test_rows(quick: Quick, tmp_path: Path) -> None
     assert found["test"] == {}
     models = [(tmp_path / "out" / name / "model.safetensors").read_bytes() for name in ("model", "round_1/model")]
     assert models[0] == models[1]
+    assert found["accuracy_estimate"] is None
     assert "Nothing was measured" in (tmp_path / "out" / "model" / "README.md").read_text()
 
 

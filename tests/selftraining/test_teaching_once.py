@@ -149,6 +149,29 @@ def test_the_model_is_the_final_one_calibrated(taught: tuple[Path, dict[str, Any
     np.testing.assert_allclose(curve, precision_curve(confidence), atol=1e-5)
 
 
+def test_the_accuracy_is_estimated_from_held_out_rows_and_the_corpus(
+    taught: tuple[Path, dict[str, Any], Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By hand from the files: the share of held-out rows that the starts have right, and what the model gains over the starts
+    by the averaged labels. 12 rows count as 7.2. Guards a gain of other predictions, and a figure that is kept for oneself."""
+    out, found, run = taught
+    held_out = out_of_fold(run.chains, run.plan.named("start"), probe=True)
+    labels = np.exp(np.load(out / "all_labels" / "averaged.npy").astype(np.float64))
+    rows, by_chains = np.arange(60), [np.load(out / f"chain_{k}" / "start" / "scores.npy").argmax(-1) for k in (1, 2)]
+    predicted = run_logits(out / "all_labels" / "final" / "model", run).argmax(-1)
+    gain = np.mean([labels[rows, predicted] - labels[rows, chain] for chain in by_chains])
+    assert abs(gain) > 1e-3, "canary"
+    estimate = found["accuracy_estimate"]
+    assert (estimate["source"], estimate["rows"], estimate["level"]) == ("held-out", 12, 0.9)
+    assert estimate["gain"] == pytest.approx(gain, abs=1e-4)
+    right = (held_out.logits.argmax(-1) == held_out.labels).mean()
+    assert estimate["value"] == pytest.approx(min(1.0, right + gain), abs=1e-4)
+    assert estimate["effective_rows"] == pytest.approx(7.2)
+    assert estimate["low"] < estimate["value"] <= estimate["high"]
+    show_results(found, "out")
+    assert "estimated from" not in capsys.readouterr().out, "the test rows are the figure"
+
+
 # Ends of their own
 
 
@@ -183,7 +206,13 @@ def test_a_final_model_that_collapsed_gives_way_to_its_teacher(
     alone = out_of_fold(run.chains, start, probe=False).probabilities().max(-1)
     np.testing.assert_allclose(curve, precision_curve(alone), atol=1e-9)
     show_results(found, "out")
-    assert f"the final model was refused: {refused}" in " ".join(capsys.readouterr().out.split())
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"the final model was refused: {refused}" in shown
+    estimate = found["accuracy_estimate"]
+    assert estimate["effective_rows"] == pytest.approx(7.2)
+    said = f"Accuracy on the corpus: about {int(100 * estimate['value'] + 0.5)}% (90% interval: "
+    assert said in shown
+    assert said in (tmp_path / "out" / "model" / "README.md").read_text()
 
 
 def test_without_any_text_to_learn_from_the_teacher_is_the_model(

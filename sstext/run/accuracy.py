@@ -1,0 +1,64 @@
+"""Estimate the accuracy of the model of a run without test rows."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from sstext.data.order import random_rows
+from sstext.evaluation.accuracy import WORTH_OF_HELD_OUT, estimate_accuracy, gain_over, weights_of_random_labels
+from sstext.evaluation.calibration import softmax
+from sstext.methods.method import Stage
+from sstext.selftraining.cross_fitting import EVIDENCE_ROWS, Run, corpus_weights, out_of_fold
+
+
+def accuracy_estimate(run: Run, model: Stage, judged: Stage, last: Stage) -> dict[str, Any] | None:
+    """What `results.json` says about the accuracy of the model, or None if no labeled rows were held out.
+
+    With folds, each labeled row is predicted by the chain that never saw it. Rows are weighted by the class shares of the
+    corpus, and the expected gain of the model over the chains is added. With development rows, the model itself predicts
+    them, but they also chose it, so the accuracy is too high.
+
+    Args:
+        run: the finished run.
+        model: the stage of the chain with all labels whose student is the model.
+        judged: the stage whose held-out predictions stand for it.
+        last: the last stage that the chains have finished. Class shares are estimated after the first teacher.
+
+    Returns:
+        The fields of `AccuracyEstimate`, and "source": "held-out" or "development".
+    """
+    whole = run.whole
+    if run.cross_fitted:
+        weights = corpus_weights(run.chains, last)
+        # If the model is the student of this stage, it is the head alone.
+        held_out = out_of_fold(run.chains, judged, probe=None if model is not judged else False, class_weights=weights)
+        counted = weights_of_random_labels(held_out.labels) if weights is None else held_out.weights()
+        found = estimate_accuracy(
+            held_out.logits.argmax(-1) == held_out.labels,
+            counted,
+            gain=_gain(run, model, judged, held_out.temperature()) if whole.tokens.corpus is not None else 0.0,
+            worth=WORTH_OF_HELD_OUT,
+        )
+        return {"source": "held-out", **asdict(found)}
+    if whole.tokens.dev is None:
+        return None
+    labels = np.asarray(whole.tokens.dev["labels"][:])
+    found = estimate_accuracy(whole.students.score_development_rows(model).argmax(-1) == labels)
+    return {"source": "development", **asdict(found)}
+
+
+def _gain(run: Run, model: Stage, judged: Stage, temperature: float) -> float:
+    """The expected gain of the model over the chains, on `EVIDENCE_ROWS` rows of the corpus.
+
+    The probabilities are half those of the chains, half those of the teacher with all labels if there is one, at the
+    temperature of the held-out rows.
+    """
+    students, size = run.whole.students, len(run.whole.tokens.corpus)
+    rows = random_rows(size, min(size, EVIDENCE_ROWS), run.whole.config.seed)
+    chains = np.stack([chain.students.sample_logits(judged, rows) for chain in run.chains]).astype(np.float64)
+    expected = softmax(chains, temperature).mean(0)
+    if students.is_fitted(judged):
+        of_all = students.sample_logits(judged, rows).astype(np.float64)
+        expected = (expected + softmax(of_all, temperature)) / 2
+    return gain_over(expected, students.sample_logits(model, rows).argmax(-1), chains.argmax(-1))
