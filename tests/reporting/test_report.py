@@ -16,6 +16,7 @@ from sstext.errors import UserError
 from sstext.reporting import write_report
 from sstext.reporting.svg import Drawing
 from sstext.run.train import train
+from sstext.selftraining import choice
 
 CHARTS = (
     "comparison",
@@ -223,10 +224,13 @@ def test_a_real_run_has_a_report(
 @pytest.mark.filterwarnings("error::UserWarning:matplotlib")
 @pytest.mark.parametrize("tested", [True, False])
 def test_a_real_run_whose_chains_only_make_teachers_has_a_report(
-    tested: bool, tiny_encoder: Path, tiny_task: Callable[[Path], Any], tmp_path: Path
+    tested: bool, tiny_encoder: Path, tiny_task: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guards the default method with folds: the final model is a stage without held-out predictions and without a folder in a
     chain, the regression has neither steps nor a log, and the model beside the chosen one is not always plain fine-tuning."""
+    monkeypatch.setattr(
+        choice, "choose", lambda *_: (1, "it was told to")
+    )  # two steps would not convince held-out rows
     task, out = tiny_task(tmp_path), tmp_path / "out"
     results = train(
         RunConfig(
