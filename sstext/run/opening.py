@@ -94,6 +94,7 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
             labeled=len(tokens.labeled),
             corpus=len(tokens.corpus) if tokens.corpus is not None else 0,
             folds=folds_of(config, method, tokens),
+            test=len(texts.test.texts) if texts.test is not None else 0,
             method=method,
         )
         chain = Chain(config, plan, texts, tokens, tokenizer, shares, directory, reporter)
