@@ -12,6 +12,7 @@ from sstext.config.run_config import RunConfig
 from sstext.progress import Reporter
 from sstext.run.opening import open_chain
 from sstext.run.train import open_run, train
+from sstext.selftraining import choice
 from sstext.selftraining.budget import cut, price
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import make_run
@@ -194,6 +195,7 @@ def test_a_budget_that_nothing_fits_gets_the_shortest_plan(quick: Quick, tmp_pat
 def test_a_plan_is_what_is_trained(quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The plan is made once and recorded; a slower machine that continues the run goes by it."""
     monkeypatch.setattr(Pace, "measure", lambda chain: PACE)
+    monkeypatch.setattr(choice, "choose", lambda records, *_: (records[-1].index, "it was told to"))
     notes: list[str] = []
 
     class Noting(Reporter):

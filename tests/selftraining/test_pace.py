@@ -6,8 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from conftest import CLASS_WORDS, NOISE_WORDS
 from transformers import BertModel
 
 from sstext.config.run_config import RunConfig
@@ -89,3 +91,29 @@ def test_every_kind_of_step_is_measured_once(tiny_run: Quick, tmp_path: Path, co
     assert pace.steps["round 1"] == pace.steps["round 2"] > pace.steps["baseline"] > 0, "32 rows a step, and 16"
     assert pace.exact == pace.text > 0
     assert not list((tmp_path / "out").glob("**/checkpoints")), "nothing is left of it"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_all_stages")
+def test_the_estimate_holds_for_many_rows(tiny_run: Quick, tmp_path: Path, counted: SimpleNamespace) -> None:
+    """240 labels and 3,000 texts of 4 to 40 words, and as many steps as they get by default: start, final model and corpus have
+    other shares of the work than with twelve labels. Guards numbers of steps that are not those of the trainings."""
+    rng = np.random.default_rng(0)
+
+    def texts(count: int) -> list[tuple[str, str]]:
+        classes = list(CLASS_WORDS)
+        return [
+            (" ".join(rng.choice(f"{CLASS_WORDS[label]} {NOISE_WORDS}".split(), rng.integers(4, 41))), label)
+            for label in (classes[row % 3] for row in range(count))
+        ]
+
+    for name, count in (("labeled", 240), ("test", 200)):
+        lines = [f"{text},{label}\n" for text, label in texts(count)]
+        (tmp_path / f"{name}.csv").write_text("".join(["text,label\n", *lines]))
+    (tmp_path / "unlabeled.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text, _ in texts(3_000)))
+    files = {name: str(next(tmp_path.glob(f"{name}.*"))) for name in ("labeled", "test", "unlabeled")}
+    options = {"method": "auto", "folds": 2, "steps": None, "round_steps": None, "budget": "99h"}
+    found = train(tiny_run(tmp_path / "out", **files, **options))
+    assert [record["steps"] for record in found["rounds"]] == [0, 2 * 90, 187], "24 · 120 / 32, and 1.5 · 3,000 / 24"
+    expected = json.loads((tmp_path / "out" / "plan.json").read_text())["seconds"]
+    assert expected / counted.tokens == pytest.approx(1, abs=0.1)

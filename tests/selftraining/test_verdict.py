@@ -290,8 +290,8 @@ def test_what_is_expected_is_a_gain() -> None:
 def test_how_often_the_start_is_taken_over_the_regression(
     gain: float, rows: int, error: float, expected: float
 ) -> None:
-    """Guards a belief that harms where the encoder is blind to what is asked: the first generation's spread of .2 took the start
-    in 29 of 100 draws like sst2. The spread of rows gives the standard error, with the rows that are assumed."""
+    """Guards a belief that harms where the encoder is blind to what is asked: the first generation's spread of .2 took the
+    start in 29 of 100 draws like sst2. The spread of rows gives the standard error, with the rows that are assumed."""
     rng = np.random.default_rng(0)
     spread = ((rows * error**2 * (rows + 3) - 4 * 0.5**2) / (rows - 1)) ** 0.5
     draws = rng.normal(gain, spread, size=(2_000, rows))
