@@ -25,11 +25,12 @@ from sstext.selftraining.workers import workers_for
 from sstext.training.trainer import SemiSupervisedTrainer
 
 #: Number of timed steps of each kind. The fastest one counts, because other load on the machine only slows steps down.
-TIMED = 3
+TIMED = 2
 #: Number of batches that are drawn. The one whose length is nearest to their mean is timed.
 DRAWN = 24
-#: Number of texts that are scored, twice. The faster time counts.
-SCORED = 384
+#: Number of texts that are scored, in the precision of the run and in float32, which may take longer. Each is done twice,
+#: and the faster time counts.
+SCORED, SCORED_EXACTLY = 256, 64
 #: Number of labeled rows that a regression is fitted on.
 FITTED = 500
 
@@ -73,9 +74,9 @@ class Pace:
             model = chain.student(plan.baseline)
         model = model.to(device)
         source = chain.tokens.corpus if chain.tokens.corpus is not None else chain.tokens.labeled
-        sample = source.select(random_rows(len(source), min(len(source), SCORED), config.seed))
 
-        def seconds_of_text(precision: str) -> float:
+        def seconds_of_text(count: int, precision: str) -> float:
+            sample = source.select(random_rows(len(source), min(len(source), count), config.seed))
             times = []
             for _ in range(2):
                 began = _now(device)
@@ -83,8 +84,8 @@ class Pace:
                 times.append(_now(device) - began)
             return min(times) / len(sample)
 
-        text = seconds_of_text(precision)
-        exact = text if precision == "fp32" else seconds_of_text("fp32")
+        text = seconds_of_text(SCORED, precision)
+        exact = text if precision == "fp32" else seconds_of_text(SCORED_EXACTLY, "fp32")
         fit = _seconds_of_fit(chain, model) if any(stage.regression_head for stage in plan.stages) else 0.0
         with tempfile.TemporaryDirectory(prefix="sstext-pace-") as folder:
             began = _now(device)
@@ -143,9 +144,11 @@ def _seconds_of_step(chain: Chain, stage: Stage, model: Any, precision: str) -> 
         rows = random_rows(len(corpus), min(len(corpus), DRAWN * stage.schedule.batch_size), chain.config.seed)
         pseudo_labeled = Relabeled(corpus, rows, np.full((len(rows), classes), 1 / classes), np.ones(len(rows)))
     with tempfile.TemporaryDirectory(prefix="sstext-pace-") as folder:
+        arguments = chain.training_arguments(stage, None, Path(folder))
+        arguments.report_to = []  # loggers are told of trainings alone
         trainer = SemiSupervisedTrainer(
             model,
-            chain.training_arguments(stage, None, Path(folder)),
+            arguments,
             train_dataset=chain.rows_of(stage).labeled,
             eval_dataset=chain.tokens.dev,
             processing_class=chain.tokenizer,

@@ -116,6 +116,11 @@ def test_what_is_trained_for_the_test_rows_alone_has_its_price(chain: Chain) -> 
     assert more(other) == pytest.approx(2 * 30 * 0.1), "it is the first stage"
     judged = make_plan(replace(chain.config, method_args={"plain": True}), labeled=12, corpus=60, folds=3)
     assert more(judged) == pytest.approx(3 * 30 * 0.1), "it is a stage, and paid for already"
+    plain = chain.plan.method.plain
+    assert plain is not None
+    seeds = [replace(chain, plan=judged).students.seed(judged.named(name)) for name in ("baseline", "start")]
+    assert seeds[0] == chain.students.seed(plain), "the same student, whether it is a stage or not"
+    assert seeds[1] != seeds[0]
 
 
 def test_the_price_of_a_run_without_folds_has_its_round(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:

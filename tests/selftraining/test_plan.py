@@ -230,18 +230,19 @@ def test_budgets_cut_what_version_0_1_cut(
 
     Three differences are wanted. Chains go before the corpus: cuts that tell the former order are not compared (see
     `test_a_budget_leaves_out_chains_before_the_corpus`). Without rounds, nobody reads scores of the whole corpus, and none
-    are counted. Samples of the corpus and the rows of probes, which it did not count, take less than 5 s here. Version 0.1 measured these prices by position alone, so that methods inside a step had wrong ones with
-    folds (not seen here, see test_budget.py).
+    are counted. Samples of the corpus and the rows of probes, which it did not count, take less than 2.5 s here. Version 0.1
+    measured these prices by position alone, so that methods inside a step had wrong ones with folds (not seen here, see
+    test_pace.py).
     """
     config = RunConfig(**options, device="cpu")
     full = make_plan(config, labeled=64, corpus=10_000, folds=config.folds or 0)
     pace = Pace({stage.name: 2.0 if stage.position else 1.0 for stage in full.stages}, 0.001, exact=0.0)
     whole = SimpleNamespace(config=config, plan=full, class_texts=None, tokens=SimpleNamespace(dev=None))
-    made = cut(cast(Chain, whole), pace, budget + 5)
+    made = cut(cast(Chain, whole), pace, budget + 2.5)
     assert [made.steps(stage) for stage in made.stages] == steps
     assert (made.rounds, made.folds) == (rounds, folds)
     not_scored = folds * full.corpus * pace.text if not rounds else 0
-    assert made.seconds == pytest.approx(seconds - not_scored, abs=5)
+    assert made.seconds == pytest.approx(seconds - not_scored, abs=2.5)
     assert list(made.left_out) == [before()["words"][word] for word in left_out]
     assert (made.final is not None) == bool(rounds and folds)
 
