@@ -60,8 +60,11 @@ class Plan:
 
     @property
     def trainings_ahead(self) -> tuple[Stage, ...]:
-        """Every stage that takes steps: those of the chains, the final model, and plain fine-tuning for the test rows."""
-        every = (*self.stages, self.final, self.plain)
+        """Every stage that takes steps: those of the chains, the final model, and plain fine-tuning for the test rows.
+
+        Without test rows, too: its options are checked whether or not it is trained.
+        """
+        every = (*self.stages, self.final, self.method.plain if self.baseline.frozen else None)
         return tuple(stage for stage in every if stage is not None and not stage.frozen)
 
     @property
