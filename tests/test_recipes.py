@@ -23,7 +23,7 @@ from sstext.config.recipe import read_config
 from sstext.config.run_config import RunConfig
 from sstext.data.sampling import Sample
 from sstext.data.sources import REPLACEMENTS
-from sstext.selftraining.budget import Pace
+from sstext.selftraining.pace import Pace
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))

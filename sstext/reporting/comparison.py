@@ -1,6 +1,7 @@
 """Compares the chosen model with the baseline on labeled rows, and checks the chosen model's confidence."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,7 @@ class Comparison:
         gain: paired difference of the accuracies, (score, low, high). None without predictions for single rows.
         names: names of both for the reader.
         same: whether both are the same model.
+        others: name → metric, as `baseline`, of models that were measured beside both.
     """
 
     rows: str
@@ -125,6 +127,14 @@ class Comparison:
     gain: tuple[float, float, float] | None
     names: tuple[str, str] = ("baseline", "chosen model")
     same: bool = False
+    others: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def models(self) -> dict[str, dict[str, Any]]:
+        """Name → metrics of every model that is shown. The chosen model is the last one."""
+        if self.same:
+            return {**self.others, self.both: self.chosen}
+        return {self.names[0]: self.baseline, **self.others, self.names[1]: self.chosen}
 
     @property
     def both(self) -> str:
@@ -143,7 +153,10 @@ def compare(run: RunFiles, evidence: Evidence | None, seed: int = 0) -> Comparis
         chosen = test.get("self_trained", test["supervised"])
         rows = f"{test['supervised']['rows']:,} test rows"
         names = (run.baseline, "chosen model")
-        return Comparison(rows, test["supervised"]["metrics"], chosen["metrics"], gain, names, run.baseline_chosen)
+        others = {name: test[name]["metrics"] for name in test if name not in ("supervised", "self_trained")}
+        return Comparison(
+            rows, test["supervised"]["metrics"], chosen["metrics"], gain, names, run.baseline_chosen, others
+        )
     names, same = (run.first, _judged_name(run)), run.judged == 0
     if evidence is not None and evidence.baseline is not None:
         both = (evidence.baseline, evidence.chosen)

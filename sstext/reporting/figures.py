@@ -28,7 +28,7 @@ def comparison(models: Mapping[str, Mapping[str, Any]]) -> Figure:
     titles = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
     for place, (name, numbers) in enumerate(models.items()):
         final = place == len(models) - 1
-        color, marker = (SERIES[0], "o") if final else (SERIES[1], "s")
+        color, marker = (SERIES[0], "o") if final else (SERIES[1 + place], "sD"[place % 2])
         heights = [-row + 0.16 * (len(models) - 1 - 2 * place) for row in range(len(titles))]
         for metric, height in zip(titles, heights, strict=True):
             interval = numbers[metric].get("confidence_interval")

@@ -136,9 +136,8 @@ def _drawings(
     """Every figure that the files of a run allow."""
     if compared is not None:
         first, chosen = compared.names
-        models = {first: compared.baseline, chosen: compared.chosen}
-        figure = figures.comparison({compared.both: compared.chosen} if compared.same else models)
-        yield drawn(figure, "comparison", f"{capitalized(first)} and {chosen} on {compared.rows}")
+        title = f"{', '.join([first, *compared.others])} and {chosen} on {compared.rows}"
+        yield drawn(figures.comparison(compared.models), "comparison", capitalized(title))
     if len(run.rounds) > 1 and figures.rounds_shown(run.rounds):  # one stage alone shows no change
         yield drawn(figures.rounds(run.rounds), "rounds", "Accuracy, precision and share of corpus by stage")
     shares = _class_shares(run)

@@ -149,8 +149,8 @@ def with_interval(figure: Mapping[str, Any], scale: float = 100.0) -> str:
     return f"{score} [{', '.join(f'{scale * bound:.{digits}f}' for bound in interval)}]"
 
 
-def comparison_table(compared: Comparison) -> list[tuple[str, str, str]]:
-    """Metric, baseline, chosen model: one line per metric that both models have."""
+def comparison_table(compared: Comparison) -> list[list[str]]:
+    """One line per metric that all models have: its title, and a cell for each of `Comparison.models`."""
     titles = {
         "accuracy": ("accuracy", 100),
         "macro_f1": ("macro-F1", 100),
@@ -159,14 +159,15 @@ def comparison_table(compared: Comparison) -> list[tuple[str, str, str]]:
         "log_loss": ("log-loss (nats)", 1),
         "brier": ("Brier score", 1),
     }
-    both = [name for name in titles if name in compared.baseline and name in compared.chosen]
+    models = list(compared.models.values())
+    shown = [name for name in titles if all(name in metrics for metrics in models)]
 
     def cell(
         numbers: Mapping[str, Any], name: str
     ) -> str:  # a phone may break the line before the interval, but not inside
         return with_interval(numbers[name], titles[name][1]).replace(", ", ",\N{NO-BREAK SPACE}")
 
-    return [(titles[name][0], cell(compared.baseline, name), cell(compared.chosen, name)) for name in both]
+    return [[titles[name][0], *(cell(metrics, name) for metrics in models)] for name in shown]
 
 
 def rounds_table(rounds: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

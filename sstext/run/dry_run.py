@@ -11,7 +11,8 @@ from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.progress import SILENT, Reporter
 from sstext.run.opening import open_chain
 from sstext.run.results import described_method
-from sstext.selftraining.budget import Pace, cut
+from sstext.selftraining.budget import cut
+from sstext.selftraining.pace import Pace
 from sstext.selftraining.plan import Plan
 from sstext.storage.run_folder import RunDirectory
 

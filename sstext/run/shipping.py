@@ -107,7 +107,7 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
     of_chains = [record for record in records if record.stage != FINAL]
     write_held_out(run, of_chains)
     baseline, baseline_temperature = plan.baseline, records[0].temperature
-    if plan.plain is not None and chain.texts.test is not None:
+    if plan.plain is not None:
         baseline, baseline_temperature = plan.plain, train_plain(chain, plan.plain)
     same = stage is baseline and temperature == baseline_temperature
     test, uncalibrated = measure(

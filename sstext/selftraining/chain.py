@@ -106,7 +106,7 @@ class Chain:
         trainer = train_student(
             self._with_regression(student) if stage.regression_head else student,
             self.training_arguments(stage, selected, checkpoints),
-            self._rows_of(stage),
+            self.rows_of(stage),
             self.tokenizer,
             objective=stage.objective(),
             pseudo_labeled=self._pseudo_labeled(selected),
@@ -154,7 +154,7 @@ class Chain:
         with_regression(student, self.tokens.labeled, self.tokenizer, class_texts=beside, weight=weight)
         return student
 
-    def _rows_of(self, stage: Stage) -> Tokens:
+    def rows_of(self, stage: Stage) -> Tokens:
         """The rows that a stage trains on; the texts of the classes are labeled rows where the stage reads them."""
         told = self.class_texts
         if not stage.reads_class_texts or told is None or not told.weight:

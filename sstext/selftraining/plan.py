@@ -4,7 +4,7 @@ A plan is made once, from a method, the options and the number of rows. The loop
 `--dry-run` prints it, and `plan.json` keeps it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,9 +34,10 @@ class Plan:
         final: the stage of the final model, which learns from all labels and the averaged pseudo-labels of the chains. None
             without folds or without rounds. If the method teaches once, no stage before it reads pseudo-labels.
         folds: number of chains, each without one fold of the labels. 0 means one chain with all labels.
-        labeled, corpus: number of rows.
+        labeled, corpus, test: number of rows.
         left_out: what a budget left out, in words.
         seconds: expected time, or None if it was not measured.
+        compares: whether plain fine-tuning is measured on the test rows beside the model, see `plain`.
     """
 
     method: Method
@@ -47,6 +48,8 @@ class Plan:
     corpus: int
     left_out: tuple[str, ...] = ()
     seconds: float | None = None
+    test: int = 0
+    compares: bool = True
 
     # Read it
 
@@ -62,8 +65,11 @@ class Plan:
 
     @property
     def trainings_ahead(self) -> tuple[Stage, ...]:
-        """Every stage that takes steps: those of the chains, the final model, and plain fine-tuning for the test rows."""
-        every = (*self.stages, self.final, self.plain)
+        """Every stage that takes steps: those of the chains, the final model, and plain fine-tuning for the test rows.
+
+        Without test rows, too: its options are checked whether or not it is trained.
+        """
+        every = (*self.stages, self.final, self.method.plain if self.baseline.frozen else None)
         return tuple(stage for stage in every if stage is not None and not stage.frozen)
 
     @property
@@ -88,8 +94,15 @@ class Plan:
 
     @property
     def plain(self) -> Stage | None:
-        """Plain fine-tuning, for the test rows; None: the first stage is that already."""
-        return self.method.plain if self.baseline.frozen else None
+        """Plain fine-tuning with all labels, which is measured on the test rows beside the model.
+
+        It is a stage of the plan, if one has its name. None if there are no test rows, if the first stage is plain fine-tuning
+        already, or if a budget leaves it out.
+        """
+        plain = self.method.plain
+        if plain is None or not self.compares or not self.test or not self.baseline.frozen:
+            return None
+        return next((stage for stage in self.stages if stage.name == plain.name), plain)
 
     def judges_probe(self, stage: Stage) -> bool:
         """Whether held-out rows judge head and probe of a stage together: if the chains only make teachers, as it labels."""
@@ -156,24 +169,39 @@ class Plan:
     # Shorten it
 
     def cuts(self) -> Iterator["Plan"]:
-        """The plan, then shorter ones: fewer steps, two chains, no chains, no rounds, only the baseline.
+        """The plan, then shorter ones: fewer steps, no comparison, two chains, no chains, no rounds, only the baseline.
 
-        The corpus is what a run is for, and goes last; the chains only check it.
+        The corpus is what a run is for, and goes last; the chains only check it. Plain fine-tuning for the test rows is left
+        out before the chains, because the model does not depend on it. It is never shortened: a comparison with half of it
+        would flatter the model.
         """
         some_folds = [self.folds, 2, 0] if self.folds > 2 else [self.folds, 0] if self.folds else [0]
         for rounds in [self.rounds, 0] if self.rounds else [0]:
             for folds in some_folds if rounds or not self.rounds else [0]:
-                yield from (self._cut(rounds, folds, share) for share in SHARES)
-        shares = SHARES_OF_BASELINE if self.steps(self.baseline) else (1.0,)
-        yield from (self._cut(0, 0, share, baseline_alone=True) for share in shares)
+                yield from self._cuts(rounds, folds, SHARES)
+        yield from self._cuts(0, 0, SHARES_OF_BASELINE if self.steps(self.baseline) else (1.0,), baseline_alone=True)
+
+    def _cuts(self, rounds: int, folds: int, shares: Sequence[float], baseline_alone: bool = False) -> Iterator["Plan"]:
+        """The plan with these rounds and folds, with plain fine-tuning for the test rows and then without it."""
+        whole = self._cut(rounds, folds, 1.0, baseline_alone)
+        for compares in (True, False) if whole.trains_plain_apart else (self.compares,):
+            yield from (self._cut(rounds, folds, share, baseline_alone, compares) for share in shares)
+
+    @property
+    def trains_plain_apart(self) -> bool:
+        """Whether plain fine-tuning is trained for the test rows alone, because it is no stage of the plan."""
+        return self.plain is not None and self.plain not in self.stages
 
     def without_folds(self) -> "Plan":
         """The same plan with one chain that has all labels."""
         stages, final = _stages_of(self.method, self.rounds, 0)
         return replace(self, stages=stages, final=final, folds=0)
 
-    def _cut(self, rounds: int, folds: int, share: float, baseline_alone: bool = False) -> "Plan":
+    def _cut(
+        self, rounds: int, folds: int, share: float, baseline_alone: bool = False, compares: bool = True
+    ) -> "Plan":
         left_out = [f"{1 - share:.0%} of the steps"] if share < 1 else []
+        left_out += ["the comparison with plain fine-tuning on the test rows"] if not compares else []
         left_out += ["all rounds of pseudo-labels"] if rounds < self.rounds else []
         left_out += ["the start on the labels"] if baseline_alone and self.teacher is not self.baseline else []
         if folds < self.folds:
@@ -185,7 +213,7 @@ class Plan:
         return replace(
             self, stages=tuple(self._with_share(stage, share) for stage in kept),
             final=self._with_share(made[1], share) if made[1] is not None else None, folds=folds,
-            left_out=(*self.left_out, *left_out),
+            left_out=(*self.left_out, *left_out), compares=self.compares and compares,
         )  # fmt: skip
 
     def _with_share(self, stage: Stage, share: float) -> Stage:
@@ -204,6 +232,7 @@ class Plan:
             "expected_gain": self.expected_gain.over_baseline,
             "labeled": self.labeled,
             "corpus": self.corpus,
+            "compared": None if self.plain is None else self.plain.name,
             "left_out": list(self.left_out),
             "seconds": self.seconds,
         }
@@ -241,7 +270,7 @@ class Plan:
         return replace(
             self, stages=tuple(_shortened(stage, steps[stage.name]) for stage in stages if stage.name in steps),
             final=_shortened(final, steps["final"]) if final is not None and "final" in steps else None, folds=folds,
-            left_out=tuple(record["left_out"]), seconds=record["seconds"],
+            left_out=tuple(record["left_out"]), seconds=record["seconds"], compares=record.get("compared", "") is not None,
         )  # fmt: skip
 
 
@@ -300,11 +329,13 @@ def rounds_of_run(config: RunConfig, method: Method) -> int:
     return method.rounds if config.rounds is None else config.rounds
 
 
-def make_plan(config: RunConfig, *, labeled: int, corpus: int, folds: int, method: Method | None = None) -> Plan:
+def make_plan(
+    config: RunConfig, *, labeled: int, corpus: int, folds: int, test: int = 0, method: Method | None = None
+) -> Plan:
     """The full plan of a run.
 
     Args:
-        labeled, corpus: number of rows. A corpus of 0 rows means that there is none.
+        labeled, corpus, test: number of rows. A corpus of 0 rows means that there is none.
         folds: number of chains. 0 means one chain with all labels.
         method: the result of `method_of`. Default: it is composed here.
 
@@ -314,7 +345,7 @@ def make_plan(config: RunConfig, *, labeled: int, corpus: int, folds: int, metho
     """
     method = method_of(config) if method is None else method
     stages, final = _stages_of(method, rounds_of_run(config, method), folds)
-    return Plan(method, stages, final, folds, labeled, corpus)
+    return Plan(method, stages, final, folds, labeled, corpus, test=test)
 
 
 def texts_wanted(config: RunConfig, method: Method | None = None) -> int | None:

@@ -93,8 +93,13 @@ class StudentStore:
         return f"{f'chain {self.number}, ' if self.number else ''}{stage.name}: {what}"
 
     def seed(self, stage: Stage) -> int:
-        """Seed of a stage. Head, dropout, order and edits differ between the stages of a run, and between its chains."""
-        return (self.config.seed + 1_000_003 * stage.position + 15_485_863 * self.number) % 2**32
+        """Seed of a stage. Head, dropout, order and edits differ between the stages of a run, and between its chains.
+
+        Plain fine-tuning is the same whether it is a stage or is only measured beside the model.
+        """
+        plain = self.plan.method.plain
+        position = plain.position if plain is not None and stage.name == plain.name else stage.position
+        return (self.config.seed + 1_000_003 * position + 15_485_863 * self.number) % 2**32
 
     def is_fitted(self, stage: Stage) -> bool:
         """Whether the training of a stage is finished."""

@@ -15,8 +15,8 @@ import numpy as np
 from sstext.methods.method import Belief
 from sstext.selftraining.evidence import Evidence, collapse
 
-#: Standard deviations of the gain of a stage over the baseline, and over the stage before, see `Belief`.
-GAIN_SPREAD, ROUND_SPREAD = 0.2, 0.05
+#: Standard deviation of the gain of a round over the one before, see `Belief`.
+ROUND_SPREAD = 0.05
 #: Added to messages about a log-loss whose rows are weighted.
 WEIGHTED = " (rows weighted by the class shares of the corpus)"
 #: Prior on the variance of paired loss differences: its standard deviation, and the number of observations that it is worth. It
@@ -50,7 +50,7 @@ def expected_gain(
     before: np.ndarray,
     later: np.ndarray,
     mean: float,
-    spread: float = GAIN_SPREAD,
+    spread: float,
     weights: np.ndarray | None = None,
 ) -> Gain:
     """Weigh the paired losses of B rows against the gain that is expected before they are seen.
@@ -70,7 +70,7 @@ def expected_gain(
     Source: the posterior mean of a normal mean with known variance, for example Gelman et al., "Bayesian Data Analysis",
     eq. 2.11.
 
-    >>> round(expected_gain(np.array([1.0] * 100_000), np.array([0.9] * 100_000), mean=0.15).expected, 3)
+    >>> round(expected_gain(np.array([1.0] * 100_000), np.array([0.9] * 100_000), mean=0.15, spread=0.3).expected, 3)
     0.1
     """
     difference = np.asarray(before, dtype=np.float64) - later
@@ -113,7 +113,8 @@ def judge(stages: Sequence[Evidence], prior: np.ndarray, belief: Belief, first_n
     losses = first.out_of_fold.losses()
     for later in stages[1:]:
         weights = later.out_of_fold.weights()
-        gain = expected_gain(losses, later.out_of_fold.losses(), belief.over_baseline, weights=weights)
+        own = later.out_of_fold.losses()
+        gain = expected_gain(losses, own, belief.over_baseline, belief.spread, weights)
         refused = collapse(later, first, prior)
         collapsed = refused is not None
         if refused is None and gain.expected < 0:

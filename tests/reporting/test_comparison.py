@@ -1,6 +1,7 @@
 """What labeled rows say: before and after calibration, and the gain over plain fine-tuning."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from sstext.evaluation.calibration import softmax
 from sstext.reporting.comparison import compare, evidence_of, paired_gain
 from sstext.reporting.readers import Predictions
 from sstext.reporting.run_files import RunFiles, open_run_files
+from sstext.reporting.words import comparison_table
 
 
 def change_results(folder: Path, **changes: object) -> RunFiles:
@@ -35,6 +37,22 @@ def test_the_chosen_models_temperature_is_taken_back_out_and_the_others_put_in(t
     np.testing.assert_allclose(found.uncalibrated, softmax(logits["final"] * TEMPERATURE))
     np.testing.assert_allclose(found.baseline, softmax(logits["supervised"] / TEMPERATURE))
     assert (found.rows, found.caveat) == ("240 test rows", "")
+
+
+def test_every_model_that_was_measured_is_shown(tmp_path: Path) -> None:
+    """Plain fine-tuning, the regression that the run begins with, and the model. Guards a model that beats the one, and loses
+    to the other in silence; and a model that is shown twice, where the chosen one is plain fine-tuning."""
+    run = open_run_files(make_run(tmp_path / "run", 2))
+    test = run.results["test"]
+    regression = {"metrics": {name: value | {"score": 0.25} for name, value in test["supervised"]["metrics"].items()}}
+    found = compare(change_results(tmp_path / "run", test=test | {"regression": regression}), None)
+    assert found is not None
+    assert list(found.models) == ["baseline", "regression", "chosen model"]
+    title, *cells = comparison_table(found)[0]
+    assert (title, len(cells)) == ("accuracy", 3)
+    assert cells[1].startswith("25.0%")
+    assert list(replace(found, same=True).models) == ["regression", "baseline (chosen model)"]
+    assert list(replace(found, others={}).models) == ["baseline", "chosen model"]
 
 
 def test_a_run_without_the_temperature_has_no_before(tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def test_the_gains_on_record_are_those_that_the_choice_is_made_by(
         weights = corpus_weights(run.chains, stage)
         np.testing.assert_array_equal(weights, corpus_weights(run.chains, run.plan.stages[last]))
         before, later = (out_of_fold(run.chains, of, class_weights=weights) for of in (baseline, stage))
-        gain = expected_gain(before.losses(), later.losses(), PROVEN.over_baseline, weights=later.weights())
+        gain = expected_gain(before.losses(), later.losses(), PROVEN.over_baseline, PROVEN.spread, later.weights())
         assert found["rounds"][index]["gain"] == pytest.approx(asdict(gain))
         assert found["rounds"][index]["temperature"] == later.temperature()
         np.testing.assert_array_equal(found["held_out"][index].weights(), later.weights())
