@@ -329,7 +329,7 @@ def test_a_whole_state_dict_can_be_written(tmp_path: Path) -> None:
 def test_an_encoder_without_hidden_states_is_refused_by_name() -> None:
     """Guards reconstruction and supervised contrast on an encoder with a decoder: not an error of Python's."""
     with pytest.raises(
-        UserError, match="Identity returns no hidden states, but reconstruction and supervised contrast need them"
+        UserError, match="Identity returns no hidden states, but embeddings, reconstruction and supervised contrast"
     ):
         last_hidden_states(SimpleNamespace(logits=None), torch.nn.Identity())
     states = (torch.zeros(1), torch.ones(1))
