@@ -73,8 +73,12 @@ def of_the_hub(path: Path) -> bool:
 def few(path: Path, encoder: Path | str, output: Path) -> list[str]:
     """The arguments of a recipe on few rows, for two steps."""
     given = [str(path), "--encoder", str(encoder), "--output", str(output), *FEW]
-    others = ["--descriptions", "names"] if path.stem == "many_classes" else []  # the stand-in has few of the 77 classes
-    return given + others + (FEW_ROWS if of_the_hub(path) else []) + (["--folds", "0"] if path.stem in ONE_CHAIN else [])
+    others = (
+        ["--descriptions", "names"] if path.stem == "many_classes" else []
+    )  # the stand-in has few of the 77 classes
+    return (
+        given + others + (FEW_ROWS if of_the_hub(path) else []) + (["--folds", "0"] if path.stem in ONE_CHAIN else [])
+    )
 
 
 def script(name: str) -> ModuleType:

@@ -22,9 +22,7 @@ from sstext.reporting.examples import SampledCorpus, example_groups, sampled_cor
 from sstext.reporting.readers import UNREADABLE
 from sstext.reporting.run_files import RunFiles, open_run_files
 from sstext.reporting.svg import Drawing, css_variables, drawn, figure_style
-from sstext.reporting.words import (
-    accuracy_said,
-    capitalized,
+from sstext.reporting.tables import (
     changed_settings,
     comparison_table,
     facts,
@@ -32,6 +30,10 @@ from sstext.reporting.words import (
     phases,
     plan_table,
     rounds_table,
+)
+from sstext.reporting.words import (
+    accuracy_said,
+    capitalized,
     what_it_brought,
     what_to_label,
     what_was_chosen,

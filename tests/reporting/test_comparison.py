@@ -12,7 +12,7 @@ from sstext.evaluation.calibration import softmax
 from sstext.reporting.comparison import compare, evidence_of, paired_gain
 from sstext.reporting.readers import Predictions
 from sstext.reporting.run_files import RunFiles, open_run_files
-from sstext.reporting.words import comparison_table
+from sstext.reporting.tables import comparison_table
 
 
 def change_results(folder: Path, **changes: object) -> RunFiles:
