@@ -47,6 +47,11 @@ class Work:
         )
 
 
+def labels_of_chain(plan: Plan) -> int:
+    """Number of labels that a chain of a plan learns from. It takes fewer steps than a training on all labels."""
+    return plan.labeled - (plan.labeled // plan.folds if plan.folds else 0)
+
+
 @dataclass(frozen=True)
 class Counter:
     """Counts the work of a plan. It assumes that all stages are run, and that the chains choose the first teacher.
@@ -68,8 +73,8 @@ class Counter:
     def chain(self) -> Work:
         """Work of one chain: one of those without a fold of the labels or, without folds, the only one."""
         plan, work = self.plan, Work(fits=len(WEIGHTS) * FOLDS if self.weighs and self.plan.folds else 0)
-        held_out = plan.labeled // plan.folds if plan.folds else 0
-        labeled = plan.labeled - held_out
+        labeled = labels_of_chain(plan)
+        held_out = plan.labeled - labeled
         for stage in plan.stages:
             work += self._training(stage, labeled)
             if plan.folds:
@@ -102,7 +107,8 @@ class Counter:
 
     def _training(self, stage: Stage, labeled: int) -> Work:
         """A training on some labeled rows, and what calibrates its student."""
-        plan, steps = self.plan, self.plan.steps(stage)
+        plan = self.plan
+        steps = plan.steps(stage) if stage.selection is not None else stage.schedule.steps(labeled)
         work = Work(reads=1, writes=1)
         if stage.regression_head:
             work += Work(exact=labeled + self.told, fits=1)

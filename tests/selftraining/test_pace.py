@@ -112,7 +112,7 @@ def test_the_estimate_holds_for_many_rows(tiny_run: Quick, tmp_path: Path, count
         (tmp_path / f"{name}.csv").write_text("".join(["text,label\n", *lines]))
     (tmp_path / "unlabeled.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text, _ in texts(3_000)))
     files = {name: str(next(tmp_path.glob(f"{name}.*"))) for name in ("labeled", "test", "unlabeled")}
-    options = {"method": "auto", "folds": 2, "steps": None, "round_steps": None, "budget": "99h"}
+    options = {"method": "auto", "folds": 2, "steps": None, "round_steps": None, "budget": "99999h"}
     found = train(tiny_run(tmp_path / "out", **files, **options))
     assert [record["steps"] for record in found["rounds"]] == [0, 2 * 90, 187], "24 · 120 / 32, and 1.5 · 3,000 / 24"
     expected = json.loads((tmp_path / "out" / "plan.json").read_text())["seconds"]
