@@ -218,7 +218,7 @@ def compose(
     if changed or _changes_composition(name, own, loop):
         method = replace(method, expected_gain=UNPROVEN)  # another composition was measured
     first = tuple(
-        _set(stage, loop, {} if stage is method.first[0] and len(method.first) > 1 else regularizers, name)
+        _set(stage, loop, {} if stage.name in _without_further_losses(method) else regularizers, name)
         for stage in method.first
     )
     method = replace(
@@ -227,6 +227,12 @@ def compose(
         keep=tuple(keep) if keep is not None else method.keep,
     )  # fmt: skip
     return method if method.round is None else _with_round(method, loop, align, regularizers, name)
+
+
+def _without_further_losses(method: Method) -> set[str]:
+    """Names of the stages that the others are compared with. Regularizers do not change them."""
+    first = [method.first[0]] if len(method.first) > 1 else []
+    return {stage.name for stage in (*first, method.plain) if stage is not None}
 
 
 def _changes_composition(name: str, own: Mapping[str, Any], loop: LoopArguments) -> bool:

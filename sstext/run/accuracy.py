@@ -31,13 +31,15 @@ def accuracy_estimate(run: Run, model: Stage, judged: Stage, last: Stage) -> dic
     whole = run.whole
     if run.cross_fitted:
         weights = corpus_weights(run.chains, last)
-        # If the model is the student of this stage, it is the head alone.
+        # If the model is the student of this stage, it is the head alone. The corpus has scores of head and probe together, so
+        # that nothing is known of its gain.
         held_out = out_of_fold(run.chains, judged, probe=None if model is not judged else False, class_weights=weights)
+        comparable = whole.tokens.corpus is not None and not (model is judged and judged.with_probe)
         counted = weights_of_random_labels(held_out.labels) if weights is None else held_out.weights()
         found = estimate_accuracy(
             held_out.logits.argmax(-1) == held_out.labels,
             counted,
-            gain=_gain(run, model, judged, held_out.temperature()) if whole.tokens.corpus is not None else 0.0,
+            gain=_gain(run, model, judged, held_out.temperature()) if comparable else 0.0,
             worth=WORTH_OF_HELD_OUT,
         )
         return {"source": "held-out", **asdict(found)}

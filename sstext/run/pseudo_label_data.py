@@ -11,7 +11,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from sstext.errors import UserError
 from sstext.hub.sections import table
-from sstext.storage.run_folder import ALL_LABELS, PSEUDO_LABELS, RunDirectory
+from sstext.storage.run_folder import ALL_LABELS, FINAL, PSEUDO_LABELS, RunDirectory
 
 #: The only data file of the data set. `load_dataset` takes the split from its name.
 ROWS, CARD = "train.parquet", "README.md"
@@ -71,7 +71,10 @@ def _chosen_file(folder: Path) -> Path:
     stage = chosen.get("stage") or f"round {chosen['round']}"
     if cross_fitted.is_dir():  # the final model, which learned from the averaged labels of the chains
         rounds = sorted(cross_fitted.glob(f"*/{PSEUDO_LABELS}"))
-        file = rounds[-1] if rounds else cross_fitted / "none"
+        own = cross_fitted / str(
+            chosen.get("model")
+        )  # if the final model was refused, one of its teachers is the model
+        file = rounds[-1] if rounds and not (own.is_dir() and own.name != FINAL) else cross_fitted / "none"
     else:
         file = run.stage(stage) / PSEUDO_LABELS
     if not file.is_file():

@@ -201,10 +201,10 @@ def expected_precision(run: Run, choice: Choice) -> list[list[float]]:
         return precision_curve(highest(whole.students.score_development_rows(stage), record.temperature))
     if not run.cross_fitted:
         return []
-    if record.stage == FINAL:
+    if record.stage == FINAL or (run.plan.teaches_once and stage.frozen and whole.tokens.corpus is not None):
         size = len(whole.tokens.corpus)
         rows = random_rows(size, min(size, EVIDENCE_ROWS), whole.config.seed)
-        return precision_curve(highest(whole.students.sample_logits(stage, rows), record.temperature))
+        return precision_curve(highest(whole.students.sample_logits(stage, rows), choice.temperature))
     if whole.tokens.corpus is not None and not stage.with_probe:
         logits = [chain.students.scores(stage).logits for chain in run.chains]
         return precision_curve(np.concatenate([highest(one, record.temperature) for one in logits]))

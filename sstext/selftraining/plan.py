@@ -217,8 +217,10 @@ class Plan:
         )  # fmt: skip
 
     def _with_share(self, stage: Stage, share: float) -> Stage:
-        """A stage with a share of its steps."""
+        """A stage with a share of its steps. Plain fine-tuning that others are compared with keeps all of them."""
         steps = self.steps(stage)
+        if self.method.plain is not None and stage.name == self.method.plain.name:
+            share = 1.0
         return _shortened(stage, min(steps, max(1, round(share * steps))))
 
     # Write and read it

@@ -188,6 +188,8 @@ def test_plain_fine_tuning_of_auto_is_beside_the_stages_or_one_of_them() -> None
     assert (method.plain.name, method.plain.objective().plain) == ("baseline", True)
     among = compose("auto", {"plain": True}).stages(rounds=1)
     assert [stage.name for stage in among] == ["regression", "baseline", "start", "round 1"]
+    further = compose("auto", {"plain": True}, regularizers={"entropy": 0.1}).stages(rounds=1)
+    assert [stage.objective().plain for stage in further] == [True, True, False, False], "a loss joins what is compared"
     instead = method.without_frozen()
     assert [stage.name for stage in instead.stages(rounds=1)] == ["baseline", "start", "round 1"]
     assert not any(stage.regression_head for stage in instead.stages(rounds=1))

@@ -393,6 +393,8 @@ def test_plain_fine_tuning_beside_auto_is_that_of_every_method(plain: bool) -> N
     assert stage_now(made, made.plain) | {"labels_corpus": False} == stage_now(supervised, supervised.baseline)
     assert (made.plain in made.stages, made.trains_plain_apart) == (plain, not plain)
     assert replace(made, test=0).plain is None, "nobody would measure it"
+    steps = {cut.steps(cut.plain) for cut in made.cuts() if cut.plain is not None}
+    assert steps == {made.steps(made.plain)}, "half of it would flatter the model"
     assert replace(made, compares=False).plain is None
     asked = replace(plan(method="auto", steps=7, batch_size=4, learning_rate=3e-4, round_steps=9), test=30)
     assert asked.plain is not None

@@ -16,6 +16,7 @@ from transformers import AutoConfig, DistilBertConfig, DistilBertModel
 
 from sstext.cli.train_tables import show_results
 from sstext.config.run_config import RunConfig
+from sstext.errors import UserError
 from sstext.evaluation.calibration import (
     matching_temperature,
     precision_curve,
@@ -26,6 +27,7 @@ from sstext.inference.classifier import Classifier
 from sstext.pseudolabels.alignment import align
 from sstext.reporting.comparison import evidence_of
 from sstext.reporting.run_files import open_run_files
+from sstext.run.pseudo_label_data import pseudo_label_files
 from sstext.run.train import open_run, train
 from sstext.selftraining import choice, final_model, loop
 from sstext.selftraining.cross_fitting import Run, out_of_fold
@@ -194,8 +196,11 @@ def test_a_final_model_that_collapsed_gives_way_to_its_teacher(
     assert (chosen["stage"], chosen["model"], chosen["round"], chosen["judged"]) == ("start", "start", 1, 1)
     assert chosen["why"] == f"it was told to; the final model was refused: {refused}"
     assert chosen["calibrated_on"] == "held-out predictions of the labeled rows"
+    with pytest.raises(UserError, match="the model of start learned from no pseudo-labels"):
+        pseudo_label_files(tmp_path / "out", model="user/model")  # those of the refused student must not be published
     run = open_run(config)
     start = run.plan.named("start")
+    assert found["accuracy_estimate"]["gain"] == 0.0, "head and probe of the chains say nothing of the head alone"
     temperature = out_of_fold(run.chains, start, probe=False).temperature()
     assert chosen["temperature"] == pytest.approx(temperature)
     assert temperature != out_of_fold(run.chains, start, probe=True).temperature(), "the model has no probe"
