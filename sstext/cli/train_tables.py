@@ -167,7 +167,8 @@ def show_forecast(forecast: Forecast) -> None:
     table.add_row("method", forecast.method)
     if plan.folds:
         table.add_row("chains", f"{plan.folds}, each without one fold of the labels")
-    table.add_row("estimated time", f"about {duration(plan.seconds or 0)}")
+    over = "; even the shortest plan takes longer than the budget" if forecast.over_budget else ""
+    table.add_row("estimated time", f"about {duration(plan.seconds or 0)}{over}")
     if plan.left_out:
         table.add_row("left out", ", ".join(plan.left_out))
     console.print(table)

@@ -28,6 +28,7 @@ class Forecast:
         max_length: tokens of a text that are read.
         device, precision: device and precision of the run.
         method: the method with its arguments, in words.
+        over_budget: whether the plan takes longer than the budget, although no plan is shorter.
     """
 
     plan: Plan
@@ -37,6 +38,7 @@ class Forecast:
     device: str
     precision: str
     method: str
+    over_budget: bool = False
 
 
 def forecast(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> Forecast:
@@ -52,8 +54,6 @@ def forecast(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> 
         chain = open_chain(replace(config, output=str(Path(scratch) / "out")), reporter, **data)
         budget = seconds_of(config.budget) if config.budget is not None else float("inf")
         plan = cut(chain, Pace.measure(chain), budget)
-        if plan.seconds is not None and plan.seconds > budget:
-            plan = replace(plan, left_out=(*plan.left_out, "nothing more: even this takes longer"))
         device = resolve_device(config.device)
         return Forecast(
             plan=plan,
@@ -63,4 +63,5 @@ def forecast(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> 
             device=device.type,
             precision=resolve_precision(config.precision, device),
             method=described_method(config),
+            over_budget=plan.seconds is not None and plan.seconds > budget,
         )

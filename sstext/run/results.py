@@ -101,7 +101,10 @@ def _learned_from_corpus(results: dict[str, Any]) -> bool:
 def calibrated_on(record: dict[str, Any]) -> str | None:
     """What the temperature of a stage was fitted on. None if there was nothing to fit it on, so that it is 1."""
     if record["stage"] == FINAL:
-        return "pseudo-labels that were calibrated on held-out predictions of the labeled rows"
+        return (
+            "pseudo-labels that were calibrated on held-out predictions of the labeled rows (the model's confidence is half "
+            "way between that of its teachers and its own)"
+        )
     if record["out_of_fold"]:
         labels = "held-out predictions of the labeled rows"
         return f"pseudo-labels that were calibrated on {labels}" if record["admitted"] else labels

@@ -53,7 +53,11 @@ def price(whole: Chain) -> str:
     """A sentence on the time that cross-fitting takes, before it begins."""
     pace, plan = Pace.measure(whole), whole.plan
     with_folds, without = (pace.seconds(whole, one) for one in (plan, plan.without_folds()))
+    model = "a final model" if plan.final is not None else "a model with all labels"
+    unchecked = (
+        "does not check whether self-training helps" if plan.rounds else "holds out no labels to check the model"
+    )
     return (
-        f"chains: {plan.folds} chains and a final model take about {duration(with_folds)}; --folds 0 takes "
-        f"{duration(without)}, but does not check whether self-training helps"
+        f"chains: {plan.folds} chains and {model} take about {duration(with_folds)}; --folds 0 takes "
+        f"{duration(without)}, but {unchecked}"
     )

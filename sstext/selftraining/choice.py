@@ -9,7 +9,7 @@ from sstext.selftraining.record import StageRecord
 from sstext.selftraining.verdict import Gain, Verdict, best_stage
 
 #: Reasons for a choice that nothing was compared for.
-LAST = "the last one"
+LAST, ONLY = "the last one", "it is the only stage"
 UNCHECKED = "it is zero-shot: no text was labeled, so that nothing was compared or calibrated"
 
 
@@ -21,7 +21,7 @@ def choose_stage(run: Run, records: Sequence[StageRecord]) -> tuple[int, str]:
         held_out = [out_of_fold(run.chains, stage, class_weights=weights) for stage in plan.stages[: len(records)]]
     position, why = choose(records, held_out, plan.expected_gain)
     if run.whole.texts.zero_shot and not records[-1].metrics:
-        return position, f"{LAST}; {UNCHECKED}"
+        return position, f"{LAST if len(records) > 1 else ONLY}; {UNCHECKED}"
     return position, why
 
 
@@ -32,13 +32,15 @@ def choose(
 
     With development rows, it is the stage with the best macro-F1 on them, or the earliest of several with the same macro-F1.
     With folds, `sstext.selftraining.verdict` weighs the evidence. Without both, it is the last one, because nothing can be
-    compared.
+    compared, or the only one.
     """
     if records[-1].out_of_fold:
         verdicts = [Verdict(Gain(**r.gain) if r.gain is not None else None, r.refused) for r in records]
         weights = None if held_out[0].class_weights is None else held_out[0].weights()
         names = [record.stage for record in records]
         return best_stage(names, verdicts, [rows.losses() for rows in held_out], belief, weights)
+    if not records[-1].metrics and len(records) == 1:
+        return records[-1].index, ONLY
     if not records[-1].metrics:
         return records[-1].index, f"{LAST}: stages cannot be compared without folds or development rows"
     best = max(records, key=lambda record: (record.metrics["macro_f1"], -record.index))

@@ -26,8 +26,8 @@ def train_final_model(
     """Train the final model on all labels, and on the averaged pseudo-labels of the chains after the chosen stage.
 
     If a probe labels the corpus, a probe that is fitted on all labels takes part in the average. The temperature of the final
-    model is fitted to the averaged labels that it was trained on. They are calibrated on held-out rows. The temperature of the
-    teachers would not fit a different model.
+    model is fitted to the averaged labels that it was trained on, see `teach`. They are calibrated on held-out rows. The
+    temperature of the teachers would not fit a different model.
 
     Args:
         last: the chain with all labels.
@@ -58,7 +58,7 @@ class Taught:
     Attributes:
         selected: the pseudo-labels that it learned from.
         fit: of its training.
-        temperature: makes it as confident as its teachers are, see `temperature_of_final`.
+        temperature: of its calibration, see `teach`.
         shares: (C,) shares of the classes that it predicts for the corpus.
         taught_shares: (C,) shares of the classes among the labels.
         confidence: mean probability of the pseudo-labels, the share of them that is expected to be right.
@@ -74,6 +74,8 @@ class Taught:
 
 def teach(last: Chain, chains: Sequence[Chain], teacher: Stage, final: Stage, temperature: float) -> Taught | None:
     """Train the final model on all labels and on what the students of a stage say together. None if no text is selected.
+
+    It is made as confident as the averaged labels. If it is the only student, see `temperature_of_final` instead.
 
     Args:
         last: the chain with all labels.

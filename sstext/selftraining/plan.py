@@ -205,8 +205,9 @@ class Plan:
         left_out += ["all rounds of pseudo-labels"] if rounds < self.rounds else []
         left_out += ["the start on the labels"] if baseline_alone and self.teacher is not self.baseline else []
         if folds < self.folds:
+            unchecked = "self-training" if rounds else "the model"
             left_out.append(
-                f"{self.folds - folds} of the chains" if folds else "folds, so that self-training is not checked"
+                f"{self.folds - folds} of the chains" if folds else f"the folds ({unchecked} is then not checked)"
             )
         made = _stages_of(self.method, rounds, folds)
         kept = made[0][:1] if baseline_alone else made[0]

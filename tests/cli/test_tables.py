@@ -213,6 +213,10 @@ def test_a_forecast_shows_rows_stages_and_time(capsys: pytest.CaptureFixture[str
     assert lines_with("start  ", shown) == [["start", "48", "4"]]
     assert lines_with("final ", shown)[0][-2:] == ["71", "1"]
     assert "2: 'a', 'b'" in shown
+    assert lines_with("estimated time", shown)[0][2:] == ["about", "2", "min", "5", "s"]
+    show_forecast(forecast(over_budget=True))
+    over = "about 2 min 5 s; even the shortest plan takes longer than the budget"
+    assert over in " ".join(capsys.readouterr().out.split())
     assert "32 tokens" in shown
     assert "cpu, bf16" in shown
     assert "about 2 min 5 s" in shown

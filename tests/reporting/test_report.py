@@ -293,7 +293,7 @@ def test_the_barest_run_has_a_report(
     assert "The accuracy is unknown" not in page.text, "once is enough"
     assert "Progress by stage" not in page.text
     assert said in page.text
-    assert "it is the last stage" in page.text
+    assert "it is the only stage" in page.text
     card = (tmp_path / "out" / "model" / "README.md").read_text()
     assert ("- semi-supervised" in card) == (options["method"] == "fixmatch")
 

@@ -38,6 +38,7 @@ def test_the_first_sentence_says_what_was_chosen_and_why() -> None:
     assert what_was_chosen(run_of(RECORDS, 0, "supervised fine-tuning")) == f"{baseline}no later stage was accepted."
     last = run_of(RECORDS[:1], 0, "the last one; nothing was compared")
     assert what_was_chosen(last) == f"{baseline}it is the last stage; nothing was compared."
+    assert what_was_chosen(run_of(RECORDS[:1], 0, "it is the only stage")) == f"{baseline}it is the only stage."
     start = run_of([RECORDS[0], RECORDS[1] | {"admitted": 0, "stage": "start"}], 1, "it is better")
     assert what_was_chosen(start).startswith(
         "The chosen model comes from the stage “start”, which was trained on labeled rows only."

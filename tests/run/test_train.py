@@ -122,6 +122,7 @@ def test_the_best_round_on_the_development_rows_is_chosen() -> None:
     last, why = choose([replace(record, metrics={}) for record in rounds])
     assert last == 3
     assert "stages cannot be compared without folds or development rows" in why
+    assert choose([replace(RECORD, index=0, metrics={})]) == (0, "it is the only stage")
 
 
 def test_the_run_ships_the_chosen_round(results: dict[str, Any]) -> None:

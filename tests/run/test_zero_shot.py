@@ -164,6 +164,7 @@ def test_without_rounds_data_in_python_test_rows_and_an_interruption(
     assert not (tmp_path / "out" / "results.json").exists()
     results = train(config, unlabeled=rows)
     assert results["chosen"]["stage"] == results["baseline"] == "zero-shot"
+    assert results["chosen"]["why"].startswith("it is the only stage; it is zero-shot: no text was labeled")
     assert results["test"]["self_trained"]["metrics"]["accuracy"]["score"] > 0.5
     chosen, before = (
         [(row["text"], row["reason"]) for row in csv.DictReader((folder / "to_label.csv").open(encoding="utf-8"))]

@@ -25,6 +25,8 @@ Quick = Callable[..., RunConfig]
 PACE = Pace({"regression": 0.0, "baseline": 1.0, "start": 2.0, "round 1": 2.0, "round 2": 2.0}, 0.01, exact=0.0)
 
 COMPARISON = "the comparison with plain fine-tuning on the test rows"
+#: The folds, left out of a plan with rounds and of one without.
+NO_FOLDS, NO_CHECK = (f"the folds ({what} is then not checked)" for what in ("self-training", "the model"))
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +134,14 @@ def test_the_price_of_a_run_without_folds_has_its_round(chain: Chain, monkeypatc
     )
 
 
+def test_the_price_of_a_run_without_rounds_speaks_of_what_it_has(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards a final model and self-training in the sentence of a run that has neither."""
+    monkeypatch.setattr(Pace, "measure", lambda chain: PACE)
+    said = price(replace(chain, plan=make_plan(replace(chain.config, rounds=0), labeled=12, corpus=60, folds=3)))
+    assert said.startswith("chains: 3 chains and a model with all labels take about ")
+    assert said.endswith(", but holds out no labels to check the model")
+
+
 # What a budget leaves
 
 
@@ -140,10 +150,10 @@ def test_the_price_of_a_run_without_folds_has_its_round(chain: Chain, monkeypatc
     (200, [0, 17, 17], 1, 3, ["15% of the steps"]),
     (170, [0, 20, 20], 1, 2, ["1 of the chains"]),
     (160, [0, 17, 17], 1, 2, ["15% of the steps", "1 of the chains"]),
-    (140, [0, 20, 20], 1, 0, ["folds, so that self-training is not checked"]),
-    (80, [0, 17, 17], 1, 0, ["15% of the steps", "folds, so that self-training is not checked"]),
-    (60, [0, 20], 0, 0, ["all rounds of pseudo-labels", "folds, so that self-training is not checked"]),
-    (20, [0], 0, 0, ["all rounds of pseudo-labels", "the start on the labels", "folds, so that self-training is not checked"]),
+    (140, [0, 20, 20], 1, 0, [NO_FOLDS]),
+    (80, [0, 17, 17], 1, 0, ["15% of the steps", NO_FOLDS]),
+    (60, [0, 20], 0, 0, ["all rounds of pseudo-labels", NO_CHECK]),
+    (20, [0], 0, 0, ["all rounds of pseudo-labels", "the start on the labels", NO_CHECK]),
 ])  # fmt: skip
 def test_a_budget_cuts_steps_then_chains_then_rounds(
     chain: Chain, budget: float, expected: list[int], rounds: int, folds: int, left_out: list[str]
@@ -164,11 +174,11 @@ def test_a_budget_cuts_steps_then_chains_then_rounds(
     (200, [0, 17, 17], 3, ["15% of the steps"]),
     (187, [0, 17, 17], 3, ["15% of the steps", COMPARISON]),
     (176, [0, 20, 20], 2, ["1 of the chains"]),
-    (100, [0, 20, 20], 0, ["folds, so that self-training is not checked"]),
-    (85, [0, 17, 17], 0, ["15% of the steps", "folds, so that self-training is not checked"]),
-    (75, [0, 17, 17], 0, ["15% of the steps", COMPARISON, "folds, so that self-training is not checked"]),
+    (100, [0, 20, 20], 0, [NO_FOLDS]),
+    (85, [0, 17, 17], 0, ["15% of the steps", NO_FOLDS]),
+    (75, [0, 17, 17], 0, ["15% of the steps", COMPARISON, NO_FOLDS]),
     (5, [0], 0, [COMPARISON, "all rounds of pseudo-labels", "the start on the labels",
-                 "folds, so that self-training is not checked"]),
+                 NO_CHECK]),
 ])  # fmt: skip
 def test_a_budget_leaves_out_the_comparison_before_chains_and_never_shortens_it(
     chain: Chain, budget: float, expected: list[int], folds: int, left_out: list[str]
@@ -193,7 +203,7 @@ def test_a_budget_that_nothing_fits_gets_the_shortest_plan(quick: Quick, tmp_pat
     made = cut(opened, PACE, 1)
     assert (steps(made), made.folds, made.seconds) == ([5], 0, 5.0)
     assert made.left_out == (
-        "50% of the steps", "all rounds of pseudo-labels", "folds, so that self-training is not checked",
+        "50% of the steps", "all rounds of pseudo-labels", NO_CHECK,
     )  # fmt: skip
 
 
