@@ -106,8 +106,8 @@ def to_label_said(results: Mapping[str, Any], output: str) -> str:
         return ""
     file = f"{output}/{TO_LABEL}"
     return (
-        f"To label first: {file} ({results['to_label']:,} texts). Fill in its column `label`, then train again: sstext train "
-        f"--labeled {file}, with the same --descriptions and --unlabeled, and another --output."
+        f"To label first: {file} ({results['to_label']:,} texts). Fill in its column `label`, delete the rows without a label, "
+        f"and train again: sstext train --labeled {file}, with the same --descriptions and --unlabeled, and another --output."
     )
 
 

@@ -19,7 +19,7 @@ from sstext.errors import UserError
 from sstext.inference.classifier import Classifier
 from sstext.progress import Reporter
 from sstext.reporting.run_files import open_run_files
-from sstext.reporting.words import facts
+from sstext.reporting.tables import facts
 from sstext.run import encoders
 from sstext.run.opening import open_chain
 from sstext.run.train import train
