@@ -30,7 +30,7 @@ from sstext.pseudolabels.class_texts import WeighedClassTexts
 from sstext.reporting.words import class_texts_said, zero_shot_said
 from sstext.run.encoders import Encoder, choose_encoder, find_encoders
 from sstext.selftraining.chain import Chain
-from sstext.selftraining.cross_fitting import rows_of_folds
+from sstext.selftraining.cross_fitting import TEXTS_PER_FOLD, rows_of_folds, texts_for_folds
 from sstext.selftraining.plan import make_plan, method_of, rounds_of_run, texts_wanted
 from sstext.storage.run_folder import CHECKPOINTS, RunDirectory
 
@@ -168,10 +168,7 @@ def folds_of(config: RunConfig, method: Method, tokens: Tokens) -> int:
     """Number of cross-fitted chains. Without the option, it is that of the method if there are enough labels, otherwise 0."""
     if config.folds is not None:
         return config.folds
-    labeled = tokens.labeled
-    texts = {(label, *ids) for label, ids in zip(labeled["labels"][:], labeled["input_ids"][:], strict=True)}
-    _, counts = np.unique([label for label, *_ in texts], return_counts=True)
-    enough = counts[counts > 1].sum() >= 2 * method.folds
+    enough = texts_for_folds(tokens.labeled) >= TEXTS_PER_FOLD * method.folds
     return method.folds if tokens.dev is None and enough else 0
 
 

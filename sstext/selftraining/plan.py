@@ -19,6 +19,8 @@ from sstext.storage.run_folder import FINAL, ZERO_SHOT
 
 #: Texts of a corpus that are read in any case.
 LEAST_TEXTS = 4_096
+#: What a budget left out, if it left no chains.
+LEFT_OUT_FOLDS = "folds, so that self-training is not checked"
 #: Shares of the steps that a budget may leave: of a plan with rounds or folds, and of the baseline alone. At 40 % of its steps
 #: `auto` did harm, and held-out rows did not show it (recipes/benchmark/LOG.md).
 SHARES, SHARES_OF_BASELINE = (1.0, 0.85), (1.0, 0.85, 0.7, 0.5)
@@ -192,6 +194,11 @@ class Plan:
         """Whether plain fine-tuning is trained for the test rows alone, because it is no stage of the plan."""
         return self.plain is not None and self.plain not in self.stages
 
+    @property
+    def left_out_folds(self) -> bool:
+        """Whether a budget left out the folds."""
+        return LEFT_OUT_FOLDS in self.left_out
+
     def without_folds(self) -> "Plan":
         """The same plan with one chain that has all labels."""
         stages, final = _stages_of(self.method, self.rounds, 0)
@@ -205,9 +212,7 @@ class Plan:
         left_out += ["all rounds of pseudo-labels"] if rounds < self.rounds else []
         left_out += ["the start on the labels"] if baseline_alone and self.teacher is not self.baseline else []
         if folds < self.folds:
-            left_out.append(
-                f"{self.folds - folds} of the chains" if folds else "folds, so that self-training is not checked"
-            )
+            left_out.append(f"{self.folds - folds} of the chains" if folds else LEFT_OUT_FOLDS)
         made = _stages_of(self.method, rounds, folds)
         kept = made[0][:1] if baseline_alone else made[0]
         return replace(

@@ -71,7 +71,10 @@ def test_nothing_is_said_to_be_measured_or_checked(out: Path) -> None:
         assert record["estimated_precision"] is None
         assert record["temperature"] == 1.0
     assert not (out / "predictions").exists()
-    assert json.loads((out / "model" / "config.json").read_text())["sstext"] == {"precision_curve": []}
+    assert json.loads((out / "model" / "config.json").read_text())["sstext"] == {
+        "nothing_held_out": "no labels",
+        "precision_curve": [],
+    }
     card = (out / "model" / "README.md").read_text()
     assert "a zero-shot classifier, made from descriptions of the classes instead of labeled texts." in card
     assert "How often this model is right is unknown" in card
@@ -147,7 +150,9 @@ def test_the_model_predicts(out: Path, tmp_path: Path, capsys: pytest.CaptureFix
         "--target-precision=.5",
     ]
     assert main(again) == 2
-    assert "precision" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "no text was labeled; label some texts, or give --dev, and train it again" in error
+    assert "--folds" not in error, "it is refused without labels"
 
 
 def test_without_rounds_data_in_python_test_rows_and_an_interruption(
