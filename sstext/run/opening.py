@@ -195,6 +195,9 @@ def check(chain: Chain) -> None:
         raise UserError(f"folds: {config.method} cannot average the pseudo-labels of several chains; give --folds 0")
     for name in _options_of_no_effect(config, method):
         chain.reporter.note(f"{name} has no effect: {config.method} selects rows in its own way")
+    reads_class_texts = any(stage.reads_class_texts for stage in plan.stages)
+    if config.descriptions not in (None, "names", "none") and not reads_class_texts:
+        chain.reporter.note(f"descriptions has no effect: {config.method} reads no descriptions of the classes")
     noisy = plan.rounds and selection is not None and selection.noise
     if noisy or objective.wants_strong or LABELED_STRONG in objective.blocks:
         TokenEdits.for_tokenizer(chain.tokenizer, mask=config.edits["mask"])
