@@ -28,7 +28,7 @@ from sstext.progress import SILENT, Reporter
 from sstext.pseudolabels.class_shares import ClassShares
 from sstext.pseudolabels.class_texts import WeighedClassTexts
 from sstext.reporting.words import class_texts_said, zero_shot_said
-from sstext.run.encoders import Encoder, choose_encoder, find_encoders
+from sstext.run.encoders import Encoder, choose_encoder, find_encoders, with_prefix_of
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import TEXTS_PER_FOLD, rows_of_folds, texts_for_folds
 from sstext.selftraining.plan import make_plan, method_of, rounds_of_run, texts_wanted
@@ -62,7 +62,7 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
         # All processes embed the rows together, so none may wait for another one here and for the weights of class texts.
         reads_class_texts = any(stage.reads_class_texts for stage in method.first)
         encoder = choose_encoder(encoders, texts, config, directory, reporter, reads_class_texts=reads_class_texts)
-        config = config.with_encoder(encoder.name)
+        config = with_prefix_of(encoder, config.with_encoder(encoder.name), reporter)
         if config.pooling == "native" or not has_linear_head(encoder.config):
             method = method.without_frozen()  # which changes no method that has no frozen stage
         with main_process_first(device) as first:
