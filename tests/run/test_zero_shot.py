@@ -16,10 +16,12 @@ from sstext.config.run_config import RunConfig
 from sstext.data.loading import load_labeled
 from sstext.errors import UserError
 from sstext.inference.classifier import Classifier
+from sstext.pseudolabels.texts_to_label import REASONS, TextToLabel
 from sstext.reporting.report import write_report
+from sstext.run import recommending
 from sstext.run.dry_run import forecast
 from sstext.run.opening import open_chain
-from sstext.run.train import train
+from sstext.run.train import open_run, train
 
 #: Not in the order of the alphabet, and not the same number for each class.
 DESCRIPTIONS = {
@@ -135,6 +137,30 @@ def _unlabeled(out: Path) -> Path:
     import yaml
 
     return Path(yaml.safe_load((out / "config.yaml").read_text())["unlabeled"])
+
+
+def test_all_processes_label_the_texts_that_the_first_one_chose(
+    tiny_run: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards predictions of one process for the rows of another: their k-means may end elsewhere."""
+    run = open_run(zero_shot(tiny_run, tmp_path / "out"))
+    scored: list[list[int]] = []
+
+    def score(model: Any, rows: Any, *_: Any, **__: Any) -> np.ndarray:
+        scored.append(rows["input_ids"][:])
+        return np.eye(len(rows), 3)
+
+    chosen = [TextToLabel(7, REASONS[0]), TextToLabel(2, REASONS[1])]
+    monkeypatch.setattr(recommending, "score", score)
+    monkeypatch.setattr(recommending, "is_main_process", lambda: False)
+    monkeypatch.setattr(recommending, "texts_to_label", lambda *_: pytest.fail("chosen twice"))
+    monkeypatch.setattr(recommending, "from_main_process", lambda _: chosen)
+    monkeypatch.setattr(recommending, "Embedder", lambda model: model)
+    monkeypatch.setattr(type(run.whole.students), "load", lambda *_: None)
+    assert recommending.write_texts_to_label(run, run.plan.baseline, 1.0) == 2
+    assert len(scored[0]) == 60
+    assert scored[1] == [scored[0][7], scored[0][2]]
+    assert not (tmp_path / "out" / "to_label.csv").exists(), "the first process writes it"
 
 
 def test_the_model_predicts(out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
