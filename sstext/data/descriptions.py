@@ -216,4 +216,6 @@ def _note_on_other_classes(given: Mapping[str, Any], classes: Sequence[str]) -> 
     """A note on described classes that no text is labeled with, if there are any."""
     others = [name for name in given if name not in classes]
     these = "this class" if len(others) == 1 else "these classes"
-    return [f"descriptions: no text is labeled with {listed(others)}; the model will not know {these}"] if others else []
+    return (
+        [f"descriptions: no text is labeled with {listed(others)}; the model will not know {these}"] if others else []
+    )
