@@ -8,6 +8,7 @@ from rich.table import Table
 
 from sstext.cli.console import SHOWN, interval, new_console, new_table, percent
 from sstext.errors import listed
+from sstext.evaluation.held_out import cause_and_remedy
 from sstext.methods.method import HEAD, Stage
 from sstext.objective.targets import Hard
 from sstext.progress import duration
@@ -94,7 +95,8 @@ def advice(results: Mapping[str, Any]) -> str:
             "labels are right and follow from the texts, then label more texts."
         )
     if len(records) > 1 and not _held_out(records) and not records[-1]["metrics"]:
-        return "Next: this choice was not checked. To check it, add --folds 3, or --dev with labeled rows."
+        remedy = cause_and_remedy(results.get("nothing_held_out"))[1]
+        return f"Next: this choice was not checked. To check it, {remedy}, or give --dev with labeled rows."
     if len(records) > 1 and chosen["round"] == 0 and not records[0].get("reads_corpus"):
         return "Next: the unlabeled texts did not help here. More labels help most; the report lists texts to check and label."
     return ""
@@ -106,8 +108,8 @@ def to_label_said(results: Mapping[str, Any], output: str) -> str:
         return ""
     file = f"{output}/{TO_LABEL}"
     return (
-        f"To label first: {file} ({results['to_label']:,} texts). Fill in its column `label`, then train again: sstext train "
-        f"--labeled {file}, with the same --descriptions and --unlabeled, and another --output."
+        f"To label first: {file} ({results['to_label']:,} texts). Fill in its column `label`, delete the rows without a label, "
+        f"and train again: sstext train --labeled {file}, with the same --descriptions and --unlabeled, and another --output."
     )
 
 

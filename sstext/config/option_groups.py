@@ -94,8 +94,9 @@ class EncoderOptions:
     )
     prefix: str | dict[str, str] | None = option(
         None,
-        "Text that is put before every text, in training and in prediction, for example 'query: '. Default: none. Set it if "
-        "the encoder was trained with one, as E5 was. A recipe may give one per encoder (ENCODER: PREFIX).",
+        "Text that is put before every text, in training and in prediction, for example 'query: '. Default: that of the "
+        "encoder if an earlier run made it, otherwise none. Set it if the encoder was trained with one, as E5 was; '' means "
+        "none. A recipe may give one per encoder (ENCODER: PREFIX).",
     )
     freeze: list[str] = option(
         [],

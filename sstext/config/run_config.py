@@ -57,8 +57,8 @@ class RunConfig(RunOptions, TrainingOptions, SemiSupervisedOptions, SelfTraining
             raise UserError("gold_share: expected more than 0, so that every batch has labeled rows, found 0")
 
     def _check_encoders(self) -> None:
-        """Refuse an encoder that is given twice, and a prefix of another encoder. An empty prefix is none."""
-        names, self.prefix = self.encoders, self.prefix or None
+        """Refuse an encoder that is given twice, and a prefix of another encoder."""
+        names, self.prefix = self.encoders, None if self.prefix == {} else self.prefix
         for name in names:
             if names.count(name) > 1:
                 raise UserError(f"encoder: {name!r} is given twice; give every encoder once")

@@ -8,13 +8,14 @@ Source: Gao et al. 2023, "The Benefits of Label-Description Training for Zero-Sh
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from sstext.data.loading import Labeled, load_labeled
-from sstext.errors import UserError, listed, nearest
+from sstext.errors import UserError, listed
 
 #: Sentences that are made of a class name.
 TEMPLATES = ("{}", "This is about {}.")
@@ -80,6 +81,8 @@ def texts_of_names(classes: Sequence[str]) -> dict[str, list[str]]:
 def class_texts(descriptions: Any, classes: Sequence[str], encoding: str = "utf-8") -> Labeled | None:
     """The texts of all classes as labeled rows, or None if there are none.
 
+    Descriptions of other classes are left out, with a note: nothing is labeled with them, so that the model cannot know them.
+
     Args:
         descriptions: "names" (the default of the option), "none" or None, or a source that `read_descriptions` reads.
         classes: C names.
@@ -89,8 +92,12 @@ def class_texts(descriptions: Any, classes: Sequence[str], encoding: str = "utf-
     """
     if descriptions in (None, "none"):
         return None
-    found = texts_of_names(classes) if descriptions == "names" else read_descriptions(descriptions, classes, encoding)
-    return _as_rows(found) if found else None
+    if descriptions == "names":
+        found = texts_of_names(classes)
+        return _as_rows(found) if found else None
+    given, where = _given(descriptions, encoding)
+    rows = _as_rows(_checked(given, classes, where))
+    return replace(rows, notes=_note_on_other_classes(given, classes))
 
 
 def described_classes(descriptions: Any, encoding: str = "utf-8") -> Labeled:
@@ -147,21 +154,28 @@ def read_descriptions(source: Any, classes: Sequence[str] | None, encoding: str 
     Args:
         source: a mapping, a YAML file with such a mapping, or a table (csv, tsv, json, jsonl, parquet) with a column of
             texts and a column of classes.
-        classes: C names. None: those that are described, in the order of the source.
+        classes: C names. Descriptions of other classes are left out. None: all that are described, in the order of the
+            source.
 
     Raises:
-        UserError: the file is missing or cannot be read, a class is unknown or has no description, or a text is empty. The
-            message names file and class.
+        UserError: the file is missing or cannot be read, a class has no description, or a text is empty. The message names
+            file and class.
     """
+    given, where = _given(source, encoding)
+    return _checked(given, classes, where)
+
+
+def _given(source: Any, encoding: str) -> tuple[dict[str, Any], str]:
+    """The texts of a source by class, in its order and not yet checked, and the name of the source for messages."""
     path = descriptions_file(source)
     if path is None:
-        return _checked(source, classes, "descriptions")
+        return {str(name): texts for name, texts in source.items()}, "descriptions"
     if path.suffix.lower() not in (".yaml", ".yml"):
-        rows = load_labeled(path, what="descriptions", classes=classes, encoding=encoding)
+        rows = load_labeled(path, what="descriptions", encoding=encoding)
         found: dict[str, list[str]] = {}
         for text, label in zip(rows.texts["text"][:], rows.texts["label"][:], strict=True):
             found.setdefault(rows.classes[label], []).append(text)
-        return _checked(found, classes, str(source))
+        return found, str(source)
     try:
         # Without YAML's types: classes named `no`, `01` or `1.0` keep their names.
         content = yaml.load(path.read_text(encoding=encoding), Loader=yaml.BaseLoader)
@@ -172,27 +186,36 @@ def read_descriptions(source: Any, classes: Sequence[str] | None, encoding: str 
     if not isinstance(content, Mapping):
         found_instead = "nothing" if content is None else f"a {type(content).__name__}"
         raise UserError(f"{path}: expected `class: description` lines, found {found_instead}")
-    return _checked(content, classes, str(path))
+    return dict(content), str(path)
 
 
-def _checked(given: Mapping[Any, Any], classes: Sequence[str] | None, where: str) -> dict[str, list[str]]:
-    """A list of texts for every class, in the order of the classes."""
-    by_name = {str(name): texts for name, texts in given.items()}
+def _checked(given: Mapping[str, Any], classes: Sequence[str] | None, where: str) -> dict[str, list[str]]:
+    """A list of texts for every class, in the order of the classes. Other classes are left out."""
     if classes is None:
-        if not all(map(str.strip, by_name)):
+        if not all(map(str.strip, given)):
             raise UserError(f"{where}: expected a name for every class, found an empty one")
-        classes = list(by_name)
-    for name in by_name:
-        if name not in classes:
-            quotes = "; put yes, no, true and false in quotes" if name in ("True", "False") else ""
-            remedy = "or label a text of this class, or leave out its description"
-            raise UserError(f"{where}: no class {name!r}; {nearest(name, classes)}{quotes}; {remedy}")
-    if missing := [name for name in classes if name not in by_name]:
-        raise UserError(f"{where}: expected a description of every class, found none of {listed(missing)}")
+        classes = list(given)
+    if missing := [name for name in classes if name not in given]:
+        # A misspelled class is missing under its right name.
+        others = [name for name in given if name not in classes]
+        also = f"; no text is labeled with {listed(others)}, which is described" if others else ""
+        quotes = "; put yes, no, true and false in quotes" if {"True", "False"} & set(others) else ""
+        raise UserError(
+            f"{where}: expected a description of every class, found none of {listed(missing)}{also}{quotes}"
+        )
     found = {}
     for name in classes:
-        texts = by_name[name] if isinstance(by_name[name], list | tuple) else [by_name[name]]
+        texts = given[name] if isinstance(given[name], list | tuple) else [given[name]]
         if not texts or any(not isinstance(text, str) or not text.strip() for text in texts):
-            raise UserError(f"{where}: expected one text or several for the class {name!r}, found {by_name[name]!r}")
+            raise UserError(f"{where}: expected one text or several for the class {name!r}, found {given[name]!r}")
         found[name] = [text.strip() for text in texts]
     return found
+
+
+def _note_on_other_classes(given: Mapping[str, Any], classes: Sequence[str]) -> list[str]:
+    """A note on described classes that no text is labeled with, if there are any."""
+    others = [name for name in given if name not in classes]
+    these = "this class" if len(others) == 1 else "these classes"
+    return (
+        [f"descriptions: no text is labeled with {listed(others)}; the model will not know {these}"] if others else []
+    )

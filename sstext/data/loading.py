@@ -59,7 +59,7 @@ def class_names(values: Iterable[object]) -> list[str]:
     return sorted(names)
 
 
-def _label(value: Any, where: str) -> str:
+def _label(value: Any, where: str, remedy: str = "fill it in, or delete all rows without a label") -> str:
     """A cell as a class name."""
     if isinstance(value, list | dict):
         raise UserError(
@@ -67,7 +67,7 @@ def _label(value: Any, where: str) -> str:
         )
     label = "" if value is None or value != value else str(value).strip()
     if not label:
-        raise UserError(f"{where}: expected a label, found none; fill it in, or move the row to the unlabeled texts")
+        raise UserError(f"{where}: expected a label, found none; {remedy}")
     return label
 
 
@@ -305,7 +305,7 @@ def load_audit(
         for i, value in enumerate(batch.columns[column]):
             if place < total and needed[place]:
                 where = table.where(batch, i)
-                answers[place] = _class_index(_label(value, where), classes, where)
+                answers[place] = _class_index(_label(value, where, "fill it in"), classes, where)
             place += 1
     if place != total:
         raise UserError(f"{table.name}: expected {total:,} rows, one per unlabeled row in its order, found {place:,}")

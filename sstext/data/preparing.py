@@ -148,6 +148,8 @@ def read_texts(
 
     labeled = described_classes(config.descriptions, config.encoding) if zero_shot else read("labeled")
     told = class_texts(config.descriptions, labeled.classes, config.encoding) if not zero_shot else None
+    for note in told.notes if told is not None else ():
+        reporter.note(note)
     dev, test = (read(name, labeled.classes) if name in named else None for name in ("dev", "test"))
     if sample is not None:
         return replace(

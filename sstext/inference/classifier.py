@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from sstext.data.tokens import TextEncoder
 from sstext.errors import UserError, listed
 from sstext.evaluation.calibration import confidence_for, softmax
+from sstext.evaluation.held_out import cause_and_remedy
 from sstext.hub.access import ask_once
 from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.inference.scoring import score
@@ -105,10 +106,13 @@ class Classifier:
         """
         if not 0 < precision <= 1:
             raise UserError(f"target precision: expected a share above 0 and up to 1, found {precision}")
-        curve = (getattr(self.model.config, "sstext", None) or {}).get("precision_curve")
+        known = getattr(self.model.config, "sstext", None) or {}
+        curve = known.get("precision_curve")
         if not curve:
+            cause, remedy = cause_and_remedy(known.get("nothing_held_out"))
             raise UserError(
-                "target precision: no labels were held out when this model was trained; train it with --folds 3, or with --dev"
+                f"target precision: this model has no estimate of its precision, because {cause}; {remedy}, or give --dev, and "
+                "train it again"
             )
         found = confidence_for(curve, precision)
         if found is None:

@@ -7,6 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
+#: Texts that are chosen for each class. Our benchmark measured this number of labels.
+PER_CLASS = 10
+#: Texts of a corpus among which they are chosen. All of them are embedded.
+CANDIDATES = 4_096
 #: Shares of the chosen texts that are typical and random. The rest is unlike them.
 TYPICAL, RANDOM = 0.5, 0.25
 #: Reasons for a choice, in the order in which texts are chosen.

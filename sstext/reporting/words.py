@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sstext.errors import listed
+from sstext.evaluation.held_out import cause_and_remedy
 from sstext.reporting.comparison import Comparison
 from sstext.reporting.run_files import RunFiles
 from sstext.storage.run_folder import FINAL, TO_LABEL, ZERO_SHOT, stage_name
@@ -92,15 +93,16 @@ def accuracy_said(results: Mapping[str, Any]) -> str:
     >>> accuracy_said({"test": {}, "rows": {"unlabeled": 9}, "accuracy_estimate": estimate})
     'Accuracy on the corpus: about 70% (90% interval: 61% to 78%), estimated from 80 held-out labeled rows.'
     >>> accuracy_said({"test": {}, "rows": {}, "accuracy_estimate": None})
-    'Accuracy: unknown, because no labeled rows were held out. --folds 3 estimates it, --test measures it.'
+    'Accuracy: unknown, because no labeled rows were held out. To estimate it, add --folds 3; to measure it, give --test.'
     """
     if results.get("test") or "accuracy_estimate" not in results:
         return ""
     found = results["accuracy_estimate"]
-    if found is None and "description" in results["rows"]:  # without labels, folds are impossible
+    if found is None and "description" in results["rows"]:  # a run without labels says so beside its choice
         return ""
     if found is None:
-        return "Accuracy: unknown, because no labeled rows were held out. --folds 3 estimates it, --test measures it."
+        cause, remedy = cause_and_remedy(results.get("nothing_held_out"))
+        return f"Accuracy: unknown, because {cause}. To estimate it, {remedy}; to measure it, give --test."
     value, low, high, level = (_whole(found[name]) for name in ("value", "low", "high", "level"))
     figure = f"{value} ({level} interval: {low} to {high})"
     if found["source"] == "development":

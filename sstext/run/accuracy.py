@@ -8,8 +8,16 @@ import numpy as np
 from sstext.data.order import random_rows
 from sstext.evaluation.accuracy import WORTH_OF_HELD_OUT, estimate_accuracy, gain_over, weights_of_random_labels
 from sstext.evaluation.calibration import softmax
+from sstext.evaluation.held_out import BUDGET, FEW_LABELS, METHOD, NO_LABELS, NOT_ASKED
 from sstext.methods.method import Stage
-from sstext.selftraining.cross_fitting import EVIDENCE_ROWS, Run, corpus_weights, out_of_fold
+from sstext.selftraining.cross_fitting import (
+    EVIDENCE_ROWS,
+    TEXTS_PER_FOLD,
+    Run,
+    corpus_weights,
+    out_of_fold,
+    texts_for_folds,
+)
 
 
 def accuracy_estimate(run: Run, model: Stage, judged: Stage, last: Stage) -> dict[str, Any] | None:
@@ -48,6 +56,21 @@ def accuracy_estimate(run: Run, model: Stage, judged: Stage, last: Stage) -> dic
     labels = np.asarray(whole.tokens.dev["labels"][:])
     found = estimate_accuracy(whole.students.score_development_rows(model).argmax(-1) == labels)
     return {"source": "development", **asdict(found)}
+
+
+def nothing_held_out(run: Run) -> str | None:
+    """Why no labeled rows were held out (`sstext.evaluation.held_out`). None if some were, or there are development rows."""
+    whole, plan, selection = run.whole, run.plan, run.plan.selection
+    if run.cross_fitted or whole.tokens.dev is not None:
+        return None
+    if whole.texts.zero_shot:
+        return NO_LABELS
+    if plan.left_out_folds:
+        return BUDGET
+    if selection is not None and selection.passes:
+        return METHOD
+    # Three chains are those of --folds 3, the remedy.
+    return FEW_LABELS if texts_for_folds(whole.tokens.labeled) < TEXTS_PER_FOLD * 3 else NOT_ASKED
 
 
 def _gain(run: Run, model: Stage, judged: Stage, temperature: float) -> float:

@@ -12,10 +12,10 @@ from sstext.data.preparing import Texts, text_encoder
 from sstext.data.tokens import tokenize
 from sstext.errors import UserError
 from sstext.inference.devices import resolve_device
-from sstext.modeling.pretrained import encoder_path, explained, length_limit, load_tokenizer, split_revision
+from sstext.modeling.pretrained import encoder_path, explained, length_limit, load_tokenizer, prefix_of, split_revision
 from sstext.modeling.student import new_student
 from sstext.processes import from_main_process, is_main_process
-from sstext.progress import Reporter
+from sstext.progress import SILENT, Reporter
 from sstext.pseudolabels.class_texts import rows_of_choice
 from sstext.pseudolabels.encoders import EncoderFigures, encoder_figures
 from sstext.reporting.words import encoders_said
@@ -106,13 +106,30 @@ def choose_encoder(
     return next(encoder for encoder in encoders if encoder.name == known["chosen"])
 
 
+def with_prefix_of(encoder: Encoder, config: RunConfig, reporter: Reporter = SILENT) -> RunConfig:
+    """The same run with the prefix that the encoder was trained with, unless the options give a prefix for it.
+
+    Args:
+        config: the options, with this encoder alone.
+        reporter: gets a note if the prefix is that of the encoder.
+    """
+    inherited = prefix_of(encoder.config)
+    if config.prefix is not None or not inherited:
+        return config
+    if is_main_process():
+        reporter.note(f"prefix: {inherited!r}, because {encoder.name} was trained with it; --prefix replaces it")
+    return replace(config, prefix=inherited)
+
+
 def _compared(
     encoders: Sequence[Encoder], texts: Texts, config: RunConfig, reporter: Reporter, reads_class_texts: bool
 ) -> dict[str, Any]:
     """The content of `encoders.json`. Of equally good encoders, the first one is taken."""
     if not reads_class_texts:
         texts = replace(texts, class_texts=None)
-    found = {one.name: _figures(one, texts, config.with_encoder(one.name), reporter) for one in encoders}
+    found = {
+        one.name: _figures(one, texts, with_prefix_of(one, config.with_encoder(one.name)), reporter) for one in encoders
+    }
     kind = None if texts.class_texts is None else kind_of(config.descriptions)
     return {
         "chosen": min(found, key=lambda name: found[name].log_loss),

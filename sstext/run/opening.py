@@ -28,9 +28,9 @@ from sstext.progress import SILENT, Reporter
 from sstext.pseudolabels.class_shares import ClassShares
 from sstext.pseudolabels.class_texts import WeighedClassTexts
 from sstext.reporting.words import class_texts_said, zero_shot_said
-from sstext.run.encoders import Encoder, choose_encoder, find_encoders
+from sstext.run.encoders import Encoder, choose_encoder, find_encoders, with_prefix_of
 from sstext.selftraining.chain import Chain
-from sstext.selftraining.cross_fitting import rows_of_folds
+from sstext.selftraining.cross_fitting import TEXTS_PER_FOLD, rows_of_folds, texts_for_folds
 from sstext.selftraining.plan import make_plan, method_of, rounds_of_run, texts_wanted
 from sstext.storage.run_folder import CHECKPOINTS, RunDirectory
 
@@ -62,7 +62,7 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
         # All processes embed the rows together, so none may wait for another one here and for the weights of class texts.
         reads_class_texts = any(stage.reads_class_texts for stage in method.first)
         encoder = choose_encoder(encoders, texts, config, directory, reporter, reads_class_texts=reads_class_texts)
-        config = config.with_encoder(encoder.name)
+        config = with_prefix_of(encoder, config.with_encoder(encoder.name), reporter)
         if config.pooling == "native" or not has_linear_head(encoder.config):
             method = method.without_frozen()  # which changes no method that has no frozen stage
         with main_process_first(device) as first:
@@ -168,10 +168,7 @@ def folds_of(config: RunConfig, method: Method, tokens: Tokens) -> int:
     """Number of cross-fitted chains. Without the option, it is that of the method if there are enough labels, otherwise 0."""
     if config.folds is not None:
         return config.folds
-    labeled = tokens.labeled
-    texts = {(label, *ids) for label, ids in zip(labeled["labels"][:], labeled["input_ids"][:], strict=True)}
-    _, counts = np.unique([label for label, *_ in texts], return_counts=True)
-    enough = counts[counts > 1].sum() >= 2 * method.folds
+    enough = texts_for_folds(tokens.labeled) >= TEXTS_PER_FOLD * method.folds
     return method.folds if tokens.dev is None and enough else 0
 
 
@@ -198,6 +195,9 @@ def check(chain: Chain) -> None:
         raise UserError(f"folds: {config.method} cannot average the pseudo-labels of several chains; give --folds 0")
     for name in _options_of_no_effect(config, method):
         chain.reporter.note(f"{name} has no effect: {config.method} selects rows in its own way")
+    reads_class_texts = any(stage.reads_class_texts for stage in plan.stages)
+    if config.descriptions not in (None, "names", "none") and not reads_class_texts:
+        chain.reporter.note(f"descriptions has no effect: {config.method} reads no descriptions of the classes")
     noisy = plan.rounds and selection is not None and selection.noise
     if noisy or objective.wants_strong or LABELED_STRONG in objective.blocks:
         TokenEdits.for_tokenizer(chain.tokenizer, mask=config.edits["mask"])

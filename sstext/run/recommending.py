@@ -8,16 +8,11 @@ from sstext.evaluation.calibration import softmax
 from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.inference.scoring import score
 from sstext.methods.method import Stage
-from sstext.processes import is_main_process, wait_for_everyone
+from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.pseudolabels.probe import Embedder
-from sstext.pseudolabels.texts_to_label import texts_to_label
+from sstext.pseudolabels.texts_to_label import CANDIDATES, PER_CLASS, texts_to_label
 from sstext.selftraining.cross_fitting import Run
 from sstext.storage.run_folder import TO_LABEL
-
-#: Texts that are chosen for each class. Our benchmark measured this number of labels.
-PER_CLASS = 10
-#: Texts of a corpus among which they are chosen. All of them are embedded.
-CANDIDATES = 4_096
 
 
 def write_texts_to_label(run: Run, stage: Stage, temperature: float) -> int:
@@ -43,7 +38,8 @@ def write_texts_to_label(run: Run, stage: Stage, temperature: float) -> int:
     with chain.reporter.phase("choosing texts to label", len(some), "text") as tick:
         encoder = Embedder(chain.students.load(run.plan.baseline))
         embedded = score(encoder, corpus.select(some), chain.tokenizer, precision=precision, tick=tick)
-    chosen = texts_to_label(embedded, PER_CLASS * len(classes), seed)
+    # On each process, k-means could end elsewhere. All processes score the same rows.
+    chosen = from_main_process(texts_to_label(embedded, PER_CLASS * len(classes), seed) if is_main_process() else None)
     rows = some[[text.row for text in chosen]]
     logits = score(chain.students.load(stage), corpus.select(rows), chain.tokenizer)
     probabilities = softmax(logits.astype(np.float64), temperature)

@@ -17,7 +17,7 @@ from sstext.modeling.fold_temperature import fold_temperature
 from sstext.modeling.pretrained import length_limit
 from sstext.processes import from_main_process, is_main_process
 from sstext.pseudolabels.alignment import slices
-from sstext.run.accuracy import accuracy_estimate
+from sstext.run.accuracy import accuracy_estimate, nothing_held_out
 from sstext.run.measuring import measure, write_held_out
 from sstext.run.recommending import write_texts_to_label
 from sstext.run.results import VERSIONS, calibrated_on, class_texts_record, described_method, machine
@@ -101,7 +101,7 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
     curve = expected_precision(run, choice)
     wanted = temperature
     if is_main_process():
-        model, temperature = fold_and_load(chain, stage, temperature, curve)
+        model, temperature = fold_and_load(chain, stage, temperature, curve, nothing_held_out(run))
         write_folder_whole(directory.model, lambda path: chain.save(model, path))
     temperature = from_main_process(temperature)
     of_chains = [record for record in records if record.stage != FINAL]
@@ -148,6 +148,7 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
         "to_label": write_texts_to_label(run, stage, temperature) if chain.texts.zero_shot else 0,
         "test": test,
         "accuracy_estimate": accuracy_estimate(run, stage, choice.judged, plan.stages[len(of_chains) - 1]),
+        "nothing_held_out": nothing_held_out(run),
         "uncalibrated": uncalibrated,
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
         "machine": machine(config),
@@ -166,17 +167,20 @@ def train_plain(whole: Chain, plain: Stage) -> float:
     return fit.temperature
 
 
-def fold_and_load(chain: Chain, stage: Stage, temperature: float, curve: list[list[float]]) -> tuple[Any, float]:
+def fold_and_load(
+    chain: Chain, stage: Stage, temperature: float, curve: list[list[float]], unchecked: str | None = None
+) -> tuple[Any, float]:
     """Load the student of a stage, and fold a temperature into its last layer, so that its probabilities are calibrated.
 
     Args:
         curve: see `expected_precision`. A model that cannot be calibrated gets no curve.
+        unchecked: see `nothing_held_out`. The configuration keeps it, for the message that there is no curve.
 
     Returns:
         The model, and the temperature in its weights. The temperature is 1 if it cannot be folded.
     """
     model = chain.students.load(stage)
-    known = getattr(model.config, "sstext", None) or {}
+    known = (getattr(model.config, "sstext", None) or {}) | ({"nothing_held_out": unchecked} if unchecked else {})
     model.config.sstext = {**known, "precision_curve": curve}
     if temperature != 1.0:
         columns = chain.tokenizer(["probe", "another probe"], padding=True, return_tensors="pt").to(model.device)

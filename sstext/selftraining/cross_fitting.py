@@ -10,6 +10,7 @@ Source: Chernozhukov et al. 2018, "Double/debiased machine learning", definition
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,8 @@ from sstext.storage.run_folder import ALL_LABELS, RunDirectory, chain_folder
 
 #: Rows of the corpus on which a collapse is detected.
 EVIDENCE_ROWS = 512
+#: Fewest texts per fold with which folds are worth their time. A given --folds may have fewer.
+TEXTS_PER_FOLD = 2
 #: Temperatures of a probe are used within these bounds.
 BELIEVABLE = 0.25, 5.0
 
@@ -94,6 +97,13 @@ def rows_of_folds(whole: Chain, folds: int) -> list[np.ndarray]:
     labels = np.asarray(whole.tokens.labeled["labels"][:])
     fold_of = stratified_folds(labels, folds, whole.config.seed, copies=whole.tokens.labeled["input_ids"][:])
     return [np.flatnonzero(fold_of == fold) for fold in range(folds)]
+
+
+def texts_for_folds(labeled: Any) -> int:
+    """Number of different labeled texts in classes with at least two of them. Only these can be held out."""
+    texts = {(label, *ids) for label, ids in zip(labeled["labels"][:], labeled["input_ids"][:], strict=True)}
+    _, counts = np.unique([label for label, *_ in texts], return_counts=True)
+    return int(counts[counts > 1].sum())
 
 
 def _without(whole: Chain, held_out: np.ndarray, number: int) -> Chain:

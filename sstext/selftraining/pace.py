@@ -130,6 +130,7 @@ def counter_of(chain: Chain, plan: Plan) -> Counter:
         dev=len(dev) if dev is not None else 0,
         told=len(told.tokens) if told is not None and told.weight else 0,
         weighs=told is not None,
+        classes=len(chain.texts.classes),
     )
 
 

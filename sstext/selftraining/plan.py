@@ -19,6 +19,11 @@ from sstext.storage.run_folder import FINAL, ZERO_SHOT
 
 #: Texts of a corpus that are read in any case.
 LEAST_TEXTS = 4_096
+#: What a budget left out, if it left no chains.
+LEFT_OUT_FOLDS = (
+    "the folds (self-training is then not checked)",
+    "the folds (the model is then not checked)",
+)
 #: Shares of the steps that a budget may leave: of a plan with rounds or folds, and of the baseline alone. At 40 % of its steps
 #: `auto` did harm, and held-out rows did not show it (recipes/benchmark/LOG.md).
 SHARES, SHARES_OF_BASELINE = (1.0, 0.85), (1.0, 0.85, 0.7, 0.5)
@@ -192,6 +197,11 @@ class Plan:
         """Whether plain fine-tuning is trained for the test rows alone, because it is no stage of the plan."""
         return self.plain is not None and self.plain not in self.stages
 
+    @property
+    def left_out_folds(self) -> bool:
+        """Whether a budget left out the folds."""
+        return any(words in self.left_out for words in LEFT_OUT_FOLDS)
+
     def without_folds(self) -> "Plan":
         """The same plan with one chain that has all labels."""
         stages, final = _stages_of(self.method, self.rounds, 0)
@@ -205,10 +215,8 @@ class Plan:
         left_out += ["all rounds of pseudo-labels"] if rounds < self.rounds else []
         left_out += ["the start on the labels"] if baseline_alone and self.teacher is not self.baseline else []
         if folds < self.folds:
-            unchecked = "self-training" if rounds else "the model"
-            left_out.append(
-                f"{self.folds - folds} of the chains" if folds else f"the folds ({unchecked} is then not checked)"
-            )
+            checked = LEFT_OUT_FOLDS[0 if rounds else 1]
+            left_out.append(f"{self.folds - folds} of the chains" if folds else checked)
         made = _stages_of(self.method, rounds, folds)
         kept = made[0][:1] if baseline_alone else made[0]
         return replace(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from sstext.methods.method import FIRST_ROUND, Stage
 from sstext.pseudolabels.regression import FOLDS, WEIGHTS
+from sstext.pseudolabels.texts_to_label import CANDIDATES, PER_CLASS
 from sstext.selftraining.cross_fitting import EVIDENCE_ROWS
 from sstext.selftraining.plan import Plan
 from sstext.selftraining.student_store import PROBED_ROWS
@@ -61,6 +62,7 @@ class Counter:
         dev: number of development rows; 0: there are none.
         told: number of texts of the classes that regressions and probes read.
         weighs: whether every chain weighs texts of the classes.
+        classes: C, number of classes.
         save_steps: optimizer steps between two checkpoints.
     """
 
@@ -68,6 +70,7 @@ class Counter:
     dev: int = 0
     told: int = 0
     weighs: bool = False
+    classes: int = 0
     save_steps: int = 50
 
     def chain(self) -> Work:
@@ -98,6 +101,9 @@ class Counter:
                 work += replace(self._sample(), exact=self._rows_of_sample, reads=2)
         elif plan.corpus and not self.dev:
             work += Work(exact=self._rows_of_sample, reads=1)
+        if plan.zero_shot and plan.corpus:  # the texts to label: their choice, and predictions for them
+            candidates = min(plan.corpus, CANDIDATES)
+            work += Work(exact=candidates + min(candidates, PER_CLASS * self.classes), reads=2)
         if plan.test:
             measured = 2 if plan.plain is None else 3
             work += Work(exact=measured * plan.test, reads=measured)

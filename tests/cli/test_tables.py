@@ -136,6 +136,17 @@ def test_people_are_told_what_to_do_next() -> None:
         assert bool(said) == bool(told)
 
 
+def test_the_next_step_can_be_taken() -> None:
+    """Guards "add --folds 3" where folds are refused, or where the budget cuts them again. Earlier versions gave no reason."""
+    for reason, told in (
+        ("few labels", "label more texts"),
+        ("budget", "give a larger --budget"),
+        (None, "add --folds 3"),
+    ):
+        said = advice(results([a_round(0), a_round(1)], nothing_held_out=reason))
+        assert said.endswith(f"was not checked. To check it, {told}, or give --dev with labeled rows.")
+
+
 @pytest.mark.parametrize(("macro_f1", "told"), [(0.55, "not better than chance on the held-out rows"), (0.9, "")])
 def test_a_final_model_is_judged_by_the_stage_that_taught_it(macro_f1: float, told: str) -> None:
     """Guards the default run, whose last stage has no held-out rows: it was checked, and by the figures of its teacher."""

@@ -205,11 +205,12 @@ def test_encoders_that_cannot_be_compared_are_refused(options: dict[str, Any], m
 
 
 def test_an_encoder_brings_its_prefix() -> None:
-    """Guards the prefix of one encoder before the texts of another one, and an empty prefix that differs from none."""
+    """Guards the prefix of one encoder before the texts of another one, and an empty prefix that counts as not given."""
     several = RunConfig(encoder=["a", "b"], prefix={"b": "query: "})
     assert [several.with_encoder(name).prefix for name in several.encoders] == [None, "query: "]
     assert RunConfig(encoder=["a", "b"], prefix="query: ").with_encoder("a").prefix == "query: "
-    assert RunConfig(encoder="a", prefix="").to_yaml() == RunConfig(encoder="a").to_yaml()
+    assert RunConfig(encoder="a", prefix={}).to_yaml() == RunConfig(encoder="a").to_yaml()
+    assert RunConfig(encoder="a", prefix="").prefix == ""
 
 
 def test_no_labeled_rows_without_rounds_is_no_matter() -> None:

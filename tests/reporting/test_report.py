@@ -289,7 +289,7 @@ def test_the_barest_run_has_a_report(
                "rounds": 0, "folds": 0, "device": "cpu", "precision": "fp32", "method": "supervised"} | changes  # fmt: skip
     train(RunConfig(output=str(tmp_path / "out"), **options))
     page = Page(write_report(tmp_path / "out"))
-    assert "Accuracy: unknown, because no labeled rows were held out. --folds 3 estimates it" in page.text
+    assert "Accuracy: unknown, because no labeled rows were held out. To estimate it, add --folds 3" in page.text
     assert "The accuracy is unknown" not in page.text, "once is enough"
     assert "Progress by stage" not in page.text
     assert said in page.text

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from made_up_run import class_names, round_record
 
+from sstext.evaluation.held_out import BUDGET, FEW_LABELS, METHOD, NOT_ASKED
 from sstext.reporting.comparison import Comparison
 from sstext.reporting.run_files import RunFiles
 from sstext.reporting.words import (
@@ -76,6 +77,23 @@ def test_the_estimated_accuracy_says_what_it_holds_for() -> None:
     of_dev = accuracy_said(results | {"accuracy_estimate": estimate | {"source": "development"}})
     assert of_dev.startswith(f"Accuracy on 1,200 development rows: {figure}. The model was chosen on these rows")
     assert accuracy_said({"test": {}, "rows": {}}) == "", "a run of an earlier version"
+
+
+@pytest.mark.parametrize(
+    ("reason", "remedy"),
+    [
+        (NOT_ASKED, "add --folds 3"),
+        (BUDGET, "a larger --budget"),
+        (FEW_LABELS, "label more texts"),
+        (METHOD, "--method"),
+    ],
+)
+def test_the_remedy_for_an_unknown_accuracy_can_be_followed(reason: str, remedy: str) -> None:
+    """Guards "add --folds 3" where folds are refused, or where the budget cuts them again."""
+    said = accuracy_said({"test": {}, "rows": {}, "accuracy_estimate": None, "nothing_held_out": reason})
+    assert remedy in said
+    assert ("--folds" in said) == (reason == NOT_ASKED)
+    assert said.endswith("; to measure it, give --test.")
 
 
 def test_what_a_budget_left_out_is_said(tmp_path: Path) -> None:

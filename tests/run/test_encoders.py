@@ -17,9 +17,10 @@ from sstext.cli.main import main
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.inference.classifier import Classifier
+from sstext.modeling.pretrained import prefix_of
 from sstext.progress import Reporter
 from sstext.reporting.run_files import open_run_files
-from sstext.reporting.words import facts
+from sstext.reporting.tables import facts
 from sstext.run import encoders
 from sstext.run.opening import open_chain
 from sstext.run.train import train
@@ -184,6 +185,19 @@ def test_the_prefix_goes_with_the_model(ran: tuple[Path, Notes], tiny_encoder: P
     assert 'classify("please hello " + "a text", truncation=True, max_length=64)' in usage
     assert 'trained with the prefix `"please hello "` before every text' in usage
     assert json.loads((ran[0] / "results.json").read_text())["prefix"] == PREFIX
+
+
+def test_the_prefix_of_a_model_is_inherited(ran: tuple[Path, Notes], quick: Any, tmp_path: Path) -> None:
+    """Guards a model of an earlier run that is trained on without its prefix, and a prefix that cannot be replaced."""
+    model = str(ran[0] / "model")
+    for given, prefix in ((None, PREFIX), ("please ", "please "), ("", "")):
+        notes = Notes()
+        chain = open_chain(quick(tmp_path / f"out{given}", encoder=model, prefix=given), notes)
+        assert chain.config.prefix == prefix
+        assert prefix_of(chain.student(chain.plan.baseline).config) == prefix
+        said = f"prefix: {PREFIX!r}, because {model} was trained with it; --prefix replaces it"
+        assert (said in notes.said) == (given is None)
+    assert open_chain(quick(tmp_path / "outNone", encoder=model, prefix=None)).config.prefix == PREFIX, "continued"
 
 
 def test_files_are_read_with_the_prefix_too(

@@ -11,6 +11,7 @@ from transformers import T5Config, T5ForSequenceClassification
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.methods.registry import compose
+from sstext.progress import Reporter
 from sstext.run.opening import open_chain
 from sstext.selftraining import plan
 
@@ -131,6 +132,23 @@ def test_the_revision_of_an_encoder_stands_behind_its_name(
         with pytest.raises(AskedForError) as asked:
             open_chain(RunConfig(**files, encoder=given, output=str(tmp_path / "other")))
         assert asked.value.args == expected
+
+
+def test_descriptions_that_no_stage_reads_are_said(tiny_task: Any, tiny_encoder: Path, tmp_path: Path) -> None:
+    """Guards a file that someone wrote for a method that never reads it."""
+    task = tiny_task(tmp_path)
+    files = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "encoder": str(tiny_encoder)}
+    told = {"account": "login", "delivery": "parcel", "refund": "money"}
+    for number, (method, descriptions, expected) in enumerate(
+        [("class-balanced", told, True), ("class-balanced", "names", False), ("auto", told, False)]
+    ):
+        notes: list[str] = []
+        reporter = Reporter(quiet=True)
+        reporter.note = notes.append  # type: ignore[method-assign]
+        out = str(tmp_path / f"out{number}")
+        open_chain(RunConfig(**files, method=method, descriptions=descriptions, output=out, device="cpu"), reporter)
+        said = f"descriptions has no effect: {method} reads no descriptions of the classes"
+        assert (said in notes) == expected
 
 
 def test_a_run_is_opened_from_one_method(

@@ -16,10 +16,12 @@ from sstext.config.run_config import RunConfig
 from sstext.data.loading import load_labeled
 from sstext.errors import UserError
 from sstext.inference.classifier import Classifier
+from sstext.pseudolabels.texts_to_label import REASONS, TextToLabel
 from sstext.reporting.report import write_report
+from sstext.run import recommending
 from sstext.run.dry_run import forecast
 from sstext.run.opening import open_chain
-from sstext.run.train import train
+from sstext.run.train import open_run, train
 
 #: Not in the order of the alphabet, and not the same number for each class.
 DESCRIPTIONS = {
@@ -71,7 +73,10 @@ def test_nothing_is_said_to_be_measured_or_checked(out: Path) -> None:
         assert record["estimated_precision"] is None
         assert record["temperature"] == 1.0
     assert not (out / "predictions").exists()
-    assert json.loads((out / "model" / "config.json").read_text())["sstext"] == {"precision_curve": []}
+    assert json.loads((out / "model" / "config.json").read_text())["sstext"] == {
+        "nothing_held_out": "no labels",
+        "precision_curve": [],
+    }
     card = (out / "model" / "README.md").read_text()
     assert "a zero-shot classifier, made from descriptions of the classes instead of labeled texts." in card
     assert "How often this model is right is unknown" in card
@@ -134,6 +139,30 @@ def _unlabeled(out: Path) -> Path:
     return Path(yaml.safe_load((out / "config.yaml").read_text())["unlabeled"])
 
 
+def test_all_processes_label_the_texts_that_the_first_one_chose(
+    tiny_run: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards predictions of one process for the rows of another: their k-means may end elsewhere."""
+    run = open_run(zero_shot(tiny_run, tmp_path / "out"))
+    scored: list[list[int]] = []
+
+    def score(model: Any, rows: Any, *_: Any, **__: Any) -> np.ndarray:
+        scored.append(rows["input_ids"][:])
+        return np.eye(len(rows), 3)
+
+    chosen = [TextToLabel(7, REASONS[0]), TextToLabel(2, REASONS[1])]
+    monkeypatch.setattr(recommending, "score", score)
+    monkeypatch.setattr(recommending, "is_main_process", lambda: False)
+    monkeypatch.setattr(recommending, "texts_to_label", lambda *_: pytest.fail("chosen twice"))
+    monkeypatch.setattr(recommending, "from_main_process", lambda _: chosen)
+    monkeypatch.setattr(recommending, "Embedder", lambda model: model)
+    monkeypatch.setattr(type(run.whole.students), "load", lambda *_: None)
+    assert recommending.write_texts_to_label(run, run.plan.baseline, 1.0) == 2
+    assert len(scored[0]) == 60
+    assert scored[1] == [scored[0][7], scored[0][2]]
+    assert not (tmp_path / "out" / "to_label.csv").exists(), "the first process writes it"
+
+
 def test_the_model_predicts(out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Guards a precision that is promised without a label to know it by."""
     assert main(["predict", str(out / "model"), str(_unlabeled(out)), "-o", str(tmp_path / "p.csv")]) == 0
@@ -147,7 +176,9 @@ def test_the_model_predicts(out: Path, tmp_path: Path, capsys: pytest.CaptureFix
         "--target-precision=.5",
     ]
     assert main(again) == 2
-    assert "precision" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "no text was labeled; label some texts, or give --dev, and train it again" in error
+    assert "--folds" not in error, "it is refused without labels"
 
 
 def test_without_rounds_data_in_python_test_rows_and_an_interruption(

@@ -59,6 +59,7 @@ SLOW = pytest.mark.slow
 @pytest.mark.parametrize("options", [
     {"method": "auto", "folds": 2},
     {"method": "class-balanced", "rounds": 2},
+    {"method": "auto", "method_args": {}, "labeled": None, "descriptions": CLASS_WORDS, "test": None},
     pytest.param({"method": "auto", "folds": 2, "descriptions": "names", "test": None}, marks=SLOW),
     pytest.param({"method": "auto", "folds": 2, "method_args": {"plain": True}}, marks=SLOW),
     pytest.param({"method": "auto", "folds": 2, "rounds": 2}, marks=SLOW),
