@@ -276,7 +276,7 @@ def test_rows_that_are_not_sure_enough_are_marked(model: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("curve", "precision", "message"), [
-    (None, 0.9, "no labels were held out when this model was trained; train it with --folds 3, or with --dev"),
+    (None, 0.9, "because no labeled rows were held out; add --folds 3, or give --dev, and train it again"),
     ([[0.9, 0.95, 0.1]], 0.99, "expected at most 0.950, the estimated precision of the most confident texts, found 0.99"),
     ([[0.9, 0.95, 0.1]], 95, "expected a share above 0 and up to 1, found 95"),
 ])  # fmt: skip
