@@ -241,7 +241,8 @@ def test_budgets_cut_what_version_0_1_cut(
     config = RunConfig(**options, device="cpu")
     full = make_plan(config, labeled=64, corpus=10_000, folds=config.folds or 0)
     pace = Pace({stage.name: 2.0 if stage.position else 1.0 for stage in full.stages}, 0.001, exact=0.0)
-    whole = SimpleNamespace(config=config, plan=full, class_texts=None, tokens=SimpleNamespace(dev=None))
+    texts, tokens = SimpleNamespace(classes=["a", "b", "c"]), SimpleNamespace(dev=None)
+    whole = SimpleNamespace(config=config, plan=full, class_texts=None, texts=texts, tokens=tokens)
     made = cut(cast(Chain, whole), pace, budget + 2.5)
     assert [made.steps(stage) for stage in made.stages] == steps
     assert (made.rounds, made.folds) == (rounds, folds)
