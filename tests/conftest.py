@@ -124,6 +124,21 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_t5(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny T5, which has a decoder: its classifier returns no `hidden_states`. Read only."""
+    from transformers import T5Config, T5ForSequenceClassification
+
+    folder = tmp_path_factory.mktemp("tiny") / "t5"
+    shutil.copytree(tiny_encoder, folder, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
+    config = T5Config(
+        vocab_size=300, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_decoder_layers=1, num_heads=2, eos_token_id=3,
+        decoder_start_token_id=0, pad_token_id=0,
+    )  # fmt: skip
+    T5ForSequenceClassification(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_task() -> Callable[[Path], TinyTask]:
     """`tiny_task(folder)` writes the files of the tiny task there, the same bytes every time."""
 

@@ -124,7 +124,7 @@ def read_texts(
     Args:
         named: see `sources`.
         arrow_file: file for the unlabeled corpus. It is kept, so that a resumed run can use it.
-        at_most: number of texts of the corpus to keep, drawn at random (see `sstext.selftraining.plan.texts_wanted`).
+        at_most: number of texts of the corpus to keep, drawn at random (see `sstext.selftraining.planning.texts_wanted`).
             Default: all.
         needs_corpus: whether the run has rounds of pseudo-labels.
 

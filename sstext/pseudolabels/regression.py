@@ -125,18 +125,6 @@ class HeldOut:
     logits: NDArray[np.float64]
 
 
-def out_of_fold_losses(
-    embedded: NDArray,
-    labels: NDArray,
-    classes: int,
-    beside: ClassTexts | None = None,
-    weight: float = 0.0,
-    seed: int = 0,
-) -> NDArray[np.float64]:
-    """Log-loss (B,) of every labeled row in nats, see `out_of_fold`."""
-    return out_of_fold(embedded, labels, classes, beside, weight, seed).losses
-
-
 def out_of_fold(
     embedded: NDArray,
     labels: NDArray,
@@ -215,6 +203,6 @@ def choose_weight(embedded: NDArray, labels: NDArray, classes: int, beside: Clas
     (True, 0.0)
     """
     losses = {
-        weight: float(out_of_fold_losses(embedded, labels, classes, beside, weight, seed).mean()) for weight in WEIGHTS
+        weight: float(out_of_fold(embedded, labels, classes, beside, weight, seed).losses.mean()) for weight in WEIGHTS
     }
     return WeightChoice(min(losses, key=lambda weight: losses[weight]), losses)

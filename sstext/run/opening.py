@@ -31,7 +31,7 @@ from sstext.reporting.words import class_texts_said, zero_shot_said
 from sstext.run.encoders import Encoder, choose_encoder, find_encoders, with_prefix_of
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import TEXTS_PER_FOLD, rows_of_folds, texts_for_folds
-from sstext.selftraining.plan import make_plan, method_of, rounds_of_run, texts_wanted
+from sstext.selftraining.planning import make_plan, method_of, rounds_of_run, texts_wanted
 from sstext.storage.run_folder import CHECKPOINTS, RunDirectory
 
 

@@ -1,24 +1,18 @@
 """The plan of a run: which stages are trained, on which rows, in which order, and for how long.
 
-A plan is made once, from a method, the options and the number of rows. The loop executes it, a budget cuts it,
-`--dry-run` prints it, and `plan.json` keeps it.
+A plan is made once (`sstext.selftraining.planning`). The loop executes it, a budget cuts it, `--dry-run` prints it, and
+`plan.json` keeps it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sstext.config.option_groups import EDITS
-from sstext.config.run_config import RunConfig
 from sstext.methods.catalog import composition, composition_between_rounds
-from sstext.methods.method import Belief, Method, Schedule, Stage
-from sstext.methods.registry import compose
-from sstext.objective.weights import Everyone
+from sstext.methods.method import Belief, Method, Stage
 from sstext.pseudolabels.admission import Admission
 from sstext.storage.run_folder import FINAL, ZERO_SHOT
 
-#: Texts of a corpus that are read in any case.
-LEAST_TEXTS = 4_096
 #: What a budget left out, if it left no chains.
 LEFT_OUT_FOLDS = (
     "the folds (self-training is then not checked)",
@@ -204,7 +198,7 @@ class Plan:
 
     def without_folds(self) -> "Plan":
         """The same plan with one chain that has all labels."""
-        stages, final = _stages_of(self.method, self.rounds, 0)
+        stages, final = stages_of(self.method, self.rounds, 0)
         return replace(self, stages=stages, final=final, folds=0)
 
     def _cut(
@@ -217,7 +211,7 @@ class Plan:
         if folds < self.folds:
             checked = LEFT_OUT_FOLDS[0 if rounds else 1]
             left_out.append(f"{self.folds - folds} of the chains" if folds else checked)
-        made = _stages_of(self.method, rounds, folds)
+        made = stages_of(self.method, rounds, folds)
         kept = made[0][:1] if baseline_alone else made[0]
         return replace(
             self, stages=tuple(self._with_share(stage, share) for stage in kept),
@@ -277,7 +271,7 @@ class Plan:
         """The plan that an earlier call cut to a budget, from its `plan.json`."""
         steps = {stage["name"]: stage["steps"] for stage in record["stages"]}
         folds, learning = record["folds"], [name for name in steps if name.startswith("round ")]
-        stages, final = _stages_of(self.method, len(learning) or int("final" in steps), folds)
+        stages, final = stages_of(self.method, len(learning) or int("final" in steps), folds)
         return replace(
             self, stages=tuple(_shortened(stage, steps[stage.name]) for stage in stages if stage.name in steps),
             final=_shortened(final, steps["final"]) if final is not None and "final" in steps else None, folds=folds,
@@ -289,7 +283,7 @@ def _shortened(stage: Stage, steps: int) -> Stage:
     return replace(stage, schedule=replace(stage.schedule, at_most=steps))
 
 
-def _stages_of(method: Method, rounds: int, folds: int) -> tuple[tuple[Stage, ...], Stage | None]:
+def stages_of(method: Method, rounds: int, folds: int) -> tuple[tuple[Stage, ...], Stage | None]:
     """The stages that every chain goes through, and the final one.
 
     The final stage is the first round once more, with all labels and the averaged pseudo-labels of all chains.
@@ -301,83 +295,3 @@ def _stages_of(method: Method, rounds: int, folds: int) -> tuple[tuple[Stage, ..
     final = replace(learning[0], name=FINAL, learns_from="the chains")
     once = method.teaches_once and len(learning) == 1
     return tuple(stage for stage in stages if stage.learns_from is None) if once else stages, final
-
-
-def method_of(config: RunConfig) -> Method:
-    """Compose the method of a run, with the batch sizes, learning rates and steps of its options.
-
-    Raises:
-        UserError: no such method or argument, or a value out of range.
-    """
-    method = compose(
-        config.method, config.method_args, regularizers=config.regularizers, keep=config.keep,
-        align=config.prior != "none", compared=bool(config.folds),
-        changed=config.logit_adjustment > 0 or config.edits != EDITS,
-    )  # fmt: skip
-    first = tuple(replace(stage, schedule=_schedule_of_start(stage.schedule, config)) for stage in method.first)
-    plain = replace(method.plain, schedule=_schedule_of_start(method.plain.schedule, config)) if method.plain else None
-    method = replace(method, plain=plain)
-    if method.round is None:
-        return replace(method, first=first)
-    of_round = replace(method.round.schedule, share=1 - config.gold_share, exactly=config.round_steps)
-    return replace(method, first=first, round=replace(method.round, schedule=of_round))
-
-
-def _schedule_of_start(schedule: Schedule, config: RunConfig) -> Schedule:
-    """The schedule of a stage without pseudo-labels, with the options that apply to it.
-
-    `round_steps` can make it shorter, but not longer, because a student soon memorizes a hundred labels.
-    """
-    if not schedule.most:
-        return schedule
-    if schedule.of_rounds:
-        return replace(schedule, at_most=config.round_steps)
-    return replace(schedule, batch_size=config.batch_size, learning_rate=config.learning_rate, exactly=config.steps)
-
-
-def rounds_of_run(config: RunConfig, method: Method) -> int:
-    """Number of rounds: that of the option, or otherwise that of the method."""
-    return method.rounds if config.rounds is None else config.rounds
-
-
-def make_plan(
-    config: RunConfig, *, labeled: int, corpus: int, folds: int, test: int = 0, method: Method | None = None
-) -> Plan:
-    """The full plan of a run.
-
-    Args:
-        labeled, corpus, test: number of rows. A corpus of 0 rows means that there is none.
-        folds: number of chains. 0 means one chain with all labels.
-        method: the result of `method_of`. Default: it is composed here.
-
-    >>> plan = make_plan(RunConfig(), labeled=64, corpus=10_000, folds=3)
-    >>> [(stage.name, plan.steps(stage)) for stage in (*plan.stages, plan.final)]
-    [('regression', 0), ('start', 48), ('final', 625)]
-    """
-    method = method_of(config) if method is None else method
-    stages, final = _stages_of(method, rounds_of_run(config, method), folds)
-    return Plan(method, stages, final, folds, labeled, corpus, test=test)
-
-
-def texts_wanted(config: RunConfig, method: Method | None = None) -> int | None:
-    """Number of texts of the corpus that a run can use, or None if it looks at all of them.
-
-    If every row is used, training sees only a random sample (steps × batch size). Reading a random sample of that size
-    gives the same result, so the rest is never loaded or scored. `LEAST_TEXTS` are enough to tell the class shares and
-    a collapse. If rows are chosen by what is predicted, all rows are candidates.
-
-    Args:
-        method: the result of `method_of`. Default: it is composed here.
-
-    >>> texts_wanted(RunConfig()), texts_wanted(RunConfig(method="self-training"))
-    (48000, None)
-    """
-    method = method_of(config) if method is None else method
-    selection, grow = method.selection, method.round
-    if selection is None or grow is None:
-        return None
-    everyone = selection.quotas == "none" and isinstance(selection.weight, Everyone) and not selection.min_confidence
-    if not everyone or grow.reads_corpus or any(stage.reads_corpus for stage in method.first):
-        return None
-    room = (grow.schedule.exactly or grow.schedule.most) * grow.schedule.rows_per_step
-    return max(LEAST_TEXTS, int(max(1, rounds_of_run(config, method)) * room))

@@ -16,7 +16,7 @@ from sstext.methods.registry import METHODS
 from sstext.objective.regularizers import REGULARIZERS
 from sstext.progress import duration
 from sstext.run.dry_run import Forecast
-from sstext.selftraining.plan import make_plan
+from sstext.selftraining.planning import make_plan
 
 
 @pytest.fixture(autouse=True)

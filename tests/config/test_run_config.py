@@ -20,7 +20,7 @@ from sstext.config.recipe import read_config
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.methods.registry import compose
-from sstext.selftraining.plan import method_of, rounds_of_run
+from sstext.selftraining.planning import method_of, rounds_of_run
 
 SPECS = options(RunConfig)
 SOURCES = sorted(Path(sstext.__file__).parent.rglob("*.py"))

@@ -12,10 +12,11 @@ from sstext.pseudolabels.regression import (
     UNLIKELY,
     WEIGHTS,
     ClassTexts,
+    HeldOut,
     choose_weight,
     fit_regression,
     nearest_description,
-    out_of_fold_losses,
+    out_of_fold,
 )
 
 
@@ -72,9 +73,9 @@ def test_each_row_is_predicted_without_itself() -> None:
         rest = np.arange(5) != i
         fitted = LogisticRegression(C=3 * PENALTY, max_iter=1_000).fit(rows[rest], labels[rest])
         expected.append(-np.log(fitted.predict_proba(rows[i : i + 1])[0, labels[i]]))
-    np.testing.assert_allclose(out_of_fold_losses(rows, labels, 3), [*expected, np.log(3)], atol=1e-6)
+    np.testing.assert_allclose(out_of_fold(rows, labels, 3).losses, [*expected, np.log(3)], atol=1e-6)
     texts = ClassTexts(np.eye(3, rows.shape[1]), np.arange(3))
-    assert out_of_fold_losses(rows, labels, 3, texts, 2.0)[4] != pytest.approx(np.log(3), abs=1e-3)
+    assert out_of_fold(rows, labels, 3, texts, 2.0).losses[4] != pytest.approx(np.log(3), abs=1e-3)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -90,13 +91,14 @@ def test_texts_that_help_count_and_permuted_ones_do_not(seed: int) -> None:
     assert right.losses[0.0] == wrong.losses[0.0], "without texts, it does not matter which"
     assert tuple(right.losses) == WEIGHTS
     assert right.losses[right.weight] == min(right.losses.values())
-    expected = out_of_fold_losses(rows, labels, 4, texts, right.weight, seed).mean()
+    expected = out_of_fold(rows, labels, 4, texts, right.weight, seed).losses.mean()
     assert right.losses[right.weight] == pytest.approx(expected)
 
 
 def test_texts_without_an_effect_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards a weight that is chosen without evidence: of equal losses, the weight 0 is taken."""
-    monkeypatch.setattr(regression, "out_of_fold_losses", lambda *_: np.ones(3))
+    equal = HeldOut(np.ones(3), np.ones(3, dtype=bool), np.zeros((3, 4)))
+    monkeypatch.setattr(regression, "out_of_fold", lambda *_: equal)
     rows, labels, centers = made_up(0)
     assert choose_weight(rows, labels, 4, described(centers, 0)).weight == 0
 

@@ -14,6 +14,7 @@ from sstext.evaluation.calibration import softmax
 from sstext.evaluation.metrics import evaluate_predictions
 from sstext.pseudolabels.selection import Selection
 from sstext.pseudolabels.table import write_pseudo_labels
+from sstext.reporting.run_files import RunFiles
 from sstext.selftraining.record import StageRecord
 from sstext.storage.run_folder import RunDirectory
 from sstext.storage.whole import write_array_whole, write_whole
@@ -173,3 +174,13 @@ def write_predictions(path: Path, texts: list[str], labels: list[str], **logits:
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = {name: pa.array(list(values.astype(np.float32))) for name, values in logits.items()}
     pq.write_table(pa.table({"text": texts, "label": labels} | columns), path)
+
+
+def run_of(records: list[dict[str, Any]], round: int, why: str, **results: Any) -> RunFiles:
+    """A finished run with these records, of which a round was chosen. Nothing is on disk."""
+    chosen = {"round": round, "why": why}
+    return RunFiles(Path(), {"classes": class_names(2), "rounds": records, "chosen": chosen} | results, True)
+
+
+#: Records of three stages, with an audit.
+RECORDS = [round_record(index, class_names(2), True) for index in range(3)]

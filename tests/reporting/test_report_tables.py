@@ -1,13 +1,11 @@
 """Tables of the report, as text."""
 
 from pathlib import Path
-from typing import Any
 
-from made_up_run import class_names, make_run, round_record
+from made_up_run import RECORDS, make_run
 
 from sstext.config.old_options import FORMER_DEFAULTS
 from sstext.config.run_config import RunConfig
-from sstext.reporting.run_files import RunFiles
 from sstext.reporting.tables import (
     changed_settings,
     facts,
@@ -16,15 +14,7 @@ from sstext.reporting.tables import (
     plan_table,
     rounds_table,
 )
-from sstext.selftraining.plan import make_plan
-
-
-def run_of(records: list[dict[str, Any]], round: int, why: str, **results: Any) -> RunFiles:
-    chosen = {"round": round, "why": why}
-    return RunFiles(Path(), {"classes": class_names(2), "rounds": records, "chosen": chosen} | results, True)
-
-
-RECORDS = [round_record(index, class_names(2), True) for index in range(3)]
+from sstext.selftraining.planning import make_plan
 
 
 def test_the_table_of_rounds_has_only_columns_that_a_round_fills() -> None:

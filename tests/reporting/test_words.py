@@ -2,10 +2,9 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from made_up_run import class_names, round_record
+from made_up_run import RECORDS, run_of
 
 from sstext.evaluation.held_out import BUDGET, FEW_LABELS, METHOD, NOT_ASKED
 from sstext.reporting.comparison import Comparison
@@ -18,14 +17,6 @@ from sstext.reporting.words import (
     what_was_chosen,
     what_was_left_out,
 )
-
-
-def run_of(records: list[dict[str, Any]], round: int, why: str, **results: Any) -> RunFiles:
-    chosen = {"round": round, "why": why}
-    return RunFiles(Path(), {"classes": class_names(2), "rounds": records, "chosen": chosen} | results, True)
-
-
-RECORDS = [round_record(index, class_names(2), True) for index in range(3)]
 
 
 def test_the_first_sentence_says_what_was_chosen_and_why() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, T5Config, T5ForSequenceClassification, pipeline
+from transformers import AutoTokenizer, pipeline
 
 from sstext.cli.main import main
 from sstext.config.run_config import RunConfig
@@ -134,22 +134,16 @@ def test_the_names_of_the_classes_count_as_the_run_would_let_them(
     assert good["weight"] == chain.class_texts.weight > 0
 
 
-def test_what_cannot_be_compared_is_named(quick: Any, tiny_encoder: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_compared_is_named(quick: Any, tiny_encoder: Path, tiny_t5: Path, tmp_path: Path) -> None:
     """Guards errors that do not say which encoder is meant, and a claimed folder after them."""
-    config = T5Config(
-        vocab_size=300, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_decoder_layers=1, num_heads=2, eos_token_id=3,
-        decoder_start_token_id=0, pad_token_id=0,
-    )  # fmt: skip
-    shutil.copytree(tiny_encoder, tmp_path / "t5", ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
-    T5ForSequenceClassification(config).save_pretrained(tmp_path / "t5")
     missing, alone = (
         str(tmp_path / "missing"),
         {"labeled": None, "descriptions": {"ham": "a message", "spam": "an advertisement"}},
     )
     for second, more, message in (
-        (str(tmp_path / "t5"), {}, f"encoder '{tmp_path}/t5' cannot be compared: T5.* returns no hidden states"),
+        (str(tiny_t5), {}, f"encoder '{tiny_t5}' cannot be compared: T5.* returns no hidden states"),
         (missing, {}, f"cannot load '{missing}'"),
-        (str(tmp_path / "t5"), alone, "encoder: found 2 encoders, but no labels to compare them by"),
+        (str(tiny_t5), alone, "encoder: found 2 encoders, but no labels to compare them by"),
     ):
         with pytest.raises(UserError, match=message):
             open_chain(quick(tmp_path / "out", encoder=[str(tiny_encoder), second], prefix=None, **more))

@@ -12,7 +12,7 @@ from sstext.inference.classifier import Classifier
 from sstext.reporting import write_report
 from sstext.run.train import train
 from sstext.selftraining import loop
-from sstext.selftraining.plan import make_plan, method_of
+from sstext.selftraining.planning import make_plan, method_of
 
 Quick = Callable[..., RunConfig]
 

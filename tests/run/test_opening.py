@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import T5Config, T5ForSequenceClassification
 
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.methods.registry import compose
 from sstext.progress import Reporter
 from sstext.run.opening import open_chain
-from sstext.selftraining import plan
+from sstext.selftraining import planning
 
 
 @pytest.mark.parametrize(
@@ -95,17 +94,11 @@ def test_a_tokenizer_without_a_mask_token_is_said_before_the_first_training(
 
 
 def test_an_encoder_without_hidden_states_is_refused_before_the_first_training(
-    tiny_task: Any, tiny_encoder: Path, tmp_path: Path
+    tiny_task: Any, tiny_t5: Path, tmp_path: Path
 ) -> None:
     """auto pools the encoder's states: an encoder with a decoder would fail after all chains have made the baseline."""
-    config = T5Config(
-        vocab_size=300, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_decoder_layers=1, num_heads=2, eos_token_id=3,
-        decoder_start_token_id=0, pad_token_id=0,
-    )  # fmt: skip
-    shutil.copytree(tiny_encoder, tmp_path / "t5", ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
-    T5ForSequenceClassification(config).save_pretrained(tmp_path / "t5")
     task = tiny_task(tmp_path)
-    files = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "encoder": str(tmp_path / "t5")}
+    files = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "encoder": str(tiny_t5)}
     with pytest.raises(UserError, match="T5ForSequenceClassification"):
         open_chain(RunConfig(**files, output=str(tmp_path / "out"), device="cpu"))
     assert not (tmp_path / "out").exists()
@@ -157,7 +150,7 @@ def test_a_run_is_opened_from_one_method(
     """Guards a plan whose method is composed once more than the one that the options were checked with."""
     task, composed = tiny_task(tmp_path), []
     monkeypatch.setattr(
-        plan, "compose", lambda *args, **options: composed.append(compose(*args, **options)) or composed[-1]
+        planning, "compose", lambda *args, **options: composed.append(compose(*args, **options)) or composed[-1]
     )
     files = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "encoder": str(tiny_encoder)}
     open_chain(RunConfig(**files, device="cpu", folds=2, output=str(tmp_path / "out")))

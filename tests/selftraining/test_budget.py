@@ -17,7 +17,8 @@ from sstext.selftraining.budget import cut, price
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import make_run
 from sstext.selftraining.pace import Pace, counter_of
-from sstext.selftraining.plan import Plan, make_plan
+from sstext.selftraining.plan import Plan
+from sstext.selftraining.planning import make_plan
 from sstext.selftraining.work import Counter, Work
 
 Quick = Callable[..., RunConfig]

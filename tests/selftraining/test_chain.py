@@ -19,7 +19,7 @@ from sstext.pseudolabels.alignment import CorpusScores
 from sstext.pseudolabels.selection import Selection
 from sstext.run.opening import open_chain
 from sstext.selftraining.chain import Chain
-from sstext.selftraining.plan import make_plan
+from sstext.selftraining.planning import make_plan
 
 #: Corpus with blank lines: the six texts stand in rows 0, 2, 3, 5, 6 and 7 of the user's file.
 CORPUS = "money back\n\nparcel late\ncourier here\n   \nlogin again\npassword not verified\ncharged twice\n"

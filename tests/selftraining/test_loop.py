@@ -360,7 +360,7 @@ def test_a_corpus_that_no_training_can_read_is_cut_at_random(
 ) -> None:
     """Where every text joins, 6 steps of 4 have room for 24: the rest is neither tokenized nor scored, and answers stay with
     their texts. Guards hours of scoring of which nothing is used, an audit of other rows, and a report of other texts."""
-    monkeypatch.setattr("sstext.selftraining.plan.LEAST_TEXTS", 1)
+    monkeypatch.setattr("sstext.selftraining.planning.LEAST_TEXTS", 1)
     options = {"rounds": 1, "gold_share": 0.5, "method_args": {"round_batch_size": 8}}
     config, notes = quick(tmp_path / "out", **options, method="auto", folds=0, keep=[1.0]), Notes()
     final = list(self_train(config, reporter=notes))[-1]

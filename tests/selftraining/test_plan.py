@@ -29,7 +29,8 @@ from sstext.selftraining import work
 from sstext.selftraining.budget import cut
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.pace import Pace
-from sstext.selftraining.plan import Plan, make_plan, method_of, texts_wanted
+from sstext.selftraining.plan import Plan
+from sstext.selftraining.planning import make_plan, method_of, texts_wanted
 
 
 def plan(labeled: int = 64, corpus: int = 10_000, **options: Any) -> Plan:
