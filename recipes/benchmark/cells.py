@@ -1,7 +1,7 @@
 """What is measured: profiles, which rows a cell gets, and how each method is run in it. Pure but for `read_set`."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,22 @@ DEFAULT_LENGTH = 64
 VALIDATION_ROWS = (300, 2_000)
 #: Rounds of the methods that work between rounds.
 ROUNDS = 3
-#: Labeled rows: n of each class, which nobody has who draws texts to label them; or as many rows, drawn at random.
-BALANCED, RANDOM = DRAWS = ("balanced", "random")
+#: Labeled rows: n of each class, which nobody has who draws texts to label them; or as many rows, drawn at random, or chosen
+#: (`choosing.py`).
+BALANCED, RANDOM, MEDOIDS, SUGGESTED, TWO_STEPS = DRAWS = (
+    "balanced",
+    "random",
+    "medoids",
+    "suggested",
+    "suggested twice",
+)
 
 SUPERVISED = "supervised"
 #: What a user would have without any training.
 FROZEN = "logistic regression (frozen)"
 ALL_LABELS = "all pool labels"
+#: The regression of sstext itself on frozen embeddings: it measures rows that are labeled, in no time.
+PROBE = "probe (frozen)"
 #: `auto` with one thing changed: what its ingredients are worth (`ablations.py`).
 ABLATIONS: dict[str, dict[str, Any]] = {
     "auto, no folds": {"folds": 0},
@@ -46,7 +55,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "auto, two rounds": {"rounds": 2},
 }
 #: All that can be measured: the methods, other people's, two marks to see them by, and parts of `auto`.
-COMPETITORS = (*METHODS, *PEERS, ALL_LABELS, *ABLATIONS)
+COMPETITORS = (*METHODS, *PEERS, ALL_LABELS, PROBE, *ABLATIONS)
 #: Those that can be told something of the classes; the others read labels alone, and have one cell for everything told.
 TELLABLE = ("auto", *ABLATIONS, *PEERS)
 #: What `auto` is compared with in the profiles quick and full; the methods have the profile glance.
@@ -66,6 +75,7 @@ class Profile:
         on: rows that are measured on where nobody says: test, or validation, by which settings are chosen.
         told: what methods are told of the classes where nobody says; names are what `auto` reads by default.
         draws: how labeled rows are drawn where nobody says.
+        compares_draws: whether the draws are compared by one method, and not the methods by one draw.
     """
 
     name: str
@@ -78,9 +88,11 @@ class Profile:
     on: str = "test"
     told: tuple[str, ...] = (NAMES,)
     draws: tuple[str, ...] = (BALANCED,)
+    compares_draws: bool = False
 
 
 _QUICK_SETS = ("ag_news", "sst2", "trec6", SAMPLE)
+_SUGGEST_SETS = (*_QUICK_SETS, "sms_spam", "hate_offensive", "newsgroups20", "banking77")
 _FULL_SETS = ("ag_news", "imdb", "sst2", "trec6", "newsgroups20", "goemotions", "hate_offensive", SAMPLE)
 PROFILES = {
     profile.name: profile
@@ -93,6 +105,8 @@ PROFILES = {
                 methods=("auto", *ABLATIONS), on="validation"),
         Profile("generation2", dict.fromkeys(_QUICK_SETS, (10,)), pool=2_000, test=1_000, seeds=(0, 1, 2), steps=None,
                 methods=("auto", SUPERVISED, "SetFit", FROZEN), told=TOLD, draws=DRAWS),
+        Profile("suggest", dict.fromkeys(_SUGGEST_SETS, (5, 10)), pool=1_000, test=300, seeds=(0, 1, 2, 3, 4), steps=None,
+                methods=(PROBE,), draws=(RANDOM, MEDOIDS, SUGGESTED, TWO_STEPS, BALANCED), compares_draws=True),
         Profile(
             "full",
             dict.fromkeys(_FULL_SETS, (5, 10, 50)) | {"banking77": (3, 5, 10)},
@@ -137,7 +151,7 @@ class Cell:
 
     def __str__(self) -> str:
         told = f", {self.told}" if self.told in TOLD and self.method in TELLABLE else ""
-        drawn = ", random draw" if self.draw == RANDOM else ""
+        drawn = f", {self.draw} draw" if self.draw != BALANCED else ""
         return f"{self.set}, n = {self.n}, seed {self.seed}, {self.method}{told}{drawn}"
 
 
@@ -217,7 +231,7 @@ def options_of(method: str, steps: int | None) -> dict[str, Any]:
     `ALL_LABELS` shows what the labels are worth that the others do not see: it takes the default number of steps, enough to
     read them all.
     """
-    if method in PEERS:
+    if method in PEERS or method == PROBE:
         return {}
     if method == ALL_LABELS:
         return {"method": SUPERVISED, "rounds": 0}
@@ -237,15 +251,25 @@ class Split:
     validation: np.ndarray
 
 
-def split_rows(labels: Sequence[str], *, n: int, seed: int, pool: int, draw: str = BALANCED) -> Split:
+def split_rows(
+    labels: Sequence[str],
+    *,
+    n: int,
+    seed: int,
+    pool: int,
+    draw: str = BALANCED,
+    choose: Callable[[np.ndarray, int], np.ndarray] | None = None,
+) -> Split:
     """The rows of a cell, from p = default_rng(seed).permutation(N).
 
     Labeled: the first n of each class in the order p (all of a class that has fewer); in a random draw, the first n C rows,
-    whatever their classes, for C classes of the file. Pool: the next rows, `pool` at most, and so few that 300 are left.
+    whatever their classes, for C classes of the file; in other draws, the n C rows that are chosen of the first ones and of the
+    pool of a random draw. Pool: the next rows, `pool` at most, and so few that 300 are left.
     Validation: the 2,000 after the pool, or what there is.
 
     Args:
         labels: (N,) classes of the training file.
+        choose: chooses so many of the given rows, for draws that are neither balanced nor random.
 
     Raises:
         UserError: too few rows for a pool.
@@ -253,7 +277,7 @@ def split_rows(labels: Sequence[str], *, n: int, seed: int, pool: int, draw: str
     >>> split_rows(["a", "b"] * 200, n=10, seed=0, pool=50).validation.size
     330
     """
-    if draw == RANDOM:
+    if draw != BALANCED:
         order = np.random.default_rng(seed).permutation(len(labels))
         labeled, rest = np.split(order, [n * len(set(labels))])
     else:
@@ -264,7 +288,12 @@ def split_rows(labels: Sequence[str], *, n: int, seed: int, pool: int, draw: str
         raise UserError(
             f"expected more than {least} training rows beside the {len(labeled)} labeled, found {len(rest)}"
         )
-    return Split(labeled, rest[:size], rest[size : size + most])
+    unlabeled, validation = rest[:size], rest[size : size + most]
+    if choose is not None and draw not in (BALANCED, RANDOM):
+        candidates, count = np.concatenate([labeled, unlabeled]), len(labeled)
+        labeled = choose(candidates, count)
+        unlabeled = candidates[~np.isin(candidates, labeled)]
+    return Split(labeled, unlabeled, validation)
 
 
 def read_set(name: str, data: Path | None) -> tuple[pd.DataFrame, pd.DataFrame]:

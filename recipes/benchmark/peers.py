@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from embedding import embed
 from told import NOTHING, class_rows, template_rows
 from transformers import AutoModel, AutoTokenizer
 
 from sstext.inference.devices import resolve_device
 from sstext.inference.scoring import score
-from sstext.pseudolabels.probe import Embedder
+from sstext.modeling.embedder import Embedder
+from sstext.pseudolabels.regression import fit_regression
 
 #: Bandwidth-free neighborhoods: with scikit-learn's default kernel (rbf, γ = 20) all rows of unit length are alike.
 NEIGHBORS = 7
@@ -117,6 +119,14 @@ def setfit(task: Task) -> np.ndarray:
         rows = Dataset.from_dict({"text": list(task.texts), "label": task.numbers().tolist()})
         Trainer(model=model, args=arguments, train_dataset=rows).train()
     return np.asarray(model.predict_proba(list(task.asked), as_numpy=True))
+
+
+def probe(task: Task) -> np.ndarray:
+    """The regression of sstext on frozen embeddings: no peer, but what labeled rows are measured by where the rows differ."""
+    labeled, asked = (embed(texts, task.encoder, task.max_length) for texts in (task.texts, task.asked))
+    if len(task.classes) == 1:
+        return np.ones((len(asked), 1))
+    return fit_regression(labeled, task.numbers(), len(task.classes)).probabilities(asked)
 
 
 #: Name in tables → peer.

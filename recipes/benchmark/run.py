@@ -4,7 +4,7 @@
     python recipes/benchmark/table.py recipes/benchmark/results/glance.jsonl --write
 
 Axes, each with several values in one file: --told (what methods know of the classes beside labels), --draw (n labels of each
-class, or as many texts at random), --encoder. Methods that cannot be told anything have one cell for all of --told.
+class, or as many texts at random or chosen), --encoder. Methods that cannot be told anything have one cell for all of --told.
 
 FOLDER (or SSTEXT_BENCH_DATA) holds <set>/train.parquet and <set>/test.parquet, columns text and label; support_tickets is in
 this repository. The same command goes on where it stopped: cells that are done are skipped, failed ones too (--retry).
@@ -28,11 +28,12 @@ import datasets
 import numpy as np
 import pandas as pd
 import transformers
-from cells import ALL_LABELS, DRAWS, PROFILES, Cell, plan, read_set, split_rows
+from cells import ALL_LABELS, DRAWS, PROBE, PROFILES, Cell, plan, read_set, split_rows
+from choosing import chooser
 from commit import commit
 from figures import figures_by_name
 from lines import append_line, read_lines
-from peers import PEERS, Task
+from peers import PEERS, Task, probe
 from told import DESCRIPTIONS, TOLD, description_file, knowledge
 from transformers import set_seed
 
@@ -87,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--told", nargs="+", choices=TOLD, help="what methods know of the classes beside labels "
                          "(default: that of the profile, mostly names)")  # fmt: skip
     options.add_argument("--draw", nargs="+", choices=DRAWS, help="labeled rows: n of each class, or as many at random "
-                         "(default: that of the profile, mostly balanced)")  # fmt: skip
+                         "or chosen (default: that of the profile, mostly balanced)")  # fmt: skip
     options.add_argument("--encoder", default=DEMO, help="folder or Hub name (default: demo)")
     options.add_argument("--encoder-name", metavar="NAME", help="its name in the results (default: the last part of a "
                          "folder, or the Hub name)")  # fmt: skip
@@ -152,11 +153,12 @@ def run_cell(cell: Cell, rows: pd.DataFrame, test: pd.DataFrame, encoder: str) -
         encoder: folder or Hub name.
     """
     settings = cell.settings
-    split = split_rows(rows["label"], n=cell.n, seed=cell.seed, pool=settings["pool"], draw=cell.draw)
+    choose = chooser(cell.draw, rows, cell.seed, encoder_path(encoder), settings["run"]["max_length"])
+    split = split_rows(rows["label"], n=cell.n, seed=cell.seed, pool=settings["pool"], draw=cell.draw, choose=choose)
     labeled, pool = rows.iloc[split.labeled], rows.iloc[split.pool]
     measured_on = (test if settings["on"] == "test" else rows.iloc[split.validation]).iloc[: settings["test"]]
     known = knowledge(cell.told, cell.set, sorted(set(labeled["label"])))
-    if cell.method in PEERS:
+    if cell.method in PEERS or cell.method == PROBE:
         return run_peer(cell, labeled, pool, measured_on, known, encoder)
     labeled = pd.concat([labeled, pool]) if cell.method == ALL_LABELS else labeled
     audited = pool["label"].isin(labeled["label"]).all()  # a class without a labeled row is no class of the run
@@ -195,7 +197,7 @@ def run_peer(
         encoder_path(encoder), options["max_length"], cell.seed, known,
     )  # fmt: skip
     set_seed(cell.seed)
-    probabilities = PEERS[cell.method](task).astype(np.float64)
+    probabilities = (PEERS | {PROBE: probe})[cell.method](task).astype(np.float64)
     probabilities /= probabilities.sum(1, keepdims=True)
     return {
         **figures_by_name(probabilities, task.classes, asked["label"].tolist()),

@@ -12,6 +12,8 @@ import numpy as np
 from cells import ALL_LABELS, FROZEN, SUPERVISED, Cell
 from peers import PEERS
 
+from sstext.evaluation.bootstrap import EQUAL
+
 #: A cell does harm where its accuracy is further than this below what it is held against.
 HARM = 0.01
 RESAMPLES = 9_999
@@ -26,7 +28,8 @@ class Summary:
 
     Attributes:
         accuracy: (set, n) → mean over the seeds.
-        difference: mean of method − supervised over the places where both are known, and its 95 % interval.
+        difference: mean of method − supervised over the places where both are known, and its 95 % interval (NaN if it is
+            not known).
         harm: share of these places that are more than a point below supervised.
         harm_frozen: share of places that are more than a point below the frozen regression that is told the same.
         gap_closed: Σ(method − supervised) / Σ(all pool labels − supervised).
@@ -90,11 +93,15 @@ def summarize(method: str, cells: Sequence[Cell], results: Mapping[str, dict[str
 def mean_with_interval(gains: np.ndarray, *, seed: int = 0) -> tuple[float, float, float]:
     """Mean of paired differences (K,) and its 95 % bootstrap interval over the K pairs.
 
-    >>> mean_with_interval(np.array([.01, .01]))
-    (0.01, 0.01, 0.01)
+    If all differences are equal, as that of a single pair is, nothing shows how much they vary. The ends are then NaN.
+
+    >>> mean_with_interval(np.array([.01]))
+    (0.01, nan, nan)
     """
     drawn = np.random.default_rng(seed).integers(len(gains), size=(RESAMPLES, len(gains)))
     low, high = np.quantile(gains[drawn].mean(1), [0.025, 0.975])
+    if np.ptp(gains) < EQUAL:
+        low = high = float("nan")
     return float(gains.mean()), float(low), float(high)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from cells import ALL_LABELS, PROFILES, RANDOM, SUPERVISED, TELLABLE, Cell, Profile, as_told
+from draws import draws_report
 from groups import Group, groups
 from lines import read_lines
 from markers import write_between_markers
@@ -101,8 +102,8 @@ def targets(cells: Sequence[Cell], results: Mapping[str, dict[str, Any]]) -> lis
         ),
         (
             f"on no set an interval that ends below {100 * TARGETS['by set']:.1f} points",
-            "ends at " + ", ".join(f"{100 * top:+.1f} ({name})" for name, top in tops.items()),
-            min(tops.values()) >= TARGETS["by set"],
+            "ends at " + ", ".join(f"{_end(top)} ({name})" for name, top in tops.items()),
+            all(top >= TARGETS["by set"] for top in tops.values()),
         ),
         (
             f"harm in at most {TARGETS['harm']:.0%} of the cells",
@@ -141,7 +142,21 @@ def drawing(profile: Profile, group: Group) -> Drawing | None:
 
 
 def _interval(gains: Sequence[float]) -> str:
-    return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * value for value in mean_with_interval(np.array(gains))))
+    return _difference(mean_with_interval(np.array(gains)))
+
+
+def _end(value: float) -> str:
+    return "unknown" if np.isnan(value) else f"{100 * value:+.1f}"
+
+
+def _difference(found: tuple[float, float, float]) -> str:
+    """Mean and interval in points. The interval is unknown if all differences are equal, as that of one cell is.
+
+    >>> _difference((.125, .1, .15)), _difference((.125, float("nan"), float("nan")))
+    ('+12.5 [+10.0, +15.0]', '+12.5 [unknown]')
+    """
+    mean, low, high = (100 * value for value in found)
+    return f"{mean:+.1f} [unknown]" if np.isnan(low) else f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def _protocol(profile: Profile, group: Group) -> str:
@@ -204,9 +219,7 @@ def _table(rows: Sequence[tuple[str, Summary]], cells: Sequence[Cell], *, first:
             summary.method,
             *([] if first else [told if summary.method in TELLABLE else ""]),
             *(_percent(summary.accuracy.get(column), 1) for column in columns),
-            "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * value for value in summary.difference))
-            if summary.difference
-            else "",
+            _difference(summary.difference) if summary.difference else "",
             *map(_percent, (summary.harm, summary.harm_frozen, summary.gap_closed, summary.kept)),
             _percent(summary.macro_f1, 1),
             _number(summary.log_loss, 2),
@@ -269,9 +282,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if len(names) != 1:
             raise UserError(f"{asked.results}: expected results of one profile, found {names or 'none'}")
         profile = PROFILES[names[0]]
-        content = report(profile, results)
+        content = draws_report(profile, results) if profile.compares_draws else report(profile, results)
         if asked.write:
-            for group in groups(profile, results):
+            for group in groups(profile, results) if not profile.compares_draws else ():
                 if (figure := drawing(profile, group)) is not None:
                     name = f"{profile.name}{group.file_name}.svg"
                     (asked.results.parent / name).write_text(figure.alone, encoding="utf-8")
