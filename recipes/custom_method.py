@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         processing_class=AutoTokenizer.from_pretrained(encoder),
         method=asked.method or my_method(), compute_metrics=figures,
     )  # fmt: skip
-    print(trainer.objective)
+    print(trainer.training_objective)
     trainer.train()
     return trainer.evaluate()
 

@@ -14,8 +14,8 @@ import evaluate
 from datasets import load_dataset
 
 from sstext import METHODS, Classifier, RunConfig, self_train, train
+from sstext.evaluation.bootstrap import bootstrap
 from sstext.evaluation.hf_metrics import F1, Accuracy
-from sstext.evaluation.metrics import bootstrap
 from sstext.methods import registry as methods
 
 DATA = Path(__file__).parents[1] / "data" / "support_tickets"

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from sstext.plain import plain_message
+
 #: Seconds between two messages about a phase if the output is not a terminal.
 EVERY = 60.0
 
@@ -34,7 +36,7 @@ class Reporter:
     def note(self, message: str) -> None:
         """Print one note."""
         if not self.quiet:
-            print(message, file=sys.stderr, flush=True)
+            print(plain_message(message), file=sys.stderr, flush=True)
 
     def phase(self, name: str, total: int | None, unit: str, done: int = 0) -> AbstractContextManager[Tick]:
         """Show one progress line while the block runs. It yields a function to call when units are done.

@@ -3,9 +3,11 @@
 import csv
 import json
 import os
+import random
 import shutil
 import signal
 import string
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -75,11 +77,27 @@ def _one_thread() -> None:
     transformers.logging.disable_progress_bar()
 
 
+@pytest.fixture(autouse=True)
+def _usual_warnings() -> None:
+    """The commands silence transformers, and our trainer with it. What it warns of is heard again in the next test."""
+    import transformers
+
+    transformers.logging.set_verbosity_warning()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_reports() -> Iterator[None]:
     """A report takes seconds, and dozens of tests make a run: those in `reporting/` make them, and one in test_run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sstext.run.train.write_report", lambda folder: None)
+        patch.setattr("sstext.run.train.write_report_of_owner", lambda folder: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """Power does not fail here, and every file of a run would wait for the disk three times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
         yield
 
 
@@ -89,13 +107,30 @@ def _ctrl_c_counts() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(scope="session")
-def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with an untrained two-layer BERT and its fast tokenizer, the same weights in every session."""
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[Any]:
+    """A Ray of its own on two cores of this machine, for the tests of one file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # they are the test
+        patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))  # its processes find the tests
+        ray = pytest.importorskip("ray", reason="ray is not installed; pip install 'sstext[ray]'")
+        ray.init(
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=100 * 2**20,
+        )
+        yield ray
+        ray.shutdown()
+
+
+def write_tiny_encoder(folder: Path) -> None:
+    """Write an untrained two-layer BERT and its fast tokenizer, the same weights every time."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizer
 
-    folder = tmp_path_factory.mktemp("tiny_encoder")
     characters = list(string.ascii_lowercase + string.digits + ".,!?'-")
     words = [*SPECIAL_TOKENS, *" ".join([*CLASS_WORDS.values(), NOISE_WORDS]).split()]
     pieces = [f"##{character}" for character in string.ascii_lowercase + string.digits]
@@ -120,6 +155,35 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             rows = [vocabulary[word] for word in words.split()]
             encoder.embeddings.word_embeddings.weight.data[rows] += torch.randn(config.hidden_size) / 2
         encoder.save_pretrained(folder)
+
+
+def texts_of_words(number: int) -> list[str]:
+    """Texts of 1 to 30 words that the tiny encoder knows, the same every time."""
+    known, draw = " ".join([*CLASS_WORDS.values(), NOISE_WORDS]).split(), random.Random(0)
+    return [" ".join(draw.choices(known, k=draw.randint(1, 30))) for _ in range(number)]
+
+
+@pytest.fixture(scope="session")
+def tiny_classifier(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a classifier whose head is random, so that its confidences differ."""
+    import torch
+    from transformers import AutoTokenizer
+
+    from sstext.modeling.student import new_student
+
+    folder = tmp_path_factory.mktemp("tiny_classifier")
+    student = new_student(str(tiny_encoder), list(CLASS_WORDS), seed=0)
+    torch.nn.init.normal_(student.classifier.weight, std=0.3, generator=torch.Generator().manual_seed(0))
+    student.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_encoder).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with an untrained two-layer BERT and its fast tokenizer, the same weights in every session. Read only."""
+    folder = tmp_path_factory.mktemp("tiny_encoder")
+    write_tiny_encoder(folder)
     return folder
 
 
@@ -138,24 +202,25 @@ def tiny_t5(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
+def write_tiny_task(folder: Path) -> TinyTask:
+    """Write the files of the tiny task, the same bytes every time."""
+    rng = np.random.default_rng(0)
+    names = ("labeled.csv", "unlabeled.jsonl", "answers.csv", "dev.csv", "test.csv")
+    task = TinyTask(*(folder / name for name in names))
+    _write_csv(task.labeled, [(_text(label, rng), label) for label in task.classes for _ in range(4)])
+    answers = [task.classes[i % 3] for i in rng.permutation(60)]
+    rows = [json.dumps({"text": _text(label, rng)}) + "\n" for label in answers]
+    task.unlabeled.write_text("".join(rows), encoding="utf-8")
+    _write_csv(task.answers, [(label,) for label in answers])
+    for path, size in ((task.dev, 12), (task.test, 30)):
+        _write_csv(path, [(_text(task.classes[i % 3], rng), task.classes[i % 3]) for i in rng.permutation(size)])
+    return task
+
+
 @pytest.fixture(scope="session")
 def tiny_task() -> Callable[[Path], TinyTask]:
     """`tiny_task(folder)` writes the files of the tiny task there, the same bytes every time."""
-
-    def write(folder: Path) -> TinyTask:
-        rng = np.random.default_rng(0)
-        names = ("labeled.csv", "unlabeled.jsonl", "answers.csv", "dev.csv", "test.csv")
-        task = TinyTask(*(folder / name for name in names))
-        _write_csv(task.labeled, [(_text(label, rng), label) for label in task.classes for _ in range(4)])
-        answers = [task.classes[i % 3] for i in rng.permutation(60)]
-        rows = [json.dumps({"text": _text(label, rng)}) + "\n" for label in answers]
-        task.unlabeled.write_text("".join(rows), encoding="utf-8")
-        _write_csv(task.answers, [(label,) for label in answers])
-        for path, size in ((task.dev, 12), (task.test, 30)):
-            _write_csv(path, [(_text(task.classes[i % 3], rng), task.classes[i % 3]) for i in rng.permutation(size)])
-        return task
-
-    return write
+    return write_tiny_task
 
 
 @pytest.fixture(scope="session")

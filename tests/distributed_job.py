@@ -33,7 +33,7 @@ def train_all(encoder: Path, output: Path) -> None:
         trainer = make_trainer(encoder, output / name, method, **settings)
         trainer.train()
         state = {f"student.{key}": value.detach().clone() for key, value in trainer.model.state_dict().items()}
-        state |= {f"objective.{key}": value.clone() for key, value in trainer.objective.state_dict().items()}
+        state |= {f"objective.{key}": value.clone() for key, value in trainer.training_objective.state_dict().items()}
         state |= {f"logged.{key}": torch.tensor(value) for key, value in components(trainer).items()}
         if PartialState().is_main_process:
             save_file(state, output / f"{name}.safetensors")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from sstext.config.run_config import RunConfig
 from sstext.progress import Reporter
 
 #: Flags of a run of a second or two.
@@ -37,6 +38,15 @@ class AtTick(Reporter):
                 self.act()
 
         yield tick
+
+
+def of_chains(task: Any, encoder: Path, output: Path, folds: int, **changes: Any) -> RunConfig:
+    """Options of a run of `auto` with chains and two short rounds."""
+    options = {"labeled": str(task.labeled), "unlabeled": str(task.unlabeled), "folds": folds, "encoder": str(encoder),
+               "output": str(output), "steps": 8, "round_steps": 6, "rounds": 2, "learning_rate": 5e-3,
+               "method_args": {"round_learning_rate": 5e-3, "stop_agreement": 1.01}, "training_args": {"save_steps": 2},
+               "precision": "fp32", "device": "cpu", "method": "auto"}  # fmt: skip
+    return RunConfig(**options | changes)
 
 
 def killed() -> None:

@@ -17,8 +17,9 @@ from sstext.errors import UserError
 from sstext.methods.registry import METHODS, compose
 
 sys.path.append(str(Path(__file__).parent.parent / "recipes" / "benchmark"))  # scripts, not a package
-cells, figures, lines, peers, run, told = (
-    import_module(name) for name in ("cells", "figures", "lines", "peers", "run", "told")
+cells, choosing, draws, embedding, figures, lines, peers, run, told = (
+    import_module(name)
+    for name in ("cells", "choosing", "draws", "embedding", "figures", "lines", "peers", "run", "told")
 )
 TINY = cells.Profile("tiny", {"toy": (2,)}, pool=20, test=15, seeds=(0,), steps=10, methods=("auto", "supervised"))
 
@@ -151,6 +152,65 @@ def test_a_random_draw_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cells, "VALIDATION_ROWS", (1, 2))
     split = cells.split_rows(list("aaaabbbbbb"), n=1, seed=0, pool=4, draw="random")
     assert [part.tolist() for part in (split.labeled, split.pool, split.validation)] == [[4, 6], [2, 7, 3, 5], [9, 0]]
+
+
+def test_rows_are_chosen_among_those_of_a_random_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same candidates and validation rows: default_rng(0).permutation(10) = 4 6 2 7 3 5 9 0 8 1. Guards a comparison with
+    other rows, and a chosen row that is in the pool, too."""
+    monkeypatch.setattr(cells, "VALIDATION_ROWS", (1, 2))
+    split = cells.split_rows(
+        list("aaaabbbbbb"), n=1, seed=0, pool=4, draw="suggested", choose=lambda rows, count: rows[::-1][:count]
+    )
+    assert [part.tolist() for part in (split.labeled, split.pool, split.validation)] == [[5, 3], [4, 6, 2, 7], [9, 0]]
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_the_second_step_reads_labels_of_the_first_alone(steps: int) -> None:
+    """Guards an oracle: other labels change nothing, and with labels, the second step is another one."""
+    rng = np.random.default_rng(0)
+    embedded = rng.normal(size=(60, 4))
+    embedded /= np.linalg.norm(embedded, axis=1, keepdims=True)
+    labels = np.array(["a", "b"])[(embedded[:, 0] > 0).astype(int)]
+    rows = choosing.suggested(embedded, labels, 12, 0, steps=steps)
+    assert len(set(rows)) == 12
+    hidden = np.where(np.isin(np.arange(60), rows[: 12 // steps]), labels, "c")
+    assert choosing.suggested(embedded, hidden, 12, 0, steps=steps).tolist() == rows.tolist()
+
+
+def test_a_table_of_draws_by_hand() -> None:
+    """Gains of .2 and .0 over random on one set: +10.0. Guards a draw that is compared with other places."""
+    profile = cells.PROFILES["suggest"]
+    results = {}
+    for (n, draw), value in {
+        (5, "random"): 0.5,
+        (10, "random"): 0.7,
+        (5, "suggested"): 0.7,
+        (10, "suggested"): 0.7,
+    }.items():
+        row = {"set": "sst2", "n": n, "seed": 0, "method": cells.PROBE, "settings": {"on": "test", "draw": draw}}
+        results[lines.key_of(row)] = row | {"accuracy": value}
+    said = draws.draws_report(profile, results)
+    assert "| random | 50.0 / 70.0 | 60.0 |  |  |" in said
+    assert "| suggested | 70.0 / 70.0 | 70.0 | +10.0 [+0.0, +20.0] | +10.0 (sst2) |" in said
+    assert "balanced |" not in said
+
+
+def test_embeddings_are_computed_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Guards the cache: in memory, and in a folder for the next process; and the order of the rows."""
+    computed: list[str] = []
+
+    def made(texts: list[str], *_: Any) -> np.ndarray:
+        computed.extend(texts)
+        return np.array([[float(text)] for text in texts], dtype=np.float32)
+
+    monkeypatch.setattr(embedding, "_embed", made)
+    monkeypatch.setattr(embedding, "_known", {})
+    monkeypatch.setenv(embedding.CACHE, str(tmp_path))
+    assert embedding.embed(["1", "2", "1"], "e", 8).tolist() == [[1], [2], [1]]
+    monkeypatch.setattr(embedding, "_known", {})
+    assert embedding.embed(["3", "2"], "e", 8).tolist() == [[3], [2]]
+    assert embedding.embed(["2"], "e", 9).tolist() == [[2]]
+    assert computed == ["1", "2", "3", "2"]
 
 
 def test_texts_of_a_class_without_a_label_are_wrong() -> None:

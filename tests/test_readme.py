@@ -23,10 +23,11 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 GUIDE = ROOT / "recipes" / "guide"
 #: In this order, for later pages use the model of the README and of earlier ones.
-PAGES = [README] + [
-    GUIDE / f"{name}.md"
-    for name in ("data", "choosing", "predicting", "methods", "report", "sharing", "devices", "trainer", "options")
-]
+NAMES = (
+    "data", "choosing", "labeling", "predicting", "methods", "report", "sharing", "devices", "faults", "trainer",
+    "trainer_conventions", "options",
+)  # fmt: skip
+PAGES = [README] + [GUIDE / f"{name}.md" for name in NAMES]
 MAIN_JOB = (
     "python -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt -e '.[demo]' "
     "&& sstext train recipes/quickstart.yaml"
@@ -38,8 +39,8 @@ ELSEWHERE = (MAIN_JOB, TESTS)
 FILES = {"yaml": "classes.yaml", "csv": "classes.csv"}
 #: Floors of the README's list of packages, from top to bottom, as in the contract that `lint-imports` checks.
 FLOORS = {
-    "cli": 10, "run": 9, "selftraining": 8, "training": 7, "methods": 6, "pseudolabels": 5, "objective": 4, "inference": 4,
-    "modeling": 3, "data": 3, "reporting": 3, "config": 2, "evaluation": 2, "hub": 2, "storage": 2,
+    "cli": 10, "run": 9, "selftraining": 8, "training": 7, "methods": 6, "pseudolabels": 5, "ray": 5, "objective": 4,
+    "inference": 4, "modeling": 3, "data": 3, "reporting": 3, "config": 2, "evaluation": 2, "hub": 2, "storage": 2,
 }  # fmt: skip
 
 
@@ -69,7 +70,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_task: Callable, few
     for source, name in ((task.labeled, "my.csv"), (task.unlabeled, "corpus.jsonl"), (task.test, "new.csv")):
         shutil.copy(source, folder / name)
     rows = task.labeled.read_text(encoding="utf-8").splitlines()
-    (folder / "all.csv").write_text("\n".join([*rows, "no label yet,"]) + "\n", encoding="utf-8")
+    (folder / "tickets.csv").write_text("\n".join([*rows, "no label yet,"]) + "\n", encoding="utf-8")
     shutil.copytree(ROOT / "recipes", folder / "recipes", ignore=shutil.ignore_patterns("benchmark"))
     shutil.copytree(few_tickets, folder / "data" / few_tickets.name)
     return folder
@@ -90,10 +91,18 @@ def run_line(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(shlex.split(line.removeprefix("sstext "))) == 0, f"{line}\n{capsys.readouterr().err}"
 
 
+@pytest.mark.parametrize(
+    "pages", [pytest.param([README], id="README"), pytest.param(PAGES, id="all", marks=pytest.mark.slow)]
+)
 def test_every_command_and_block_runs_in_the_order_of_the_pages(
-    workplace: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    pages: list[Path],
+    workplace: Path,
+    tiny_encoder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(workplace)
+    shutil.rmtree("out", ignore_errors=True)
     for place in ("sstext.run.encoders.encoder_path", "sstext.modeling.student.encoder_path"):
         monkeypatch.setattr(place, lambda name: str(tiny_encoder))
     monkeypatch.setattr("sstext.encoder_path", lambda name: str(tiny_encoder), raising=False)
@@ -102,7 +111,7 @@ def test_every_command_and_block_runs_in_the_order_of_the_pages(
         "sstext.selftraining.chain.Chain.steps", lambda _, stage, *__: 100 if stage.name == "final" else 8
     )
     done = {"bash": 0, "python": 0}
-    for page in PAGES:
+    for page in pages:
         names: dict[str, object] = {
             "__name__": page.stem
         }  # later blocks of a page go on with the names of earlier ones
@@ -117,18 +126,19 @@ def test_every_command_and_block_runs_in_the_order_of_the_pages(
             elif language == "python":
                 exec(compile(block.replace("max_length=512", "max_length=64"), page.name, "exec"), names)
                 done["python"] += 1
-    assert done["bash"] >= 20, "the pages lost their commands"
-    assert done["python"] >= 7, "the pages lost their blocks"
+    quickstart = json.loads(Path("out/minute/results.json").read_text())["test"]
+    assert quickstart["self_trained"]["rows"] == 40, "the recipe measures what it claims"
+    least = (20, 7) if pages == PAGES else (3, 1)
+    assert (done["bash"] >= least[0], done["python"] >= least[1]) == (True, True), "the pages lost their commands"
+    if pages != PAGES:
+        return
     assert Path("predictions.csv").read_text().startswith("text,label,predicted_label,confidence")
     assert Path("confident.csv").read_text().startswith("text,label,predicted_label,confidence,abstain")
     assert "probability/refund" in json.loads(Path("predictions.jsonl").read_text().splitlines()[0])
-    quickstart = json.loads(Path("out/minute/results.json").read_text())["test"]
-    assert quickstart["self_trained"]["rows"] == 40, "the recipe measures what it claims"
     results = json.loads(Path("out/dev/results.json").read_text())
     assert results["test"]["self_trained"]["rows"] == 30
     assert results["rounds"][-1]["audit_precision"] is not None
-    assert Path("without_label.jsonl").read_text() == '{"text": "no label yet"}\n'
-    assert len(Path("with_label.csv").read_text().splitlines()) == 13
+    assert json.loads(Path("out/frame/results.json").read_text())["rows"] == {"labeled": 12, "unlabeled": 1}
 
 
 def test_what_a_block_imports_from_sstext_is_public() -> None:
@@ -143,7 +153,15 @@ def test_what_a_block_imports_from_sstext_is_public() -> None:
 def test_options_in_the_text_exist() -> None:
     """Guards flags that are gone but still stand in a sentence or a table: only blocks are run."""
     flags = {flag for command in _command_parsers() for action in command._actions for flag in action.option_strings}
-    foreign = {"--multi_gpu", "--num_processes", "--nproc_per_node", "--check"}  # of launchers, and of make.py
+    foreign = {
+        "--check",
+        "--config_file",
+        "--multi_gpu",
+        "--num_processes",
+        "--nproc_per_node",
+    }  # of launchers, make.py
+    foreign |= {"--output_dir", "--method_args"}  # of transformers' parser
+    foreign |= {"--seconds", "--moments"}  # of tests/soak.py
     for page in PAGES:
         for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", page.read_text(encoding="utf-8")):
             assert flag in flags | foreign, f"{page.name}: {flag}"
@@ -160,7 +178,7 @@ def _command_parsers() -> list:
 
 def test_the_readme_is_short() -> None:
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
-    assert len((ROOT / "recipes" / "README.md").read_text(encoding="utf-8").splitlines()) <= 70
+    assert len((ROOT / "recipes" / "README.md").read_text(encoding="utf-8").splitlines()) <= 100
     assert sorted(GUIDE.glob("*.md")) == sorted(PAGES[1:]), "a guide that no test reads"
 
 
@@ -201,7 +219,7 @@ def test_the_readme_lists_the_packages() -> None:
     assert folders == set(FLOORS)
 
 
-@pytest.mark.parametrize("page", ["methods.md", "options.md", "../../CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", ["methods.md", "options.md", "trainer_conventions.md", "../../CONTRIBUTING.md"])
 def test_generated_parts_are_up_to_date(page: str) -> None:
     """Guards a composition, a default, a help or a floor that has moved on: `python recipes/guide/make.py` writes them."""
     make = script("make")

@@ -10,8 +10,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from sstext import RunConfig, train
 from sstext.inference.scoring import score
+from sstext.modeling.embedder import Embedder
 from sstext.pseudolabels.class_shares import estimated_prior, half_way_prior
-from sstext.pseudolabels.probe import Embedder
 from sstext.pseudolabels.regression import PENALTY
 
 

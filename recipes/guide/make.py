@@ -1,4 +1,4 @@
-"""Fills the generated parts of the guides and of CONTRIBUTING.md: the tables of methods, of options and of floors.
+"""Fills the generated parts of the guides and of CONTRIBUTING.md: the tables of methods, options, conventions and floors.
 
 python recipes/guide/make.py [--check]
 
@@ -7,11 +7,13 @@ written, and the exit code is 1 if a page is out of date.
 """
 
 import ast
+import importlib.util
 import re
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import Field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,16 @@ def options_table() -> str:
         title = (group.__doc__ or group.__name__).splitlines()[0].rstrip(".")
         parts.append("\n".join([f"## {title}", "", "| option | default | what it does |", "|---|---|---|", *rows]))
     return "\n\n".join(parts)
+
+
+def conventions_table(rows: str) -> str:
+    """A table of trainer_conventions.py as Markdown: METHODS, CONSTRUCTOR or ARGUMENTS."""
+    spec = importlib.util.spec_from_file_location("trainer_conventions", GUIDE / "trainer_conventions.py")
+    assert spec is not None
+    assert spec.loader is not None
+    listed = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(listed)
+    return listed.table(getattr(listed, rows))
 
 
 def floors() -> dict[str, int]:
@@ -102,6 +114,11 @@ def _cell(text: str) -> str:
 GENERATED: dict[str, dict[str, Callable[[], str]]] = {
     "methods.md": {"methods": markdown_table},
     "options.md": {"options": options_table},
+    "trainer_conventions.md": {
+        "methods of Trainer": partial(conventions_table, "METHODS"),
+        "arguments of Trainer": partial(conventions_table, "CONSTRUCTOR"),
+        "TrainingArguments": partial(conventions_table, "ARGUMENTS"),
+    },
     "../../CONTRIBUTING.md": {"floors": floors_table},
 }
 

@@ -7,6 +7,9 @@ from typing import Any
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from sstext.plain import plain
 
 
 def is_first_process() -> bool:
@@ -24,7 +27,11 @@ NOT_IN_PERCENT = {"nll": "log-loss (nats)", "brier": "Brier score"}
 
 
 class _Page(Console):
-    """A console that writes no blanks at the ends of lines to files and pipes."""
+    """A console that writes no blanks at the ends of lines to files and pipes. It shows names without escape sequences."""
+
+    def render_str(self, text: str, *arguments: Any, **settings: Any) -> Text:
+        """What everything that is printed goes through, cells of tables too."""
+        return super().render_str(plain(text), *arguments, **settings)
 
     def print(self, *objects: Any, **settings: Any) -> None:
         if self.is_terminal:
@@ -33,11 +40,11 @@ class _Page(Console):
         with self.capture() as shown:
             super().print(*objects, **settings)
         lines = shown.get().split("\n")
-        print("\n".join(line.rstrip() for line in lines), end="", flush=True)
+        print("\n".join(line.rstrip() for line in lines), end="", flush=True, file=self.file)
 
 
-def new_console() -> Console:
-    console = _Page(markup=False, emoji=False)  # a class or folder may be named [b]
+def new_console(*, stderr: bool = False) -> Console:
+    console = _Page(markup=False, emoji=False, stderr=stderr)  # a class or folder may be named [b]
     asked = os.environ.get("COLUMNS", "")
     if not console.is_terminal and not (asked.isdigit() and int(asked)):
         console.width = 110  # a file or a pipe has no width

@@ -9,7 +9,7 @@ from sstext.cli.console import NOT_IN_PERCENT, SHOWN, interval, new_console, new
 def show_evaluation(results: Mapping[str, Any]) -> None:
     """Figures of one model on labeled rows, and per class."""
     console = new_console()
-    table = new_table(f"On {results['rows']:,} rows (95 % bootstrap intervals)")
+    table = new_table(f"On {results['rows']:,} rows (in brackets: 95 % confidence interval)")
     table.add_column("metric")
     table.add_column("value", justify="right")
     for name, figure in results["metrics"].items():

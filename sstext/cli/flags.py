@@ -2,11 +2,14 @@
 
 import argparse
 import typing
+from collections.abc import Callable
 from dataclasses import Field
 from typing import Any
 
-from sstext.config.options import default_of, options, value_type
+from sstext.config.options import checked, default_of, options, value_type
+from sstext.config.pairs import from_pairs, yaml_value
 from sstext.config.run_config import RunConfig
+from sstext.errors import UserError
 
 #: Placeholders of a value in the help: for the first value, and for further values.
 METAVARS: dict[str, str | tuple[str, ...]] = {
@@ -14,14 +17,18 @@ METAVARS: dict[str, str | tuple[str, ...]] = {
     "regularizers": "NAME=STRENGTH",
     "descriptions": ("names|none|FILE|CLASS=TEXT", "CLASS=TEXT"),
     "prior": ("auto|uniform|labeled|none|CLASS=SHARE", "CLASS=SHARE"),
-    **dict.fromkeys(("labeled", "unlabeled", "dev", "test", "audit"), "FILE"),
-    **dict.fromkeys(("steps", "round_steps", "rounds", "folds", "batch_size", "seed", "max_length", "workers"), "N"),
+    "class_weight": ("balanced|none|CLASS=WEIGHT", "CLASS=WEIGHT"),
+    **dict.fromkeys(("data", "labeled", "unlabeled", "dev", "test", "audit"), "FILE"),
+    **dict.fromkeys(
+        ("steps", "round_steps", "rounds", "folds", "batch_size", "seed", "max_length", "workers", "corpus_size"), "N"
+    ),
     "output": "FOLDER",
     "encoder": "NAME",
     "prefix": "TEXT",
     "budget": "TIME",
     "text_column": "COLUMN",
     "label_column": "COLUMN",
+    "unlabeled_value": "LABEL",
     "device": "NAME",
     "keep": "SHARE",
     "views": "COLUMN",
@@ -66,35 +73,16 @@ class _KeyValues(argparse.Action):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         before = getattr(namespace, self.dest, None)
-        found = dict(before) if isinstance(before, dict) else {}
-        for pair in values:
-            problem = self._add(pair, found)
-            if problem:
-                parser.error(f"argument {self.option_strings[0]}: {problem}")
-        setattr(namespace, self.dest, found)
-
-    def _add(self, pair: str, found: dict[str, Any]) -> str | None:
-        """Read a pair into `found`, or report what is wrong with it."""
-        import yaml
-
-        key, equals, value = pair.partition("=")
-        if not key or not equals:
-            expected = self.metavar if isinstance(self.metavar, str) else (self.metavar or ("KEY=VALUE",))[-1]
-            return f"expected {expected}, found {pair!r}"
-        if not value.strip():
-            return f"no value given in {pair!r}"
-        if key in found:
-            return f"{key!r} is given twice"
+        before = before if isinstance(before, dict) else {}
+        expected = self.metavar if isinstance(self.metavar, str) else (self.metavar or ("KEY=VALUE",))[-1]
         try:
-            found[key] = self._read(value)
-        except yaml.YAMLError:
-            return f"expected a YAML value, found {value!r} in {pair!r}"
-        return None
+            found = from_pairs(values, read=self._read, expected=expected, given=before)
+        except UserError as problem:
+            parser.error(f"argument {self.option_strings[0]}: {problem}")
+        setattr(namespace, self.dest, before | found)
 
     def _read(self, value: str) -> Any:
-        import yaml
-
-        return None if value.strip().lower() == "none" else yaml.safe_load(value)
+        return None if value.strip().lower() == "none" else yaml_value(value)
 
 
 class _WordOrKeyValues(_KeyValues):
@@ -114,9 +102,50 @@ class _WordOrTexts(_WordOrKeyValues):
         return value
 
 
+def add_run_command(
+    commands: Any, name: str, handler: Callable[[argparse.Namespace], object], *, finished: bool = False, **texts: str
+) -> Any:
+    """Add a command that takes the folder of a run, and return its parser.
+
+    Args:
+        name, handler: of the command.
+        finished: whether only finished runs will do.
+        **texts: `help`, a line in the list of the commands, and `description`, what the command does.
+    """
+    command = commands.add_parser(name, **texts)
+    command.set_defaults(handler=handler)
+    which = "a finished run (--output of train)" if finished else "a run (--output of train), finished or not"
+    command.add_argument("folder", help=f"Folder of {which}.")
+    return command
+
+
 def add_quiet(command: Any) -> None:
     """Add the flag that turns notes and progress off."""
     command.add_argument("--quiet", action="store_true", help="Print no notes and no progress.")
+
+
+def add_profile(command: Any, *, shown: bool = True) -> None:
+    """Add the flag that measures where the time goes. Unless it is shown, `--help` is silent about it."""
+    command.add_argument(
+        "--profile",
+        metavar="FOLDER",
+        help=(
+            "Show where the time goes: print a table of shares and write it to times.csv in this folder, with torch traces of "
+            "a few steps (chrome://tracing and Perfetto show them). Measuring takes some time itself."
+            if shown
+            else argparse.SUPPRESS
+        ),
+    )
+
+
+def add_excel_safe(command: Any) -> None:
+    """Add the flag for csv files that people open in a spreadsheet."""
+    command.add_argument(
+        "--excel-safe",
+        action="store_true",
+        help="Put a ' before cells of csv and tsv that a spreadsheet would run as formulas: those that begin with =, +, -, @, "
+        "a tab or a line break. Default: they are written as they are, and one line says so.",
+    )
 
 
 def add_same_flags(command: Any, *names: str) -> None:
@@ -125,3 +154,13 @@ def add_same_flags(command: Any, *names: str) -> None:
     for name in names:
         add_flag(command, name, known[name])
         command.set_defaults(**{name: default_of(known[name])})
+
+
+def values_of_same_flags(parsed: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The values of flags that `add_same_flags` has added, by option.
+
+    Raises:
+        UserError: a value has another type, or is out of range.
+    """
+    known = options(RunConfig)
+    return {name: checked(name, getattr(parsed, name), known[name]) for name in names}

@@ -47,7 +47,8 @@ def _add_names(table: Table, title: str, names: Iterable[str]) -> None:
 
 
 def _show_page(console: Console, found: Entry) -> None:
-    console.print(f"{found.name}: {found.idea}\n", highlight=False)
+    console.print(f"{found.name}: {found.idea}", highlight=False)
+    console.print()
     rows = {
         "formula": found.formula, "composition": found.composition, "when": found.when, "source": found.source,
         "where": found.stage, "tasks": found.tasks,

@@ -3,19 +3,22 @@
 import argparse
 from typing import Any
 
+from sstext.cli.flags import add_run_command
+from sstext.plain import plain
+
 
 def add_report(commands: Any) -> None:
-    report = commands.add_parser(
+    add_run_command(
+        commands,
         "report",
+        run_report,
         help="write the report of a run: report.html",
-        description="Writes FOLDER/report.html and FOLDER/report_figures from the files of a run.",
+        description="Writes report.html and report_figures into the folder of a run. No other process may work there.",
     )
-    report.set_defaults(handler=run_report)
-    report.add_argument("folder", help="Folder of a run (--output of train), finished or not.")
 
 
 def run_report(parsed: argparse.Namespace) -> None:
     """`sstext report`."""
     from sstext.reporting import write_report
 
-    print(write_report(parsed.folder))
+    print(plain(write_report(parsed.folder)))

@@ -7,13 +7,16 @@ from typing import Any
 from rich.table import Table
 
 from sstext.cli.console import SHOWN, interval, new_console, new_table, percent
+from sstext.config.spelling import spelled
 from sstext.errors import listed
 from sstext.evaluation.held_out import cause_and_remedy
 from sstext.methods.method import HEAD, Stage
 from sstext.objective.targets import Hard
 from sstext.progress import duration
-from sstext.reporting.words import accuracy_said, left_out_said
+from sstext.reporting.words import accuracy_said, capitalized, left_out_said, skipped_said
+from sstext.run.continuing import what_it_brought
 from sstext.run.dry_run import Forecast
+from sstext.run.usable import unusable_said
 from sstext.selftraining.plan import Plan
 from sstext.selftraining.record import ALL_DONE
 from sstext.storage.run_folder import FINAL, REPORT, TO_LABEL, ZERO_SHOT, stage_name
@@ -24,17 +27,21 @@ WARNING = "warning: "
 MODELS = {"self_trained": "chosen model"}
 
 
-def show_results(results: Mapping[str, Any], output: str, budget: str | None = None) -> None:
-    """The end of a training: figures on test rows, the stages, the choice, what to do next, and how to use the model."""
+def show_results(
+    results: Mapping[str, Any], output: str, budget: str | None = None, before: Mapping[str, Any] | None = None
+) -> None:
+    """The end of a training: figures on test rows, the stages, the choice, what to do next, and how to use the model.
+
+    Args:
+        before: results of the run that this one goes on from.
+    """
     console = new_console()
-    for reason in results["chosen"]["why"].split("; "):
-        if reason.startswith(WARNING):
-            console.print(f"Warning: {reason.removeprefix(WARNING)}.\n", highlight=False)
+    for line in said_first(results):
+        console.print(line, highlight=False, markup=False)
+        console.print()
     if results["test"]:
         console.print(figures_table(results))
     console.print(records_table(results["rounds"]))
-    if (stopped := results["rounds"][-1]["stopped_because"]) not in (None, ALL_DONE):
-        console.print(f"Training stopped early: {stopped}.", highlight=False)
     chosen = results["chosen"]
     name = stage_name(results["rounds"][chosen["round"]])
     first, *others = [reason for reason in chosen["why"].split("; ") if not reason.startswith(WARNING)]
@@ -43,7 +50,9 @@ def show_results(results: Mapping[str, Any], output: str, budget: str | None = N
         f"Chosen: {name} ({first}).",
         *reasons,
         accuracy_said(results),
+        what_it_brought(before, results) if before is not None else "",
         left_out_said(results.get("left_out", []), budget),
+        _skipped(results),
         advice(results),
     ]
     for line in filter(None, lines):
@@ -61,6 +70,24 @@ def show_results(results: Mapping[str, Any], output: str, budget: str | None = N
         f"print(pipeline('text-classification', '{output}/model')({example!r}, truncation=True))\"",
         highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
+
+
+def said_first(results: Mapping[str, Any]) -> list[str]:
+    """What people must see first: a model that cannot be used, a training that stopped early, and warnings."""
+    lines = [unusable_said(results["unusable"])] if results.get("unusable") else []
+    if (stopped := results["rounds"][-1]["stopped_because"]) not in (None, ALL_DONE):
+        lines.append(f"Training stopped early: {stopped}.")
+    reasons = results["chosen"]["why"].split("; ")
+    return lines + [f"Warning: {r.removeprefix(WARNING)}." for r in reasons if r.startswith(WARNING)]
+
+
+def _skipped(results: Mapping[str, Any]) -> str:
+    """How many steps were skipped, if there were any."""
+    counted = results.get("skipped_steps") or {"skipped": 0, "steps": 0}
+    if not counted["skipped"]:
+        return ""
+    said = capitalized(skipped_said(counted["skipped"], counted["steps"]))
+    return f"{said}. If these are many, lower {spelled('learning_rate')}."
 
 
 def figures_table(results: Mapping[str, Any]) -> Table:
@@ -103,13 +130,13 @@ def advice(results: Mapping[str, Any]) -> str:
 
 
 def to_label_said(results: Mapping[str, Any], output: str) -> str:
-    """Which texts should be labeled first, and what to do with them. Empty if none were chosen."""
+    """Which texts should be labeled next, and what to do with them. Empty if none were chosen."""
     if not results.get("to_label"):
         return ""
-    file = f"{output}/{TO_LABEL}"
+    file, first = f"{output}/{TO_LABEL}", stage_name(results["rounds"][0]) == ZERO_SHOT
     return (
-        f"To label first: {file} ({results['to_label']:,} texts). Fill in its column `label`, delete the rows without a label, "
-        f"and train again: sstext train --labeled {file}, with the same --descriptions and --unlabeled, and another --output."
+        f"To label {'first' if first else 'next'}: {file} ({results['to_label']:,} texts). Fill in its column `label`, or use "
+        f"`sstext label {file}`. Then go on: sstext train {output} --more {file}"
     )
 
 
@@ -150,8 +177,9 @@ def records_table(records: list[Mapping[str, Any]]) -> Table:
         "time": lambda r: duration(r["seconds"]),
     }
     filled = {title: cell for title, cell in cells.items() if any(cell(record) for record in records)}
-    for title in filled:
-        table.add_column(title, justify="left" if title == "stage" else "right")
+    for title in filled:  # a title may be broken between its words, but not within one
+        longest = max(map(len, title.split()))
+        table.add_column(title, justify="left" if title == "stage" else "right", min_width=longest)
     for record in records:
         table.add_row(*(cell(record) for cell in filled.values()))
     return table

@@ -18,16 +18,24 @@ EDITS: dict[str, float] = {"mask": 0.15, "drop": 0.0, "swap": 0.0, "cutoff": 0.0
 class DataOptions:
     """Your data."""
 
+    data: str | None = option(
+        None,
+        "File or Hub name with all texts: rows with a label are labeled, rows without one are the corpus. Any table works "
+        "(csv, tsv, Excel, json, jsonl, parquet, Arrow, a saved data set), also packed, and the exports of annotation tools. "
+        "Default: none. Give `labeled` instead if the two are apart.",
+        common=True,
+    )
     labeled: str | None = option(
         None,
-        "File or Hub name with labeled texts: csv, tsv, json, jsonl, parquet, or a saved data set. Default: none. Every run "
-        "needs it, or `descriptions` of the classes instead.",
+        "File or Hub name with labeled texts, in the formats of `data`. Rows without a label join the corpus. Default: none. "
+        "Every run needs it, `data`, or `descriptions` of the classes.",
         common=True,
     )
     unlabeled: str | None = option(
         None,
-        "File or Hub name with unlabeled texts: the same formats, or txt with one text per line. All methods but "
-        "`supervised` need them. Default: none.",
+        "File or Hub name with unlabeled texts: the same formats, or txt with one text per line. Also a folder of files, a "
+        "pattern ('corpus/*.parquet'), - for stdin, or stream:NAME for a Hub data set that is not downloaded first. All "
+        "methods but `supervised` need them. Default: none.",
         common=True,
     )
     test: str | None = option(
@@ -42,10 +50,26 @@ class DataOptions:
         "Default: none. Give them only if you have labels to spare.",
         common=True,
     )
+    allow_overlap: bool = option(
+        False,
+        "Train although the test or development texts are the training texts. Default: no. Use it to try "
+        "things out; the figures then say nothing about new texts.",
+    )
     audit: str | None = option(
         None,
         "True labels of the unlabeled texts, row by row. They are only used to measure how many pseudo-labels are "
         "right. Default: none. Give them in experiments in which you know these labels.",
+    )
+    corpus_size: int | None = option(
+        None,
+        "Maximum number of texts of the corpus; the others are left out at random, by the seed, before anything is tokenized. "
+        "Default: all that the training can use. Set it to save time and memory.",
+        limits=POSITIVE,
+    )
+    drop_near_duplicates: bool = option(
+        False,
+        "Keep one of each group of equal or nearly equal texts of the corpus (MinHash, as `sstext check`). Default: no. Use it "
+        "for corpora from the web, where copies of a text count more than others.",
     )
     sample: dict[str, Any] = option(
         {},
@@ -61,6 +85,11 @@ class DataOptions:
         None,
         "Column with the label. Default: found by its name. Set it if another one is found.",
         computed=True,
+    )
+    unlabeled_value: list[str] | str | None = option(
+        None,
+        "Labels that mean that a row has no label. An empty label always does. Default: NaN, null, and −1 if all other labels "
+        "are integers from 0 on. Set it if another word means so, or '' if −1 is a class.",
     )
     descriptions: Any = option(
         "names",
@@ -116,6 +145,12 @@ class EncoderOptions:
         "auto (`mean` in stages whose head begins as a regression). Try `mean` with a sentence encoder and few labels.",
         ("auto", "mean", "native"),
     )
+    model_args: dict[str, Any] = option(
+        {},
+        "How the encoder is loaded: attn_implementation=sdpa (or eager, flash_attention_2), and values of its configuration, "
+        "for example reference_compile=false. Default: as transformers loads it. Change it if the encoder is slow on your "
+        "device.",
+    )
 
 
 @dataclass
@@ -161,10 +196,10 @@ class SemiSupervisedOptions:
     These are fields of `SemiSupervisedTrainingArguments` too.
     """
 
-    method: str = option(
-        "supervised",
+    method: str | None = option(
+        None,
         "How to learn from unlabeled texts; `sstext methods` lists the methods. Default: supervised, which trains on the "
-        "labeled rows only. Change it to learn from unlabeled texts.",
+        "labeled rows only, and r-drop if a trainer gets unlabeled rows. Name one to choose it yourself.",
         common=True,
     )
     method_args: dict[str, Any] = option(
@@ -193,6 +228,12 @@ class SemiSupervisedOptions:
         "Strength τ of logit adjustment. At 1, the loss targets balanced accuracy, as if all classes were equally "
         "frequent. Default: 0 (off). Raise it if recall on rare classes matters.",
         limits=ANY_NUMBER,
+    )
+    class_weight: Any = option(
+        None,
+        "Weights of the classes in the loss of the labeled rows: balanced (number of labels / (number of classes × labels of "
+        "the class)), or CLASS=WEIGHT …. Default: none (all are equal). Give them if errors on some classes cost more; "
+        "logit_adjustment is better if some are rare.",
     )
     edits: dict[str, Any] = option(
         EDITS,
@@ -288,4 +329,10 @@ class RunOptions:
         "CPU. Raise it on a CPU with many cores.",
         limits=POSITIVE,
         computed=True,
+    )
+    engine: str = option(
+        "local",
+        "Where the chains are trained: local (this machine) or ray (each as a task on a Ray cluster, which needs pip install "
+        "'sstext[ray]' and an output folder that all nodes see). Default: local. Set it if you have several machines.",
+        choices=("local", "ray"),
     )

@@ -40,7 +40,9 @@ def option(
 
 def options(config: type) -> dict[str, Field]:
     """Name → field of every option of a config class, in the order of its groups."""
-    return {spec.name: spec for spec in fields(config) if "help" in spec.metadata}
+    return {
+        spec.name: spec for spec in fields(config) if "computed" in spec.metadata
+    }  # transformers has fields with help
 
 
 def default_of(spec: Field) -> Any:
@@ -54,7 +56,7 @@ def checked(name: str, value: Any, spec: Field) -> Any:
     """Return `value` as the type of its option.
 
     Raises:
-        UserError: the value has another type, or is out of range.
+        UserError: the value has another type, is out of range, or is or holds a number that is not finite.
 
     >>> from sstext.config.run_config import RunConfig
     >>> checked("learning_rate", "1e-4", options(RunConfig)["learning_rate"])  # YAML reads 1e-4 as a string
@@ -65,6 +67,7 @@ def checked(name: str, value: Any, spec: Field) -> Any:
     sstext.errors.UserError: rounds: expected int, found 'many'
     """
     found = _typed(name, value, spec)
+    _refuse_infinite(name, found)
     low, high = spec.metadata.get("limits") or (-math.inf, math.inf)
     if isinstance(found, int | float) and not isinstance(found, bool) and not low <= found <= high:
         bounds = f"at least {low:g}" if high == math.inf else f"a share between {low:g} and {high:g}"
@@ -72,6 +75,18 @@ def checked(name: str, value: Any, spec: Field) -> Any:
             bounds = f"a number between {low:g} and {high:.0f}"
         raise UserError(f"{name}: expected {bounds}, found {value}")
     return found
+
+
+def _refuse_infinite(name: str, value: Any) -> None:
+    """Refuse NaN and infinite numbers, also inside of mappings and lists."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{name}: expected a finite number, found {value}")
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _refuse_infinite(f"{name}: {key}", item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _refuse_infinite(name, item)
 
 
 def _typed(name: str, value: Any, spec: Field) -> Any:
@@ -108,6 +123,8 @@ def _typed(name: str, value: Any, spec: Field) -> Any:
             return _names(items) if kind == list[str] else [typing.get_args(kind)[0](item) for item in items]
         if typing.get_origin(kind) is dict and isinstance(value, Mapping):
             return dict(value)
+        if typing.get_origin(kind) is dict and isinstance(value, str) and str in others:
+            return value
         raise ValueError
     except (TypeError, ValueError, OverflowError):
         label = getattr(kind, "__name__", str(kind)) if typing.get_origin(kind) is None else str(kind)

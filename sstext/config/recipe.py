@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from sstext.config.run_config import RunConfig, refuse_unknown
+from sstext.config.yaml_text import read_yaml
 from sstext.errors import UserError
 
 
@@ -26,7 +27,7 @@ def read_config(path: str | Path | None, overrides: Mapping[str, Any]) -> RunCon
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         beside = {file.stem: file for file in path.parent.glob("[!.]*.y*ml")}
         close = difflib.get_close_matches(path.stem, beside, n=1)
@@ -36,6 +37,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: expected a YAML file, found a folder") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}; save the recipe as UTF-8") from None
+    except (OSError, ValueError) as error:  # a name that is too long, or has a character 0
+        raise UserError(f"{str(path)[:300]}: cannot be read ({getattr(error, 'strerror', error)})") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if content is None:

@@ -1,5 +1,7 @@
 """The configuration of a run: all options together, checked. Free of torch, so that `sstext --help` answers at once."""
 
+import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -30,7 +32,7 @@ class RunConfig(RunOptions, TrainingOptions, SemiSupervisedOptions, SelfTraining
     """
 
     #: Fields that may differ when a run is continued: they change what is shown, not what is computed.
-    UNRECORDED: ClassVar[tuple[str, ...]] = ("output", "report_to", "workers")
+    UNRECORDED: ClassVar[tuple[str, ...]] = ("output", "report_to", "workers", "engine")
 
     method: str = option(
         "auto",
@@ -42,7 +44,7 @@ class RunConfig(RunOptions, TrainingOptions, SemiSupervisedOptions, SelfTraining
     def __post_init__(self) -> None:
         for name, spec in options(RunConfig).items():
             setattr(self, name, checked(name, getattr(self, name), spec))
-        self.edits = checked_edits(self.edits)
+        self.edits, self.class_weight = checked_edits(self.edits), checked_class_weight(self.class_weight)
         self._check_encoders()
         for part in self.freeze:
             if part != "embeddings" and not part.isdecimal():
@@ -140,6 +142,32 @@ def checked_edits(given: Mapping[str, Any]) -> dict[str, float]:
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
             raise UserError(f"edits: expected a share between 0 and 1 for {name}, found {share!r}")
     return {name: float(given.get(name, default)) for name, default in EDITS.items()}
+
+
+def checked_class_weight(given: Any) -> Any:
+    """Return weights of classes as None, `balanced`, or a mapping of class → weight. A mapping may be given as JSON.
+
+    Raises:
+        UserError: it is something else, or a weight is no number of at least 0.
+
+    >>> checked_class_weight('{"refund": 2}')
+    {'refund': 2.0}
+    """
+    if isinstance(given, str) and given.lstrip().startswith("{"):
+        try:
+            given = json.loads(given)
+        except ValueError:
+            raise UserError(f"class_weight: expected JSON of a mapping, found {given!r}") from None
+    if given is None or given in ("balanced", "none"):
+        return "balanced" if given == "balanced" else None
+    if not isinstance(given, Mapping) or not given:
+        raise UserError(
+            f"class_weight: expected balanced, or a weight for each class such as refund=2, found {given!r}"
+        )
+    for name, weight in given.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise UserError(f"class_weight: expected a number of at least 0 for {name}, found {weight!r}")
+    return {name: float(weight) for name, weight in given.items()}
 
 
 def seconds_of(budget: str) -> float:

@@ -1,52 +1,100 @@
 """Find the text, label and paraphrase columns, and read cells as texts."""
 
 import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from sstext.data.formats import TEXT_NAMES
+from sstext.config.spelling import spelled
+from sstext.data.column_names import LABEL_NAMES, TEXT_NAMES
 from sstext.errors import UserError, listed
 
-#: Column names that mean "the label", the most specific first.
-LABEL_NAMES = (
-    "label", "labels", "category", "class", "target", "intent", "topic", "sentiment", "emotion", "tag",
-    "label_text", "label_name", "class_name",
-)  # fmt: skip
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 #: Column that holds the paraphrases of a row as a list of texts.
 VIEW_TEXTS = "view_texts"
 
 
-def find_column(columns: Sequence[str], kind: Literal["text", "label"], wanted: str | None, source: str) -> str:
+def find_column(
+    columns: Sequence[str],
+    kind: Literal["text", "label"],
+    wanted: str | None,
+    source: str,
+    known: str | None = None,
+) -> str:
     """Find the column that holds the texts or the labels.
 
-    If `wanted` is given, a column of exactly this name must exist. Otherwise a column named "text" or "label" (ignoring
-    case) is taken, then the one column whose name is in `TEXT_NAMES` or `LABEL_NAMES`. A single column is taken as the
-    text.
+    If `wanted` is given, a column of exactly this name must exist. Otherwise the column `known` is taken, then one named
+    "text" or "label" (ignoring case), then the one column whose name is in `TEXT_NAMES` or `LABEL_NAMES`. A single column is
+    taken as the text.
 
     >>> find_column(["id", "Message"], "text", None, "my.csv")
     'Message'
 
+    Args:
+        known: column of an annotation tool that holds it.
+
     Raises:
         UserError: if no column fits, or several fit equally well.
     """
-    found, flag = f"found {listed(list(columns))}", f"--{kind}-column"
+    found, remedy = f"found {listed(list(columns))}", f"with {spelled(f'{kind}_column', 'COLUMN')}"
     if wanted is not None:
         if wanted in columns:
             return wanted
-        raise _no_such_column(wanted, columns, source, f"name one of them with {flag}")
+        raise _no_such_column(wanted, columns, source, f"name one of them {remedy}")
+    if known in columns:
+        return str(known)
     if kind in columns:
         return kind
     names = TEXT_NAMES if kind == "text" else LABEL_NAMES
     for group in ((kind,), names):
         fitting = [column for column in columns if column.strip().lower() in group]
         if len(fitting) > 1:
-            raise UserError(f"{source}: several columns may hold the {kind}: {listed(fitting)}; choose one with {flag}")
+            raise UserError(f"{source}: several columns may hold the {kind}: {listed(fitting)}; choose one {remedy}")
         if fitting:
             return fitting[0]
     if kind == "text" and len(columns) == 1:
         return columns[0]
+    pairs = two_texts(columns) if kind == "text" else None
+    if pairs:
+        raise UserError(
+            f"{source}: {listed(pairs)} look like a pair of texts; sstext classifies single texts: join both in one column, "
+            f"or name one of them {remedy}"
+        )
     raise UserError(
-        f"{source}: no {kind} column was recognized (usual names: {listed(names, 6)}); {found}; name one with {flag}"
+        f"{source}: no {kind} column was recognized (usual names: {listed(names, 6)}); {found}; name one {remedy}"
+    )
+
+
+#: Pairs of column names that belong together.
+_PAIRS = (
+    ("premise", "hypothesis"), ("question", "answer"), ("question", "context"), ("question", "passage"), ("query", "passage"),
+    ("query", "document"), ("anchor", "positive"), ("source", "target"), ("text", "text_pair"), ("claim", "evidence"),
+)  # fmt: skip
+
+
+def two_texts(columns: Sequence[str]) -> list[str] | None:
+    """Two columns whose names mean a pair of texts, such as `sentence1` and `sentence2`. None if there are none.
+
+    >>> two_texts(["id", "sentence1", "sentence2"]), two_texts(["text", "label"])
+    (['sentence1', 'sentence2'], None)
+    """
+    lower = {column.strip().lower(): column for column in columns}
+    for first, second in _PAIRS:
+        if first in lower and second in lower:
+            return [lower[first], lower[second]]
+    for name in lower:
+        for one, two in (("1", "2"), ("_a", "_b"), ("_1", "_2")):
+            if name.endswith(one) and (second := name.removesuffix(one) + two) in lower:
+                return [lower[name], lower[second]]
+    return None
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell is empty: None, NaN, or the missing values of pandas."""
+    return (
+        value is None or (isinstance(value, float) and value != value) or type(value).__name__ in ("NAType", "NaTType")
     )
 
 
@@ -64,7 +112,9 @@ def check_views(views: Sequence[str], columns: Sequence[str], source: str) -> No
     """
     for view in views:
         if view not in columns:
-            raise _no_such_column(view, columns, source, "name paraphrase columns with --views, or leave it out")
+            raise _no_such_column(
+                view, columns, source, f"name paraphrase columns with {spelled('views', 'COLUMN')}, or leave it out"
+            )
 
 
 def paraphrases(columns: Mapping[str, Sequence], views: Sequence[str], where: Callable[[int], str]) -> list[list[str]]:
@@ -87,11 +137,20 @@ def paraphrases(columns: Mapping[str, Sequence], views: Sequence[str], where: Ca
 
 
 def text_of(value: Any, where: str) -> str:
-    """A cell as a text, or "" if it is empty."""
+    """A cell as a text, or "" if it is empty.
+
+    Raises:
+        UserError: a list, a mapping, or a text with half a character.
+    """
     if isinstance(value, str):
-        return value
-    if value is None or value != value:
-        return ""
-    if isinstance(value, int | float):
+        if not value.isascii() and (half := _SURROGATE.search(value)):
+            raise UserError(f"{where}: expected a text, found half a character ({half[0]!a}); correct the text")
         return str(value)
-    raise UserError(f"{where}: expected a text, found {type(value).__name__} {str(value)[:60]!r}")
+    if is_missing(value):
+        return ""
+    if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(part, str) for part in value):
+        pair = f"{type(value).__name__} {str(value)[:60]}"
+        raise UserError(f"{where}: expected a text, found {pair}; sstext classifies single texts: join a pair")
+    if isinstance(value, list | tuple | dict | set):
+        raise UserError(f"{where}: expected a text, found {type(value).__name__} {str(value)[:60]!r}")
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -6,6 +6,7 @@ A class name often says what the texts of the class are about. How much class te
 Source: Gao et al. 2023, "The Benefits of Label-Description Training for Zero-Shot Text Classification" (arXiv 2305.02239).
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -143,7 +144,7 @@ def descriptions_file(descriptions: Any) -> Path | None:
     if not isinstance(descriptions, str | Path):
         raise UserError(f"descriptions: expected {expected}, found {descriptions!r}")
     path = Path(descriptions)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"descriptions: no such file: {path} (looked for {path.absolute()}); expected {expected}")
     return path
 
@@ -172,6 +173,10 @@ def _given(source: Any, encoding: str) -> tuple[dict[str, Any], str]:
         return {str(name): texts for name, texts in source.items()}, "descriptions"
     if path.suffix.lower() not in (".yaml", ".yml"):
         rows = load_labeled(path, what="descriptions", encoding=encoding)
+        if rows.without_label is not None:
+            raise UserError(
+                f"{path}: expected a class for every description, found {len(rows.without_label)} without one"
+            )
         found: dict[str, list[str]] = {}
         for text, label in zip(rows.texts["text"][:], rows.texts["label"][:], strict=True):
             found.setdefault(rows.classes[label], []).append(text)
@@ -181,7 +186,7 @@ def _given(source: Any, encoding: str) -> tuple[dict[str, Any], str]:
         content = yaml.load(path.read_text(encoding=encoding), Loader=yaml.BaseLoader)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"descriptions: {path} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, Mapping):
         found_instead = "nothing" if content is None else f"a {type(content).__name__}"

@@ -3,29 +3,18 @@
 No parser reads a whole text file into memory or guesses a value. Every error message names the file and the line.
 """
 
-import codecs
 import csv
-import io
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from sstext.data.column_names import LABEL_NAMES, TEXT_NAMES
+from sstext.data.decoding import WINDOW, Text
 from sstext.errors import UserError, listed
-
-WINDOW = 1 << 16  # characters that are read at once
-
-
-_LONGEST_CELL = 1 << 27  # characters; a longer cell means that a quote was never closed
-
-
-_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")  # how errors="surrogateescape" represents a byte that cannot be decoded
-
+from sstext.storage.csv_cells import allow_long_cells
 
 _NOT_BLANK = re.compile(r"\S")
 
@@ -33,7 +22,11 @@ _NOT_BLANK = re.compile(r"\S")
 _DECODER = json.JSONDecoder()
 
 
-_REMEDY = "give the encoding of the file, for example `--encoding cp1252` or `--encoding utf-16`"
+#: What may separate cells, the usual first.
+_DELIMITERS = (",", ";", "\t", "|")
+
+
+_SEPARATOR = re.compile(r'"?sep=(\\t|[^"\r\n])"?\s*', re.IGNORECASE)
 
 
 _T = TypeVar("_T")
@@ -51,87 +44,32 @@ class Rows:
     columns: dict[str, list]
     lines: list[int]  # 1-based: the line where the row starts, or the number of the row if the format has no lines
     unit: str = "line"
+    class_labels: dict[str, list[str]] = field(default_factory=dict)  # class names of the ClassLabel columns
+    format: str = ""  # of the file, see `sstext.data.formats.FORMATS`
+    file: str = ""  # where the rows are from, if the source is several files
 
     def __len__(self) -> int:
         return len(self.lines)
 
     def where(self, i: int) -> str:
         """The place of row `i` of the batch, for messages."""
-        return f"{self.unit} {self.lines[i]}"
+        return f"{f'{self.file}: ' if self.file else ''}{self.unit} {self.lines[i]}"
 
+    def records(self) -> Iterator[tuple[dict[str, Any], int]]:
+        """The rows as column name → value, and the line of each."""
+        for i, line in enumerate(self.lines):
+            yield {name: values[i] for name, values in self.columns.items()}, line
 
-def codec_of(encoding: str) -> codecs.CodecInfo:
-    """The text codec of this name.
+    def slice(self, begin: int, end: int) -> "Rows":
+        """The rows `begin` … `end` − 1 of the batch."""
+        columns = {name: values[begin:end] for name, values in self.columns.items()}
+        return replace(self, columns=columns, lines=self.lines[begin:end])
 
-    Raises:
-        UserError: if there is no such codec.
-    """
-    try:
-        "".encode(encoding)
-        return codecs.lookup(encoding)
-    except LookupError:
-        raise UserError(f"--encoding: expected a known encoding such as utf-8 or cp1252, found {encoding!r}") from None
-
-
-class Text:
-    """The decoded and checked lines of a byte stream, with their line ends. `line` numbers the current line."""
-
-    def __init__(self, stream: IO[bytes], name: str, encoding: str) -> None:
-        self.name, self.line = name, 0
-        self._encoding = encoding
-        self._ahead = ""
-        # newline="" keeps the line ends inside quoted cells; with surrogateescape, the message can name the bad byte.
-        codec = codec_of(encoding).name
-        codec = "utf-8-sig" if codec == "utf-8" else codec
-        self._file = io.TextIOWrapper(stream, codec, errors="surrogateescape", newline="")
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line, self._ahead = self._ahead, ""
-        if not line.endswith(("\n", "\r")):
-            line += self._decode(self._file.readline)
-        if not line:
-            raise StopIteration
-        self._check(line)
-        self.line += 1
-        return line
-
-    def peek(self) -> str:
-        """The next line, or the beginning of a very long line, without consuming it."""
-        self._ahead = self._ahead or self._decode(lambda: self._file.readline(WINDOW))
-        return self._ahead
-
-    def first_character(self) -> str:
-        """The next character that is not blank, without consuming it ("" at the end). Skips blank lines before it."""
-        while self.peek().isspace():
-            next(self)
-        return self.peek().lstrip()[:1]
-
-    def read(self, size: int) -> str:
-        """Read the text that was peeked at and about `size` more characters. `line` advances by its line ends."""
-        part, self._ahead = self._ahead + self._decode(lambda: self._file.read(size)), ""
-        self._check(part)
-        self.line += part.count("\n")
-        return part
-
-    def release(self) -> None:
-        """Detach the stream without closing it."""
-        self._file.detach()
-
-    def _decode(self, read: Callable[[], str]) -> str:
-        try:
-            return read()
-        except UnicodeError as error:
-            raise UserError(f"{self.name}: line {self.line + 1}: not {self._encoding} ({error}); {_REMEDY}") from None
-
-    def _check(self, part: str) -> None:
-        found = None if part.isascii() else _ESCAPED_BYTE.search(part)
-        if found:
-            line = self.line + 1 + part.count("\n", 0, found.start())
-            byte = f"byte 0x{ord(found[0]) - 0xDC00:02x}"
-            raise UserError(f"{self.name}: line {line}: expected {self._encoding}, found {byte}; {_REMEDY}")
+    def of(self, records: Sequence[tuple[dict[str, Any], int]]) -> "Rows":
+        """A batch of the same file with other rows. A key that a record lacks is None in it."""
+        names = dict.fromkeys(name for record, _ in records for name in record) or dict.fromkeys(self.columns)
+        columns = {name: [record.get(name) for record, _ in records] for name in names}
+        return replace(self, columns=columns, lines=[line for _, line in records])
 
 
 def _chunks(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
@@ -148,22 +86,56 @@ def plain(text: Text, batch_size: int) -> Iterator[Rows]:
 
 
 def delimited(text: Text, delimiter: str, batch_size: int) -> Iterator[Rows]:
-    """Rows of a csv or tsv file with a header. Every cell stays an unchanged string."""
-    csv.field_size_limit(_LONGEST_CELL)
+    """Rows of a csv or tsv file with a header. Every cell stays an unchanged string.
+
+    Args:
+        delimiter: the usual one of the format. A file that is separated by another one is recognized by its header, or by
+            a first line `sep=;` as spreadsheets write it.
+    """
+    allow_long_cells()
+    if told := tells_separator(text.peek()):
+        next(text)
+        delimiter = told
+    else:
+        delimiter = delimiter_of(text.peek(), delimiter)
     rows = _delimited_rows(text, delimiter)
     header, line = next(rows, ([], 0))
-    _check_header(header, f"{text.name}: line {line}", delimiter)
+    check_header(header, f"{text.name}: line {line}")
     for chunk in _chunks(rows, batch_size):
         for cells, line in chunk:
             if len(cells) != len(header):
-                mark = "comma" if delimiter == "," else "tab"
+                mark = {",": "a comma", "\t": "a tab", ";": "a semicolon"}.get(delimiter, repr(delimiter))
                 raise UserError(
                     f"{text.name}: line {line}: expected {len(header)} cells ({listed(header)}), found {len(cells)}; "
-                    f'put cells that hold a {mark} or a line break in quotes ("), or rename the file to .txt if it holds one '
+                    f'put cells that hold {mark} or a line break in quotes ("), or rename the file to .txt if it holds one '
                     "text per line"
                 )
         columns = zip(*(cells for cells, _ in chunk), strict=True)
         yield Rows(dict(zip(header, map(list, columns), strict=True)), [line for _, line in chunk])
+
+
+def tells_separator(line: str) -> str | None:
+    """The delimiter that a first line `sep=;` tells, or None."""
+    told = _SEPARATOR.fullmatch(line)
+    return None if told is None else "\t" if told[1] == "\\t" else told[1]
+
+
+def delimiter_of(header: str, usual: str) -> str:
+    """What separates the cells of a header: the usual delimiter, unless another one finds more names of columns.
+
+    >>> delimiter_of("text;label", ","), delimiter_of("id,text;label", ","), delimiter_of("text", ",")
+    (';', ';', ',')
+    """
+
+    def fit(delimiter: str) -> tuple[int, bool, int]:
+        try:
+            cells = next(csv.reader([header.strip("\r\n")], delimiter=delimiter), [])
+        except csv.Error:
+            return 0, False, 0
+        known = sum(cell.strip().lower() in (*TEXT_NAMES, *LABEL_NAMES) for cell in cells)
+        return known, delimiter == usual and len(cells) > 1, len(cells)
+
+    return max((usual, *_DELIMITERS), key=fit)
 
 
 def _delimited_rows(text: Text, delimiter: str) -> Iterator[tuple[list[str], int]]:
@@ -183,18 +155,17 @@ def _delimited_rows(text: Text, delimiter: str) -> Iterator[tuple[list[str], int
             yield cells, line
 
 
-def _check_header(header: list[str], where: str, delimiter: str | None = None) -> None:
+def check_header(header: list[str], where: str) -> None:
+    """Check the names of columns.
+
+    Raises:
+        UserError: a column has no name, or two have the same name.
+    """
     for i, name in enumerate(header):
         if not name.strip():
             raise UserError(f"{where}: column {i + 1} has no name; name it or leave it out (pandas: index=False)")
         if name in header[:i]:
             raise UserError(f"{where}: two columns are named {name!r}; rename one of them")
-    other = next((mark for mark in (";", "\t", "|") if len(header) == 1 and mark in header[0]), None)
-    if delimiter and other:
-        raise UserError(
-            f"{where}: expected columns separated by {delimiter!r}, found {header[0]!r}, which looks "
-            f"{other!r}-separated; save it with commas as .csv or with tabs as .tsv"
-        )
 
 
 def records(items: Iterator[tuple[dict, int]], unit: str, batch_size: int) -> Iterator[Rows]:
@@ -254,6 +225,8 @@ class _Window:
                 cut_off = error.pos > len(self._part) - 16 or error.msg.startswith("Unterminated")
                 if not (cut_off and self._refill()):
                     raise self._problem(error.msg, error.pos) from None
+            except (RecursionError, ValueError) as error:  # nested too deeply, or a number of thousands of digits
+                raise self._problem(str(error), self._at) from None
             else:
                 raw, self._at = self._part[self._at : end], end
                 return value, raw
@@ -292,18 +265,3 @@ def _record(record: Any, where: str, raw: str) -> dict:
                 f"{where}: found an unpaired surrogate (\\ud8xx … \\udfxx); write \\ufffd instead"
             ) from None
     return record
-
-
-def parquet(stream: IO[bytes], name: str, batch_size: int) -> Iterator[Rows]:
-    """Rows of a parquet file as Python values."""
-    whole = stream if stream.seekable() else io.BytesIO(stream.read())
-    try:
-        file = pq.ParquetFile(whole)
-        _check_header(file.schema_arrow.names, name)
-        first = 1
-        for batch in file.iter_batches(batch_size):
-            columns = dict(zip(batch.schema.names, (column.to_pylist() for column in batch.columns), strict=True))
-            yield Rows(columns, list(range(first, first + batch.num_rows)), "row")
-            first += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{name}: not a readable parquet file ({error})") from None

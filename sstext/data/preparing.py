@@ -1,26 +1,30 @@
-"""The user's files → the data of a run: classes, tokenized rows, audit labels. All errors appear before training."""
+"""The sources of a run → its data: classes, tokenized rows, audit labels. All errors appear before training."""
 
 import json
-from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-from datasets import Dataset
 
 from sstext.config.run_config import RunConfig
-from sstext.data.descriptions import class_texts, described_classes, descriptions_file, kind_of
-from sstext.data.loading import Labeled, Unlabeled, fingerprint, load_audit, load_labeled, load_unlabeled
+from sstext.config.spelling import spelled
+from sstext.data.corpus import Unlabeled, WithoutLabel, load_audit, load_unlabeled
+from sstext.data.descriptions import class_texts, described_classes, kind_of
+from sstext.data.loading import Labeled, load_labeled
+from sstext.data.many_files import known_rows
+from sstext.data.overlap import held_out_overlap
+from sstext.data.run_sources import SPLITS, is_zero_shot
 from sstext.data.sampling import Sample, draw, measured_rows
 from sstext.data.tokens import TextEncoder, choose_max_length, tokenize
-from sstext.errors import UserError
-from sstext.progress import SILENT, Reporter
+from sstext.errors import MissingOptionsError, UserError
+from sstext.progress import SILENT, Reporter, Tick
+from sstext.storage.damage import reading
+from sstext.storage.mapped import open_rows
 from sstext.storage.whole import write_whole
 
-#: Options that name data, in reading order → the split that is taken if the source has several.
-SPLITS = {"labeled": "train", "unlabeled": "train", "dev": "validation", "test": "test", "audit": "train"}
 #: Key of the row counts for unlabeled texts that are not read, because the training steps can use no more.
 LEFT_OUT = "unlabeled_left_out"
 
@@ -37,6 +41,14 @@ class Texts:
     audit: np.ndarray | None = None  # (N,) true classes of the unlabeled rows
     class_texts: Labeled | None = None  # names or descriptions of the classes, beside the labeled rows
     zero_shot: bool = False  # whether nothing is labeled: `labeled` are the descriptions of the classes
+    overlap: dict[str, int] = field(
+        default_factory=dict
+    )  # held-out texts that are training texts, see `held_out_overlap`
+
+    def accounted(self) -> dict[str, dict[str, int]]:
+        """What became of every row of every source: kept, or why not."""
+        read = {"labeled": self.labeled, "unlabeled": self.unlabeled, "dev": self.dev, "test": self.test}
+        return {name: dict(one.rows) for name, one in read.items() if one is not None and one.rows}
 
     def counts(self) -> dict[str, int]:
         """Number of rows by kind."""
@@ -58,58 +70,6 @@ class Tokens:
     truncated: dict[str, int] = field(default_factory=dict)
 
 
-def sources(config: RunConfig, **given: Any) -> dict[str, Any]:
-    """The data source of each option: a data set passed in Python, or otherwise the one in the configuration."""
-    unknown = sorted(given.keys() - SPLITS.keys())
-    if unknown:
-        raise TypeError(f"expected data as {', '.join(SPLITS)}, found {unknown[0]!r}")
-    return {
-        name: given.get(name) if given.get(name) is not None else getattr(config, name)
-        for name in SPLITS
-        if given.get(name) is not None or getattr(config, name) is not None
-    }
-
-
-def is_zero_shot(config: RunConfig, named: Mapping[str, Any]) -> bool:
-    """Whether a run starts from descriptions of the classes alone, because it has no labeled rows.
-
-    Args:
-        named: see `sources`.
-
-    Raises:
-        UserError: there are neither labeled rows nor descriptions, or options that need labeled rows.
-    """
-    if "labeled" in named:
-        return False
-    if config.descriptions in (None, "names", "none"):
-        raise UserError(
-            "labeled: no labeled texts; give --labeled my.csv (columns text and label), or --descriptions classes.yaml with "
-            "one text or several for each class, to start without labels"
-        )
-    if config.sample:
-        raise UserError("sample: there are no labeled texts to draw from; give --labeled, or leave out --sample")
-    if config.folds:
-        raise UserError("folds: there are no labels to hold out; give --labeled, or leave out --folds")
-    if config.prior == "labeled":
-        raise UserError("prior: there are no labels to count; give --labeled, or --prior with CLASS=SHARE …")
-    return True
-
-
-def fingerprints(named: dict[str, Any], descriptions: Any = None) -> dict[str, str]:
-    """Fingerprint of every source. It shows whether a run folder belongs to the same data.
-
-    Args:
-        named: see `sources`.
-        descriptions: the option. If it names a file, this is a source, too.
-
-    Raises:
-        UserError: a file is missing.
-    """
-    found = {name: fingerprint(source, SPLITS[name]) for name, source in named.items()}
-    file = descriptions_file(descriptions)
-    return found if file is None else found | {"descriptions": fingerprint(file)}
-
-
 def read_texts(
     config: RunConfig,
     named: dict[str, Any],
@@ -122,7 +82,7 @@ def read_texts(
     """Read all data, and report notes to `reporter`.
 
     Args:
-        named: see `sources`.
+        named: see `sstext.data.run_sources.sources`.
         arrow_file: file for the unlabeled corpus. It is kept, so that a resumed run can use it.
         at_most: number of texts of the corpus to keep, drawn at random (see `sstext.selftraining.planning.texts_wanted`).
             Default: all.
@@ -133,43 +93,66 @@ def read_texts(
     """
     zero_shot = is_zero_shot(config, named)
     sample = _sample_of(config, named)
-    if "unlabeled" not in named and sample is None and needs_corpus:
-        alone = "use descriptions alone" if zero_shot else "train on labels alone"
-        raise UserError(f"unlabeled: no unlabeled texts; give --unlabeled corpus.jsonl, or --rounds 0 to {alone}")
 
     def read(name: str, classes: list[str] | None = None) -> Labeled:
         rows = load_labeled(
             named[name], what=name, classes=classes, split=SPLITS[name], text_column=config.text_column,
-            label_column=config.label_column, encoding=config.encoding,
+            label_column=config.label_column, encoding=config.encoding, unlabeled_value=config.unlabeled_value,
+            views=config.views if name == "labeled" else (),
         )  # fmt: skip
         for note in rows.notes:
             reporter.note(note)
         return rows
 
     labeled = described_classes(config.descriptions, config.encoding) if zero_shot else read("labeled")
+    besides = labeled.without_label
+    if "unlabeled" not in named and besides is None and sample is None and needs_corpus:
+        alone = "use descriptions alone" if zero_shot else "train on labels alone"
+        where = "" if zero_shot else f", leave the label of some rows of {spelled('labeled')} empty"
+        raise MissingOptionsError(
+            f"unlabeled: no unlabeled texts; give {spelled('unlabeled', 'corpus.jsonl')}{where}, or {spelled('rounds', 0)} to "
+            f"{alone}", "unlabeled",
+        )  # fmt: skip
     told = class_texts(config.descriptions, labeled.classes, config.encoding) if not zero_shot else None
     for note in told.notes if told is not None else ():
         reporter.note(note)
     dev, test = (read(name, labeled.classes) if name in named else None for name in ("dev", "test"))
     if sample is not None:
-        return replace(
-            _draw_sample(sample, config, labeled, dev, test, arrow_file, reporter, at_most), class_texts=told
-        )
+        if besides is not None:
+            reporter.note(f"sample: {len(besides):,} rows without a label are not read")
+        drawn = _draw_sample(sample, config, labeled, dev, test, arrow_file, reporter, at_most)
+        return replace(drawn, class_texts=told, overlap=_overlap(config, drawn.labeled, dev, drawn.test, reporter))
+    same = {} if zero_shot else _overlap(config, labeled, dev, test, reporter)
 
     unlabeled, audit = None, None
-    if "audit" in named and "unlabeled" not in named:
+    has_corpus = "unlabeled" in named or besides is not None
+    if "audit" in named and not has_corpus:
         reporter.note("audit: not read, because there are no unlabeled texts")
-    if config.views and "unlabeled" not in named:
+    if config.views and not has_corpus:
         reporter.note("views: not read, because there are no unlabeled texts")
-    if "unlabeled" in named:
-        unlabeled = _read_corpus(config, named["unlabeled"], arrow_file, reporter, at_most)
+    if "audit" in named and "unlabeled" in named and besides is not None:
+        raise UserError(
+            f"audit: expected a true label for every unlabeled text, but {len(besides):,} of them are rows of "
+            f"{spelled('labeled')} without a label; label them, delete them, or leave out {spelled('audit')}"
+        )
+    if has_corpus:
+        unlabeled = _read_corpus(config, named.get("unlabeled"), arrow_file, reporter, at_most, besides)
         if "audit" in named:
             rows = unlabeled.texts.data.column("row").to_numpy()
             audit = load_audit(
                 named["audit"], classes=labeled.classes, rows=rows, total=unlabeled.total,
                 label_column=config.label_column, encoding=config.encoding,
             )  # fmt: skip
-    return Texts(labeled, labeled.classes, unlabeled, dev, test, audit, told, zero_shot)
+    return Texts(labeled, labeled.classes, unlabeled, dev, test, audit, told, zero_shot, same)
+
+
+def _overlap(
+    config: RunConfig, labeled: Labeled, dev: Labeled | None, test: Labeled | None, reporter: Reporter
+) -> dict[str, int]:
+    found, notes = held_out_overlap(labeled, dev, test, allowed=config.allow_overlap)
+    for note in notes:
+        reporter.note(note)
+    return found
 
 
 def _sample_of(config: RunConfig, named: dict[str, Any]) -> Sample | None:
@@ -195,13 +178,15 @@ def _draw_sample(
     labels = np.asarray(labeled.texts["label"][:])
     drawn = draw(sample, labels, labeled.classes, seed=config.seed, test_apart=test is not None)
     if test is not None:
-        measured = Labeled(test.texts.select(measured_rows(sample, len(test.texts))), test.classes, [])
+        few_of_test = test.texts.select(measured_rows(sample, len(test.texts)))
+        not_drawn = {**test.rows, "kept": len(few_of_test), "not drawn": len(test.texts) - len(few_of_test)}
+        measured = Labeled(few_of_test, test.classes, [], rows=not_drawn)
     elif len(drawn.test):
         measured = Labeled(labeled.texts.select(drawn.test), labeled.classes, [])
     else:
         measured = None
     corpus = labeled.texts.select(drawn.unlabeled).select_columns(["text"])
-    few = Labeled(labeled.texts.select(drawn.labeled), labeled.classes, [])
+    few = Labeled(labeled.texts.select(drawn.labeled), labeled.classes, [], rows=_drawn(labeled, drawn))
     reporter.note(
         f"sample (seed {config.seed}): {len(few.texts):,} labeled rows, {sample.labels_per_class} of each class, and "
         f"{len(corpus):,} unlabeled rows (their labels are only used for the audit)"
@@ -214,21 +199,46 @@ def _draw_sample(
     return Texts(few, labeled.classes, unlabeled, dev, measured, audit)
 
 
+def _drawn(labeled: Labeled, drawn: Any) -> dict[str, int]:
+    """What became of the labeled rows that a sample was drawn from."""
+    used = {"drawn as unlabeled rows": len(drawn.unlabeled), "drawn as test rows": len(drawn.test)}
+    others = len(labeled.texts) - len(drawn.labeled) - sum(used.values())
+    moved = {why: count for why, count in {**used, "not drawn": others}.items() if count}
+    return {**labeled.rows, "kept": len(drawn.labeled), **moved}
+
+
 def _read_corpus(
-    config: RunConfig, source: Any, arrow_file: Path, reporter: Reporter, at_most: int | None
+    config: RunConfig,
+    source: Any,
+    arrow_file: Path,
+    reporter: Reporter,
+    at_most: int | None,
+    besides: WithoutLabel | None = None,
 ) -> Unlabeled:
     """Read the corpus from its Arrow file if an earlier call or another process wrote it, otherwise from the source."""
     counted = arrow_file.with_suffix(".json")
     if counted.exists():
-        return Unlabeled(Dataset.from_file(str(arrow_file)), **json.loads(counted.read_text(encoding="utf-8")))
-    with reporter.phase("reading the corpus", None, "text") as tick:
+        with reading(arrow_file):
+            texts = open_rows(arrow_file)
+        with reading(counted):
+            return Unlabeled(texts, **json.loads(counted.read_text(encoding="utf-8")))
+    size, why = config.corpus_size, {}
+    if size is not None and (at_most is None or size < at_most):
+        at_most, why = size, {"why_at_most": f"{spelled('corpus_size', size)} asks for no more"}
+
+    def comparing(texts: int) -> AbstractContextManager[Tick]:
+        return reporter.phase("comparing texts", texts, "text")
+
+    with reporter.phase("reading the corpus", known_rows(source), "text") as tick:
         unlabeled = load_unlabeled(
             source, arrow_file=arrow_file, text_column=config.text_column, views=config.views, encoding=config.encoding,
-            at_most=at_most, seed=config.seed, tick=tick,
+            at_most=at_most, seed=config.seed, tick=tick, comparing=comparing if config.drop_near_duplicates else None,
+            besides=besides, **why,
         )  # fmt: skip
     for note in unlabeled.notes:
         reporter.note(note)
-    write_whole(counted, json.dumps({"total": unlabeled.total, "notes": unlabeled.notes, "left": unlabeled.left}))
+    counts = {"total": unlabeled.total, "notes": unlabeled.notes, "left": unlabeled.left, "rows": unlabeled.rows}
+    write_whole(counted, json.dumps(counts), private=True)
     return unlabeled
 
 
@@ -251,7 +261,7 @@ def text_encoder(texts: Texts, tokenizer: Any, limit: int, config: RunConfig) ->
     if prefix and (length := len(tokenizer(prefix)["input_ids"])) >= max_length:
         raise UserError(
             f"prefix: expected fewer than {max_length} tokens, the maximum length of a text, found {length}; shorten it, or "
-            "raise --max-length"
+            f"raise {spelled('max_length')}"
         )
     return TextEncoder(tokenizer, max_length, prefix), reason
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from sstext.config.options import checked, option, options
+from sstext.config.spelling import spelled
 from sstext.errors import UserError, listed
 
 
@@ -156,6 +157,6 @@ def stratified_folds(
     if shared_out < folds:
         raise UserError(
             f"folds: expected at most {shared_out}, the number of labeled texts in classes with at least two texts, "
-            f"found {folds}; give more labels, --folds 0, or development rows (--dev)"
+            f"found {folds}; give more labels, {spelled('folds', 0)}, or development rows ({spelled('dev')})"
         )
     return np.array([fold_of.get(text, -1) for text in texts])

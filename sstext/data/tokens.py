@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,10 @@ import numpy as np
 
 from sstext.data.columns import VIEW_TEXTS, check_views, paraphrases
 from sstext.errors import UserError
+from sstext.profiling import TOKENIZING, section
+from sstext.storage.damage import reading
+from sstext.storage.mapped import give_back, open_rows
+from sstext.storage.whole import scratch_beside, written_whole
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -62,13 +67,26 @@ class TextEncoder:
     def __call__(self, texts: Sequence[str]) -> dict[str, list]:
         """Token ids, the other inputs of the tokenizer except the attention mask (padding adds it), and `truncated`."""
         whole = [self.prefix + text for text in texts]
-        encoded = self.tokenizer(whole, truncation=True, max_length=self.max_length)
+        with section(TOKENIZING):
+            encoded = self.tokenizer(whole, truncation=True, max_length=self.max_length)
         columns = {name: encoded[name] for name in encoded if name != "attention_mask"}
+        # Without special tokens, an empty text has no token at all, and no model reads that.
+        if empty := [row for row, ids in enumerate(columns["input_ids"]) if not len(ids)]:
+            columns = {name: [*values] for name, values in columns.items()}
+            for name, row in product(columns, empty):
+                columns[name][row] = [self._filler if name == "input_ids" else 0]
         if encoded.is_fast:
             columns["truncated"] = [bool(one.overflowing) for one in encoded.encodings or []]
         else:  # slow tokenizers do not report cuts, so a text of exactly the limit counts as cut
             columns["truncated"] = [len(ids) >= self.max_length for ids in encoded["input_ids"]]
         return columns
+
+    @property
+    def _filler(self) -> int:
+        """The token of an empty text."""
+        known = self.tokenizer
+        ids = (known.eos_token_id, known.bos_token_id, known.unk_token_id, known.pad_token_id)
+        return next((int(one) for one in ids if one is not None), 0)
 
     def paraphrases(self, own: Mapping[str, list], texts: Sequence[Sequence[str]]) -> list[list[dict[str, np.ndarray]]]:
         """The inputs of every paraphrase of a batch of rows.
@@ -160,13 +178,23 @@ def tokenize(
     parts = []
     for shard in range(shards):
         label = f"{name}-{shard:05d}-of-{shards:05d}-length-{encoder.max_length}"
-        where: dict[str, Any] = {"keep_in_memory": True}
-        if cache is not None:
-            cache.mkdir(parents=True, exist_ok=True)
-            where = {"cache_file_name": str(cache / f"{label}.arrow"), "load_from_cache_file": True}
         rows = texts.select(range(shard * SHARD_ROWS, min(len(texts), (shard + 1) * SHARD_ROWS)))
         # The fingerprint is set here, because hashing the tokenizer is slow and `tick` cannot be hashed.
-        parts.append(
-            rows.map(encode, input_columns=read, batched=True, remove_columns=read, new_fingerprint=label, **where)
-        )
+        settings: dict[str, Any] = {
+            "input_columns": read,
+            "batched": True,
+            "remove_columns": read,
+            "new_fingerprint": label,
+        }
+        if cache is None:
+            parts.append(rows.map(encode, **settings, keep_in_memory=True))
+            continue
+        file = cache / f"{label}.arrow"
+        if not file.exists():
+            with written_whole(file, private=True) as partial, scratch_beside(file) as scratch:
+                rows.map(encode, **settings, cache_file_name=str(scratch / file.name))
+                (scratch / file.name).replace(partial)
+            give_back(rows)
+        with reading(file):
+            parts.append(open_rows(file))
     return concatenate_datasets(parts) if shards > 1 else parts[0]

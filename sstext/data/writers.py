@@ -4,16 +4,21 @@ import codecs
 import csv
 import io
 import json
-import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sstext.data.decoding import codec_of
 from sstext.data.formats import FORMATS, Place, check_format, format_of
-from sstext.data.parsers import codec_of
+from sstext.data.formulas import Formulas
 from sstext.errors import UserError, listed
+from sstext.storage.disk import writing
+from sstext.storage.whole import remove_partials_of, written_whole
 
 
 class RowWriter:
@@ -33,6 +38,9 @@ class RowWriter:
         format: one of `FORMATS`. Default: recognized by the ending of the name.
         encoding: encoding of text formats.
         text_column: the one column that txt writes; required if there are several columns.
+        private: whether only the owner may read the file. An existing file keeps its mode otherwise.
+        formulas: counts or quotes the cells of csv and tsv that a spreadsheet may run. Default: they are written as they are.
+        types: types of columns in parquet. Default: those of the values in the first batch.
 
     Raises:
         UserError: if the target cannot be written, a later batch has other columns (csv, tsv, parquet), or a value does
@@ -40,7 +48,15 @@ class RowWriter:
     """
 
     def __init__(
-        self, target: Place, format: str | None = None, encoding: str = "utf-8", text_column: str | None = None
+        self,
+        target: Place,
+        format: str | None = None,
+        encoding: str = "utf-8",
+        text_column: str | None = None,
+        formulas: Formulas | None = None,
+        *,
+        private: bool = False,
+        types: Mapping[str, pa.DataType] | None = None,
     ) -> None:
         self._path: Path | None = None
         if isinstance(target, str | Path):
@@ -52,18 +68,26 @@ class RowWriter:
         check_format(format)
         self.format = format or format_of(self.name)
         self._encoding, self._text_column = encoding, text_column
+        self._formulas, self._private, self._types = formulas, private, types
 
     def __enter__(self) -> Self:
+        self._closing = ExitStack()
         if self._path is not None:
-            self._stream = _open_beside(self._path)
+            _refuse_no_file(self._path)
+            remove_partials_of(self._path)
+            # Not recorded in the manifest of a run: people edit these files.
+            partial = self._closing.enter_context(written_whole(self._path, private=self._private, recorded=False))
+            with writing(self._path):
+                self._stream = partial.open("wb")
+        self._closing.push(self._close)
         emit = _Encoder(self._stream, self._encoding, self.name)
         self._sink: _Sink
         if self.format == "parquet":
-            self._sink = _Parquet(self._stream, self.name)
+            self._sink = _Parquet(self._stream, self.name, self._types)
         elif self.format == "txt":
             self._sink = _PlainText(emit, self._text_column)
         elif self.format in ("csv", "tsv"):
-            self._sink = _Delimited(emit, "," if self.format == "csv" else "\t")
+            self._sink = _Delimited(emit, "," if self.format == "csv" else "\t", self._formulas)
         else:
             self._sink = _Json(emit, array=self.format == "json")
         return self
@@ -75,33 +99,31 @@ class RowWriter:
             raise ValueError(f"expected columns of one length, found {lengths}")
         self._sink.write(columns)
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        whole = kind is None
+    @property
+    def types(self) -> dict[str, pa.DataType]:
+        """The types of the columns that are written, if the format is parquet."""
+        schema = getattr(self._sink, "schema", None)
+        return {} if schema is None else dict(zip(schema.names, schema.types, strict=True))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.__exit__(kind, error, trace)
+
+    def _close(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            self._sink.close(whole)
+            self._sink.close(whole=kind is None)
             self._stream.flush()
-            if self._path:
-                self._stream.close()
-            if self._path and whole:
-                os.replace(_beside(self._path), self._path)
         finally:
-            if self._path:
-                _beside(self._path).unlink(missing_ok=True)
+            if self._path is not None:
+                self._stream.close()
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
-
-
-def _open_beside(path: Path) -> IO[bytes]:
+def _refuse_no_file(path: Path) -> None:
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: expected a file to write, found a folder or a device")
     if not path.parent.is_dir():
         raise UserError(f"{path}: no such folder: {path.parent}; create it first")
-    try:
-        return _beside(path).open("wb")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 class _Sink:
@@ -131,8 +153,9 @@ class _Encoder:
 
 
 class _Delimited(_Sink):
-    def __init__(self, emit: _Encoder, delimiter: str) -> None:
+    def __init__(self, emit: _Encoder, delimiter: str, formulas: Formulas | None) -> None:
         self._emit, self._delimiter, self._header = emit, delimiter, list[str]()
+        self._written = formulas.cell if formulas is not None else str
 
     def write(self, columns: dict[str, list]) -> None:
         block = io.StringIO()
@@ -141,10 +164,10 @@ class _Delimited(_Sink):
         quoted = csv.writer(block, delimiter=self._delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
         if not self._header:
             self._header = list(columns)
-            plain.writerow(self._header)
-        _check_columns(self._emit.name, self._header, columns)
+            plain.writerow(map(self._written, self._header))
+        check_columns(self._emit.name, self._header, columns)
         for row in zip(*columns.values(), strict=True):
-            cells = [_cell(value) for value in row]
+            cells = [self._written(_cell(value)) for value in row]
             (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
         self._emit(block.getvalue())
 
@@ -155,10 +178,17 @@ def _cell(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else str(value)
 
 
-def _check_columns(name: str, expected: list[str], columns: dict[str, list]) -> None:
+def check_columns(
+    name: str, expected: list[str], columns: Mapping[str, Sequence], remedy: str = "write .jsonl instead"
+) -> None:
+    """Refuse rows with other columns than the rows before them.
+
+    Raises:
+        UserError: they have.
+    """
     if list(columns) != expected:
         found = f"first {listed(expected)}, then {listed(list(columns))}"
-        raise UserError(f"{name}: expected the same columns in all rows, found {found}; write .jsonl instead")
+        raise UserError(f"{name}: expected the same columns in all rows, found {found}; {remedy}")
 
 
 class _Json(_Sink):
@@ -199,26 +229,70 @@ class _PlainText(_Sink):
 
 
 class _Parquet(_Sink):
-    """Column types are taken from the first batch. A column without values there holds strings."""
+    """Column types are taken from the first batch, unless they are known. A column without values there holds strings."""
 
-    def __init__(self, stream: IO[bytes], name: str) -> None:
-        self._stream, self._name = stream, name
+    def __init__(self, stream: IO[bytes], name: str, known: Mapping[str, pa.DataType] | None) -> None:
+        self._stream, self._name, self._known = stream, name, known
         self._writer: pq.ParquetWriter | None = None
 
     def write(self, columns: dict[str, list]) -> None:
-        try:
-            if self._writer is None:
-                table = pa.table(columns)
-                types = [pa.string() if pa.types.is_null(kind) else kind for kind in table.schema.types]
-                self._schema = pa.schema(list(zip(table.schema.names, types, strict=True)))
-                self._writer = pq.ParquetWriter(self._stream, self._schema, compression="zstd")
-            _check_columns(self._name, self._schema.names, columns)
-            self._writer.write_table(pa.table(columns, schema=self._schema))
-        except pa.ArrowException as error:
-            raise UserError(f"{self._name}: parquet needs one type per column: {error}; write .jsonl instead") from None
+        if self._writer is None:
+            self.schema = schema_of(columns, self._name, self._known)
+            self._writer = pq.ParquetWriter(self._stream, self.schema, compression="zstd")
+        self._writer.write_table(table_of(columns, self.schema, self._name))
 
     def close(self, whole: bool) -> None:
         if whole and self._writer is None:
             self.write({})
         if self._writer:
             self._writer.close()
+
+
+def schema_of(
+    columns: Mapping[str, Sequence],
+    name: str,
+    known: Mapping[str, pa.DataType] | None = None,
+    remedy: str = "write .jsonl instead",
+) -> pa.Schema:
+    """The types of columns in parquet, by their first rows. A column without values there holds strings.
+
+    >>> schema_of({"n": [1], "m": [None], "day": [3]}, "a.jsonl", {"day": pa.int8()}).types
+    [DataType(int64), DataType(string), DataType(int8)]
+
+    Args:
+        columns: the first rows, as column name → values.
+        name, remedy: where the rows are from or go to, and what helps, for messages.
+        known: types of some columns.
+
+    Raises:
+        UserError: a column has values of several types, or a number of more than 64 bits.
+    """
+    types = dict(known or {})
+    for column, values in columns.items():
+        if column not in types:
+            kind = _array(values, None, column, name, remedy).type
+            types[column] = pa.string() if pa.types.is_null(kind) else kind
+    return pa.schema([(column, types[column]) for column in columns])
+
+
+def table_of(
+    columns: Mapping[str, Sequence], schema: pa.Schema, name: str, remedy: str = "write .jsonl instead"
+) -> pa.Table:
+    """Rows as a table of a schema that `schema_of` made of earlier ones.
+
+    Raises:
+        UserError: the rows have other columns, or a value does not fit the type of its column.
+    """
+    check_columns(name, schema.names, columns, remedy)
+    arrays = [_array(columns[field.name], field.type, field.name, name, remedy) for field in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _array(values: Sequence, kind: pa.DataType | None, column: str, name: str, remedy: str) -> pa.Array:
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:  # a number of more than 64 bits overflows
+        fixed = "" if kind is None else f", and {kind} is that of the first rows"
+        raise UserError(
+            f"{name}: parquet needs one type per column: column {column!r}{fixed}: {error}; {remedy}"
+        ) from None

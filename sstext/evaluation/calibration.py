@@ -180,6 +180,15 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     return exponentials / exponentials.sum(-1, keepdims=True)
 
 
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """1 / (1 + e^−z) of every logit.
+
+    >>> sigmoid(np.array([0.0, -1e4]))
+    array([0.5, 0. ])
+    """
+    return 0.5 * (1 + np.tanh(0.5 * logits))  # e^−z itself would overflow
+
+
 def _check_logits(logits: Tensor | ArrayLike, labels: Tensor | ArrayLike) -> tuple[Tensor, Tensor]:
     """Check logits and labels, and return them on the CPU as (N, C) float64 and (N,) int64."""
     z, y = _on_cpu(logits, torch.float64), _on_cpu(labels, torch.int64)

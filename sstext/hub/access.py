@@ -1,6 +1,7 @@
 """Explain errors of the Hub and the network in one sentence, with the remedy."""
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -58,7 +59,13 @@ def hub_trouble(error: BaseException, name: str, *, token: str | None = None) ->
 
 
 def ask_once(
-    name: str, revision: str | None = None, *, kind: str = "model", cached: Sequence[str] = ("config.json",)
+    name: str,
+    revision: str | None = None,
+    *,
+    kind: str = "model",
+    cached: Sequence[str] = ("config.json",),
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
 ) -> list[str] | None:
     """Send one request for a repository to the Hub, with a time limit. Libraries would retry for a minute and a half.
 
@@ -67,15 +74,16 @@ def ask_once(
         revision: branch, tag or commit. Default: main.
         kind: `model` or `dataset`.
         cached: if one of these files is in the cache, no request is sent.
+        token, cache_dir: as in `from_pretrained`.
 
     Returns:
         The names of the files in the repository, or None if no request was sent.
     """
-    if Path(name).exists() or constants.HF_HUB_OFFLINE:
+    if os.path.exists(name) or constants.HF_HUB_OFFLINE:
         return None
-    if any(isinstance(try_to_load_from_cache(name, file, revision=revision), str) for file in cached):
+    if any(isinstance(try_to_load_from_cache(name, file, cache_dir, revision), str) for file in cached):
         return None
-    found = HfApi().repo_info(name, revision=revision, repo_type=kind, timeout=PATIENCE)
+    found = HfApi(token=token).repo_info(name, revision=revision, repo_type=kind, timeout=PATIENCE)
     return [file.rfilename for file in getattr(found, "siblings", None) or []]
 
 

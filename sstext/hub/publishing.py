@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
 from sstext.errors import UserError
 from sstext.hub.access import LOG_IN, PATIENCE, hub_explained
 from sstext.hub.card import named
+from sstext.hub.foreign import read_settings, read_shards, without_code
 
 #: What is uploaded under a name: a file, or bytes if the content differs from the file.
 Content = Path | bytes
@@ -76,14 +77,14 @@ _PICKLES = re.compile(
 _PUBLIC_RESULTS = (
     "chosen", "baseline", "baseline_temperature", "method", "prefix", "class_texts", "classes", "rows", "max_length",
     "left_out", "rounds", "test", "accuracy_estimate", "uncalibrated", "versions", "machine", "seed", "seconds", "phases",
-    "peak_memory_mib",
+    "peak_memory_mib", "skipped_steps",
 )  # fmt: skip
 
 
 _PUBLIC_ROUNDS = (
     "index", "admitted", "coverage", "per_class", "audit_precision", "temperature", "agreement", "metrics", "steps",
     "seconds", "stopped_because", "estimated_precision", "out_of_fold", "gain", "refused", "class_shares",
-    "chain_agreement", "reads_corpus", "stage", "labeled_by",
+    "chain_agreement", "reads_corpus", "stage", "labeled_by", "skipped_steps",
 )  # fmt: skip
 
 
@@ -94,12 +95,14 @@ class Published:
     Attributes:
         url: address of the repository.
         commit: id of the commit.
+        info: the commit as the Hub describes it.
         changed: whether the commit is new. False if the repository already had all files.
         deleted: files of earlier pushes that the commit deleted.
     """
 
     url: str
     commit: str
+    info: CommitInfo
     changed: bool
     deleted: tuple[str, ...] = ()
 
@@ -127,8 +130,7 @@ def _weights(folder: Path) -> list[str]:
     if (folder / WEIGHTS).is_file():
         return [WEIGHTS]
     if (folder / WEIGHTS_INDEX).is_file():
-        index = json.loads((folder / WEIGHTS_INDEX).read_text(encoding="utf-8"))
-        shards = sorted(set(index["weight_map"].values()))
+        shards = read_shards(folder / WEIGHTS_INDEX, f"{folder}: {WEIGHTS_INDEX}")
         for shard in shards:
             if not _SHARD.fullmatch(shard) or not (folder / shard).is_file():
                 raise UserError(f"{folder}: {WEIGHTS_INDEX} names {shard!r}, which is not there; save the model again")
@@ -146,8 +148,8 @@ def _remove_local_paths(path: Path) -> Content:
     """A file, or the cleaned content of a configuration that contains paths of this machine."""
     if path.name not in _SETTINGS:
         return path
-    settings = json.loads(path.read_text(encoding="utf-8"))
-    left = _without_places(settings)
+    settings = read_settings(path)
+    left = without_code(_without_places(settings))
     return path if left == settings else (json.dumps(left, indent=2, ensure_ascii=False) + "\n").encode()
 
 
@@ -303,7 +305,7 @@ def push_files(
         commit = api.create_commit(name, operations, commit_message=message, repo_type=kind, revision=revision)
     where = f"{api.endpoint}/{'datasets/' if kind == 'dataset' else ''}{name}"
     url = where + (f"/tree/{revision}" if revision else "")
-    return Published(url, commit.oid, changed=commit.oid != before.sha, deleted=stale)
+    return Published(url, commit.oid, commit, changed=commit.oid != before.sha, deleted=stale)
 
 
 def _is_stale(path: str) -> bool:

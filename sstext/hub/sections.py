@@ -1,17 +1,18 @@
 """The sections of a model card, in Markdown."""
 
-import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from sstext.hub.markdown import code, quoted, sentence, table
 
 #: `demo` is a packaged copy of this encoder.
 DEMO_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 
 
-#: Name of the model in its card before it has a name on the Hub.
-THIS_FOLDER = "<this folder>"
+#: What the first example of a card says about a name that is not on the Hub.
+FOLDER_NOTE = "  # the folder of this model; from elsewhere, give its path"
 
 
 #: metric → {"score": float, "confidence_interval": (low, high) or None}
@@ -40,17 +41,34 @@ def hub_name(encoder: str) -> str | None:
 
 
 def classes_section(classes: Sequence[str]) -> str:
-    return "## Classes\n\n" + ", ".join(f"`{_line(name)}`" for name in classes)
+    return "## Classes\n\n" + ", ".join(map(code, classes))
 
 
-def summary_section(classes: Sequence[str], base_model: str | None, chosen: str | None, learned_from: str) -> str:
+def summary_section(
+    classes: Sequence[str],
+    base_model: str | None,
+    chosen: str | None,
+    learned_from: str,
+    *,
+    title: str | None = None,
+    datasets: Sequence[str] = (),
+) -> str:
+    """The title, and in a sentence each what the model is made from and which one it is.
+
+    Args:
+        learned_from: see `learned_from`.
+        title: the title. Default: the number of classes.
+        datasets: titles of the data sets that it was trained on.
+    """
     origin = f"[{base_model}](https://huggingface.co/{base_model})" if base_model else "a local encoder"
-    stage, _, why = _line(chosen or "").rstrip(".").partition(": ")
+    stage, _, why = sentence(chosen or "").rstrip(".").partition(": ")
     which = f"\n\nChosen: {stage} ({why})." if why else f"\n\nChosen: {stage}." if stage else ""
-    return f"""# Text classifier with {len(classes)} classes
+    kind = f"Text classifier with {len(classes)} classes"
+    data = f"\n\nData: {', '.join(sentence(name) for name in datasets)}." if datasets else ""
+    return f"""# {sentence(title) if title else kind}
 
-Made with `sstext` from {origin}:
-{learned_from}{which}"""
+{f"{kind}. " if title else ""}Made with `sstext` from {origin}:
+{learned_from}{data}{which}"""
 
 
 def learned_from(
@@ -90,13 +108,19 @@ def learned_from(
     return "fine-tuned on labeled texts with the help of unlabeled ones."
 
 
-def how_to_use_section(max_length: int, prefix: str = "") -> str:
-    quoted = json.dumps(prefix, ensure_ascii=False)
-    before = f"{quoted} + " if prefix else ""
+def how_to_use_section(name: str, max_length: int, prefix: str = "") -> str:
+    """Examples that can be copied.
+
+    Args:
+        name: name on the Hub, or of the model's folder. The examples then work beside this folder, and say so.
+    """
+    start = quoted(prefix)
+    before = f"{start} + " if prefix else ""
+    here = "" if "/" in name else FOLDER_NOTE
     note = (
         f"""
-**The model was trained with the prefix `{quoted}` before every text.** A pipeline does not add it: put it before each text, as
-above, otherwise predictions are worse. `sstext` adds it by itself.
+**The model was trained with the prefix {code(start)} before every text.** A pipeline does not add it: put it before each text,
+as above, otherwise predictions are worse. `sstext` adds it by itself.
 """
         if prefix
         else ""
@@ -108,7 +132,7 @@ With plain `transformers`:
 ```python
 from transformers import pipeline
 
-classify = pipeline("text-classification", "{THIS_FOLDER}")
+classify = pipeline("text-classification", {quoted(name)}){here}
 classify({before}"a text", truncation=True, max_length={max_length})
 ```
 {note}
@@ -117,13 +141,13 @@ A pipeline does not cut texts by default, and a text beyond the limit of the enc
 With `sstext`, which truncates by default and is made for many texts:
 
 ```bash
-sstext predict "{THIS_FOLDER}" texts.csv --output predictions.csv
+sstext predict {quoted(name)} texts.csv --output predictions.csv
 ```
 
 ```python
 from sstext import Classifier
 
-classifier = Classifier.from_pretrained("{THIS_FOLDER}", max_length={max_length})
+classifier = Classifier.from_pretrained({quoted(name)}, max_length={max_length})
 classifier.predict(["a text", "another text"])
 ```"""
 
@@ -137,10 +161,10 @@ def training_section(
     encoders: str | None = None,
     zero_shot: bool = False,
 ) -> str:
-    counts = ", ".join(f"{count:,} {_line(name.replace('_', ' '))}" for name, count in rows.items()) or _NONE
-    section = f"## Training\n\nRows: {counts}. The texts themselves are not part of this folder."
+    counts = ", ".join(f"{count:,} {sentence(name.replace('_', ' '))}" for name, count in rows.items()) or _NONE
+    section = f"## Training\n\nRows: {counts}. The texts themselves are not published with the model."
     section += f"\n\n{method}" if method else ""
-    section += "".join(f"\n\n{_line(said)}" for said in (encoders, class_texts) if said)
+    section += "".join(f"\n\n{sentence(said)}" for said in (encoders, class_texts) if said)
     given = "descriptions of the classes" if zero_shot else "the labeled rows"
     stages = [_stage(stage, given) for stage in (plan or {}).get("stages", ())]
     if stages:
@@ -159,13 +183,13 @@ def method_paragraph(
     if not method:
         return ""
     if zero_shot and not self_trained:
-        return f"Method of the run: `{_line(method)}`; this model is its first stage, without labels."
+        return f"Method of the run: {code(method)}; this model is its first stage, without labels."
     if chosen and not self_trained and citation:  # the method of a paper did not make this model
         if _is_regression(chosen):
-            return f"Method of the run: `{_line(method)}`; this model is its first stage, on the labeled rows only."
+            return f"Method of the run: {code(method)}; this model is its first stage, on the labeled rows only."
         baseline = "is its baseline," if chosen.startswith("baseline") else "was"
-        return f"Method of the run: `{_line(method)}`; this model {baseline} fine-tuned on the labeled rows only."
-    return f"Method: `{_line(method)}`." + (f" Source: {_line(citation).rstrip('.')}." if citation else "")
+        return f"Method of the run: {code(method)}; this model {baseline} fine-tuned on the labeled rows only."
+    return f"Method: {code(method)}." + (f" Source: {sentence(citation).rstrip('.')}." if citation else "")
 
 
 def _is_regression(chosen: str | None) -> bool:
@@ -179,10 +203,10 @@ def _stage(stage: Mapping[str, Any], given: str) -> str:
         given: what it learns from apart from pseudo-labels.
     """
     if not stage["steps"]:
-        return _line(f"{stage['name']}: on {given}, without steps")
+        return sentence(f"{stage['name']}: on {given}, without steps")
     labels = " and on pseudo-labels" if stage["labeled_by"] else ""
     name = "final model" if stage["name"] == "final" else stage["name"]
-    return _line(f"{name}: {stage['steps']:,} steps on {given}{labels}")
+    return sentence(f"{name}: {stage['steps']:,} steps on {given}{labels}")
 
 
 def _share(value: float | None) -> str:
@@ -210,25 +234,27 @@ FIGURES = {
 }
 
 
-def results_section(results: Mapping[str, Metrics] | None, estimate: str = "", unchecked: bool = False) -> str:
-    """The figures on test rows.
+def results_section(
+    results: Mapping[str, Metrics] | None, estimate: str = "", unchecked: bool = False, measured_on: str = "test rows"
+) -> str:
+    """The figures on test rows, or on those that `measured_on` names.
 
     Args:
         estimate: sentences on the estimated accuracy, for a model without test rows.
         unchecked: whether there was no labeled row at all.
     """
     if not results and estimate:
-        return f"## Results\n\nThere were no test rows. {_line(estimate)}"
+        return f"## Results\n\nThere were no test rows. {sentence(estimate)}"
     if not results and unchecked:
         return (
             "## Results\n\nNothing was measured, because no text was labeled. How often this model is right is unknown."
         )
     if not results:
-        return "## Results\n\nNothing was measured, because there were no test rows."
+        return f"## Results\n\nNothing was measured on {sentence(measured_on)}."
     names = list(dict.fromkeys(name for metrics in results.values() for name in metrics))
     titles = [FIGURES.get(name, name) for name in names]
     lines = [(measured, *(_score(metrics.get(name)) for name in names)) for measured, metrics in results.items()]
-    note = "In parentheses: 95 % bootstrap intervals over the evaluated rows, if they were computed."
+    note = "In parentheses: 95 % confidence intervals over the evaluated rows, if they were computed."
     return f"## Results\n\n{table(('', *titles), lines)}\n\n{note}"
 
 
@@ -258,17 +284,19 @@ def calibration_sentence(
             f"The probabilities are not calibrated: the temperature {temperature:.3f}, fitted on {fitted_on}, could "
             "not be put into the last layer."
         )
-    sentence = (
+    said = (
         f"Logits are divided by a temperature of {temperature:.3f}, fitted on {fitted_on}. It is already folded "
         "into the last layer."
     )
     if after is None:
-        return sentence
+        return said
     figures = f"{before:.3f} before, {_score(after)} after" if before is not None else _score(after)
-    return f"{sentence} Expected calibration error on the test rows: {figures}."
+    return f"{said} Expected calibration error on the test rows: {figures}."
 
 
-def limits_section(max_length: int, self_trained: bool, english_only: bool, zero_shot: bool = False) -> str:
+def limits_section(
+    max_length: int, self_trained: bool, english_only: bool, zero_shot: bool = False, problem_type: str = ""
+) -> str:
     own = "It was trained on few labeled texts. It may reproduce their errors and biases, and those of the encoder."
     if self_trained:
         own = (
@@ -280,9 +308,14 @@ def limits_section(max_length: int, self_trained: bool, english_only: bool, zero
             "It was made without labels. It may reproduce the errors and biases of the encoder and of the descriptions."
         )
     english = "- It reads only English, because its encoder was trained on English.\n" if english_only else ""
+    always = {
+        "multi_label_classification": "A text may have several of the classes above, or none. Each class has a probability "
+        "of its own; give `top_k=None` to see all of them.",
+        "regression": "It predicts numbers. The scores are not probabilities.",
+    }.get(problem_type, "It always predicts one of the classes above, even for a text that belongs to none of them.")
     return f"""## Limits
 
-{english}- It always predicts one of the classes above, even for a text that belongs to none of them.
+{english}- {always}
 - It reads only the first {max_length} tokens of a text.
 - {own} Measure it on your own labeled rows before you rely on it.
 - Scores and intervals hold for texts like the evaluated ones. They may differ for other sources or later periods."""
@@ -293,15 +326,3 @@ def _score(result: Mapping[str, Any] | None) -> str:
         return _NONE
     interval = result.get("confidence_interval")
     return f"{result['score']:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval is not None else "")
-
-
-def table(header: Iterable[Any], lines: Iterable[Iterable[Any]]) -> str:
-    """A Markdown table. Bars inside cells are escaped, because they would start a new column."""
-    rows = [[_line(cell).replace("|", r"\|") for cell in row] for row in (header, *lines)]
-    rows.insert(1, ["---"] * len(rows[0]))
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _line(value: Any) -> str:
-    """A value without line breaks, because they would end a Markdown table, list or code span."""
-    return " ".join(str(value).split())

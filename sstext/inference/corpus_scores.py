@@ -13,6 +13,7 @@ from torch import nn
 from sstext.inference.scoring import score
 from sstext.progress import Tick
 from sstext.storage.chunks import computed_in_chunks
+from sstext.storage.mapped import give_back
 from sstext.storage.run_folder import SCORES
 
 #: Rows that are scored before their result is stored. A killed run repeats at most this number of rows.
@@ -35,7 +36,10 @@ def score_to_disk(
     """
 
     def score_rows(start: int, end: int) -> np.ndarray:
-        return score(model, rows.select(range(start, end)), tokenizer, precision=precision, tick=tick)
+        some = rows.select(range(start, end))
+        logits = score(model, some, tokenizer, precision=precision, tick=tick)
+        give_back(some)
+        return logits
 
     shape = (len(rows), int(model.config.num_labels))  # type: ignore[union-attr, arg-type]
     return computed_in_chunks(directory / SCORES, shape, CHUNK_ROWS, score_rows, done=tick)

@@ -2,13 +2,16 @@
 
 import contextlib
 import os
+import sys
+from typing import Any
 
 import torch
 
+from sstext.config.spelling import spelled
 from sstext.errors import UserError
 
 #: Padded tokens per forward pass: enough to use the whole device, but not too many for its memory (or a CPU's cache).
-TOKENS_PER_BATCH = {"cpu": 4_096, "cuda": 131_072, "mps": 16_384}
+TOKENS_PER_BATCH = {"cpu": 2_048, "cuda": 131_072, "mps": 16_384}
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -29,8 +32,31 @@ def resolve_device(name: str = "auto") -> torch.device:
         device.type == "mps" and not torch.backends.mps.is_available()
     )
     if missing or device.type not in TOKENS_PER_BATCH:
-        raise UserError(f"device: {name!r} is not available here; use --device auto")
+        raise UserError(f"device: {name!r} is not available here; use {spelled('device', 'auto')}")
     return device
+
+
+#: Names of types of weights.
+DTYPES = {
+    "float32": torch.float32, "fp32": torch.float32, "bfloat16": torch.bfloat16, "bf16": torch.bfloat16,
+    "float16": torch.float16, "fp16": torch.float16,
+}  # fmt: skip
+
+
+def resolve_dtype(dtype: Any) -> Any:
+    """The torch type of a name. A torch type, and `auto` (that of the saved weights), stay as they are.
+
+    Raises:
+        UserError: weights cannot have this type.
+
+    >>> resolve_dtype("bf16")
+    torch.bfloat16
+    """
+    if dtype == "auto" or dtype in DTYPES.values():
+        return dtype
+    if dtype not in DTYPES:
+        raise UserError(f"dtype: expected auto, float32, bfloat16 or float16, found {dtype!r}")
+    return DTYPES[dtype]
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
@@ -68,16 +94,25 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
+#: Kernels that torch keeps on a CPU, in each of its two caches. It makes one for every shape of a matrix in 16 bits. Batches of
+#: texts have a thousand shapes, which took 0.4 GB with its default of 1,024 and made nothing faster.
+KERNELS = 64
+
+
 def calm_libraries() -> None:
-    """Silence the log messages and progress bars of the libraries, because sstext prints its own.
+    """Silence the log messages and progress bars of the libraries, because sstext prints its own, and bound their caches.
 
     Only programs call this function. Importing sstext does not change the libraries.
     """
-    import datasets
     import huggingface_hub
     import transformers
 
+    for variable in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):  # read when the first kernel is made
+        os.environ.setdefault(variable, str(KERNELS))
     huggingface_hub.utils.logging.set_verbosity_error()  # it logs every retry; a final failure is reported once
-    datasets.disable_progress_bars()
+    if "datasets" in sys.modules:
+        sys.modules["datasets"].disable_progress_bars()
+    else:  # its import takes as long as a prediction, and many commands do not need it
+        os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

@@ -6,18 +6,21 @@ from typing import IO, Any
 
 import numpy as np
 
-from sstext.data.columns import find_column
 from sstext.data.formats import format_of, read_rows
+from sstext.data.formulas import Formulas
 from sstext.data.loading import load_labeled
 from sstext.data.writers import RowWriter
-from sstext.errors import UserError, listed
-from sstext.evaluation.metrics import evaluate_predictions
+from sstext.errors import UserError
+from sstext.evaluation.bootstrap import evaluate_predictions
 from sstext.inference.classifier import Classifier
+from sstext.inference.labeling import Labeling
 from sstext.processes import is_main_process
 from sstext.progress import SILENT, Reporter
 
 #: Rows that are read, scored and written together: enough to sort by length, but few enough for small memories.
 ROWS_AT_ONCE = 4_000
+#: Digits of probabilities in csv and tsv. Further ones mean nothing: the calibration is an estimate from few labels.
+DIGITS = 4
 
 
 def predict_file(
@@ -31,6 +34,8 @@ def predict_file(
     target_precision: float | None = None,
     input_format: str | None = None,
     output_format: str | None = None,
+    digits: int | None = DIGITS,
+    excel_safe: bool = False,
     reporter: Reporter = SILENT,
 ) -> int:
     """Label every row of a file. Adds the columns `predicted_label` and `confidence`, and keeps columns and order.
@@ -43,79 +48,63 @@ def predict_file(
         probabilities: whether to add a column `probability/<class>` for each of the C classes.
         target_precision: adds a column `abstain`, which is true for rows below the confidence for this precision
             (`Classifier.threshold`). Default: no such column.
+        digits: digits after the decimal point of confidences and probabilities in csv and tsv. None writes all of them, as
+            the other formats do. What is marked as `abstain` does not depend on it.
+        excel_safe: whether cells of csv and tsv that a spreadsheet would run as formulas get a ' in front.
 
     Returns:
         The number of rows.
 
     Raises:
-        UserError: if the source cannot be read or the target cannot be written, or if the source already has columns
-            with these names. A target file is written whole or not at all.
+        UserError: if the source cannot be read or the target cannot be written, if the source already has columns
+            with these names, or if the model is a regression. A target file is written whole or not at all.
     """
+    labeling = Labeling(
+        classifier, text_column=text_column, probabilities=probabilities, target_precision=target_precision
+    )
     if isinstance(target, str | Path):
         if isinstance(source, str | Path) and Path(target).resolve() == Path(source).resolve():
             raise UserError(f"{target}: this is the input and would be overwritten; choose another --output")
         output_format = output_format or format_of(target)
-    threshold = None if target_precision is None else classifier.threshold(target_precision)
     name = str(source) if isinstance(source, str | Path) else "the input"
-    added = [
-        "predicted_label",
-        "confidence",
-        *(["abstain"] if threshold is not None else []),
-        *(f"probability/{label}" for label in classifier.classes if probabilities),
-    ]
     batches = read_rows(
         source, format=input_format, encoding=encoding, batch_size=ROWS_AT_ONCE, text_column=text_column
     )
+    output_format = output_format or "csv"
+    formulas = Formulas(excel_safe)
     writer = (
-        RowWriter(target, format=output_format or "csv", text_column="predicted_label") if is_main_process() else None
+        RowWriter(target, output_format, text_column="predicted_label", formulas=formulas)
+        if is_main_process()
+        else None
     )
-    done, column, cut_before = 0, "", classifier.truncated
+    shown, done = digits if output_format in ("csv", "tsv") else None, 0
     with reporter.phase("predicting", _rows_in(source, input_format), "text") as tick, writer or nullcontext():
         for rows in batches:
-            column = column or find_column(list(rows.columns), "text", text_column, name)
-            taken = sorted(set(added) & set(rows.columns))
-            if taken:
-                raise UserError(
-                    f"{name}: predictions would overwrite {listed(taken)}; rename or drop these input columns"
-                )
-            scored = classifier.predict_proba(rows.columns[column])
+            columns = labeling.of_rows(rows, name, shown)
             if writer is not None:
-                writer.write(rows.columns | _predictions(classifier, scored, probabilities, threshold))
+                writer.write(columns)
             tick(len(rows))
             done += len(rows)
-    reporter.note(f"{done:,} text{'s' if done != 1 else ''} from column {column!r}")
-    cut = classifier.truncated - cut_before
-    if cut:
-        limit = classifier.encoder.max_length
-        reporter.note(f"{cut:,} of {done:,} texts were cut to the {limit} tokens that the model reads")
+    formulas.note(str(target) if isinstance(target, str | Path) else "the output", reporter)
+    reporter.note(f"{done:,} text{'s' if done != 1 else ''} from column {labeling.column!r}")
+    for note in labeling.notes(done):
+        reporter.note(note)
     return done
-
-
-def _predictions(
-    classifier: Classifier, scored: np.ndarray, probabilities: bool, threshold: float | None
-) -> dict[str, list]:
-    best = scored.argmax(-1)
-    columns: dict[str, list] = {
-        "predicted_label": [classifier.classes[number] for number in best],
-        "confidence": [float(p) for p in scored.max(-1)],
-    }
-    if threshold is not None:
-        columns["abstain"] = [bool(p < threshold) for p in scored.max(-1)]
-    if probabilities:
-        for number, label in enumerate(classifier.classes):
-            columns[f"probability/{label}"] = [float(p) for p in scored[:, number]]
-    return columns
 
 
 def _rows_in(source: str | Path | IO[bytes], format: str | None) -> int | None:
     """The number of rows in a file, or None if counting them takes long."""
     if not isinstance(source, str | Path) or not Path(source).is_file():
         return None
-    if (format or format_of(source)) == "parquet":
-        import pyarrow.parquet as pq
+    if (format or Path(source).suffix.lower().removeprefix(".")) != "parquet":
+        return None
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
+    try:
         return pq.read_metadata(source).num_rows
-    return None
+    except (pa.ArrowException, OSError):  # the reader says what is wrong with it
+        return None
 
 
 def evaluate_file(
@@ -127,11 +116,17 @@ def evaluate_file(
     encoding: str = "utf-8",
     reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
-    """Evaluate a classifier on labeled rows. The result is that of `sstext.evaluation.metrics.evaluate_predictions`.
+    """Evaluate a classifier on labeled rows. The result is that of `sstext.evaluation.bootstrap.evaluate_predictions`.
 
     Raises:
-        UserError: if the rows cannot be read, or have a label that is not a class of the classifier.
+        UserError: if the rows cannot be read, or have a label that is not a class of the classifier, or if the model does
+            not predict one class per text.
     """
+    if classifier.problem_type != "single_label_classification":
+        raise UserError(
+            f"expected a model with one label per text, found problem_type={classifier.problem_type!r}; measure it on the "
+            "probabilities of `sstext predict --probabilities`, or on the outputs of Classifier(…).logits"
+        )
     rows = load_labeled(
         source, what="test", classes=classifier.classes, split="test",
         text_column=text_column, label_column=label_column, encoding=encoding,

@@ -9,6 +9,9 @@ from sstext.objective.part import yes_or_no
 from sstext.objective.regularizers import SupervisedContrast
 from sstext.pseudolabels.admission import Admission
 
+#: Schedule of the start. More steps on 20 labels made it certain, and often wrong (recipes/benchmark/LOG.md).
+START = Schedule(passes=24, least=16, most=500, batch_size=32, learning_rate=1e-4, of_rounds=True)
+
 
 def auto(contrast: float = 10.0, temperature: float = 0.1, labels: str = "soft", plain: bool = False) -> Method:
     """Separates the classes on the labeled rows and their names first, then learns from the corpus with soft pseudo-labels.
@@ -21,7 +24,8 @@ def auto(contrast: float = 10.0, temperature: float = 0.1, labels: str = "soft",
     A probe is a logistic regression on the embeddings.
 
     With folds, each chain trains regression and start without one fold of the labels. Held-out predictions choose between the
-    two and calibrate their labels. These labels are averaged, and one student learns from them.
+    two and calibrate their labels. If the start is chosen, its labels and those of the regression are averaged. Their weights
+    come from the same predictions (`sstext.selftraining.teachers`). One student learns from the average.
 
     Without labels, the first stage compares texts with descriptions of the classes (`nearest_description`), and one student
     learns from its labels. Nothing is checked then.
@@ -42,7 +46,7 @@ def auto(contrast: float = 10.0, temperature: float = 0.1, labels: str = "soft",
     objective = partial(_contrasted, contrast, temperature)
     objective()  # its arguments are checked now
     start = Stage(
-        "start", objective, Schedule(passes=24, least=48, most=500, batch_size=32, learning_rate=1e-4, of_rounds=True),
+        "start", objective, START,
         labels_with=HEAD_AND_PROBE, regression_head=True, reads_class_texts=True,
     )  # fmt: skip
     grow = Stage(

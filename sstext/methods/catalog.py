@@ -5,7 +5,7 @@
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,6 +139,26 @@ def composition_between_rounds(admission: Admission) -> str:
     rows = {"prior": f"{order} by prior", "equal": f"{order}, the same number of each class", "none": "all of them"}
     parts = (type(part).__name__ for part in (admission.target, admission.weight))
     return " · ".join([teacher, *parts, view, rows[admission.quotas]])
+
+
+def described(method: str, method_args: Mapping[str, Any], regularizers: Mapping[str, Any]) -> str:
+    """Describe a method with its arguments and further losses.
+
+    >>> described("fixmatch", {"threshold": 0.9}, {"entropy": 0.1})
+    'fixmatch (threshold=0.9) + entropy 0.1'
+    """
+    arguments = ", ".join(f"{name}={value}" for name, value in method_args.items())
+    named = [f"{method} ({arguments})" if arguments else method]
+    return " + ".join(named + [f"{name} {strength}" for name, strength in regularizers.items()])
+
+
+def named(method: str, regularizers: Iterable[str]) -> str:
+    """The name of a method with those of its further losses, for messages.
+
+    >>> named("supervised", {"entropy": 0.1})
+    'supervised with entropy'
+    """
+    return " with ".join([method, *filter(None, [", ".join(regularizers)])])
 
 
 def markdown_table() -> str:

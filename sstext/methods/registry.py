@@ -132,6 +132,16 @@ def build(
     return with_regularizers(objective, name, regularizers or {})
 
 
+def check_name(name: str) -> None:
+    """Refuse a name that no method has.
+
+    Raises:
+        UserError: with the nearest names.
+    """
+    if name not in METHODS:
+        raise UserError(f"method: no method {name!r}; {nearest(name, METHODS)}")
+
+
 def works_between_rounds_only(name: str, arguments: Mapping[str, Any] | None = None) -> bool:
     """Whether a method uses unlabeled texts between rounds, but not inside a step. A trainer without rounds cannot run it.
 
@@ -283,8 +293,7 @@ def _split(name: str, arguments: Mapping[str, Any] | None) -> tuple[dict[str, An
             f"method: expected a name, found {type(name).__name__}; pass a method of the round loop by its name and arguments "
             "(method='ust', method_args={…}), and a method inside a step as an Objective to SemiSupervisedTrainer"
         )
-    if name not in METHODS:
-        raise UserError(f"method: no method {name!r}; {nearest(name, METHODS)}")
+    check_name(name)
     known = inspect.signature(METHODS[name]).parameters
     common = {field.name for field in fields(LoopArguments)} - ({"labels"} if name in OF_ROUNDS else set())
     own, loop = dict[str, Any](), dict[str, Any]()

@@ -20,6 +20,7 @@ ModernBERT and its like have a mean of their own, `classifier_pooling`, which is
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -220,6 +221,23 @@ def write_linear(model: Any, weight: Tensor, bias: Tensor) -> None:
     with torch.no_grad():
         output.weight.copy_(weight / (scale * math.sqrt(weight.shape[1])))
         output.bias.copy_(bias)
+
+
+def side_by_side(models: Sequence[Any]) -> Any:
+    """One classifier with the classes of several, which differ only in their last layer: (N, K · C) logits.
+
+    Args:
+        models: K classifiers with C classes each, after `make_read_mean` of the same encoder. The first one is changed.
+    """
+    outputs = [model.get_submodule(FAMILIES[model.config.model_type].output) for model in models]
+    together = nn.Linear(outputs[0].in_features, sum(output.out_features for output in outputs))
+    with torch.no_grad():
+        together.weight.copy_(torch.cat([output.weight for output in outputs]))
+        together.bias.copy_(torch.cat([output.bias for output in outputs]))
+    model = models[0]
+    model.set_submodule(FAMILIES[model.config.model_type].output, together.to(outputs[0].weight.device))
+    model.config.num_labels = model.num_labels = together.out_features
+    return model
 
 
 def _activation(config: Any) -> str:

@@ -19,9 +19,10 @@ def last_hidden_states(outputs: Any, student: nn.Module) -> Tensor:
         student: the model, without a wrapper for several devices.
 
     Raises:
-        UserError: if the student returns no hidden states, for example because it is an encoder-decoder model.
+        UserError: if the student returns no hidden states, as its architecture decides.
     """
-    states = getattr(outputs, "hidden_states", None)
+    # An encoder-decoder has no `hidden_states`. Its encoder's states belong to the tokens of the text.
+    states = getattr(outputs, "hidden_states", None) or getattr(outputs, "encoder_hidden_states", None)
     if not states:
         raise UserError(
             f"{type(student).__name__} returns no hidden states, but embeddings, reconstruction and supervised contrast "
@@ -31,6 +32,15 @@ def last_hidden_states(outputs: Any, student: nn.Module) -> Tensor:
 
 
 def mean_pooled(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Mean (N, D) of the hidden states (N, T, D) over the tokens in `mask` (N, T), without padding."""
+    """Mean (N, D) of the hidden states (N, T, D) over the tokens in `mask` (N, T), without padding.
+
+    Raises:
+        UserError: there is not one state for every token, because the encoder shortens the sequence.
+    """
+    if hidden.shape[:2] != mask.shape:
+        raise UserError(
+            f"encoder: returns {hidden.shape[1]} states for {mask.shape[1]} tokens, but embeddings need one state for every "
+            "token; choose another encoder, for example one of the kinds bert, roberta or deberta-v2"
+        )
     kept = mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * kept).sum(1) / kept.sum(1).clamp_min(1)

@@ -1,16 +1,25 @@
 """A student before its training: a pretrained encoder with a new classification head, or an earlier student."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
 
-from sstext.errors import UserError
+from sstext.errors import UserError, listed, nearest
 from sstext.hub.access import ask_once
+from sstext.hub.foreign import check_shards
+from sstext.modeling.finite import refuse_bad_weights
 from sstext.modeling.mean_reading import has_mean_layer, hold_reading, make_read_mean
 from sstext.modeling.pretrained import encoder_path, explained
+
+#: How the attention is computed, in `model_args`. The others are values of a configuration.
+ATTENTION = "attn_implementation"
+
+
+#: Values of a configuration that belong to the run.
+_OURS = ("architectures", "id2label", "label2id", "model_type", "num_labels", "problem_type", "sstext")
 
 
 def new_student(
@@ -25,6 +34,7 @@ def new_student(
     keep_head: bool = False,
     read_mean: bool = False,
     prefix: str = "",
+    model_args: Mapping[str, Any] | None = None,
 ) -> Any:
     """Make a sequence classifier with a new head (drawn from `seed`) on a pretrained encoder.
 
@@ -43,14 +53,16 @@ def new_student(
         read_mean: whether a new head reads the mean of the tokens, if the architecture allows it
             (`sstext.modeling.mean_reading`). A model that was saved with such a head keeps it in any case.
         prefix: what is put before every text. The configuration keeps it (`sstext.modeling.pretrained.prefix_of`).
+        model_args: `attn_implementation`, and values of the encoder's configuration. Default: no change.
 
     Raises:
-        UserError: if the encoder cannot be loaded, has fewer layers, or has no dropout to set.
+        UserError: if the encoder cannot be loaded, has weights that are not finite or fewer layers, or has no dropout or no
+            such value to set.
     """
     path = encoder_path(encoder)
     set_seed(seed)
     with explained(path):
-        ask_once(path, revision)
+        check_shards(path, ask_once(path, revision), revision=revision)
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
         if hasattr(config, "sstext"):
             del config.sstext  # results of an earlier training, which do not hold for this model
@@ -62,15 +74,24 @@ def new_student(
         config.problem_type = "single_label_classification"
         if dropout is not None:
             _set_dropout(config, dropout)
+        _set_values(config, model_args or {})
         model, loading = AutoModelForSequenceClassification.from_pretrained(
             path,
             revision=revision,
             trust_remote_code=False,
             config=config,
             dtype=torch.float32,
+            attn_implementation=(model_args or {}).get(ATTENTION),
             ignore_mismatched_sizes=True,  # for the head of a classifier with other classes
             output_loading_info=True,
         )
+    unfit = [key for key, *_ in loading["mismatched_keys"] if key.startswith(f"{model.base_model_prefix}.")]
+    if model_args and unfit:
+        raise UserError(
+            f"model_args: the weights of the encoder do not fit {listed(list(model_args))} ({unfit[0]} has another shape); "
+            "leave out what changes its size"
+        )
+    refuse_bad_weights(model, f"encoder {encoder!r}")
     if not keep_head:
         _renew_head(model, new={*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])})
     if model.config.pad_token_id is None:
@@ -93,6 +114,26 @@ def _set_dropout(config: Any, dropout: float) -> None:
         raise UserError(f"dropout: {config.model_type} has no dropout probability in its configuration; leave it out")
     for name in names:
         setattr(config, name, dropout)
+
+
+def _set_values(config: Any, given: Mapping[str, Any]) -> None:
+    """Set values of a configuration. The type of the weights is no such value: training needs float32."""
+    known = [name for name in config.to_dict() if name not in _OURS and "dtype" not in name]
+    for name, value in given.items():
+        if name in ("dtype", "torch_dtype"):
+            if str(value).removeprefix("torch.") not in ("float32", "fp32"):
+                raise UserError(
+                    f"model_args: {name}: expected float32, found {value!r}; in 16 bits, most steps of a training are smaller "
+                    "than the last digit of a weight and are lost; use precision bf16, which computes in 16 bits and keeps "
+                    "weights of 32"
+                )
+        elif name != ATTENTION:
+            if name not in known:
+                raise UserError(
+                    f"model_args: expected {ATTENTION} or a value of the configuration of {config.model_type}, found {name!r}; "
+                    f"{nearest(name, [ATTENTION, *known])}"
+                )
+            setattr(config, name, value)
 
 
 def _renew_head(model: Any, new: set[str]) -> None:

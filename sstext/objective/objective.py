@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sstext.errors import UserError
+from sstext.objective.axes import check_axes, check_regularizers
 from sstext.objective.divergences import cross_entropy
 from sstext.objective.joint_pass import joint_pass
 from sstext.objective.outputs import (
@@ -24,7 +24,7 @@ from sstext.objective.outputs import (
     WEAK,
     Outputs,
 )
-from sstext.objective.part import Part, Signals, in_range
+from sstext.objective.part import Part, Signals, in_range, known
 from sstext.objective.ramps import Ramp, linear_ramp
 from sstext.objective.regularizers import Regularizer
 from sstext.objective.targets import Hard, Target
@@ -34,17 +34,7 @@ from sstext.objective.weights import Everyone, Weight
 
 Divergence = Callable[[Tensor, Tensor], Tensor]
 Gather = Callable[[Tensor], Tensor]
-Components = dict[str, tuple[Tensor, int]]
-#: Axis → the type that it needs, and its description in error messages.
-AXES: dict[str, tuple[Any, str]] = {
-    "teacher": (Teacher, "a Teacher, such as teachers.EMA()"),
-    "target": (Target, "a Target, such as targets.Hard()"),
-    "weight": (Weight, "a Weight, such as weights.Threshold(0.95)"),
-    "view": (View, "a View, such as views.Augmented()"),
-    "divergence": (Callable, "a function of logits and target, such as divergences.kl"),
-    "ramp": (Callable, "a function of progress, such as ramps.linear_ramp(0.4)"),
-    "label_weight": (Weight, "a Weight, such as weights.TrainingSignalAnnealing()"),
-}
+Components = dict[str, tuple[Tensor, Tensor | int]]
 
 
 @dataclass
@@ -67,8 +57,9 @@ class Objective(nn.Module):
     """The loss that the student minimizes: L = L_labeled + λ · ramp(t/T) · L_unlabeled + Σ c · L_regularizer.
 
     L_labeled = mean of row weight · H(label, p). With a label weight, it is the sum over the rows that count ÷ their
-    number. L_unlabeled = mean over the **whole** unlabeled batch of weight · divergence(student on its view, target).
-    The mean includes rows with weight 0, as in the papers.
+    number. With class weights w, it is Σ w_y · row weight · H(label, p) ÷ Σ w_y. L_unlabeled = mean over the **whole**
+    unlabeled batch of weight · divergence(student on its view, target). The mean includes rows with weight 0, as in the
+    papers.
 
     Args:
         teacher: labels the unlabeled rows. Without a teacher, target, weight and divergence are not used. Default:
@@ -85,6 +76,8 @@ class Objective(nn.Module):
     Attributes:
         label_shift: (C,) τ log π, added to the logits of the labeled rows in their loss for logit adjustment (Menon et
             al. 2021, "Long-tail learning via logit adjustment", eq. 10). None without logit adjustment.
+        class_weight: (C,) weights w of the classes in the labeled loss. A label of probabilities has the mean of its
+            classes. None if all are equal.
         tasks: the tasks that it supports. Any other task raises an error.
 
     >>> Objective().supervised
@@ -106,11 +99,11 @@ class Objective(nn.Module):
         regularizers: Sequence[Regularizer] = (),
     ) -> None:
         super().__init__()
-        _check_axes(
+        check_axes(
             teacher=teacher, target=target, weight=weight, view=view, divergence=divergence, ramp=ramp,
             label_weight=label_weight,
         )  # fmt: skip
-        _check_regularizers(regularizers)
+        check_regularizers(regularizers)
         self.teacher = teacher
         self.target = target if target is not None else Hard()
         self.weight = weight if weight is not None else Everyone()
@@ -120,6 +113,8 @@ class Objective(nn.Module):
         self.label_weight = label_weight
         self.label_shift: Tensor | None
         self.register_buffer("label_shift", None, persistent=False)  # the trainer counts the labels again
+        self.class_weight: Tensor | None
+        self.register_buffer("class_weight", None, persistent=False)
         self.regularizers = nn.ModuleList(regularizers)
 
     def extra_repr(self) -> str:
@@ -152,14 +147,9 @@ class Objective(nn.Module):
         return self.blocks == [LABELED] and self.label_weight is None and not len(self.regularizers)
 
     @property
-    def takes_groups(self) -> bool:
-        """Whether its rows may be processed in groups of similar length (`sstext.modeling.length_groups`)."""
-        return MASKED not in self.blocks and not (UNLABELED in self.blocks and self.view.shifts)
-
-    @property
     def wants_strong(self) -> bool:
-        """Whether the batches must contain a changed copy of every unlabeled row."""
-        return self.view.strong and UNLABELED in self.blocks
+        """Whether the batches must contain changed copies of unlabeled or of labeled rows."""
+        return (self.view.strong and UNLABELED in self.blocks) or LABELED_STRONG in self.blocks
 
     def _regularizers(self) -> list[Regularizer]:
         return [module for module in self.regularizers if isinstance(module, Regularizer)]
@@ -263,12 +253,12 @@ class Objective(nn.Module):
         return {block: rows[block] for block in self.blocks if rows.get(block) is not None}, shift
 
     def _unlabeled_loss(self, outputs: Outputs, signals: Signals) -> tuple[Outputs, Tensor, Components]:
-        gathered = signals.map(outputs.gather)
+        gathered = known(signals.map(outputs.gather))
         for part in self.parts():
             part.observe(gathered)
         w, q = self.weight(signals), self.target(signals.probs)  # (N,), (N, C)
         per_row = w * self.divergence(outputs.logits[UNLABELED], q)  # (N,)
-        components = {
+        components: Components = {
             "loss_unlabeled": (per_row.detach().sum(), len(w)),
             "kept_share": ((w > 0).float().sum(), len(w)),
             "mean_weight": (w.detach().float().sum(), len(w)),
@@ -282,45 +272,22 @@ class Objective(nn.Module):
         per_row = F.cross_entropy(logits, outputs.labels, reduction="none")  # (B,)
         if outputs.row_weights is not None:
             per_row = per_row * outputs.row_weights
-        components = {"loss_labeled": (per_row.detach().sum(), len(per_row))}
-        if self.label_weight is None:
+        components: Components = {"loss_labeled": (per_row.detach().sum(), len(per_row))}
+        if self.label_weight is None and self.class_weight is None:
             return per_row.mean(), components
-        kept = self.label_weight(signals).to(per_row.dtype)  # (B,)
-        gathered = outputs.gather(kept)
-        components["labels_used"] = (kept.sum(), len(kept))
-        # Divided by the kept rows of all processes, as in one batch: processes average their losses.
-        share = gathered.sum().clamp_min(1) / (len(gathered) / len(kept))
-        return (kept * per_row).sum() / share, components
-
-
-def _check_axes(**given: Any) -> None:
-    """Raise an error if an argument is not a part of its axis. None sets the default, except for the divergence."""
-    for axis, found in given.items():
-        kind, expected = AXES[axis]
-        fits = isinstance(found, kind) and not isinstance(found, type)  # a class is callable, but is not a part
-        if not fits and (found is not None or axis == "divergence"):
-            raise UserError(f"{axis}: expected {expected}, found {_shown(found)}")
-
-
-def _check_regularizers(given: Any) -> None:
-    several = isinstance(given, Sequence | nn.ModuleList) and not isinstance(given, str)
-    wrong = [found for found in given if not isinstance(found, Regularizer)] if several else [given]
-    if wrong:
-        raise UserError(
-            "regularizers: expected a list of Regularizers, such as [regularizers.Entropy(0.1)], found "
-            f"{_shown(wrong[0])}"
-        )
-
-
-def _shown(found: Any) -> str:
-    """A value as an error message shows it.
-
-    >>> _shown("EMA"), _shown(Hard()), _shown(Hard)
-    ("'EMA'", 'Hard()', 'the class Hard: call it')
-    """
-    if isinstance(found, type):
-        return f"the class {found.__name__}: call it"
-    return f"{type(found).__name__}()" if isinstance(found, nn.Module) else repr(found)
+        counts = torch.ones_like(per_row)  # (B,)
+        if self.label_weight is not None:
+            counts = self.label_weight(signals).to(per_row.dtype)
+            components["labels_used"] = (counts.sum(), len(counts))
+        least = 1.0
+        if self.class_weight is not None:
+            w, y = self.class_weight.to(per_row.dtype), outputs.labels
+            counts, least = counts * (w[y] if y.dim() == 1 else y.to(w.dtype) @ w), float(torch.finfo(w.dtype).tiny)
+            components["loss_labeled"] = ((counts * per_row).detach().sum(), counts.sum())
+        # Divided by what counts in all processes, as in one batch: processes average their losses.
+        gathered = outputs.gather(counts)
+        share = gathered.sum().clamp_min(least) / (len(gathered) / len(counts))
+        return (counts * per_row).sum() / share, components
 
 
 def _signals(outputs: Outputs, probs: Tensor | None, unlabeled: Mapping[str, Any] | None) -> Signals:

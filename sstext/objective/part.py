@@ -43,6 +43,23 @@ class Signals:
         return replace(self, **{name: function(value) for name, value in tensors.items()})
 
 
+def known(signals: Signals) -> Signals:
+    """The signals without numbers that are not finite, on the device. What is finite keeps its bits.
+
+    A row of probabilities with such a number becomes uniform, and a logit 0. The state of a part outlives the step, which is
+    skipped in the end (`sstext.training.finite`).
+
+    >>> known(Signals(torch.tensor([[0.75, 0.25], [float("nan"), 1.0]]))).probs
+    tensor([[0.7500, 0.2500],
+            [0.5000, 0.5000]])
+    """
+    sound = signals.probs.isfinite().all(-1, keepdim=True)
+    cleaned = signals.map(
+        lambda values: torch.nan_to_num(values, 0.0, 0.0, 0.0) if values.is_floating_point() else values
+    )
+    return replace(cleaned, probs=torch.where(sound, signals.probs, 1 / signals.probs.shape[-1]))
+
+
 @contextmanager
 def dropout_off(student: nn.Module, off: bool = True) -> Iterator[None]:
     """Set evaluation mode (training mode if `off=False`) inside the block, and restore the mode afterwards."""
@@ -74,7 +91,8 @@ def in_range(name: str, value: Any, low: float, high: float = math.inf) -> float
     >>> in_range("threshold", .95, 0)
     0.95
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or not low <= value <= high:
         bounds = f"at least {low}" if high == math.inf else f"between {low} and {high}"
         raise UserError(f"{name}: expected a number {bounds}, found {value!r}")
     return value

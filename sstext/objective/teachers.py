@@ -12,7 +12,17 @@ from sstext.objective.part import Part, Signals, dropout_off, in_range, last_of_
 
 
 class Teacher(Part):
-    """Student and unlabeled rows → the teacher's probabilities (N, C), float32, without gradient."""
+    """Student and unlabeled rows → the teacher's probabilities (N, C), float32, without gradient.
+
+    Attributes:
+        has_weights: whether the teacher has weights of its own, beside those of the student.
+    """
+
+    has_weights = False
+
+    def weights(self) -> dict[str, Tensor]:
+        """The teacher's own weights, by the names of the student's. Empty before a training, and without weights."""
+        return {}
 
     def forward(self, student: nn.Module, unlabeled: Mapping[str, Any]) -> Tensor:
         raise NotImplementedError
@@ -53,12 +63,17 @@ class EMA(Teacher):
             released code does this, the paper does not.
     """
 
+    has_weights = True
     steps: Tensor
 
     def __init__(self, decay: float = 0.999, ramp_decay: float = 0.99, ramp: float = 0.4, warm: bool = False) -> None:
         super().__init__()
         self.decay, self.ramp_decay = in_range("decay", decay, 0, 1), in_range("ramp_decay", ramp_decay, 0, 1)
         self.ramp, self.warm = in_range("ramp", ramp, 0, 1), yes_or_no("warm", warm)
+        self._names: dict[str, str] = {}
+
+    def weights(self) -> dict[str, Tensor]:
+        return {name: self.get_buffer(buffer) for buffer, name in self._names.items()}
 
     def bind_student(self, student: nn.Module) -> None:
         self.add_state("steps", torch.tensor(0.0))

@@ -10,8 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 from sstext.errors import UserError
 from sstext.evaluation.calibration import softmax
 
-#: Number of rows of a corpus that are processed together.
+#: Number of rows of a corpus that statistics are computed on at most.
 SLICE_ROWS = 100_000
+#: Number of rows of a corpus that are processed together.
+TOGETHER = 25_000
 
 
 class Probabilities(Protocol):
@@ -39,8 +41,8 @@ class Mean:
 
 
 def slices(rows: int) -> Iterator[slice]:
-    """Consecutive slices of at most `SLICE_ROWS` rows, which together cover all rows."""
-    return (slice(start, min(rows, start + SLICE_ROWS)) for start in range(0, rows, SLICE_ROWS))
+    """Consecutive slices of at most `TOGETHER` rows, which together cover all rows."""
+    return (slice(start, min(rows, start + TOGETHER)) for start in range(0, rows, TOGETHER))
 
 
 def align(probabilities: ArrayLike, prior: ArrayLike, *, iterations: int = 100) -> NDArray[np.float64]:
@@ -102,13 +104,14 @@ class CalibratedScores:
         logits: (N, C).
         temperature: T of softmax(logits / T).
         prior: (C,) class shares that the mean prediction is aligned to (see `align`). None means no alignment. With more
-            than a million rows, the class weights are computed on a million of them, spread evenly.
+            than `SAMPLE` rows, the class weights are computed on so many of them, spread evenly.
 
     >>> CalibratedScores(np.zeros((4, 2)), 1.0, prior=np.array([.25, .75]))[:1]
     array([[0.25, 0.75]])
     """
 
-    SAMPLE = 1_000_000
+    #: Rows that the class weights are computed on. A share of classes is then known to a thousandth or two.
+    SAMPLE = 100_000
 
     def __init__(self, logits: NDArray[Any], temperature: float, prior: NDArray[Any] | None = None) -> None:
         self.logits, self.temperature, self.prior = logits, temperature, prior

@@ -14,7 +14,7 @@ from sstext.pseudolabels.alignment import CorpusScores
 PRIOR_ROWS = 10_000
 #: Settings of `estimated_prior`: α, the gain in nats per row that a miscalibrated student may show on a balanced corpus, and
 #: the largest number of steps.
-SEEN_BEFORE, DOUBT, EM_STEPS = 0.2, 0.02, 500
+SEEN_BEFORE, DOUBT, EM_STEPS = 0.2, 0.2, 500
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,15 @@ class ClassShares:
         spec: how `prior` was made: `uniform`, `labeled` or class → share (see `resolve_prior`).
         classes: C names.
         source: `given` by the user, `labels` (the labels are a sample of the corpus) or `predictions` (they are estimated).
+        usual: (C,) what the students predict on average for held-out rows with the shares `prior` (`usual_prediction`). None:
+            no rows were held out.
     """
 
     prior: np.ndarray
     spec: Any
     classes: Sequence[str]
     source: str
+    usual: np.ndarray | None = None
 
     @classmethod
     def resolve(cls, spec: Any, labels: np.ndarray, classes: Sequence[str], *, estimate: bool = True) -> "ClassShares":
@@ -58,6 +61,10 @@ class ClassShares:
         """The shares of a chain that has only the labels (n,). All chains have the same source of shares."""
         return replace(self, prior=resolve_prior(self.spec, labels, self.classes))
 
+    def knowing(self, probabilities: np.ndarray, labels: np.ndarray) -> "ClassShares":
+        """The same shares with `usual`, from what students predict for held-out rows (n, C) with labels (n,)."""
+        return replace(self, usual=usual_prediction(self.prior, probabilities, labels))
+
     def of_corpus(self, scores: CorpusScores, seed: int = 0) -> np.ndarray:
         """The shares (C,): `prior`, or an estimate from scores of the corpus.
 
@@ -73,7 +80,7 @@ class ClassShares:
         if not scores.with_probe:
             return half_way_prior(self.prior, scores.aligned().mean())
         some = random_rows(len(scores), min(len(scores), PRIOR_ROWS), seed)
-        return estimated_prior(self.prior, scores.aligned()[some])
+        return estimated_prior(self.prior, scores.aligned()[some], self.usual)
 
 
 def resolve_prior(spec: Any, labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
@@ -133,28 +140,59 @@ def half_way_prior(prior: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return shares / shares.sum()
 
 
-def estimated_prior(prior: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+def usual_prediction(prior: np.ndarray, probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The mean prediction for held-out rows, as if their classes had the shares of a prior, (C,).
+
+    r = (Σ_i v_i p_i + C · prior) / (n + C) with v_i = n · prior_{y_i} / n_{y_i}, and n_c rows of class c. A student that
+    prefers a class does so for these rows, too. C rows are added that are predicted without a preference, because few rows tell
+    little.
+
+    Args:
+        prior: (C,).
+        probabilities: (n, C) p, of students that have not seen the row.
+        labels: (n,) y.
+
+    >>> usual_prediction(np.array([.5, .5]), np.tile([.75, .25], (6, 1)), np.array([0, 0, 0, 0, 1, 1]))  # (6 · .75 + 1) / 8
+    array([0.6875, 0.3125])
+    """
+    counts = np.bincount(labels, minlength=len(prior))
+    weights = len(labels) * prior[labels] / counts[labels]
+    total = (weights[:, None] * probabilities).sum(0) + len(prior) * prior
+    return total / total.sum()
+
+
+def estimated_prior(prior: np.ndarray, probabilities: np.ndarray, usual: np.ndarray | None = None) -> np.ndarray:
     """The class shares of a corpus, from the predictions of a student that was trained on balanced labels, (C,).
 
-    π = (1 − w) π_half + w π_EM. π_half is half way from the prior to the mean prediction. π_EM is found by EM, with α N
-    additional rows that have the shares of the prior: π ← (Σ_i q_i + α N · prior) / (N (1 + α)), q_i = Norm(p_i · π / prior).
-    Its weight is w = g / (g + `DOUBT`), with the gain in log-likelihood g = mean log Σ_c p_ic π_c / prior_c in nats per row.
-    The gain is almost 0 for a balanced corpus, and a multiple of `DOUBT` for a skewed one (recipes/benchmark/LOG.md). Without
-    α, the EM diverges if predictions are uninformative.
+    p ← Norm(p · prior / r) first, with what the student predicts on average for rows with the shares of the prior, r. What a
+    student always prefers says nothing about the corpus.
+
+    π = (1 − w) p̄ + w π_EM. p̄ is the mean prediction, before the division. π_EM is found by EM, with α N additional rows that
+    have the shares of the prior: π ← (Σ_i q_i + α N · prior) / (N (1 + α)), q_i = Norm(p_i · π / prior). Its weight is
+    w = g / (g + `DOUBT`), with the gain in log-likelihood g = mean log Σ_c p_ic π_c / prior_c in nats per row. The gain is
+    almost 0 for a balanced corpus: predictions then stay as they are. It is large for a skewed one (recipes/benchmark/LOG.md).
+    Without α, the EM diverges if predictions are uninformative.
 
     Args:
         prior: (C,) class shares of the labels that the student learned from; a class with a share of 0 stays at 0.
         probabilities: (N, C) p, calibrated.
+        usual: (C,) r, see `usual_prediction`. Default: the prior.
 
     Source: Saerens, Latinne and Decaestecker 2002, "Adjusting the Outputs of a Classifier to New a Priori Probabilities",
-    section 2.2 (EM); α and w: ours.
+    section 2.2 (EM); r: Alexandari, Kundaje and Shrikumar 2020, "Maximum Likelihood with Bias-Corrected Calibration is
+    Hard-To-Beat at Label Shift Adaptation", section 3 (their bias is fitted); α and w: ours.
 
     >>> skewed = np.repeat([[.95, .05], [.05, .95]], [90, 10], axis=0)
-    >>> estimated_prior(np.array([.5, .5]), skewed).round(2)  # half way: .68, .32
+    >>> estimated_prior(np.array([.5, .5]), skewed).round(2)  # the mean prediction: .86, .14
+    array([0.85, 0.15])
+    >>> estimated_prior(np.array([.5, .5]), skewed, usual=np.array([.7, .3])).round(2)  # it usually prefers the first class
     array([0.84, 0.16])
     """
     there = prior > 0
     start, probs = prior[there], np.asarray(probabilities, dtype=np.float64)[:, there]
+    predicted = probs.mean(0) / probs.mean(0).sum()
+    if usual is not None:
+        probs = probs * (start / usual[there].clip(1e-30))
     probs = probs / probs.sum(1, keepdims=True).clip(1e-30)
     shares = start
     for _ in range(EM_STEPS):
@@ -165,9 +203,9 @@ def estimated_prior(prior: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
             break
     gain = max(0.0, float(np.log((probs * (shares / start)).sum(1).clip(1e-30)).mean()))
     weight = gain / (gain + DOUBT)
-    found = half_way_prior(prior, np.asarray(probabilities, dtype=np.float64).mean(0))
-    found[there] = (1 - weight) * found[there] + weight * shares
-    return found / found.sum()
+    found = np.zeros(len(prior))
+    found[there] = (1 - weight) * predicted + weight * shares
+    return found
 
 
 def class_quotas(total: int, prior: np.ndarray) -> np.ndarray:

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sstext.data.order import random_rows
-from sstext.inference.scoring import score
-from sstext.pseudolabels.probe import Embedder
+from sstext.pseudolabels.embeddings import NOT_KEPT, Embeddings
 from sstext.pseudolabels.regression import ClassTexts, WeightChoice, choose_weight
 
 #: Number of labeled rows that choose the weight. With more labels, class texts hardly matter.
@@ -47,8 +46,9 @@ class WeighedClassTexts:
 
     @classmethod
     def weigh(
-        cls, encoder: Any, tokens: Any, labeled: Any, tokenizer: Any, *, kind: str, classes: int, seed: int = 0
-    ) -> "WeighedClassTexts":
+        cls, encoder: Any, tokens: Any, labeled: Any, tokenizer: Any, *, kind: str, classes: int, seed: int = 0,
+        kept: Embeddings = NOT_KEPT,
+    ) -> "WeighedClassTexts":  # fmt: skip
         """Embed the texts and the labeled rows. If there are more than `ROWS` labeled rows, some are drawn at random.
 
         Args:
@@ -57,12 +57,12 @@ class WeighedClassTexts:
             labeled: B tokenized labeled rows.
             tokenizer: of the encoder.
             kind, classes, seed: see the attributes.
+            kept: where embeddings are kept. Default: nowhere.
         """
-        embedder = Embedder(encoder)
         rows = rows_of_choice(len(labeled), seed)
         some = labeled.select(rows)
-        texts = ClassTexts(score(embedder, tokens, tokenizer), np.asarray(tokens["labels"][:]))
-        embedded, labels = score(embedder, some, tokenizer), np.asarray(some["labels"][:])
+        texts = ClassTexts(kept.of(encoder, tokens, tokenizer), np.asarray(tokens["labels"][:]))
+        embedded, labels = kept.of(encoder, some, tokenizer), np.asarray(some["labels"][:])
         return cls(kind, tokens, texts, rows, embedded, labels, classes, seed)
 
     def for_rows(self, rows: NDArray[np.int64]) -> "WeighedClassTexts":
@@ -83,6 +83,20 @@ class WeighedClassTexts:
     def weight(self) -> float:
         """Number of labeled rows that the texts of a class count like together. 0 means that they are not used."""
         return self.choice.weight
+
+    def as_rows(self, labeled: int) -> Any:
+        """The tokenized texts as labeled rows of a training, repeated so that the texts of a class are about `weight` rows.
+
+        A text of class c is there max(1, round(min(w, B / C) / A_c)) times, with A_c texts of the class. Texts of a class are
+        thus hardly more rows than its labeled ones: copies of a text teach less than as many texts.
+
+        Args:
+            labeled: B, number of labeled rows that are trained on.
+        """
+        labels = np.asarray(self.tokens["labels"][:])
+        rows_of_class = min(self.weight, labeled / self.classes)
+        times = np.maximum(1, np.rint(rows_of_class / np.bincount(labels)[labels])).astype(int)
+        return self.tokens.select(np.repeat(np.arange(len(labels)), times))
 
     def record(self) -> dict[str, Any]:
         """The weight and the evidence for it, as `results.json` has them."""

@@ -7,8 +7,8 @@ import numpy as np
 
 from sstext.evaluation.calibration import fit_temperature, softmax
 from sstext.inference.scoring import score
+from sstext.modeling.embedder import Embedder
 from sstext.progress import Tick
-from sstext.pseudolabels.probe import Embedder
 from sstext.pseudolabels.regression import ClassTexts, choose_weight, out_of_fold
 
 

@@ -15,31 +15,10 @@ from torch.nn import functional as F
 
 from sstext.evaluation.calibration import matching_temperature
 from sstext.inference.scoring import score
+from sstext.modeling.embedder import Embedder
 from sstext.modeling.mean_reading import write_linear
-from sstext.modeling.pooling import last_hidden_states, mean_pooled
+from sstext.pseudolabels.embeddings import NOT_KEPT, Embeddings
 from sstext.pseudolabels.regression import ClassTexts, fit_regression, nearest_description
-
-
-class Embedder(nn.Module):
-    """Returns normalized mean-pooled last hidden states (N, D) of an encoder or classifier as `logits`.
-
-    Args:
-        model: an encoder or a classifier.
-        with_logits: put the classifier's C logits first, from the same pass: (N, C + D).
-    """
-
-    def __init__(self, model: Any, *, with_logits: bool = False) -> None:
-        super().__init__()
-        self.model, self.with_logits = model, with_logits
-        columns = model.config.hidden_size + (model.config.num_labels if with_logits else 0)
-        self.config = SimpleNamespace(num_labels=columns)  # the number of columns that `score` allocates
-        self.train(model.training)  # `score` restores the mode of this module
-
-    def forward(self, **inputs: Any) -> Any:
-        outputs = self.model(**inputs, output_hidden_states=True)
-        pooled = mean_pooled(last_hidden_states(outputs, self.model), inputs["attention_mask"])
-        parts = [outputs.logits.float()] if self.with_logits else []
-        return SimpleNamespace(logits=torch.cat([*parts, F.normalize(pooled.float(), dim=-1)], -1))
 
 
 class WithProbe(nn.Module):
@@ -68,7 +47,14 @@ class WithProbe(nn.Module):
 
 
 def with_regression(
-    model: Any, labeled: Any, tokenizer: Any, *, class_texts: Any = None, weight: float = 0.0, precision: str = "fp32"
+    model: Any,
+    labeled: Any,
+    tokenizer: Any,
+    *,
+    class_texts: Any = None,
+    weight: float = 0.0,
+    precision: str = "fp32",
+    kept: Embeddings = NOT_KEPT,
 ) -> None:
     """Make the head of a classifier a regression on its embeddings, in place.
 
@@ -78,32 +64,38 @@ def with_regression(
     Args:
         model: a classifier whose head reads the mean (`sstext.modeling.mean_reading`), on its device.
         labeled, tokenizer, class_texts, weight, precision: see `with_probe`.
+        kept: where embeddings are kept. Default: nowhere.
     """
     beside = None
     if class_texts is not None and weight > 0:
-        embedded = read_embeddings(model, class_texts, tokenizer, precision)
+        embedded = read_embeddings(model, class_texts, tokenizer, precision, kept)
         beside = ClassTexts(embedded, np.asarray(class_texts["labels"][:]))
-    labels, embedded = np.asarray(labeled["labels"][:]), read_embeddings(model, labeled, tokenizer, precision)
+    labels, embedded = np.asarray(labeled["labels"][:]), read_embeddings(model, labeled, tokenizer, precision, kept)
     fitted = fit_regression(embedded, labels, model.config.num_labels, beside, weight)
     write_linear(model, torch.tensor(fitted.weight), torch.tensor(fitted.bias))
 
 
-def with_descriptions(model: Any, described: Any, tokenizer: Any, *, precision: str = "fp32") -> None:
+def with_descriptions(
+    model: Any, described: Any, tokenizer: Any, *, precision: str = "fp32", kept: Embeddings = NOT_KEPT
+) -> None:
     """Make the head of a classifier the zero-shot classifier of descriptions (`nearest_description`), in place.
 
     Args:
         model: see `with_regression`.
         described: tokenized descriptions with `labels`, at least one of every class.
         tokenizer, precision: see `with_probe`.
+        kept: see `with_regression`.
     """
-    embedded = read_embeddings(model, described, tokenizer, precision)
+    embedded = read_embeddings(model, described, tokenizer, precision, kept)
     found = nearest_description(ClassTexts(embedded, np.asarray(described["labels"][:])), model.config.num_labels)
     write_linear(model, torch.tensor(found.weight), torch.tensor(found.bias))
 
 
-def read_embeddings(model: Any, rows: Any, tokenizer: Any, precision: str = "fp32") -> np.ndarray:
+def read_embeddings(
+    model: Any, rows: Any, tokenizer: Any, precision: str = "fp32", kept: Embeddings = NOT_KEPT
+) -> np.ndarray:
     """The embeddings that the head of a classifier reads, (N, D): without their mean over the features, and of length 1."""
-    found = score(Embedder(model), rows, tokenizer, precision=precision)
+    found = kept.of(model, rows, tokenizer, precision=precision)
     found = found - found.mean(1, keepdims=True)
     return found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-12)
 

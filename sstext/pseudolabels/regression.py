@@ -1,5 +1,6 @@
 """Logistic regression on embeddings: the classifier that a few labels can support, and the texts of classes beside them."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,6 +22,9 @@ UNLIKELY = -1e4
 WEIGHTS = (0.0, 2.0, 4.0, 8.0, 16.0)
 #: Folds of the choice.
 FOLDS = 5
+#: Largest gradient at which a fit ends, per row: small enough that the rounding of embeddings, which differs between numbers of
+#: processes, does not decide at which step it ends. A fit that only helps to choose a weight may end earlier.
+EXACT, ROUGH = 1e-6, 1e-4
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,18 @@ class ClassTexts:
 
 
 def fit_regression(
-    embedded: NDArray, labels: NDArray, classes: int, beside: ClassTexts | None = None, weight: float = 0.0
+    embedded: NDArray,
+    labels: NDArray,
+    classes: int,
+    beside: ClassTexts | None = None,
+    weight: float = 0.0,
+    tolerance: float = EXACT,
 ) -> Regression:
     """Fit a regression on labeled rows, and on texts of the classes.
 
     min_W,b Σ_i CE(W z_i + b, y_i) + Σ_a (w / A_c(a)) CE(W z_a + b, c(a)) + ‖W‖² / (2 · `PENALTY` · C), with A_c texts of the
-    class c. Together, the texts of a class weigh as much as w labeled rows.
+    class c. Together, the texts of a class weigh as much as w labeled rows. It is computed in float64: in float32, the last
+    steps of the fit are rounding, and made differences of 1e-7 in the embeddings differences of 1e-3 in W.
 
     Args:
         embedded: (B, D) z.
@@ -71,13 +81,19 @@ def fit_regression(
         classes: C.
         beside: texts of the classes.
         weight: w ≥ 0.
+        tolerance: largest gradient at which the fit ends.
     """
     rows, targets, counted = embedded, labels, np.ones(len(labels))
     if beside is not None and weight > 0:
         share = weight / np.bincount(beside.labels, minlength=classes)[beside.labels]
         rows, targets = np.concatenate([embedded, beside.embedded]), np.concatenate([labels, beside.labels])
         counted = np.concatenate([counted, share])
-    fitted = LogisticRegression(C=PENALTY * classes, max_iter=1_000).fit(rows, targets, sample_weight=counted)
+    with warnings.catch_warnings():
+        # Classes with one or two labels are usual here. The warning says that they may be a regression target.
+        warnings.filterwarnings("ignore", message="The number of unique classes is greater than")
+        fitted = LogisticRegression(C=PENALTY * classes, max_iter=1_000, tol=tolerance).fit(
+            rows.astype(np.float64), targets, sample_weight=counted
+        )
     known_weight, known_bias = fitted.coef_, fitted.intercept_
     if len(known_weight) == 1:  # with two classes, scikit-learn returns only the second class
         known_weight = np.concatenate([np.zeros_like(known_weight), known_weight])
@@ -151,7 +167,8 @@ def out_of_fold(
         rest = labels[~out]
         if len(np.unique(np.concatenate([rest, beside.labels]) if told and beside is not None else rest)) < 2:
             continue
-        probabilities = fit_regression(embedded[~out], rest, classes, beside, weight).probabilities(embedded[out])
+        fitted = fit_regression(embedded[~out], rest, classes, beside, weight, tolerance=ROUGH)
+        probabilities = fitted.probabilities(embedded[out])
         right = probabilities[np.arange(out.sum()), labels[out]]
         known = np.isin(labels[out], rest) | told
         losses[out] = np.where(known, -np.log(right.clip(1e-12)), np.log(classes))

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sstext.pseudolabels.selection import Selection
+from sstext.storage.damage import reading
 from sstext.storage.whole import write_table_whole
 
 
@@ -39,7 +40,8 @@ def write_pseudo_labels(path: Path, selected: Selection, *, ids: pa.Array, class
 
 def read_pseudo_labels(path: Path, classes: Sequence[str]) -> Selection:
     """Read the pseudo-labels that `write_pseudo_labels` wrote, bit for bit."""
-    table = pq.read_table(path)
+    with reading(path):
+        table = pq.read_table(path)
     labels = pc.index_in(table["label"].cast(pa.string()), pa.array(list(classes)))
     targets = None
     if "target" in table.column_names:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from sstext.evaluation.bootstrap import METRICS, bootstrap
 from sstext.evaluation.calibration import softmax
-from sstext.evaluation.metrics import METRICS, bootstrap
+from sstext.evaluation.intervals import paired_difference_interval
 from sstext.reporting.run_files import RunFiles
 from sstext.storage.run_folder import stage_name
 
@@ -174,9 +175,8 @@ def compare(run: RunFiles, evidence: Evidence | None, seed: int = 0) -> Comparis
 def paired_gain(baseline: np.ndarray, chosen: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
     """Accuracy of the chosen model minus accuracy of the baseline on the same rows, with its 95 % interval.
 
-    d_i ∈ {−1, 0, 1} is the difference in row i; the interval is d̄ ± 1.96 s/√N. Rows that both models predict
-    correctly, or both predict wrongly, have difference 0. The interval is therefore narrower than the two separate
-    intervals suggest.
+    Only rows on which one of both is right and the other is wrong tell a difference. The interval is therefore narrower than
+    the two separate intervals suggest. It has a width also if there are no such rows, see `paired_difference_interval`.
 
     Args:
         baseline, chosen: (N, C) probabilities of baseline and chosen model.
@@ -184,9 +184,8 @@ def paired_gain(baseline: np.ndarray, chosen: np.ndarray, labels: np.ndarray) ->
 
     >>> one, two = np.array([[.9, .1], [.9, .1]]), np.array([[.9, .1], [.1, .9]])
     >>> [round(value, 2) for value in paired_gain(one, two, np.array([0, 1]))]
-    [0.5, -0.48, 1.48]
+    [0.5, -0.49, 0.91]
     """
-    difference = (chosen.argmax(-1) == labels).astype(float) - (baseline.argmax(-1) == labels)
-    mean = float(difference.mean())
-    error = float(difference.std(ddof=1) / len(difference) ** 0.5) if len(difference) > 1 else float("inf")
-    return mean, mean - 1.96 * error, mean + 1.96 * error
+    right, right_before = chosen.argmax(-1) == labels, baseline.argmax(-1) == labels
+    gained, lost = int((right & ~right_before).sum()), int((right_before & ~right).sum())
+    return (gained - lost) / len(labels), *paired_difference_interval(gained, lost, len(labels))

@@ -88,7 +88,7 @@ def example_groups(run: RunFiles, evidence: Evidence | None) -> list[Group]:
     if run.corpus is not None and run.teaching is not None:
         try:
             groups += [_kept(run, run.teaching), _rejected(run, run.teaching), *_flipped(run)]
-        except (*UNREADABLE, IndexError):
+        except UNREADABLE:
             run.say_missing("Pseudo-labels, scores and texts do not fit together: their examples are left out.")
     if evidence is not None:
         groups.append(_confused(run.classes, evidence))

@@ -1,5 +1,6 @@
 """Readers of single files of a run folder. A file that is damaged or incomplete raises one of `UNREADABLE`."""
 
+import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +13,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
+from sstext.storage import damage
+from sstext.storage.csv_cells import allow_long_cells
+
 #: Errors from reading a damaged or incomplete file.
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, pa.ArrowException, yaml.YAMLError)
+UNREADABLE = (*damage.UNREADABLE, csv.Error)
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,34 @@ def read_mapping(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{path}: expected a mapping")
     return found
+
+
+def read_checkup(path: Path) -> dict[str, Any]:
+    """What the quick check of the data found (`sstext.run.checkup`)."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return {"rows": dict(found["rows"]), "classes": dict(found["classes"]), "findings": list(found["findings"])}
+
+
+@dataclass(frozen=True)
+class TextToLabel:
+    """A row of `to_label.csv`. `guess` is the predicted class with its probability."""
+
+    text: str
+    guess: str
+    reason: str
+
+
+def read_texts_to_label(path: Path) -> list[TextToLabel]:
+    """The rows of `to_label.csv` that have no label yet."""
+    allow_long_cells()
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        if not {"text", "label"} <= set(rows.fieldnames or ()):
+            raise ValueError(f"{path}: expected columns text and label")
+        return [
+            TextToLabel(row["text"], f"{row['predicted_label']} ({float(row['probability']):.0%})", row["reason"])
+            for row in rows if row["text"] and not row["label"]
+        ]  # fmt: skip
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -1,12 +1,9 @@
 """report.html: one self-contained page about a run, and its figures as separate files."""
 
-import base64
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sstext.reporting import figures
 from sstext.reporting.comparison import Comparison, Evidence, compare, evidence_of
@@ -18,10 +15,12 @@ from sstext.reporting.curves import (
     precision_and_coverage,
     reliability,
 )
+from sstext.reporting.data_section import commands_to_label, data_section, texts_to_label
 from sstext.reporting.examples import SampledCorpus, example_groups, sampled_corpus
+from sstext.reporting.pages import render_page
 from sstext.reporting.readers import UNREADABLE
 from sstext.reporting.run_files import RunFiles, open_run_files
-from sstext.reporting.svg import Drawing, css_variables, drawn, figure_style
+from sstext.reporting.svg import Drawing, drawn, figure_style
 from sstext.reporting.tables import (
     changed_settings,
     comparison_table,
@@ -35,22 +34,34 @@ from sstext.reporting.words import (
     accuracy_said,
     capitalized,
     what_it_brought,
+    what_overlaps,
     what_to_label,
     what_was_chosen,
     what_was_left_out,
 )
+from sstext.storage.ownership import owned
 from sstext.storage.run_folder import FIGURES, REPORT, stage_name
 from sstext.storage.whole import write_folder_whole, write_whole
 
 
 def write_report(folder: str | Path) -> Path:
+    """Write the report of a run (`write_report_of_owner`), if no other process works in its folder.
+
+    Raises:
+        UserError: another process works there, the folder is not a run, or no stage of the run is finished.
+    """
+    with owned(open_run_files(folder).path, option=None):
+        return write_report_of_owner(folder)
+
+
+def write_report_of_owner(folder: str | Path) -> Path:
     """Write `report.html` and `report_figures/` into the folder of a run, using only the files in the folder.
 
     The same files give the same report. If a file is missing, the report leaves out its part and names it. The report
     of an unfinished run shows the stages so far.
 
     Args:
-        folder: the --output folder of `sstext train`.
+        folder: the --output folder of `sstext train`, which this process owns (`sstext.storage.ownership`).
 
     Returns:
         The path of the page.
@@ -66,7 +77,7 @@ def write_report(folder: str | Path) -> Path:
         drawings = {drawing.name: drawing for drawing in _drawings(run, evidence, compared, sample)}
     page = _page(run, evidence, compared, sample, drawings)
     write_folder_whole(run.path / FIGURES, lambda path: _write_figures(path, drawings))
-    write_whole(run.path / REPORT, page)
+    write_whole(run.path / REPORT, page, private=True)
     return run.path / REPORT
 
 
@@ -82,17 +93,15 @@ def _page(
     sample: SampledCorpus | None,
     drawings: dict[str, Drawing],
 ) -> str:
-    templates = Environment(
-        loader=PackageLoader("sstext.reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    sources = templates.loader
-    assert sources is not None
-    style, script = (sources.get_source(templates, name)[0] for name in ("report.css", "report.js"))
     counts = _confusion_counts(run, evidence)
     classes = run.classes
     groups = example_groups(run, evidence)
-    return templates.get_template("report.html").render(
+    return render_page(
+        "report.html",
+        "report.js",
+        data=data_section(run),
+        to_label=texts_to_label(run),
+        label_commands=commands_to_label(run),
         name=run.path.resolve().name,
         finished=run.finished,
         sentences=_head(run, compared),
@@ -117,10 +126,6 @@ def _page(
         missing=run.missing,
         drawings=drawings,
         losses=[drawing for name, drawing in drawings.items() if name.startswith("losses_")],
-        variables=css_variables(),
-        style=style,
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
@@ -128,7 +133,8 @@ def _head(run: RunFiles, compared: Comparison | None) -> list[str]:
     """The sentences under the title."""
     estimated = accuracy_said(run.results)
     brought = what_it_brought(compared, run.first) if run.finished and (compared is not None or not estimated) else ""
-    said = (what_was_chosen(run), brought, estimated, what_was_left_out(run), what_to_label(run))
+    of_data = (what_overlaps(run), what_was_left_out(run), what_to_label(run))
+    said = (what_was_chosen(run), brought, estimated, *of_data)
     return [sentence for sentence in said if sentence]
 
 

@@ -13,12 +13,16 @@ from sstext.reporting.readers import (
     UNREADABLE,
     Corpus,
     Predictions,
+    TextToLabel,
+    read_checkup,
     read_corpus,
     read_lines,
     read_mapping,
     read_precision_curve,
     read_predictions,
+    read_texts_to_label,
 )
+from sstext.storage.damage import check
 from sstext.storage.run_folder import (
     ALL_LABELS,
     AVERAGED,
@@ -31,6 +35,7 @@ from sstext.storage.run_folder import (
     RESULTS,
     ROUNDS,
     SCORES,
+    TO_LABEL,
     RunDirectory,
     chain_folder,
     stage_name,
@@ -141,6 +146,7 @@ class RunFiles:
                 self.say_missing(f"{name} is missing: {left_out}.")
             return None
         try:
+            check(path, editable=True)
             return reader(path)
         except UNREADABLE:
             self.say_missing(f"{name} cannot be read: {left_out}.")
@@ -155,6 +161,18 @@ class RunFiles:
     def plan(self) -> dict[str, Any] | None:
         """The plan of the run. Version 0.1 wrote one for runs with a budget only, without stages."""
         return self.read(self.path / PLAN, read_mapping, "the plan is left out", expected=False)
+
+    @cached_property
+    def checkup(self) -> dict[str, Any] | None:
+        """What the quick check of the data found. Runs of earlier versions have none."""
+        left_out = "classes and findings of the data are left out"
+        return self.read(RunDirectory(self.path).checkup, read_checkup, left_out, expected=False)
+
+    @cached_property
+    def to_label(self) -> list[TextToLabel]:
+        """The texts that should be labeled next, without those that have a label by now."""
+        left_out = "texts to label are left out"
+        return self.read(self.path / TO_LABEL, read_texts_to_label, left_out, expected=False) or []
 
     @cached_property
     def knows_precision(self) -> bool:

@@ -11,6 +11,9 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from sstext.plain import plain_text
 
 #: CSS variable → its color in light and dark mode. Text on `paper` has a contrast of at least 4.5 in both.
 COLORS = {
@@ -93,6 +96,9 @@ def drawn(figure: Figure, name: str, description: str, *, titles: Sequence[str] 
     Args:
         titles: texts shown under the mouse, one per shape of the collection with the gid `TITLED`.
     """
+    for text in figure.findobj(Text):  # XML cannot hold most control characters
+        if text.get_text() != plain_text(text.get_text()):
+            text.set_text(plain_text(text.get_text()))
     written = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # the same run gives the same file
     salt: dict[Any, Any] = {"svg.hashsalt": f"sstext-{name}"}
@@ -101,7 +107,7 @@ def drawn(figure: Figure, name: str, description: str, *, titles: Sequence[str] 
     body = _with_variables(_without_idle_ids(_with_titles(written.getvalue(), titles)))
     inner = re.sub(r"^.*?<svg[^>]*>|<metadata>.*?</metadata>|<style.*?</style>|</svg>\s*$", "", body, flags=re.S)
     width, height = (round(72 * side, 1) for side in figure.get_size_inches())
-    head = f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(description)}"'
+    head = f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(plain_text(description))}"'
     pixels = f"{width / 0.75:.0f}px"
     inline = f'<svg {head} style="width: {pixels}" class="figure">{inner.strip()}</svg>'
     namespaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
@@ -124,7 +130,9 @@ def _with_titles(text: str, titles: Sequence[str]) -> str:
     before, group, after = text.partition(f'<g id="{TITLED}">')
     shapes, end, rest = after.partition("</g>")
     left = iter(titles)
-    shapes = re.sub(r"(<path [^>]*)/>", lambda shape: f"{shape[1]}><title>{escape(next(left))}</title></path>", shapes)
+    shapes = re.sub(
+        r"(<path [^>]*)/>", lambda shape: f"{shape[1]}><title>{escape(plain_text(next(left)))}</title></path>", shapes
+    )
     return before + group + shapes + end + rest
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from sstext.errors import listed
 from sstext.evaluation.held_out import cause_and_remedy
+from sstext.plain import plain
 from sstext.reporting.comparison import Comparison
 from sstext.reporting.run_files import RunFiles
 from sstext.storage.run_folder import FINAL, TO_LABEL, ZERO_SHOT, stage_name
@@ -23,6 +24,16 @@ def capitalized(words: str) -> str:
     'The baseline (VAT)'
     """
     return words[:1].upper() + words[1:]
+
+
+def skipped_said(skipped: int, steps: int) -> str:
+    """How many steps of a training were skipped, and why.
+
+    >>> skipped_said(3, 1200)
+    '3 of 1,200 steps were skipped, because their loss or gradients were not finite (NaN or infinite)'
+    """
+    were = "was" if skipped == 1 else "were"
+    return f"{skipped:,} of {steps:,} steps {were} skipped, because their loss or gradients were not finite (NaN or infinite)"
 
 
 def what_was_chosen(run: RunFiles) -> str:
@@ -111,7 +122,8 @@ def accuracy_said(results: Mapping[str, Any]) -> str:
             "probably lower on new texts."
         )
     texts = "the corpus" if results["rows"].get("unlabeled") else "texts like the labeled ones"
-    return f"Accuracy on {texts}: about {figure}, estimated from {found['rows']:,} held-out labeled rows."
+    chosen = f", {found['chosen']:,} of which were chosen, not drawn at random" if found.get("chosen") else ""
+    return f"Accuracy on {texts}: about {figure}, estimated from {found['rows']:,} held-out labeled rows{chosen}."
 
 
 def _whole(share: float) -> str:
@@ -125,12 +137,21 @@ def what_was_left_out(run: RunFiles) -> str:
     return left_out_said(left_out, (run.options or {}).get("budget")) if left_out else ""
 
 
+def what_overlaps(run: RunFiles) -> str:
+    """A sentence on held-out texts that are training texts, too. Empty if none are known."""
+    kinds = {"test": "test", "dev": "development"}
+    found = [f"{count:,} {kinds[what]} texts" for what, count in (run.results.get("overlap") or {}).items()]
+    if not found:
+        return ""
+    return f"{capitalized(' and '.join(found))} are labeled training texts, too: figures on them say nothing about new texts."
+
+
 def what_to_label(run: RunFiles) -> str:
-    """A sentence on the texts that should be labeled first. Empty if none were chosen."""
+    """A sentence on the texts that should be labeled next. Empty if none were chosen."""
     chosen = run.results.get("to_label")
     if not chosen:
         return ""
-    return f"{TO_LABEL} has {chosen:,} texts that should be labeled first."
+    return f"{TO_LABEL} has {chosen:,} texts that should be labeled {'first' if run.first == ZERO_SHOT else 'next'}."
 
 
 def with_interval(figure: Mapping[str, Any], scale: float = 100.0) -> str:
@@ -218,7 +239,7 @@ def short_name(name: str, limit: int) -> str:
     >>> short_name("card_payment_wrong_exchange_rate", 12), short_name("退款", 12)
     ('card_paymen…', '退款')
     """
-    name = " ".join(name.split())
+    name = plain(" ".join(name.split()))
     if columns_of(name) <= limit:
         return name
     while columns_of(name) > limit - 1:

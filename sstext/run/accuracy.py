@@ -5,26 +5,38 @@ from typing import Any
 
 import numpy as np
 
+from sstext.data.labeling_tasks import AT_RANDOM, reasons_in
 from sstext.data.order import random_rows
-from sstext.evaluation.accuracy import WORTH_OF_HELD_OUT, estimate_accuracy, gain_over, weights_of_random_labels
+from sstext.evaluation.accuracy import (
+    WORTH_OF_HELD_OUT,
+    estimate_accuracy,
+    gain_over,
+    rows_that_count,
+    weights_of_random_labels,
+)
 from sstext.evaluation.calibration import softmax
 from sstext.evaluation.held_out import BUDGET, FEW_LABELS, METHOD, NO_LABELS, NOT_ASKED
 from sstext.methods.method import Stage
+from sstext.pseudolabels.texts_to_label import REASONS
 from sstext.selftraining.cross_fitting import (
     EVIDENCE_ROWS,
     TEXTS_PER_FOLD,
     Run,
     corpus_weights,
     out_of_fold,
+    rows_of_folds,
     texts_for_folds,
 )
+from sstext.storage.damage import read_array
+from sstext.storage.run_folder import AVERAGED
 
 
 def accuracy_estimate(run: Run, model: Stage, judged: Stage, last: Stage) -> dict[str, Any] | None:
     """What `results.json` says about the accuracy of the model, or None if no labeled rows were held out.
 
     With folds, each labeled row is predicted by the chain that never saw it. Rows are weighted by the class shares of the
-    corpus, and the expected gain of the model over the chains is added. With development rows, the model itself predicts
+    corpus, and the expected gain of the model over the chains is added. If `sstext suggest` chose the rows and enough of them
+    were drawn at random, only these count. With development rows, the model itself predicts
     them, but they also chose it, so the accuracy is too high.
 
     Args:
@@ -34,7 +46,8 @@ def accuracy_estimate(run: Run, model: Stage, judged: Stage, last: Stage) -> dic
         last: the last stage that the chains have finished. Class shares are estimated after the first teacher.
 
     Returns:
-        The fields of `AccuracyEstimate`, and "source": "held-out" or "development".
+        The fields of `AccuracyEstimate`, "source": "held-out" or "development", and "chosen": number of rows that were not
+        drawn at random.
     """
     whole = run.whole
     if run.cross_fitted:
@@ -44,18 +57,29 @@ def accuracy_estimate(run: Run, model: Stage, judged: Stage, last: Stage) -> dic
         held_out = out_of_fold(run.chains, judged, probe=None if model is not judged else False, class_weights=weights)
         comparable = whole.tokens.corpus is not None and not (model is judged and judged.with_probe)
         counted = weights_of_random_labels(held_out.labels) if weights is None else held_out.weights()
+        drawn = _drawn_at_random(run)
+        rows = rows_that_count(drawn)
         found = estimate_accuracy(
-            held_out.logits.argmax(-1) == held_out.labels,
-            counted,
+            (held_out.logits.argmax(-1) == held_out.labels)[rows],
+            counted[rows],
             gain=_gain(run, model, judged, held_out.temperature()) if comparable else 0.0,
             worth=WORTH_OF_HELD_OUT,
         )
-        return {"source": "held-out", **asdict(found)}
+        return {"source": "held-out", "chosen": int((~drawn[rows]).sum()), **asdict(found)}
     if whole.tokens.dev is None:
         return None
     labels = np.asarray(whole.tokens.dev["labels"][:])
     found = estimate_accuracy(whole.students.score_development_rows(model).argmax(-1) == labels)
     return {"source": "development", **asdict(found)}
+
+
+def _drawn_at_random(run: Run) -> np.ndarray:
+    """Whether each held-out row was drawn at random, (B,), as far as the file of labels tells. Other rows count as drawn."""
+    config, texts = run.whole.config, run.whole.texts.labeled.texts["text"]
+    reasons = reasons_in(config.labeled or config.data, text_column=config.text_column, encoding=config.encoding)
+    order = np.concatenate(rows_of_folds(run.whole, len(run.chains)))
+    chosen = set(REASONS) - {AT_RANDOM}  # a table may have a column `reason` of its own
+    return np.array([reasons.get(texts[int(row)]) not in chosen for row in order])
 
 
 def nothing_held_out(run: Run) -> str | None:
@@ -76,14 +100,16 @@ def nothing_held_out(run: Run) -> str | None:
 def _gain(run: Run, model: Stage, judged: Stage, temperature: float) -> float:
     """The expected gain of the model over the chains, on `EVIDENCE_ROWS` rows of the corpus.
 
-    The probabilities are half those of the chains, half those of the teacher with all labels if there is one, at the
-    temperature of the held-out rows.
+    The probabilities are the averaged labels of the teachers, if the model has learned from them. Otherwise they are half those
+    of the chains, half those of the teacher with all labels if there is one, at the temperature of the held-out rows.
     """
     students, size = run.whole.students, len(run.whole.tokens.corpus)
     rows = random_rows(size, min(size, EVIDENCE_ROWS), run.whole.config.seed)
     chains = np.stack([chain.students.sample_logits(judged, rows) for chain in run.chains]).astype(np.float64)
-    expected = softmax(chains, temperature).mean(0)
-    if students.is_fitted(judged):
+    expected, averaged = softmax(chains, temperature).mean(0), run.whole.directory.path / AVERAGED
+    if run.plan.teaches_once and averaged.exists():
+        expected = np.exp(read_array(averaged, mapped=True)[rows].astype(np.float64))
+    elif students.is_fitted(judged):
         of_all = students.sample_logits(judged, rows).astype(np.float64)
         expected = (expected + softmax(of_all, temperature)) / 2
     return gain_over(expected, students.sample_logits(model, rows).argmax(-1), chains.argmax(-1))

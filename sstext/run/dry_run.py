@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from sstext.config.run_config import RunConfig, seconds_of
-from sstext.data.preparing import fingerprints, sources
+from sstext.data.run_sources import fingerprints, given_data, sources
 from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.progress import SILENT, Reporter
-from sstext.run.opening import open_chain
+from sstext.run.opening import open_chain, replaceable_sources
 from sstext.run.results import described_method
 from sstext.selftraining.budget import cut
 from sstext.selftraining.pace import Pace
@@ -47,9 +47,11 @@ def forecast(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> 
     Raises:
         UserError: as `train`.
     """
+    data = given_data(**data)  # a stream can be read only once
     if config.output is not None:
-        found = fingerprints(sources(config, **data), config.descriptions)
-        RunDirectory(config.output).check(config.to_yaml(), found, config.defaults())
+        named, directory = sources(config, **data), RunDirectory(config.output)
+        found, replaceable = fingerprints(named, config.descriptions), replaceable_sources(config, named, directory)
+        directory.check(config.to_yaml(), found, config.defaults(), replaceable)
     with tempfile.TemporaryDirectory(prefix="sstext-plan-") as scratch:
         chain = open_chain(replace(config, output=str(Path(scratch) / "out")), reporter, **data)
         budget = seconds_of(config.budget) if config.budget is not None else float("inf")

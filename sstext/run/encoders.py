@@ -7,12 +7,23 @@ from typing import Any
 from transformers import AutoConfig
 
 from sstext.config.run_config import RunConfig
+from sstext.config.spelling import spelled
 from sstext.data.descriptions import kind_of
 from sstext.data.preparing import Texts, text_encoder
 from sstext.data.tokens import tokenize
-from sstext.errors import UserError
+from sstext.errors import MissingOptionsError, UserError
 from sstext.inference.devices import resolve_device
-from sstext.modeling.pretrained import encoder_path, explained, length_limit, load_tokenizer, prefix_of, split_revision
+from sstext.modeling.pretrained import (
+    check_mask,
+    check_vocabulary,
+    encoder_path,
+    explained,
+    length_limit,
+    load_tokenizer,
+    prefix_of,
+    split_revision,
+    tell_limit,
+)
 from sstext.modeling.student import new_student
 from sstext.processes import from_main_process, is_main_process
 from sstext.progress import SILENT, Reporter
@@ -43,28 +54,40 @@ def find_encoders(config: RunConfig, data: Mapping[str, Any]) -> list[Encoder]:
     """The encoders that a run may take, with their tokenizers.
 
     Args:
-        data: the sources of the run (`sstext.data.preparing.sources`).
+        data: the sources of the run (`sstext.data.run_sources.sources`).
 
     Raises:
         UserError: there is none, one cannot be found, or there are several and no labels.
     """
     if not config.encoders:
-        raise UserError(
-            "encoder: no pretrained encoder; give --encoder with a folder or a Hub name (or `demo`, English)"
+        raise MissingOptionsError(
+            f"encoder: no pretrained encoder; give {spelled('encoder', 'demo')} (English), or a folder or a Hub name instead",
+            "encoder",
         )
     if len(config.encoders) > 1 and "labeled" not in data:
         raise UserError(
-            f"encoder: found {len(config.encoders)} encoders, but no labels to compare them by; give one encoder, or --labeled"
+            f"encoder: found {len(config.encoders)} encoders, but no labels to compare them by; give one encoder, or "
+            f"{spelled('labeled')}"
         )
-    return [_find(name) for name in config.encoders]
+    return [find_encoder(name) for name in config.encoders]
 
 
-def _find(given: str) -> Encoder:
+def find_encoder(given: str) -> Encoder:
+    """An encoder by its name.
+
+    Raises:
+        UserError: it cannot be found.
+    """
     name, revision = split_revision(given)
     path = encoder_path(name)
     tokenizer = load_tokenizer(path, revision)
     with explained(path):
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+        tell_limit(tokenizer, config)
+        check_vocabulary(tokenizer, config, given)
+        check_mask(config, given)
+        if "attention_mask" not in tokenizer.model_input_names:  # padding would leave it out
+            tokenizer.model_input_names = [*tokenizer.model_input_names, "attention_mask"]
         return Encoder(given, tokenizer, config, length_limit(tokenizer, config))
 
 
@@ -117,7 +140,9 @@ def with_prefix_of(encoder: Encoder, config: RunConfig, reporter: Reporter = SIL
     if config.prefix is not None or not inherited:
         return config
     if is_main_process():
-        reporter.note(f"prefix: {inherited!r}, because {encoder.name} was trained with it; --prefix replaces it")
+        reporter.note(
+            f"prefix: {inherited!r}, because {encoder.name} was trained with it; {spelled('prefix')} replaces it"
+        )
     return replace(config, prefix=inherited)
 
 
@@ -145,7 +170,7 @@ def _figures(encoder: Encoder, texts: Texts, config: RunConfig, reporter: Report
         tokens, _ = text_encoder(texts, encoder.tokenizer, encoder.limit, config)
         labeled = tokenize(texts.labeled.texts.select(rows_of_choice(len(texts.labeled.texts), config.seed)), tokens)
         class_texts = tokenize(texts.class_texts.texts, tokens) if texts.class_texts is not None else None
-        model = new_student(name, texts.classes, seed=config.seed, revision=revision)
+        model = new_student(name, texts.classes, seed=config.seed, revision=revision, model_args=config.model_args)
         with reporter.phase(f"comparing encoders: {encoder.name}", len(labeled), "text") as tick:
             return encoder_figures(
                 model.to(resolve_device(config.device)), labeled, class_texts, encoder.tokenizer,
@@ -153,3 +178,6 @@ def _figures(encoder: Encoder, texts: Texts, config: RunConfig, reporter: Report
             )  # fmt: skip
     except UserError as error:
         raise UserError(f"encoder {encoder.name!r} cannot be compared: {error}") from error
+    except Exception as error:  # every architecture has its own conditions
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise UserError(f"encoder {encoder.name!r} cannot be compared ({reason}); leave it out") from error

@@ -10,8 +10,9 @@ import psutil
 import pyarrow as pa
 import torch
 
+from sstext.evaluation.bootstrap import evaluate_predictions
 from sstext.evaluation.calibration import softmax
-from sstext.evaluation.metrics import evaluate_predictions, expected_calibration_error
+from sstext.evaluation.metrics import expected_calibration_error
 from sstext.inference.classifier import Classifier
 from sstext.methods.method import Stage
 from sstext.processes import is_main_process
@@ -30,7 +31,7 @@ def measure(
     temperature: float,
     same: bool,
 ) -> tuple[dict[str, Any], dict[str, float]]:
-    """Evaluate the baseline and the chosen model on the test rows, in float32, with bootstrap intervals.
+    """Evaluate the baseline and the chosen model on the test rows, in float32, with confidence intervals.
 
     Their predictions are written to `predictions/test.parquet`. Without test rows, the results are empty.
 
@@ -133,7 +134,7 @@ def write_predictions(
     for name, rows in logits.items():
         flat = pa.array(np.ascontiguousarray(rows, dtype=np.float32).reshape(-1))
         table[name] = pa.FixedSizeListArray.from_arrays(flat, len(classes))
-    write_table_whole(file, pa.table(table))
+    write_table_whole(file, pa.table(table), private=True)
 
 
 def peak_memory() -> dict[str, float | None]:

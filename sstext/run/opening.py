@@ -1,38 +1,49 @@
 """Open a run: read and tokenize the data, claim the folder, plan the stages, and refuse options that do not fit."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from sstext.config.run_config import RunConfig
+from sstext.config.spelling import spelled
 from sstext.data.descriptions import kind_of
-from sstext.data.edits import MaskedTokens, TokenEdits
-from sstext.data.preparing import Texts, Tokens, fingerprints, is_zero_shot, read_texts, sources, tokenize_texts
-from sstext.errors import UserError, listed
+from sstext.data.preparing import Texts, Tokens, read_texts, tokenize_texts
+from sstext.data.run_sources import fingerprints, given_data, is_zero_shot, sources
+from sstext.data.sources import source_kind
+from sstext.data.standard_input import STDIN, standard_input
+from sstext.errors import MissingOptionsError, UserError, listed
 from sstext.inference.devices import resolve_device
+from sstext.methods.catalog import named as named_method
 from sstext.methods.method import Method
-from sstext.methods.registry import build, compose
-from sstext.modeling.mean_reading import FAMILIES, has_linear_head, why_not
-from sstext.modeling.pooling import last_hidden_states
-from sstext.modeling.student import has_dropout
-from sstext.objective.outputs import LABELED_STRONG, MASKED
-from sstext.objective.regularizers import Regularizer
-from sstext.processes import is_main_process, main_process_first
+from sstext.methods.registry import build
+from sstext.modeling.mean_reading import FAMILIES, has_linear_head
+from sstext.processes import (
+    from_main_process,
+    is_main_process,
+    main_process_first,
+    number_of_processes,
+    refuse_parts_of_models,
+    wait_for_everyone,
+)
 from sstext.progress import SILENT, Reporter
 from sstext.pseudolabels.class_shares import ClassShares
 from sstext.pseudolabels.class_texts import WeighedClassTexts
 from sstext.reporting.words import class_texts_said, zero_shot_said
+from sstext.run.checks import check_encoder, check_options, with_edits_of
+from sstext.run.checkup import check_texts
 from sstext.run.encoders import Encoder, choose_encoder, find_encoders, with_prefix_of
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import TEXTS_PER_FOLD, rows_of_folds, texts_for_folds
 from sstext.selftraining.planning import make_plan, method_of, rounds_of_run, texts_wanted
-from sstext.storage.run_folder import CHECKPOINTS, RunDirectory
+from sstext.storage.ownership import LOCK, OWNER
+from sstext.storage.run_folder import RunDirectory
+from sstext.storage.whole import remove
+from sstext.training.class_balance import class_weights
 
 
 def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> Chain:
@@ -41,49 +52,137 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
     Raises:
         UserError: see `self_train`.
     """
-    if config.output is None:
-        raise UserError("output: no folder for the run; give --output out")
     method = method_of(config)  # names and arguments are checked before anything is loaded
-    _refuse_rounds_that_do_not_fit(config, method)
+    refuse_parts_of_models()
+    data = given_data(**data)
     named, device = sources(config, **data), resolve_device(config.device)
+    _refuse_missing(config, named, method)
+    assert config.output is not None
+    check_options(config, method, named)
+    for source in named.values():
+        source_kind(source)  # a missing file is refused before an encoder is loaded
+    _read_standard_input(named, device, reporter)
     zero_shot, encoders = is_zero_shot(config, named), find_encoders(config, named)
     if zero_shot:
         method = without_labels(config, method, encoders[0])
-    directory = RunDirectory(config.output)
+    directory, prints, replaced = RunDirectory(config.output), {}, False
+    recorded = config.to_yaml()
     with _nothing_left_of_a_bad_start(directory.path):
         with main_process_first(device) as first:
             if first:
-                directory.claim(config.to_yaml(), fingerprints(named, config.descriptions), config.defaults())
+                prints = fingerprints(named, config.descriptions)
+                replaceable = replaceable_sources(config, named, directory)
+                replaced = directory.claim(recorded, prints, config.defaults(), replaceable)
+        if len(encoders) == 1:  # of several, only the chosen one is tried, as soon as it is known
+            config, method = _fitted(encoders[0], config, method, directory, reporter)
+        with main_process_first(device) as first:
             notes = reporter if first else SILENT
             texts = read_texts(
                 config, named, directory.corpus, notes, texts_wanted(config, method),
                 needs_corpus=rounds_of_run(config, method) > 0,
             )  # fmt: skip
+        _check_corpus(config, texts)
         # All processes embed the rows together, so none may wait for another one here and for the weights of class texts.
         reads_class_texts = any(stage.reads_class_texts for stage in method.first)
         encoder = choose_encoder(encoders, texts, config, directory, reporter, reads_class_texts=reads_class_texts)
-        config = with_prefix_of(encoder, config.with_encoder(encoder.name), reporter)
-        if config.pooling == "native" or not has_linear_head(encoder.config):
-            method = method.without_frozen()  # which changes no method that has no frozen stage
+        if len(encoders) > 1:
+            config, method = _fitted(encoder, config, method, directory, reporter)
+        wait_for_everyone()  # an error in the plan empties the folder, so no process may still write the corpus
         with main_process_first(device) as first:
             tokens = tokenize_texts(
                 texts, encoder.tokenizer, encoder.limit, config, directory.data, reporter if first else SILENT
             )
             chain = _planned(config, method, texts, tokens, encoder.tokenizer, directory, reporter)
-        return replace(chain, class_texts=weighed_class_texts(chain))
+        chain = replace(chain, class_texts=weighed_class_texts(chain))
+        if from_main_process(replaced):
+            if is_main_process():
+                _measure_anew(chain, recorded, prints)
+            wait_for_everyone()
+        if is_main_process():
+            directory.write_rows(texts.accounted())
+            if replaced or not directory.rounds() or not directory.checkup.exists():  # it goes with damaged data
+                check_texts(texts, directory.checkup, config.seed, reporter)
+        return chain
 
 
-def _refuse_rounds_that_do_not_fit(config: RunConfig, method: Method) -> None:
-    if method.round is None and config.rounds:
-        raise UserError(
-            f"rounds: {config.method} trains on the labels alone; leave --rounds out, or choose another --method, for example "
-            "class-balanced"
-        )
-    if config.gold_share == 0 and rounds_of_run(config, method):
-        raise UserError("gold_share: expected more than 0, so that every batch has labeled rows, found 0")
-    # Further losses do not make another kind of method of it.
-    if compose(config.method, config.method_args).between_rounds and not rounds_of_run(config, method):
-        raise UserError(f"method: {config.method} needs rounds of pseudo-labels; give --rounds 1 or more")
+def _read_standard_input(named: Mapping[str, Any], device: Any, reporter: Reporter) -> None:
+    """Read standard input to its end, if it is a source: the fingerprint of its content tells what run the folder has.
+
+    Raises:
+        UserError: there are several processes. Only one of them has it.
+    """
+    if STDIN not in [source for source in named.values() if isinstance(source, str)]:
+        return
+    if number_of_processes(device) > 1:
+        raise UserError("standard input: several processes cannot read it; write the texts to a file first")
+    with reporter.phase("reading standard input", None, "byte") as tick:
+        standard_input(tick)
+
+
+def replaceable_sources(config: RunConfig, named: Mapping[str, Any], directory: RunDirectory) -> tuple[str, ...]:
+    """Sources that a run in this folder may replace by others: the test rows, because nothing is trained or chosen by them.
+
+    A `sample` without a test file takes its test rows from the labeled rows. With one, it draws other rows for training.
+    """
+    before = directory.read_data().get("fingerprints", {})
+    return () if config.sample and ("test" in named) != ("test" in before) else ("test",)
+
+
+def _measure_anew(chain: Chain, recorded: str, prints: Mapping[str, str]) -> None:
+    """Take other test rows into a run that has begun: its models stay, and what was measured is measured again."""
+    directory, plan = chain.directory, chain.directory.read_plan()
+    finished = directory.results.exists()
+    directory.replace_sources(recorded, prints)
+    if chain.config.budget is None:
+        directory.write_plan(chain.plan.record())  # it says whether plain fine-tuning is measured beside the model
+    elif plan is not None and chain.plan.plain is None:  # a plan that was cut to a budget is kept
+        directory.write_plan({**plan, "compared": None})
+    chain.reporter.note(
+        f"{directory.path}: only the test rows have changed; its models stay"
+        + (", and are measured again" if finished else "")
+    )
+
+
+def _refuse_missing(config: RunConfig, named: Mapping[str, Any], method: Method) -> None:
+    """Name all options that a run lacks at once.
+
+    Raises:
+        MissingOptionsError: there are some.
+    """
+    learns_from_corpus = rounds_of_run(config, method) > 0 or any(stage.reads_corpus for stage in method.first)
+    there = {
+        "labeled": "labeled" in named or config.descriptions not in (None, "names", "none"),
+        # Rows of the labeled file may have no label, which is known only when it is read.
+        "unlabeled": bool({"unlabeled", "labeled"} & named.keys()) or bool(config.sample) or not learns_from_corpus,
+        "encoder": bool(config.encoders),
+        "output": config.output is not None,
+    }
+    missing = [name for name in there if not there[name]]
+    if len(missing) > 1:
+        *most, last = (spelled(name) for name in missing)
+        raise MissingOptionsError(f"missing options: {', '.join(most)} and {last}", *missing)
+    if missing == ["output"]:
+        raise MissingOptionsError(f"output: no folder for the run; give {spelled('output', 'out')}", "output")
+
+
+def _fitted(
+    encoder: Encoder, config: RunConfig, method: Method, directory: RunDirectory, reporter: Reporter
+) -> tuple[RunConfig, Method]:
+    """The options and the method of a run, as they fit its encoder. What cannot fit is refused."""
+    config = with_prefix_of(encoder, config.with_encoder(encoder.name), reporter)
+    config = with_edits_of(encoder, config, reporter)
+    if config.pooling == "native" or not has_linear_head(encoder.config):
+        method = method.without_frozen()  # which changes no method that has no frozen stage
+    if not directory.rounds():  # a run that is continued has tried it
+        check_encoder(encoder, config, method, reporter if is_main_process() else SILENT)
+    return config, method
+
+
+def _check_corpus(config: RunConfig, texts: Texts) -> None:
+    objective = build(config.method, config.method_args, config.regularizers)
+    if not objective.supervised and texts.unlabeled is None:
+        name = named_method(config.method, config.regularizers)
+        raise UserError(f"method: {name} learns from unlabeled texts; give {spelled('unlabeled', 'corpus.jsonl')}")
 
 
 def _planned(
@@ -93,10 +192,6 @@ def _planned(
     """The chain with all labels, with its full plan. Options that do not fit are refused."""
     if config.max_length is not None:
         tokenizer.model_max_length = tokens.max_length  # predictions then read as far as the user asked for
-    if config.folds and tokens.dev is not None:
-        raise UserError(
-            "folds: development rows are already used to choose the stage and to calibrate; leave out --folds, or --dev"
-        )
     # The number of descriptions says nothing about the class shares of the corpus.
     labels = np.arange(len(texts.classes)) if texts.zero_shot else np.asarray(texts.labeled.texts["label"][:])
     shares = ClassShares.resolve(config.prior, labels, texts.classes, estimate=method.follows_shares)
@@ -116,7 +211,8 @@ def _planned(
         reporter.note(zero_shot_said(texts.classes, checked=(texts.dev or texts.test) is not None))
     elif config.folds is None and method.folds and tokens.dev is None:
         reporter.note(
-            "too few labels to hold any out: self-training cannot be checked; label more texts, or give --dev"
+            "too few labels to hold any out: self-training cannot be checked; label more texts, or give "
+            f"{spelled('dev')}"
         )
     return chain
 
@@ -130,17 +226,19 @@ def without_labels(config: RunConfig, method: Method, encoder: Encoder) -> Metho
     made = method.without_labels()
     if made is None:
         raise UserError(
-            f"method: {config.method} learns from labeled texts; give --labeled my.csv, or leave out --method (auto can start "
-            "from --descriptions alone)"
+            f"method: {config.method} learns from labeled texts; give {spelled('labeled', 'my.csv')}, or leave out "
+            f"{spelled('method')} (auto can start from {spelled('descriptions')} alone)"
         )
     if config.pooling == "native":
         raise UserError(
-            "pooling: without labels, the head must read the mean; leave out --pooling native, or give --labeled"
+            "pooling: without labels, the head must read the mean; leave out "
+            f"{spelled('pooling', 'native')}, or give {spelled('labeled')}"
         )
     if not has_linear_head(encoder.config):
         raise UserError(
             "encoder: without labels, the head must be linear in the mean of the tokens, and that of "
-            f"{encoder.config.model_type} is not; choose one of the kinds {listed(list(FAMILIES))}, or give --labeled"
+            f"{encoder.config.model_type} is not; choose one of the kinds {listed(list(FAMILIES))}, or give "
+            f"{spelled('labeled')}"
         )
     return made
 
@@ -153,12 +251,13 @@ def weighed_class_texts(chain: Chain) -> WeighedClassTexts | None:
     if tokens.class_texts is None:
         if config.descriptions == "names":
             chain.reporter.note(
-                "class names: not used, because some are numbers or codes; --descriptions can say what the classes mean"
+                "class names: not used, because some are numbers or codes; "
+                f"{spelled('descriptions')} can say what the classes mean"
             )
         return None
     weighed = WeighedClassTexts.weigh(
         chain.student(chain.plan.baseline).to(device), tokens.class_texts, tokens.labeled, chain.tokenizer,
-        kind=kind_of(config.descriptions), classes=len(chain.texts.classes), seed=config.seed,
+        kind=kind_of(config.descriptions), classes=len(chain.texts.classes), seed=config.seed, kept=chain.embeddings,
     )  # fmt: skip
     chain.reporter.note(f"class {weighed.kind}: {class_texts_said(weighed.record())}")
     return weighed
@@ -173,53 +272,25 @@ def folds_of(config: RunConfig, method: Method, tokens: Tokens) -> int:
 
 
 def check(chain: Chain) -> None:
-    """Find options that do not fit the run, before anything is trained.
+    """Find options that do not fit the data, before anything is trained.
 
     Raises:
-        UserError: arguments that `TrainingArguments` refuses, an encoder without a classification head, more frozen layers than
-            it has, token edits that its tokenizer cannot do, a method without texts or with arguments that do not fit.
+        UserError: arguments of the method or class weights that do not fit the classes.
     """
     config, plan, method = chain.config, chain.plan, chain.plan.method
-    baseline, selection = plan.baseline, method.selection
-    for stage in plan.trainings_ahead:
-        chain.training_arguments(stage, None, chain.students.folder(stage) / CHECKPOINTS)
+    selection = method.selection
     objective = build(config.method, config.method_args, config.regularizers).bind(len(chain.texts.classes), 0)
-    if not objective.supervised and chain.tokens.corpus is None:
-        name = " with ".join(
-            [config.method, ", ".join(config.regularizers)] if config.regularizers else [config.method]
-        )
-        raise UserError(f"method: {name} learns from unlabeled texts; give --unlabeled corpus.jsonl")
-    if config.training_args.get("label_smoothing_factor") and (plan.rounds or not objective.plain):
-        raise UserError("training_args: label_smoothing_factor is supported only by --method supervised; leave it out")
-    if plan.folds and selection is not None and selection.passes:
-        raise UserError(f"folds: {config.method} cannot average the pseudo-labels of several chains; give --folds 0")
+    classes = chain.texts.classes
+    class_weights(config.class_weight, np.ones(len(classes)), dict(enumerate(classes)))
     for name in _options_of_no_effect(config, method):
         chain.reporter.note(f"{name} has no effect: {config.method} selects rows in its own way")
     reads_class_texts = any(stage.reads_class_texts for stage in plan.stages)
     if config.descriptions not in (None, "names", "none") and not reads_class_texts:
         chain.reporter.note(f"descriptions has no effect: {config.method} reads no descriptions of the classes")
     noisy = plan.rounds and selection is not None and selection.noise
-    if noisy or objective.wants_strong or LABELED_STRONG in objective.blocks:
-        TokenEdits.for_tokenizer(chain.tokenizer, mask=config.edits["mask"])
-    elif config.views and chain.tokens.corpus is not None:
+    edited = noisy or objective.wants_strong
+    if config.views and chain.tokens.corpus is not None and not edited:
         chain.reporter.note(f"views has no effect: {config.method} makes no changed copies of texts")
-    if MASKED in objective.blocks:
-        MaskedTokens.for_tokenizer(chain.tokenizer)
-    if chain.directory.rounds():
-        return
-    student = chain.student(baseline)  # raises the errors of the encoder, of frozen layers and of dropout
-    if config.pooling == "mean" and (reason := why_not(student)):
-        chain.reporter.note(f"pooling: {reason}; it keeps its own head")
-    pooled = any(part.pooled for part in objective.regularizers if isinstance(part, Regularizer))
-    if method.teacher.with_probe or pooled:
-        with torch.no_grad():
-            tried = chain.tokenizer(["probe"], return_tensors="pt")
-            last_hidden_states(student(**tried, output_hidden_states=True), student)
-    if selection is not None and selection.passes and not has_dropout(student):
-        chain.reporter.note(
-            f"{config.method}: the encoder has no dropout, so all passes agree and every row has the same weight; give "
-            "--dropout 0.1"
-        )
 
 
 def _options_of_no_effect(config: RunConfig, method: Method) -> list[str]:
@@ -238,12 +309,19 @@ def _options_of_no_effect(config: RunConfig, method: Method) -> list[str]:
 def _nothing_left_of_a_bad_start(folder: Path) -> Iterator[None]:
     """Clean up a new or empty folder if the input of the run turns out to be wrong."""
     existed = folder.exists()
-    unused = not existed or (folder.is_dir() and not any(folder.iterdir()))
+    unused = not existed or (folder.is_dir() and not _files_of_a_run(folder))
     try:
         yield
     except UserError:
         if is_main_process() and unused and folder.is_dir():
-            shutil.rmtree(folder, ignore_errors=True)
-            if existed:
-                folder.mkdir()
+            for file in _files_of_a_run(folder):
+                with suppress(OSError):
+                    remove(file)
+            if not existed:
+                shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _files_of_a_run(folder: Path) -> list[Path]:
+    """The files and folders in a folder, without those of its owner."""
+    return [file for file in folder.iterdir() if file.name not in (LOCK, OWNER)]

@@ -1,7 +1,6 @@
 """The pseudo-labels of a model's training as a data set for the Hub: a parquet file and a card."""
 
 import io
-import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +9,8 @@ import pyarrow.parquet as pq
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from sstext.errors import UserError
-from sstext.hub.sections import table
+from sstext.hub.markdown import table
+from sstext.storage.damage import read_json, reading
 from sstext.storage.run_folder import ALL_LABELS, FINAL, PSEUDO_LABELS, RunDirectory
 
 #: The only data file of the data set. `load_dataset` takes the split from its name.
@@ -30,7 +30,9 @@ def pseudo_label_files(folder: Path, *, model: str) -> dict[str, bytes]:
     Raises:
         UserError: if the model learned only from labels, or the run's private files were deleted.
     """
-    found = pq.read_table(_chosen_file(folder))
+    file = _chosen_file(folder)
+    with reading(file):
+        found = pq.read_table(file)
     _, first = _first_occurrences(found["position"])
     found = found.take(first)
     if not len(found):
@@ -44,11 +46,11 @@ def pseudo_label_files(folder: Path, *, model: str) -> dict[str, bytes]:
             f"{folder}: the texts of the pseudo-labels ({corpus.relative_to(folder)}) were deleted; leave out "
             "--push-pseudo-labels, or repeat the run"
         )
-    with pa.memory_map(str(corpus)) as source:
+    with reading(corpus), pa.memory_map(str(corpus)) as source:
         corpus_texts = pa.ipc.open_stream(source).read_all()["text"]
         texts, total = corpus_texts.take(found["position"]), len(corpus_texts)
     counts = corpus.with_suffix(".json")
-    left = json.loads(counts.read_text(encoding="utf-8")).get("left", 0) if counts.is_file() else 0
+    left = (read_json(counts) or {}).get("left", 0)
     columns = {"text": texts, "label": found["label"].cast(pa.string())}
     rows = pa.table(columns | {name: found[name] for name in ("confidence", "weight", "round")})
     parquet = io.BytesIO()

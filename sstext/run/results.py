@@ -6,16 +6,18 @@ from typing import Any
 import torch
 
 from sstext.config.run_config import RunConfig
+from sstext.data.fingerprints import hub_split
 from sstext.data.preparing import LEFT_OUT
-from sstext.data.sources import hub_split
 from sstext.hub.card import model_card
 from sstext.hub.sections import calibration_sentence, hub_name
 from sstext.inference.devices import resolve_device, resolve_precision
-from sstext.methods.catalog import entry
+from sstext.methods.catalog import described, entry
 from sstext.modeling.pretrained import split_revision
 from sstext.reporting.words import COMPARED_BY, accuracy_said, class_texts_said, held_out_said
 from sstext.selftraining.chain import Chain
-from sstext.storage.run_folder import FINAL, ZERO_SHOT, RunDirectory, stage_name
+from sstext.selftraining.cross_fitting import Run
+from sstext.selftraining.student_store import Fit
+from sstext.storage.run_folder import FINAL, MODEL, ZERO_SHOT, RunDirectory, stage_name
 
 VERSIONS = ("sstext", "torch", "transformers", "datasets", "accelerate", "numpy")
 
@@ -30,6 +32,7 @@ def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) ->
     in_card = {"supervised": results["baseline"], "self_trained": THIS_MODEL}
     measured_on = None if config.sample else hub_split(directory.read_data().get("fingerprints", {}).get("test"))
     return model_card(
+        name=MODEL,
         classes=results["classes"],
         encoder=split_revision(str(config.encoder))[0],
         max_length=results["max_length"]["prediction"],
@@ -118,14 +121,18 @@ def calibrated_on(record: dict[str, Any]) -> str | None:
 
 
 def described_method(config: RunConfig) -> str:
-    """Describe the method of a run with its arguments.
+    """Describe the method of a run with its arguments."""
+    return described(config.method, config.method_args, config.regularizers)
 
-    >>> described_method(RunConfig(method="fixmatch", method_args={"threshold": .9}, regularizers={"entropy": .1}))
-    'fixmatch (threshold=0.9) + entropy 0.1'
-    """
-    arguments = ", ".join(f"{name}={value}" for name, value in config.method_args.items())
-    named = [f"{config.method} ({arguments})" if arguments else config.method]
-    return " + ".join(named + [f"{name} {strength}" for name, strength in config.regularizers.items()])
+
+def skipped_steps(run: Run) -> dict[str, int]:
+    """Number of optimizer "steps" of all trainings of a run, and how many of them were "skipped", as they were not finite."""
+    plan, fits = run.plan, list[Fit]()
+    stages = [stage for stage in (*plan.stages, plan.final, plan.plain) if stage is not None]
+    for students in {str(chain.directory.path): chain.students for chain in (run.whole, *run.chains)}.values():
+        names = {stage.name: stage for stage in stages if students.is_fitted(stage)}
+        fits += [students.fitted(stage) for stage in names.values()]
+    return {"steps": sum(fit.steps for fit in fits), "skipped": sum(fit.skipped_steps for fit in fits)}
 
 
 def machine(config: RunConfig) -> dict[str, Any]:

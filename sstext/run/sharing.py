@@ -23,6 +23,7 @@ from sstext.hub.publishing import (
 )
 from sstext.progress import SILENT, Reporter
 from sstext.run.pseudo_label_data import pseudo_label_files
+from sstext.storage.damage import check
 from sstext.storage.run_folder import RunDirectory
 
 
@@ -86,6 +87,7 @@ def run_files(folder: Path) -> dict[str, Content]:
     run = RunDirectory(folder)
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder} (looked for {folder.absolute()})")
+    check(folder if (folder / CONFIGS[0]).is_file() else run.model, editable=True)
     if (folder / CONFIGS[0]).is_file():
         files = model_files(folder)
         if CARD not in files:
@@ -108,8 +110,9 @@ def _short_card(folder: Path) -> str:
 
     with explained(str(folder)):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    names = [config.id2label[number] for number in range(config.num_labels)]
-    return bare_card(names, length_limit(load_tokenizer(str(folder)), config), prefix_of(config))
+        names = [config.id2label[number] for number in range(config.num_labels)]
+        limit = length_limit(load_tokenizer(str(folder)), config)
+    return bare_card(folder.absolute().name, names, limit, prefix_of(config), config.problem_type or "")
 
 
 def show_plan(found: list[Share], private: bool) -> None:
@@ -201,4 +204,5 @@ def _prefix_of(share: Share) -> str:
     """What must be put before every text of a shared model."""
     config = share.files[CONFIGS[0]]
     content = json.loads(config if isinstance(config, bytes) else config.read_text(encoding="utf-8"))
-    return (content.get("sstext") or {}).get("prefix") or ""
+    told = content.get("sstext")
+    return str(told.get("prefix") or "") if isinstance(told, dict) else ""

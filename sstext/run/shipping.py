@@ -19,15 +19,15 @@ from sstext.processes import from_main_process, is_main_process
 from sstext.pseudolabels.alignment import slices
 from sstext.run.accuracy import accuracy_estimate, nothing_held_out
 from sstext.run.measuring import measure, write_held_out
-from sstext.run.recommending import write_texts_to_label
-from sstext.run.results import VERSIONS, calibrated_on, class_texts_record, described_method, machine
+from sstext.run.results import VERSIONS, calibrated_on, class_texts_record, described_method, machine, skipped_steps
+from sstext.run.to_label import write_texts_to_label
+from sstext.run.usable import check_checked_rows, check_one
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.choice import choose_stage
-from sstext.selftraining.cross_fitting import EVIDENCE_ROWS, Run, collapse_of_one, corpus_weights, out_of_fold
+from sstext.selftraining.cross_fitting import EVIDENCE_ROWS, Run, corpus_weights, out_of_fold
 from sstext.selftraining.final_model import train_final_model
 from sstext.selftraining.record import StageRecord
 from sstext.storage.run_folder import FINAL, MODEL
-from sstext.storage.whole import write_folder_whole
 from sstext.training.loggers import figures_of_test
 
 
@@ -42,6 +42,7 @@ class Choice:
         calibrated: the record of the stage that its temperature comes from.
         temperature: makes it calibrated.
         why: the reason for the choice, in a sentence.
+        unusable: why the model cannot be used (`sstext.run.usable`), or None.
     """
 
     stage: Stage
@@ -50,6 +51,7 @@ class Choice:
     calibrated: StageRecord
     temperature: float
     why: str
+    unusable: str | None = None
 
 
 def choose_model(run: Run, records: Sequence[StageRecord]) -> Choice:
@@ -61,14 +63,16 @@ def choose_model(run: Run, records: Sequence[StageRecord]) -> Choice:
     if plan.teaches_once:
         return the_one_student(run, records, judged, why)
     stage, calibrated, temperature = judged, judged, records[position].temperature
+    if not run.cross_fitted and not records[position].metrics:
+        collapsed, unusable = check_one(chain, judged)
+        why += f"; warning: {collapsed}" if collapsed else ""
+        return Choice(stage, records[position], judged, records[position], temperature, why, unusable)
     if run.cross_fitted:
-        stage, temperature = train_final_model(chain, run.chains, judged, [r.temperature for r in records])
+        stage, temperature, refusal = train_final_model(chain, run.chains, judged, [r.temperature for r in records])
         calibrated = judged if stage is plan.final else stage
-        if calibrated is not judged:
-            why += "; no text was selected for the final model, which is trained on the labels alone"
-    elif not records[position].metrics and (collapsed := collapse_of_one(chain, judged)):
-        why += f"; warning: {collapsed}"
-    return Choice(stage, records[position], judged, records[calibrated.position], temperature, why)
+        why += f"; warning: {refusal}" if refusal else ""
+    unusable = check_checked_rows(run, stage, calibrated)
+    return Choice(stage, records[position], judged, records[calibrated.position], temperature, why, unusable)
 
 
 def the_one_student(run: Run, records: Sequence[StageRecord], teacher: Stage, why: str) -> Choice:
@@ -81,16 +85,17 @@ def the_one_student(run: Run, records: Sequence[StageRecord], teacher: Stage, wh
     if final is not None and last.stage == FINAL and last.refused is None:
         why = f"it learned from pseudo-labels of the {teacher.name}, which was chosen as teacher: {why}"
         return Choice(final, last, teacher, last, last.temperature, why)
-    reason = "no text was selected for a final model"
+    reason = "warning: no text was selected for a final model"
     if teacher.frozen:
         reason = (
             f"the {teacher.name} itself is the model, because models that learned from a {teacher.name} were worse in our "
             "measurements"
         )
     if last.stage == FINAL:
-        reason = f"the final model was refused: {last.refused}"
+        reason = f"warning: the final model was refused: {last.refused}"
+    unusable = check_checked_rows(run, teacher, teacher)
     temperature, own = out_of_fold(run.chains, teacher, probe=False).temperature(), records[teacher.position]
-    return Choice(teacher, own, teacher, own, temperature, f"{why}; {reason}")
+    return Choice(teacher, own, teacher, own, temperature, f"{why}; {reason}", unusable)
 
 
 def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
@@ -102,7 +107,7 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
     wanted = temperature
     if is_main_process():
         model, temperature = fold_and_load(chain, stage, temperature, curve, nothing_held_out(run))
-        write_folder_whole(directory.model, lambda path: chain.save(model, path))
+        chain.write_model(model, directory.model)
     temperature = from_main_process(temperature)
     of_chains = [record for record in records if record.stage != FINAL]
     write_held_out(run, of_chains)
@@ -131,6 +136,7 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
             "calibrated_on": calibrated_on(asdict(choice.calibrated)),
             "folded": temperature == wanted,
         },
+        "unusable": choice.unusable,
         "baseline": baseline.name,
         "baseline_temperature": baseline_temperature,
         "method": described_method(config),
@@ -139,17 +145,19 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
         "class_texts": class_texts_record(chain),
         "classes": chain.texts.classes,
         "rows": chain.texts.counts(),
+        "overlap": chain.texts.overlap,
         "max_length": {
             "training": chain.tokens.max_length,
             "prediction": length_limit(chain.tokenizer, encoder),
         },
         "left_out": list(plan.left_out),
         "rounds": [asdict(record) for record in records],
-        "to_label": write_texts_to_label(run, stage, temperature) if chain.texts.zero_shot else 0,
+        "to_label": write_texts_to_label(run, stage, temperature),
         "test": test,
         "accuracy_estimate": accuracy_estimate(run, stage, choice.judged, plan.stages[len(of_chains) - 1]),
         "nothing_held_out": nothing_held_out(run),
         "uncalibrated": uncalibrated,
+        "skipped_steps": skipped_steps(run),
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
         "machine": machine(config),
         "seed": config.seed,
@@ -158,12 +166,13 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
 
 def train_plain(whole: Chain, plain: Stage) -> float:
     """Train plain fine-tuning on all labels, to be measured on the test rows beside the model. Returns its temperature."""
-    began = time.monotonic()
+    there, began = whole.students.is_fitted(plain), time.monotonic()
     fit = whole.fit(plain, None)
     seconds = time.monotonic() - began
-    whole.reporter.note(
-        f"{plain.name}: {fit.steps} steps in {seconds:.0f} s (plain fine-tuning, for comparison on the test rows)"
-    )
+    if not there:
+        whole.reporter.note(
+            f"{plain.name}: {fit.steps} steps in {seconds:.0f} s (plain fine-tuning, for comparison on the test rows)"
+        )
     return fit.temperature
 
 

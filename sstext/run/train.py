@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
-from sstext.processes import is_main_process, wait_for_everyone
+from sstext.inference.devices import resolve_device
+from sstext.processes import is_first_of, is_main_process, wait_for_everyone
 from sstext.progress import SILENT, Reporter
-from sstext.reporting import write_report
+from sstext.reporting.report import write_report_of_owner
 from sstext.run.measuring import peak_memory
 from sstext.run.opening import open_chain
 from sstext.run.results import card
@@ -17,7 +19,8 @@ from sstext.run.shipping import choose_and_measure
 from sstext.selftraining.budget import plan_in_budget, price
 from sstext.selftraining.cross_fitting import Run, make_run
 from sstext.selftraining.loop import run_stages
-from sstext.selftraining.record import StageRecord, sentence
+from sstext.selftraining.record import ALL_DONE, StageRecord, sentence
+from sstext.storage.ownership import owned
 from sstext.storage.run_folder import REPORT, RunDirectory
 from sstext.storage.whole import write_whole
 from sstext.training.loggers import tracked
@@ -39,7 +42,7 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, report: bool = True
         UserError: data, options or folder that cannot be used, before anything is trained.
     """
     began = time.monotonic()
-    with tracked(config, reporter) as reporter:
+    with tracked(config, reporter) as reporter, one_owner(config):
         reporter.take_times()  # the times of an earlier run in this process
         run = open_run(config, reporter, **data)
         directory = run.directory
@@ -50,7 +53,8 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, report: bool = True
                 results = choose_and_measure(run, run_all_stages(run))
             if is_main_process():
                 results |= {**directory.times(), "peak_memory_mib": peak_memory()}
-                write_whole(directory.model / "README.md", card(run.whole.config, directory, results))
+                text = card(run.whole.config, directory, results)
+                write_whole(directory.model / "README.md", text, recorded=False)  # people may edit it
                 directory.write_results(results)
         if is_main_process() and report and not (directory.path / REPORT).exists():
             make_report(directory, reporter)
@@ -63,15 +67,36 @@ def timed(directory: RunDirectory, reporter: Reporter, began: float) -> Iterator
     """Keep the time of the block and of its phases in the folder of the run, even if the block is interrupted."""
     try:
         yield
-    finally:
-        if is_main_process():
-            directory.add_times(reporter.take_times(), time.monotonic() - began)
+    except BaseException:
+        with suppress(UserError):  # a disk that is full is named by the first error
+            _add_times(directory, reporter, began)
+        raise
+    _add_times(directory, reporter, began)
+
+
+def _add_times(directory: RunDirectory, reporter: Reporter, began: float) -> None:
+    if is_main_process():
+        directory.add_times(reporter.take_times(), time.monotonic() - began)
+
+
+@contextmanager
+def one_owner(config: RunConfig) -> Iterator[None]:
+    """Own the folder of a run in this block. Of several processes that a launcher has started, the first one owns it.
+
+    Raises:
+        UserError: another run works there, or it cannot be written to.
+    """
+    if config.output is None or not is_first_of(resolve_device(config.device)):
+        yield
+        return
+    with owned(Path(config.output)):
+        yield
 
 
 def make_report(directory: RunDirectory, reporter: Reporter) -> None:
     """Write `report.html`. If that fails, the run is finished all the same."""
     try:
-        write_report(directory.path)
+        write_report_of_owner(directory.path)
     except Exception as error:  # the results are there, whatever the error is
         reporter.note(f"the report could not be written ({error}); `sstext report {directory.path}` tries again")
 
@@ -99,6 +124,8 @@ def run_all_stages(run: Run) -> list[StageRecord]:
         records.append(record)
         if len(records) > done:
             reporter.note(sentence(record))
+            if record.stopped_because not in (None, ALL_DONE):
+                reporter.note(f"Training stopped early: {record.stopped_because}.")
     return records
 
 
@@ -123,5 +150,5 @@ def self_train(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -
     """
     if config.budget is not None:
         raise UserError("budget: only a whole run can be cut to a time; call sstext.train, or leave it out")
-    with tracked(config, reporter) as reporter:
+    with tracked(config, reporter) as reporter, one_owner(config):
         yield from run_stages(open_run(config, reporter, **data))

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from sstext.config.run_config import seconds_of
+from sstext.config.spelling import spelled
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.progress import SILENT, Reporter, duration
 from sstext.selftraining.chain import Chain
@@ -58,6 +59,6 @@ def price(whole: Chain) -> str:
         "does not check whether self-training helps" if plan.rounds else "holds out no labels to check the model"
     )
     return (
-        f"chains: {plan.folds} chains and {model} take about {duration(with_folds)}; --folds 0 takes "
-        f"{duration(without)}, but {unchecked}"
+        f"chains: {plan.folds} chains and {model} take about {duration(with_folds)}; with "
+        f"{spelled('folds', 0)}, it takes {duration(without)}, but {unchecked}"
     )

@@ -9,21 +9,26 @@ from typing import Any
 
 import numpy as np
 from datasets import concatenate_datasets
+from torch import Tensor
 
 from sstext.config.run_config import RunConfig
 from sstext.data.batching import Relabeled
 from sstext.data.preparing import Texts, Tokens
 from sstext.evaluation.calibration import fit_temperature
 from sstext.evaluation.metrics import development_metrics
+from sstext.hub.foreign import drop_code
 from sstext.inference.devices import resolve_device
 from sstext.methods.method import Stage
-from sstext.modeling.pretrained import split_revision
+from sstext.modeling.finite import refuse_bad_weights
+from sstext.modeling.pretrained import save_tokenizer, split_revision
 from sstext.modeling.student import new_student
 from sstext.processes import is_main_process, wait_for_everyone
+from sstext.profiling import SAVING, section
 from sstext.progress import Reporter
 from sstext.pseudolabels.alignment import CalibratedScores, CorpusScores, Probabilities
 from sstext.pseudolabels.class_shares import ClassShares
 from sstext.pseudolabels.class_texts import WeighedClassTexts
+from sstext.pseudolabels.embeddings import Embeddings
 from sstext.pseudolabels.probe import with_descriptions, with_regression
 from sstext.pseudolabels.selection import Scores, Selection, margin_history, select
 from sstext.pseudolabels.table import read_pseudo_labels, write_pseudo_labels
@@ -31,8 +36,9 @@ from sstext.selftraining.plan import Plan
 from sstext.selftraining.student_store import Fit, StudentStore
 from sstext.storage.run_folder import CHECKPOINTS, FIT, LOG, MODEL, PSEUDO_LABELS, RunDirectory
 from sstext.storage.whole import write_folder_whole, write_whole
-from sstext.training.arguments import SemiSupervisedTrainingArguments, patience_of, stage_arguments
-from sstext.training.fit import train_student
+from sstext.training.arguments import SemiSupervisedTrainingArguments
+from sstext.training.fit import train_student, without_times
+from sstext.training.stage_arguments import patience_of, stage_arguments
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,11 @@ class Chain:
             self.class_texts,
         )
 
+    @property
+    def embeddings(self) -> Embeddings:
+        """Embeddings by the encoder as it was pretrained, which all chains of the run share."""
+        return Embeddings(RunDirectory(str(self.config.output)).embeddings)
+
     # Train
 
     def fit(self, stage: Stage, selected: Selection | None) -> Fit:
@@ -93,6 +104,8 @@ class Chain:
         if not self.students.is_fitted(stage):
             self._train(stage, selected)
             wait_for_everyone()
+        elif is_main_process():  # a kill may have left its checkpoints
+            shutil.rmtree(self.students.folder(stage) / CHECKPOINTS, ignore_errors=True)
         fit = self.students.fitted(stage)
         self.reporter.trained(fit.steps)
         return fit
@@ -115,9 +128,10 @@ class Chain:
             name=self.students.phase(stage, "training"),
             group=f"chain_{self.number}" if self.number else "train",
         )
+        weights = trainer.whole_weights()  # all processes give theirs
         if is_main_process():
-            write_folder_whole(folder / MODEL, lambda path: self.save(trainer.student, path))
-            history = [json.dumps(entry) for entry in trainer.state.log_history]
+            self.write_model(trainer.student, folder / MODEL, weights)
+            history = [json.dumps(entry) for entry in without_times(trainer.state.log_history)]
             write_whole(folder / LOG, "\n".join(history) + "\n")
         # The accelerator keeps its state for the whole process, and the next stage needs the memory.
         trainer.accelerator.free_memory()
@@ -125,6 +139,7 @@ class Chain:
         temperature, metrics = self._calibrate(stage)
         if is_main_process():
             fit = {"steps": trainer.state.global_step, "temperature": temperature, "metrics": metrics}
+            fit |= {"skipped_steps": trainer.skipped_steps.total}
             write_whole(folder / FIT, json.dumps(fit))
             shutil.rmtree(checkpoints, ignore_errors=True)
 
@@ -132,7 +147,7 @@ class Chain:
         """Make the student of a stage without steps: a regression on the encoder as it was pretrained."""
         model = self._with_regression(self.student(stage))
         if is_main_process():
-            write_folder_whole(self.students.folder(stage) / MODEL, lambda path: self.save(model, path))
+            self.write_model(model, self.students.folder(stage) / MODEL)
         wait_for_everyone()
         temperature, metrics = self._calibrate(stage)
         if is_main_process():
@@ -146,20 +161,22 @@ class Chain:
         """
         if self.texts.zero_shot:
             student = student.to(resolve_device(self.config.device))
-            with_descriptions(student, self.tokens.labeled, self.tokenizer)
+            with_descriptions(student, self.tokens.labeled, self.tokenizer, kept=self.embeddings)
             return student
         told = self.class_texts
         beside, weight = (told.tokens, told.weight) if told is not None else (None, 0.0)
         student = student.to(resolve_device(self.config.device))
-        with_regression(student, self.tokens.labeled, self.tokenizer, class_texts=beside, weight=weight)
+        with_regression(
+            student, self.tokens.labeled, self.tokenizer, class_texts=beside, weight=weight, kept=self.embeddings
+        )
         return student
 
     def rows_of(self, stage: Stage) -> Tokens:
-        """The rows that a stage trains on; the texts of the classes are labeled rows where the stage reads them."""
+        """The rows that a stage trains on. Where it reads the texts of the classes, they are labeled rows beside the others."""
         told = self.class_texts
         if not stage.reads_class_texts or told is None or not told.weight:
             return self.tokens
-        both = [self.tokens.labeled, told.tokens]
+        both = [self.tokens.labeled, told.as_rows(len(self.tokens.labeled))]
         names = ["input_ids", "labels"]
         return replace(self.tokens, labeled=concatenate_datasets([rows.select_columns(names) for rows in both]))
 
@@ -178,6 +195,7 @@ class Chain:
             freeze_layers=config.frozen_layers,
             read_mean=config.pooling == "mean" or stage.regression_head,
             prefix=str(config.prefix or ""),
+            model_args=config.model_args,
         )
 
     def steps(self, stage: Stage, selected: int) -> int:
@@ -204,10 +222,24 @@ class Chain:
         labels = selected.labels if selected.targets is None else selected.targets
         return Relabeled(self.tokens.corpus, selected.rows, labels, selected.weight)
 
-    def save(self, model: Any, path: Path) -> None:
+    def save(self, model: Any, path: Path, weights: dict[str, Tensor] | None = None) -> None:
         """Write a model and its tokenizer in the format of transformers, without a pickle."""
-        model.save_pretrained(path, safe_serialization=True)
-        self.tokenizer.save_pretrained(path)
+        model.save_pretrained(path, safe_serialization=True, state_dict=weights)
+        save_tokenizer(self.tokenizer, path)
+        drop_code(path)
+
+    def write_model(self, model: Any, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
+        """Write a model and its tokenizer to a folder, whole or not at all.
+
+        Args:
+            weights: all of its weights, if the model itself has only a part of them. Default: those of the model.
+
+        Raises:
+            UserError: the model has weights that are not finite.
+        """
+        refuse_bad_weights(model, str(folder), weights)
+        with section(SAVING):
+            write_folder_whole(folder, lambda path: self.save(model, path, weights))
 
     def _calibrate(self, stage: Stage) -> tuple[float, dict[str, float]]:
         """Temperature and metrics of the student of a stage, see `Fit`. They are computed in float32, as the model predicts."""
@@ -273,13 +305,14 @@ class Chain:
         """The class shares that quotas and alignment follow, (C,).
 
         With a probe, they are estimated once, from the first teacher. Later students were trained on labels that are already
-        shifted to these shares, so their predictions are not fresh evidence.
+        shifted to these shares, so their predictions are not fresh evidence. Where there are no later teachers, the scores
+        themselves are read.
 
         Args:
             scores: scores of the last teacher.
         """
-        first = self.plan.teacher
-        if self.shares.source == "predictions" and first.with_probe and self.students.is_fitted(first):
+        first, once = self.plan.teacher, self.plan.teaches_once
+        if self.shares.source == "predictions" and first.with_probe and not once and self.students.is_fitted(first):
             scores = self.students.scores(first)
         return self.shares.of_corpus(scores, self.config.seed)
 

@@ -42,6 +42,9 @@ def choose(
     if not records[-1].metrics and len(records) == 1:
         return records[-1].index, ONLY
     if not records[-1].metrics:
-        return records[-1].index, f"{LAST}: stages cannot be compared without folds or development rows"
+        kept, last = [record for record in records if record.refused is None] or records[:1], records[-1]
+        if kept[-1] is not last:
+            return kept[-1].index, f"{LAST} that did not collapse; {last.stage} was refused: {last.refused}"
+        return last.index, f"{LAST}: stages cannot be compared without folds or development rows"
     best = max(records, key=lambda record: (record.metrics["macro_f1"], -record.index))
     return best.index, f"the best macro-F1 on the development rows, {best.metrics['macro_f1']:.3f}"

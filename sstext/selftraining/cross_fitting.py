@@ -21,11 +21,11 @@ from sstext.evaluation.calibration import (
     TEMPERATURE_OF_PROBE,
     TEMPERATURE_SPREAD,
     USUAL_TEMPERATURE,
+    softmax,
 )
-from sstext.inference.scoring import score
 from sstext.methods.method import Stage
 from sstext.selftraining.chain import Chain
-from sstext.selftraining.evidence import Evidence, OutOfFold, too_few_classes
+from sstext.selftraining.evidence import Evidence, OutOfFold
 from sstext.selftraining.plan import Plan
 from sstext.storage.run_folder import ALL_LABELS, RunDirectory, chain_folder
 
@@ -160,12 +160,45 @@ def corpus_weights(chains: Sequence[Chain], finished: Stage) -> np.ndarray | Non
         teacher = plan.teacher
         if finished.position < teacher.position or not teacher.with_probe:
             return None
-        shares = np.mean([chain.class_shares(chain.students.scores(teacher)) for chain in chains], axis=0)
+        known = knowing_usual(chains, held_out_of_teacher(chains))
+        shares = np.mean([chain.class_shares(chain.students.scores(teacher)) for chain in known], axis=0)
     else:
         shares = np.mean([chain.shares.prior for chain in chains], axis=0)
     labels = np.concatenate([np.asarray(chain.held_out["labels"][:]) for chain in chains])
     given = np.bincount(labels, minlength=len(shares)) / len(labels)
     return np.divide(shares, given, out=np.ones_like(shares), where=given > 0)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What teachers predict for held-out rows.
+
+    Attributes:
+        probabilities: (B, C).
+        labels: (B,) the classes of the rows.
+    """
+
+    probabilities: np.ndarray
+    labels: np.ndarray
+
+
+def held_out_of_teacher(chains: Sequence[Chain]) -> HeldOut | None:
+    """What the first teacher, with its probe, predicts for held-out rows. None without a probe."""
+    teacher = chains[0].plan.teacher
+    if not teacher.with_probe:
+        return None
+    found = out_of_fold(chains, teacher, probe=True)
+    return HeldOut(softmax(found.logits), found.labels)
+
+
+def knowing_usual(wanted: Sequence[Chain], held_out: HeldOut | None) -> list[Chain]:
+    """Chains that know what teachers predict on average for held-out rows (`sstext.pseudolabels.class_shares`).
+
+    They stay the same without such rows, or if class shares are not estimated.
+    """
+    if wanted[0].shares.source != "predictions" or held_out is None:
+        return list(wanted)
+    return [replace(chain, shares=chain.shares.knowing(held_out.probabilities, held_out.labels)) for chain in wanted]
 
 
 def _believed_temperature(chains: Sequence[Chain], stage: Stage) -> float:
@@ -199,17 +232,3 @@ def evidence(
     counts = np.bincount(np.concatenate(predicted), minlength=classes)
     agreed = [float(np.mean(one == other)) for one, other in combinations(predicted, 2)]
     return Evidence(held_out, counts / counts.sum(), agreement, float(np.mean(agreed)))
-
-
-def collapse_of_one(chain: Chain, stage: Stage) -> str | None:
-    """Describe a collapse of the student of a single chain: most classes are hardly predicted. Returns None if there is none.
-
-    Without folds or development rows, nothing else can be checked. `EVIDENCE_ROWS` rows of the corpus are scored.
-    """
-    corpus = chain.tokens.corpus
-    if corpus is None:
-        return None
-    rows = random_rows(len(corpus), min(len(corpus), EVIDENCE_ROWS), chain.config.seed)
-    predicted = score(chain.students.load(stage), corpus.select(rows), chain.tokenizer).argmax(-1)
-    shares = np.bincount(predicted, minlength=len(chain.texts.classes)) / len(predicted)
-    return too_few_classes(shares, chain.shares.prior)

@@ -2,27 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from sstext.data.order import random_rows
-from sstext.evaluation.calibration import matching_temperature, softmax, temperature_of_confidence
+from sstext.evaluation.calibration import matching_temperature
 from sstext.inference.scoring import score
 from sstext.methods.method import Stage
-from sstext.processes import from_main_process, is_main_process, wait_for_everyone
-from sstext.pseudolabels.alignment import CorpusScores, Mean, slices
+from sstext.pseudolabels.alignment import CorpusScores, Mean
 from sstext.pseudolabels.selection import Selection
 from sstext.selftraining.chain import Chain
-from sstext.selftraining.cross_fitting import EVIDENCE_ROWS, out_of_fold
+from sstext.selftraining.cross_fitting import EVIDENCE_ROWS, held_out_of_teacher, knowing_usual
+from sstext.selftraining.evidence import too_few_classes
 from sstext.selftraining.student_store import Fit
-from sstext.storage.chunks import open_array_whole
+from sstext.selftraining.teachers import as_confident_as, average_to_disk, teachers_of
 from sstext.storage.run_folder import AVERAGED
 
 
 def train_final_model(
     last: Chain, chains: Sequence[Chain], chosen: Stage, temperatures: Sequence[float]
-) -> tuple[Stage, float]:
+) -> tuple[Stage, float, str | None]:
     """Train the final model on all labels, and on the averaged pseudo-labels of the chains after the chosen stage.
 
     If a probe labels the corpus, a probe that is fitted on all labels takes part in the average. The temperature of the final
@@ -36,19 +35,23 @@ def train_final_model(
         temperatures: temperatures of the students of the chains, by stage.
 
     Returns:
-        The stage of `last` whose student is the chosen model, and its temperature. It is the first teacher if no text is
-        selected.
+        The stage of `last` whose student is the chosen model, its temperature, and why it is the first teacher instead of the
+        final model, or None: no text was selected, or the final model has collapsed.
     """
     plan = last.plan
     for stage in plan.stages[: min(chosen.position, plan.teacher.position) + 1]:
         last.fit(stage, None)
     final = plan.final
     if chosen.learns_from is None or final is None:
-        return chosen, temperatures[chosen.position]
+        return chosen, temperatures[chosen.position], None
     taught = teach(last, chains, chosen, final, temperatures[chosen.position])
-    if taught is None:
-        return plan.teacher, temperatures[plan.teacher.position]
-    return final, taught.temperature
+    refusal = "no text was selected for the final model, which is trained on the labels alone"
+    if taught is not None:
+        refused = too_few_classes(taught.shares, taught.taught_shares)
+        if refused is None:
+            return final, taught.temperature, None
+        refusal = f"the final model was refused: {refused}"
+    return plan.teacher, temperatures[plan.teacher.position], refusal
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Taught:
         shares: (C,) shares of the classes that it predicts for the corpus.
         taught_shares: (C,) shares of the classes among the labels.
         confidence: mean probability of the pseudo-labels, the share of them that is expected to be right.
+        share: weight of the chosen teacher beside the regression, see `Teachers`.
     """
 
     selected: Selection
@@ -70,6 +74,7 @@ class Taught:
     shares: np.ndarray
     taught_shares: np.ndarray
     confidence: float
+    share: float
 
 
 def teach(last: Chain, chains: Sequence[Chain], teacher: Stage, final: Stage, temperature: float) -> Taught | None:
@@ -86,7 +91,9 @@ def teach(last: Chain, chains: Sequence[Chain], teacher: Stage, final: Stage, te
     """
     plan = last.plan
     teachers = teachers_of(last, chains, teacher, temperature)
-    labels = CorpusScores(average_labels(last, teachers), with_probe=plan.teaches_once)
+    last = knowing_usual([last], teachers.held_out or held_out_of_teacher(chains))[0]
+    averaged = average_to_disk(teachers, last.directory.path / AVERAGED)
+    labels = CorpusScores(averaged, with_probe=plan.teaches_once)
     prior = last.class_shares(labels) if plan.aligns else None
     selection = final.selection
     assert selection is not None
@@ -104,60 +111,9 @@ def teach(last: Chain, chains: Sequence[Chain], teacher: Stage, final: Stage, te
     if plan.teaches_once:
         said = as_confident_as(teachers, labels, said, rows)
         fitted = temperature_of_final(logits, said)
-    return Taught(selected, fit, fitted, counts / counts.sum(), said.mean(0), float(said.max(-1).mean()))
-
-
-@dataclass(frozen=True)
-class Teachers:
-    """The students that label the corpus for the final model. Both parts have the same weight.
-
-    Attributes:
-        chains: the scores of the chains.
-        beside: the scores of the teacher with all labels; None: the chains label alone.
-    """
-
-    chains: list[CorpusScores]
-    beside: CorpusScores | None
-
-    def confidence(self, rows: np.ndarray) -> float:
-        """Weighted mean of how confident each of them is on rows of the corpus (n,)."""
-        chains = float(np.mean([one.aligned()[rows].max(-1).mean() for one in self.chains]))
-        return chains if self.beside is None else (chains + float(self.beside.aligned()[rows].max(-1).mean())) / 2
-
-
-def teachers_of(last: Chain, chains: Sequence[Chain], chosen: Stage, temperature: float) -> Teachers:
-    """The teachers of the final model. If a probe labels the corpus first, the teacher with all labels is one of them.
-
-    Args:
-        last: the chain with all labels.
-        chains: the cross-fitted chains.
-        chosen: the stage of their students.
-        temperature: temperature of these students.
-    """
-    teacher, beside = chosen if chosen.learns_from is None else last.plan.teacher, None
-    if teacher.with_probe or last.plan.teaches_once:
-        # Without class weights, because the teachers have seen only balanced labels, and are aligned afterwards.
-        calibrated = out_of_fold(chains, teacher, probe=teacher.with_probe).temperature()
-        beside = CorpusScores(last.students.scores(teacher).logits, calibrated, with_probe=True)
-        temperature = calibrated if chosen is teacher else temperature
-    return Teachers([CorpusScores(chain.students.scores(chosen).logits, temperature) for chain in chains], beside)
-
-
-def as_confident_as(teachers: Teachers, labels: CorpusScores, said: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Averaged labels, made as confident as the teachers are in the mean, (n, C).
-
-    A mean of calibrated predictions is less confident than each of them, although it is right at least as often.
-
-    Args:
-        teachers: those whose labels were averaged.
-        labels: the average for the corpus.
-        said: (n, C) the average for some rows, aligned to class shares.
-        rows: (n,) these rows.
-
-    Source: Ranjan & Gneiting 2010, "Combining probability forecasts", theorem 1
-    """
-    averaged = np.asarray(labels.logits[rows], dtype=np.float64)
-    return softmax(np.log(said.clip(1e-30)), temperature_of_confidence(averaged, teachers.confidence(rows)))
+    return Taught(
+        selected, fit, fitted, counts / counts.sum(), said.mean(0), float(said.max(-1).mean()), teachers.share
+    )
 
 
 def temperature_of_final(logits: np.ndarray, said: np.ndarray) -> float:
@@ -172,31 +128,6 @@ def temperature_of_final(logits: np.ndarray, said: np.ndarray) -> float:
         said: (n, C) q of its teachers for the same rows.
     """
     return float(np.sqrt(matching_temperature(logits, said)))
-
-
-def average_labels(last: Chain, teachers: Teachers) -> np.ndarray:
-    """log of the mean calibrated prediction of the teachers for the corpus, (N, C), kept in `averaged.npy`."""
-    return average_to_disk(teachers.chains, last.directory.path / AVERAGED, teachers.beside)
-
-
-def average_to_disk(scores: Sequence[CorpusScores], file: Path, beside: CorpusScores | None = None) -> np.ndarray:
-    """log of the mean probability of several scores of one corpus, (N, C), kept in a file.
-
-    Args:
-        scores: scores of the chains.
-        file: the file. If it exists, it is read.
-        beside: further scores, with the same weight as all of `scores` together.
-    """
-    if not from_main_process(file.exists()):
-        if is_main_process():
-            with open_array_whole(file, scores[0].logits.shape) as mean_logs:
-                for some in slices(len(mean_logs)):
-                    mean = np.mean([one.aligned()[some] for one in scores], axis=0)
-                    if beside is not None:
-                        mean = (mean + beside.aligned()[some]) / 2
-                    mean_logs[some] = np.log(mean.clip(1e-30))
-        wait_for_everyone()
-    return np.load(file, mmap_mode="r", allow_pickle=False)
 
 
 def _history(chains: Sequence[Chain], chosen: Stage, prior: np.ndarray | None) -> list[Mean]:

@@ -19,6 +19,7 @@ import numpy as np
 from sstext.evaluation.calibration import softmax
 from sstext.methods.method import Stage
 from sstext.processes import is_main_process, wait_for_everyone
+from sstext.pseudolabels.alignment import slices
 from sstext.pseudolabels.selection import Selection
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.choice import choose_stage
@@ -94,11 +95,23 @@ def train_the_one_student(run: Run, records: Sequence[StageRecord]) -> Iterator[
         "refused": too_few_classes(taught.shares, taught.taught_shares),
         "class_shares": dict(zip(classes, taught.shares.tolist(), strict=True)),
         "estimated_precision": taught.confidence,
-        "labeled_by": f"the {teacher.name} of each chain, and the {teacher.name} with all labels",
+        "labeled_by": labeled_by(teacher, plan.baseline, taught.share),
         "stopped_because": ALL_DONE,
         "seconds": time.monotonic() - began,
     }
     yield keep(run, describe(run, final, [taught.selected], [taught.fit], **found))
+
+
+def labeled_by(teacher: Stage, regression: Stage, share: float) -> str:
+    """What labeled the corpus for the final model, in words.
+
+    Args:
+        teacher: the chosen stage.
+        regression: the first stage.
+        share: weight of the teacher beside the regression; 1: it labeled alone.
+    """
+    words = f"the {teacher.name} of each chain, and the {teacher.name} with all labels"
+    return words if share == 1 else f"{words} ({share:.0%}), and the {regression.name}s ({1 - share:.0%})"
 
 
 def select_for(stage: Stage, chains: Sequence[Chain]) -> list[Selection | None]:
@@ -140,7 +153,8 @@ def compare(run: Run, stage: Stage, selected: Sequence[Selection | None]) -> tup
     follows = run.plan.after(stage) is not None
     agreement = agreement_with_previous(run.chains, stage) if follows or run.cross_fitted else None
     if not run.cross_fitted:
-        return {"agreement": agreement}, Verdict(None, None)
+        refused = collapse_of_teacher(run, stage)
+        return {"agreement": agreement, "refused": refused}, Verdict(None, refused, refused is not None)
     weights = corpus_weights(run.chains, stage)
     baseline = evidence(run.chains, run.plan.baseline, None, weights)
     own = evidence(run.chains, stage, agreement, weights) if stage.position else baseline
@@ -160,13 +174,31 @@ def compare(run: Run, stage: Stage, selected: Sequence[Selection | None]) -> tup
     return found, verdict
 
 
+def collapse_of_teacher(run: Run, stage: Stage) -> str | None:
+    """Describe a collapse of a student that labels the corpus for the next stage, or return None. Without folds, this is all
+    that can be checked.
+    """
+    following = run.plan.after(stage)
+    if following is None or following.learns_from != stage.name:
+        return None
+    logits, counts = run.whole.students.scores(stage).logits, np.zeros(len(run.whole.texts.classes), dtype=np.int64)
+    for some in slices(len(logits)):
+        counts += np.bincount(logits[some].argmax(-1), minlength=len(counts))
+    shares = counts / len(logits)
+    return too_few_classes(shares, run.whole.shares.prior)
+
+
 def agreement_with_previous(chains: Sequence[Chain], stage: Stage) -> float | None:
     """Share of the corpus that keeps its class from the stage before, mean over chains. None without pseudo-labels."""
     before = chains[0].plan.before(stage)
     if stage.learns_from is None or before is None:
         return None
     pairs = [(chain.students.scores(stage).logits, chain.students.scores(before).logits) for chain in chains]
-    return float(np.mean([np.mean(now.argmax(-1) == then.argmax(-1)) for now, then in pairs]))
+    same = [
+        sum(int((now[some].argmax(-1) == then[some].argmax(-1)).sum()) for some in slices(len(now))) / len(now)
+        for now, then in pairs
+    ]
+    return float(np.mean(same))
 
 
 def estimated_precision(chains: Sequence[Chain], stage: Stage, selected: Sequence[Selection | None]) -> float | None:
@@ -211,6 +243,7 @@ def describe(
         "temperature": fits[0].temperature,
         "metrics": fits[0].metrics,
         "steps": sum(fit.steps for fit in fits),
+        "skipped_steps": sum(fit.skipped_steps for fit in fits),
         "reads_corpus": stage.reads_corpus,
     }
     return StageRecord(**record | found)

@@ -4,8 +4,9 @@ import math
 import tempfile
 import time
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -13,20 +14,23 @@ import torch
 
 from sstext.data.batching import Relabeled
 from sstext.data.order import random_rows
+from sstext.errors import is_out_of_memory
 from sstext.inference.devices import autocast, resolve_device, resolve_precision
 from sstext.inference.scoring import score
 from sstext.methods.method import Stage
-from sstext.pseudolabels.probe import Embedder
+from sstext.modeling.embedder import Embedder
 from sstext.pseudolabels.regression import fit_regression
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.plan import Plan
 from sstext.selftraining.work import Counter, Work
 from sstext.selftraining.workers import workers_for
+from sstext.training.memory import split
 from sstext.training.trainer import SemiSupervisedTrainer
 
-#: Number of timed steps of each kind. The fastest one counts, because other load on the machine only slows steps down.
-TIMED = 2
-#: Number of batches that are drawn. The one whose length is nearest to their mean is timed.
+#: Number of timed steps of each kind. Their median counts. Each has another batch, as in a training: on a batch that was just
+#: read, a step is faster.
+TIMED = 3
+#: Number of batches that are drawn. Those whose lengths are nearest to their mean are timed.
 DRAWN = 24
 #: Number of texts that are scored, in the precision of the run and in float32, which may take longer. Each is done twice,
 #: and the faster time counts.
@@ -162,19 +166,42 @@ def _seconds_of_step(chain: Chain, stage: Stage, model: Any, precision: str) -> 
         batches = list(islice(trainer.get_train_dataloader(), DRAWN))
         loading = (_now(device) - began) / len(batches)
         student, optimizer = trainer.model.train(), trainer.create_optimizer()
+        for group in optimizer.param_groups:
+            group["lr"] = 0.0  # steps take as long, and the model, which times the scoring next, stays as it is
+        parts = 1
         lengths = np.array([_tokens(batch, padded=not trainer.paired) for batch in batches])
-        batch, seconds = batches[int(np.abs(lengths - lengths.mean()).argmin())], []
-        for _ in range(1 + TIMED):  # the first one is a warm-up
+        nearest = np.abs(lengths - lengths.mean()).argsort(kind="stable")[:TIMED]
+        timed, seconds = list(islice(cycle(nearest), TIMED)), []
+        for number in [timed[-1], *timed]:  # the first one is a warm-up
+            batch = batches[number]
             began = _now(device)
-            with autocast(device, precision):
-                loss = trainer.compute_loss(student, dict(batch))
-            loss.backward()
+            while not _passes(trainer, batch, precision, parts):
+                parts *= 2  # as the training will do, see `sstext.training.memory`
+                optimizer.zero_grad()
             torch.nn.utils.clip_grad_norm_(student.parameters(), trainer.args.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad()
             seconds.append(_now(device) - began)
         trainer.accelerator.free_memory()
-    return (min(seconds[1:]) + loading) * trainer.args.gradient_accumulation_steps
+    return (median(seconds[1:]) + loading) * trainer.args.gradient_accumulation_steps
+
+
+def _passes(trainer: SemiSupervisedTrainer, batch: Any, precision: str, parts: int) -> bool:
+    """Make the forward and backward passes of a batch, in parts. Returns whether memory was enough.
+
+    Raises:
+        RuntimeError: it is not, even for single rows.
+    """
+    try:
+        for part in range(parts):
+            with autocast(trainer.args.device, precision):
+                loss = trainer.compute_loss(trainer.model, split(batch, part, parts))
+            loss.backward()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error) or parts >= len(batch["input_ids"]):
+            raise
+        return False
+    return True
 
 
 def _tokens(batch: Any, padded: bool) -> int:

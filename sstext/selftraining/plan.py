@@ -63,15 +63,6 @@ class Plan:
         return self.baseline.name == ZERO_SHOT
 
     @property
-    def trainings_ahead(self) -> tuple[Stage, ...]:
-        """Every stage that takes steps: those of the chains, the final model, and plain fine-tuning for the test rows.
-
-        Without test rows, too: its options are checked whether or not it is trained.
-        """
-        every = (*self.stages, self.final, self.method.plain if self.baseline.frozen else None)
-        return tuple(stage for stage in every if stage is not None and not stage.frozen)
-
-    @property
     def last(self) -> Stage:
         """The last stage before the final model."""
         return self.stages[-1]
@@ -102,6 +93,11 @@ class Plan:
         if plain is None or not self.compares or not self.test or not self.baseline.frozen:
             return None
         return next((stage for stage in self.stages if stage.name == plain.name), plain)
+
+    @property
+    def regression_teaches(self) -> bool:
+        """Whether the regressions of the first stage label the corpus beside the chosen teacher."""
+        return self.teaches_once and self.baseline.frozen and bool(self.corpus)
 
     def judges_probe(self, stage: Stage) -> bool:
         """Whether held-out rows judge head and probe of a stage together: if the chains only make teachers, as it labels."""
@@ -259,12 +255,12 @@ class Plan:
     def labeled_by(self, stage: Stage) -> str | None:
         """What labels the corpus for a stage, or None if it has no pseudo-labels."""
         if stage.name == FINAL:  # it may start from another student than planned
-            by = "the chains"
-            return (
-                f"{by}, and the {self.teacher.name} with all labels"
-                if self.teacher.with_probe or self.teaches_once
-                else by
-            )
+            by = ["the chains"]
+            if self.teacher.with_probe or self.teaches_once:
+                by.append(f"the {self.teacher.name} with all labels")
+            if self.regression_teaches:
+                by.append(f"the {self.baseline.name}s")
+            return by[0] if len(by) == 1 else f"{', '.join(by[:-1])}, and {by[-1]}"
         return self.named(stage.learns_from).labels_with if stage.learns_from is not None else None
 
     def cut_to(self, record: Mapping[str, Any]) -> "Plan":

@@ -22,7 +22,7 @@ def method_of(config: RunConfig) -> Method:
     method = compose(
         config.method, config.method_args, regularizers=config.regularizers, keep=config.keep,
         align=config.prior != "none", compared=bool(config.folds),
-        changed=config.logit_adjustment > 0 or config.edits != EDITS,
+        changed=config.logit_adjustment > 0 or config.class_weight is not None or config.edits != EDITS,
     )  # fmt: skip
     first = tuple(replace(stage, schedule=_schedule_of_start(stage.schedule, config)) for stage in method.first)
     plain = replace(method.plain, schedule=_schedule_of_start(method.plain.schedule, config)) if method.plain else None

@@ -34,6 +34,7 @@ class StageRecord:
         reads_corpus: whether the student learns from unlabeled texts inside its steps.
         stage: name of the stage. Version 0.1 wrote none, because it called every training a round.
         labeled_by: what labeled the corpus for the stage, or None.
+        skipped_steps: number of `steps` that were skipped, because their loss or gradients were not finite.
     """
 
     index: int
@@ -56,6 +57,7 @@ class StageRecord:
     reads_corpus: bool = False
     stage: str = ""
     labeled_by: str | None = None
+    skipped_steps: int = 0
 
     def __post_init__(self) -> None:
         if not self.stage:
@@ -81,6 +83,4 @@ def sentence(record: StageRecord) -> str:
         parts.append("held-out accuracy {accuracy:.1%}, log-loss {log_loss:.3f}".format(**record.out_of_fold))
     if record.metrics:
         parts.append(f"development macro-F1 {record.metrics['macro_f1']:.3f}")
-    return ", ".join(parts) + (
-        f"; stopped: {record.stopped_because}" if record.stopped_because not in (None, ALL_DONE) else ""
-    )
+    return ", ".join(parts)

@@ -16,7 +16,9 @@ from sstext.inference.corpus_scores import score_passes_to_disk, score_to_disk
 from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.inference.scoring import score
 from sstext.methods.method import Stage
+from sstext.modeling.finite import refuse_bad_weights
 from sstext.modeling.mean_reading import hold_reading
+from sstext.modeling.student import ATTENTION
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.progress import Reporter
 from sstext.pseudolabels.admission import Admission
@@ -24,6 +26,7 @@ from sstext.pseudolabels.alignment import CorpusScores
 from sstext.pseudolabels.class_texts import WeighedClassTexts
 from sstext.pseudolabels.probe import with_probe
 from sstext.selftraining.plan import Plan
+from sstext.storage.damage import read_array, reading
 from sstext.storage.run_folder import (
     DEV_SCORES,
     FIT,
@@ -50,11 +53,13 @@ class Fit:
         temperature: softmax temperature. It is fitted on development rows if there are any. Otherwise, it makes the student as
             confident as the probe. Without a probe, it is 1.
         metrics: metrics on the development rows. Empty without development rows.
+        skipped_steps: number of steps that were skipped, because their loss or gradients were not finite.
     """
 
     steps: int
     temperature: float
     metrics: dict[str, float]
+    skipped_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -107,11 +112,18 @@ class StudentStore:
 
     def fitted(self, stage: Stage) -> Fit:
         """The result of the training of a finished stage."""
-        return Fit(**json.loads((self.folder(stage) / FIT).read_text(encoding="utf-8")))
+        file = self.folder(stage) / FIT
+        with reading(file):
+            return Fit(**json.loads(file.read_text(encoding="utf-8")))
 
     def load(self, stage: Stage) -> Any:
         """The student of a finished stage, on its device."""
-        model = AutoModelForSequenceClassification.from_pretrained(self.folder(stage) / MODEL, dtype=torch.float32)
+        folder = self.folder(stage) / MODEL
+        with reading(folder):
+            model = AutoModelForSequenceClassification.from_pretrained(
+                folder, dtype=torch.float32, attn_implementation=self.config.model_args.get(ATTENTION)
+            )
+        refuse_bad_weights(model, str(folder))
         hold_reading(model)  # without dropout in dropout passes too
         return model.to(resolve_device(self.config.device))
 
@@ -129,8 +141,8 @@ class StudentStore:
     def _corpus_logits(self, stage: Stage) -> np.ndarray:
         folder = self.folder(stage)
         if (folder / SCORES).exists():
-            return np.load(folder / SCORES, mmap_mode="r", allow_pickle=False)
-        precision = self._precision()
+            return read_array(folder / SCORES, mapped=True)
+        precision = self.precision
         with self.reporter.phase(self.phase(stage, "scoring"), len(self.tokens.corpus), "text") as tick:
             model = self.load(stage)
             if stage.with_probe:
@@ -147,13 +159,11 @@ class StudentStore:
             return self._corpus_logits(stage)[rows]
         file = self.folder(stage) / SAMPLE_SCORES
         if not from_main_process(file.exists()):
-            logits = score(
-                self.load(stage), self.tokens.corpus.select(rows), self.tokenizer, precision=self._precision()
-            )
+            logits = score(self.load(stage), self.tokens.corpus.select(rows), self.tokenizer, precision=self.precision)
             if is_main_process():
                 write_array_whole(file, logits)
             wait_for_everyone()
-        return np.load(file, allow_pickle=False)
+        return read_array(file)
 
     def score_passes(self, stage: Stage, admission: Admission, temperature: float) -> tuple[np.ndarray, np.ndarray]:
         """Rows (M,) of the corpus, and a summary of dropout passes over them by the student of a stage, (M, C + 2).
@@ -164,15 +174,17 @@ class StudentStore:
         count, seed = admission.scored_rows(len(corpus)), self.seed(stage)
         rows = random_rows(len(corpus), count, seed)
         if (folder / PASSES).exists():
-            return rows, np.load(folder / PASSES, mmap_mode="r", allow_pickle=False)
+            return rows, read_array(folder / PASSES, mapped=True)
         with self.reporter.phase(self.phase(stage, "dropout passes"), count * admission.passes, "text") as tick:
             table = score_passes_to_disk(
                 self.load(stage), corpus.select(rows), self.tokenizer, folder / PASSES, passes=admission.passes,
-                seed=seed, temperature=temperature, precision=self._precision(), tick=tick,
+                seed=seed, temperature=temperature, precision=self.precision, tick=tick,
             )  # fmt: skip
         return rows, table
 
-    def _precision(self) -> str:
+    @property
+    def precision(self) -> str:
+        """The precision in which the corpus is scored."""
         return resolve_precision(self.config.precision, resolve_device(self.config.device))
 
     # Labeled rows
@@ -198,7 +210,7 @@ class StudentStore:
             if is_main_process():
                 write_array_whole(file, logits)
             wait_for_everyone()
-        return np.load(file, allow_pickle=False)
+        return read_array(file)
 
     # The probe
 

@@ -167,8 +167,8 @@ def best_stage(
     if gain is not None:
         weighted = "" if weights is None else WEIGHTED
         reasons = [
-            f"its held-out log-loss is {_compared(gain)} than that of the {names[0]}{weighted}; the expected gain is "
-            f"{gain.expected:.3f}"
+            f"its held-out log-loss is {_compared(gain)} than that of the {names[0]}{weighted}; allowing for chance, its "
+            f"expected gain is {gain.expected:.3f}"
         ]
     reasons += [f"the log-loss of {names[index]} is {words}" for index, words in steps.items()]
     reasons += [f"{names[index]} was refused: {v.refused}" for index, v in enumerate(verdicts) if v.refused is not None]

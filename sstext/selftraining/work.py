@@ -97,10 +97,12 @@ class Counter:
             if plan.final is not None:
                 if plan.teacher.with_probe or plan.teaches_once:
                     work += self._corpus(plan.teacher, plan.labeled)
+                if plan.regression_teaches:  # those of all chains in one pass
+                    work += Work(texts=plan.corpus, reads=plan.folds + 1)
                 work += self._training(plan.final, plan.labeled)
                 work += replace(self._sample(), exact=self._rows_of_sample, reads=2)
-        elif plan.corpus and not self.dev:
-            work += Work(exact=self._rows_of_sample, reads=1)
+        elif not self.dev:  # the model is tried on some texts
+            work += Work(exact=self._rows_of_sample + min(plan.labeled, EVIDENCE_ROWS), reads=1)
         if plan.zero_shot and plan.corpus:  # the texts to label: their choice, and predictions for them
             candidates = min(plan.corpus, CANDIDATES)
             work += Work(exact=candidates + min(candidates, PER_CLASS * self.classes), reads=2)

@@ -2,28 +2,29 @@
 
 Chains never mix, so they do not wait for each other. A process leaves its results in the folder of the chain. The loop
 finds the finished trainings and scores there, and does itself what is missing. A worker is `python -m
-sstext.selftraining.workers`, not a fork: this works from scripts and notebooks, and a forked process could not use a
-GPU.
+sstext.selftraining.worker`, not a fork: this works from scripts and notebooks, and a forked process could not use a
+GPU. It dies with its run.
 """
 
 import os
 import signal
 import subprocess
 import sys
-import threading
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, Pipe, wait
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from accelerate import PartialState
 
 from sstext.config.run_config import RunConfig
-from sstext.errors import UserError
+from sstext.config.spelling import spelled
+from sstext.errors import MachineError, UserError, is_out_of_memory
 from sstext.inference.devices import calm_libraries, resolve_device
+from sstext.interrupts import on_interrupt
 from sstext.methods.method import Stage
 from sstext.progress import Reporter, Tick
 from sstext.pseudolabels.selection import Selection
@@ -32,6 +33,8 @@ from sstext.selftraining.student_store import Fit
 
 #: The kinds of messages that a worker sends.
 NOTE, BEGIN, TICK, END, FIGURES, DONE, FAILED, STOPPED = range(8)
+#: Number of a chain → its figures, each with its step.
+Figures: TypeAlias = dict[int, list[tuple[Mapping[str, Any], int]]]
 
 
 def workers_for(config: RunConfig) -> int:
@@ -51,21 +54,27 @@ def _any_gpu(config: RunConfig) -> bool:
 def fit_side_by_side(chains: Sequence[Chain], stage: Stage, selected: Sequence[Selection | None]) -> list[Fit]:
     """Train the students of a stage, one per chain. `workers_for` gives the number of processes at a time.
 
+    With `engine: ray`, each is a task on a Ray cluster instead (`sstext.selftraining.ray_tasks`).
+
     Args:
         selected: the pseudo-labels that each chain trains on, besides its labels.
 
     Raises:
         KeyboardInterrupt: a signal stopped it, and every training has written a checkpoint.
-        UserError: a worker raised one, or ended without a message.
+        UserError: a worker raised one. It is a `MachineError` if memory ran out, or if it ended without a message.
     """
     todo = [
-        _Job(chain, stage, rows)
+        Job(chain, stage, rows)
         for chain, rows in zip(chains, selected, strict=True)
         if not chain.students.is_fitted(stage)
     ]
     workers = min(workers_for(chains[0].config), len(todo))
-    figures: dict[int, list[tuple[Mapping[str, Any], int]]] = {}
-    if workers > 1:
+    figures: Figures = {}
+    if chains[0].config.engine == "ray":
+        from sstext.selftraining.ray_tasks import fit_in_tasks  # only here: it needs ray
+
+        figures = fit_in_tasks(todo)
+    elif workers > 1:
         figures = _in_processes(todo, workers)
     found = []
     for chain, rows in zip(chains, selected, strict=True):
@@ -76,15 +85,15 @@ def fit_side_by_side(chains: Sequence[Chain], stage: Stage, selected: Sequence[S
 
 
 @dataclass
-class _Job:
-    """A training: the input of a worker, and its figures so far."""
+class Job:
+    """A training: the input of a worker, and its figures so far, by their step and names."""
 
     chain: Chain
     stage: Stage
     rows: Selection | None
     process: Any = None
     slot: int = 0
-    figures: list[tuple[Mapping[str, Any], int]] = field(default_factory=list)
+    figures: dict[tuple[int, tuple[str, ...]], Mapping[str, Any]] = field(default_factory=dict)
     lines: ExitStack = field(default_factory=ExitStack)
     tick: Tick | None = None
     ended: bool = False
@@ -93,10 +102,13 @@ class _Job:
     def name(self) -> str:
         return self.chain.students.phase(self.stage, "training")
 
+    def figures_in_order(self) -> list[tuple[Mapping[str, Any], int]]:
+        return [(values, step) for (step, _), values in self.figures.items()]
 
-def _in_processes(todo: Sequence[_Job], workers: int) -> dict[int, list[tuple[Mapping[str, Any], int]]]:
+
+def _in_processes(todo: Sequence[Job], workers: int) -> Figures:
     """Do the jobs, `workers` at a time. Returns the figures of each chain."""
-    waiting, running, free = list(todo), dict[Connection, _Job](), list(range(workers))
+    waiting, running, free = list(todo), dict[Connection, Job](), list(range(workers))
     trouble: list[BaseException] = []
     with _signals_handed_on(running) as stopped:
         while True:
@@ -109,7 +121,7 @@ def _in_processes(todo: Sequence[_Job], workers: int) -> dict[int, list[tuple[Ma
             for pipe in ready:
                 job, failed = running[pipe], None
                 try:
-                    failed = _heard(job, *pipe.recv())
+                    failed = heard(job, *pipe.recv())
                 except (EOFError, ConnectionResetError):
                     failed = _ended(job)
                     free.append(job.slot)
@@ -122,10 +134,10 @@ def _in_processes(todo: Sequence[_Job], workers: int) -> dict[int, list[tuple[Ma
         raise KeyboardInterrupt
     if trouble:
         raise trouble[0]
-    return {job.chain.number: job.figures for job in todo}
+    return {job.chain.number: job.figures_in_order() for job in todo}
 
 
-def _started(job: _Job, slot: int, workers: int) -> Connection:
+def _started(job: Job, slot: int, workers: int) -> Connection:
     """Start a worker and send it its job."""
     ours, theirs = Pipe()
     config = replace(job.chain.config, workers=1)
@@ -136,7 +148,7 @@ def _started(job: _Job, slot: int, workers: int) -> Connection:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
     job.slot = slot
     job.process = subprocess.Popen(
-        [sys.executable, "-m", "sstext.selftraining.workers", str(theirs.fileno())],
+        [sys.executable, "-m", "sstext.selftraining.worker", str(theirs.fileno())],
         env=environment,
         pass_fds=[theirs.fileno()],
         start_new_session=True,  # Ctrl-C reaches only the run, which passes it on once
@@ -148,19 +160,22 @@ def _started(job: _Job, slot: int, workers: int) -> Connection:
     return ours
 
 
-def _heard(job: _Job, kind: int, *content: Any) -> BaseException | None:
+def heard(job: Job, kind: int, *content: Any) -> BaseException | None:
     """Handle a message of a worker. Returns its error, or None."""
     reporter = job.chain.reporter
     if kind == NOTE:
         reporter.note(*content)
     elif kind == BEGIN:
+        job.lines.close()  # a task that Ray has begun again has ended no phase
         job.tick = job.lines.enter_context(reporter.phase(*content))
     elif kind == TICK and job.tick is not None:
         job.tick(*content)
     elif kind == END:
         job.lines.close()
     elif kind == FIGURES:
-        job.figures.append((content[0], content[1]))
+        values, step = content
+        # A task that Ray has begun again repeats the steps since its last checkpoint, and their figures.
+        job.figures[step, tuple(values)] = values
     elif kind in (DONE, STOPPED, FAILED):
         job.lines.close()
         job.ended = True
@@ -169,58 +184,64 @@ def _heard(job: _Job, kind: int, *content: Any) -> BaseException | None:
     return None
 
 
-def _ended(job: _Job) -> BaseException | None:
+def _ended(job: Job) -> BaseException | None:
     """Handle the end of a worker. Returns an error if it has not finished its job, or None."""
     code = job.process.wait()
     if job.ended:
         return None
     job.lines.close()
-    return UserError(
+    return MachineError(
         f"{job.name}: its process ended with the code {code}, possibly because memory ran out; run the same command again "
-        "with fewer --workers to resume"
+        f"with fewer {spelled('workers')} to resume"
     )
 
 
 @contextmanager
-def _signals_handed_on(running: Mapping[Connection, _Job]) -> Iterator[list[int]]:
-    """Pass Ctrl-C and SIGTERM on to the workers, which write checkpoints. Yields the signals that arrived."""
+def signals(hand_on: Callable[[int], object]) -> Iterator[list[int]]:
+    """Call `hand_on` with the number of each Ctrl-C and SIGTERM, which do nothing else. Yields the signals that arrived."""
     came: list[int] = []
 
-    def hand_on(number: int, frame: Any) -> None:
+    def handler(number: int, frame: Any) -> None:
         came.append(number)
-        _stop(running, number)
+        hand_on(number)
 
-    handlers = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                handlers[number] = signal.signal(number, hand_on)
-    try:
+    with on_interrupt(handler):
         yield came
-    except BaseException:
-        _stop(running)
-        for pipe, job in running.items():
-            with suppress(EOFError, OSError):
-                while True:  # it writes its checkpoint, and its messages must be read
-                    pipe.recv()
-            job.process.wait()
-        raise
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
-def _stop(running: Mapping[Connection, _Job], number: int = signal.SIGINT) -> None:
+@contextmanager
+def _signals_handed_on(running: Mapping[Connection, Job]) -> Iterator[list[int]]:
+    """Pass Ctrl-C and SIGTERM on to the workers, which write checkpoints. Yields the signals that arrived."""
+    with signals(lambda number: _stop(running, number)) as came:
+        try:
+            yield came
+        except BaseException:
+            _stop(running)
+            for pipe, job in running.items():
+                with suppress(EOFError, OSError):
+                    while True:  # it writes its checkpoint, and its messages must be read
+                        pipe.recv()
+                job.process.wait()
+            raise
+
+
+def _stop(running: Mapping[Connection, Job], number: int = signal.SIGINT) -> None:
     for job in running.values():
         if not job.ended:
             with suppress(ProcessLookupError):
                 job.process.send_signal(number)
 
 
-class _Sent(Reporter):
+class Sender(Protocol):
+    """Takes the messages of a worker."""
+
+    def send(self, message: Any, /) -> object: ...
+
+
+class Sent(Reporter):
     """A reporter that sends everything to the process of the run. If that process has ended, the work stops as after Ctrl-C."""
 
-    def __init__(self, pipe: Connection) -> None:
+    def __init__(self, pipe: Sender) -> None:
         super().__init__(quiet=True)
         self._pipe, self._heard = pipe, True
 
@@ -248,13 +269,14 @@ class _Sent(Reporter):
         self.send(FIGURES, dict(values), step)
 
 
-def work(pipe: Connection) -> None:
-    """Do the job from the pipe: train the student of a stage, and score the rows that the loop needs next."""
+def work(pipe: Sender, job: Any) -> None:
+    """Do a job: train the student of a stage, and score the rows that the loop needs next. Messages go through the pipe."""
     calm_libraries()
-    chain, stage, rows, threads = pipe.recv()
+    chain, stage, rows, threads = job
     torch.set_num_threads(threads)
-    reporter = _Sent(pipe)
+    reporter = Sent(pipe)
     chain = replace(chain, reporter=reporter)
+    name = chain.students.phase(stage, "training")
     try:
         chain.fit(stage, rows)
         if chain.held_out is not None:
@@ -265,11 +287,10 @@ def work(pipe: Connection) -> None:
         reporter.send(STOPPED)
     except UserError as error:
         reporter.send(FAILED, error)
-    except Exception:
-        reporter.send(FAILED, RuntimeError(f"{chain.students.phase(stage, 'training')}:\n{traceback.format_exc()}"))
+    except Exception as error:
+        if is_out_of_memory(error):
+            reporter.send(FAILED, MachineError(f"{name}: memory ran out ({' '.join(str(error).split())[:200]})"))
+        else:
+            reporter.send(FAILED, RuntimeError(f"{name}:\n{traceback.format_exc()}"))
     else:
         reporter.send(DONE)
-
-
-if __name__ == "__main__":
-    work(Connection(int(sys.argv[1])))

@@ -8,18 +8,17 @@ import numpy as np
 
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.progress import Tick
-from sstext.storage.whole import write_array_whole
+from sstext.storage.damage import read_array
+from sstext.storage.whole import remove, write_array_whole, written_whole
 
 
 @contextmanager
 def open_array_whole(path: Path, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
     """Open a float32 array on disk to be filled. The file appears whole at the end of the block, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    values = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
-    yield values
-    values.flush()
-    temporary.replace(path)
+    with written_whole(path) as temporary:
+        values = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
+        yield values
+        values.flush()
 
 
 def computed_in_chunks(
@@ -57,12 +56,13 @@ def computed_in_chunks(
         if is_main_process():
             _join_parts(parts, chunk, whole, shape)
         wait_for_everyone()
-    return np.load(whole, mmap_mode="r", allow_pickle=False)
+    if is_main_process():  # a kill may have left them
+        for part in whole.parent.glob(f"{whole.stem}-{'[0-9]' * 12}.npy"):
+            remove(part)
+    return read_array(whole, mapped=True)
 
 
 def _join_parts(parts: Sequence[Path], chunk: int, whole: Path, shape: tuple[int, int]) -> None:
     with open_array_whole(whole, shape) as joined:
         for number, part in enumerate(parts):
-            joined[number * chunk : (number + 1) * chunk] = np.load(part, allow_pickle=False)
-    for part in parts:
-        part.unlink()
+            joined[number * chunk : (number + 1) * chunk] = read_array(part)

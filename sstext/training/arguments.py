@@ -1,22 +1,25 @@
 """SemiSupervisedTrainingArguments: `TrainingArguments` with our options as fields."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import copy
+import difflib
+import json
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass
 from functools import wraps
-from pathlib import Path
+from types import MappingProxyType, UnionType
 from typing import Any
 
 from transformers import TrainingArguments
 
 from sstext.config.old_options import MOVED
 from sstext.config.option_groups import DataOptions, SemiSupervisedOptions, TrainingOptions
-from sstext.config.options import checked, option, options
-from sstext.config.run_config import RunConfig, checked_edits
+from sstext.config.options import checked, default_of, option, options
+from sstext.config.pairs import from_pairs
+from sstext.config.run_config import checked_class_weight, checked_edits
 from sstext.errors import UserError
 from sstext.hub.publishing import refuse_whole_checkpoints
-from sstext.inference.devices import resolve_device, resolve_precision
-from sstext.methods.method import Stage
-from sstext.training.loggers import in_one_run
+from sstext.methods.registry import check_name
 
 
 def _same_help(group: type, name: str) -> str:
@@ -30,31 +33,152 @@ class SemiSupervisedTrainingArguments(SemiSupervisedOptions, TrainingArguments):
     All defaults of `TrainingArguments` apply. With 20–500 labels, the new head needs a much larger rate than the encoder:
     `sstext train` uses `learning_rate=2e-4, head_learning_rate=1e-3`. Here, both have the same rate by default.
 
-    >>> SemiSupervisedTrainingArguments("out", use_cpu=True).unlabeled_batch_ratio
-    2.0
+    Our options are checked whenever they are set. A mapping is a dict, JSON or KEY=VALUE …, as `HfArgumentParser` reads it,
+    and one of its keys is set by a name with a dot.
+
+    Raises:
+        UserError: an option has another type or is out of range, or a name with a dot is not a key of a mapping.
+
+    >>> arguments = SemiSupervisedTrainingArguments("out", use_cpu=True, method_args='{"threshold": 0.9}')
+    >>> setattr(arguments, "method_args.strength", 0.5)
+    >>> arguments.method_args, arguments.unlabeled_batch_ratio
+    ({'threshold': 0.9, 'strength': 0.5}, 2.0)
     """
 
+    class_weight: dict[str, float] | str | None = option(None, _same_help(SemiSupervisedOptions, "class_weight"))
     head_learning_rate: float | None = option(None, _same_help(TrainingOptions, "head_learning_rate"))
     max_length: int | None = option(None, _same_help(DataOptions, "max_length"))
     student_noise: bool = option(
         True, "Whether labeled and pseudo-labeled rows get token edits. It has no effect without pseudo-labels."
     )
+    eval_teacher: bool = option(
+        False,
+        "Whether the teacher's averaged weights are evaluated instead of the student's, for methods such as mean-teacher. "
+        "Default: false. Try it in long trainings; in short ones, the average still holds much of the untrained start.",
+    )
+    save_teacher: bool | None = option(
+        None,
+        "Whether the teacher's averaged weights are saved instead of the student's, also as the best ones. Default: as "
+        "eval_teacher, so that what is evaluated is saved.",
+    )
+    merge_adapter: bool = option(
+        False,
+        "Whether a model with an adapter (peft_config) is saved as an ordinary model, with the adapter merged. Default: false, "
+        "which saves the adapter alone. Checkpoints always have the adapter.",
+    )
+    model_init_kwargs: dict[str, Any] = option(
+        {},
+        "Arguments of from_pretrained if the trainer gets a model by name, for example attn_implementation=sdpa. Default: "
+        "none. The number and the names of the classes are those of the labels.",
+    )
 
     def __post_init__(self) -> None:
-        for name, spec in OUR_FIELDS.items():
-            setattr(self, name, checked(name, getattr(self, name), spec))
-        if self.gold_share == 0:
-            raise UserError("gold_share: expected more than 0, so that every batch has labeled rows, found 0")
-        self.edits = checked_edits(self.edits)
         super().__post_init__()
         refuse_whole_checkpoints(self.hub_strategy)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        field, dot, key = name.partition(".")
+        if dot:
+            if field not in MAPPINGS:
+                raise UserError(f"{name}: expected a key of {' or '.join(MAPPINGS)}, such as method_args.threshold")
+            value = {**getattr(self, field), key: value}
+        super().__setattr__(field, _checked_argument(field, value) if field in OUR_FIELDS else value)
 
-#: Fields that are also options of a run, and have the same ranges.
-OUR_FIELDS = options(SemiSupervisedOptions) | {
+
+#: Our options among the arguments. Most are also options of a run, and have the same ranges.
+OUR_FIELDS = options(SemiSupervisedTrainingArguments) | {
     "head_learning_rate": options(TrainingOptions)["head_learning_rate"],
     "max_length": options(DataOptions)["max_length"],
 }
+
+
+def _types(spec: Field) -> tuple[Any, ...]:
+    """The types that the value of an option may have."""
+    return typing.get_args(spec.type) if isinstance(spec.type, UnionType) else (spec.type,)
+
+
+#: Options that may be mappings.
+MAPPINGS = tuple(
+    name for name, spec in OUR_FIELDS.items() if any(typing.get_origin(kind) is dict for kind in _types(spec))
+)
+
+
+def _not_zero(share: float) -> float:
+    if share == 0:
+        raise UserError("gold_share: expected more than 0, so that every batch has labeled rows, found 0")
+    return share
+
+
+def _known_method(name: str | None) -> str | None:
+    if name is not None:
+        check_name(name)
+    return name
+
+
+#: What is checked of a value beside its type and range.
+FURTHER_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "edits": checked_edits, "gold_share": _not_zero, "method": _known_method, "class_weight": checked_class_weight,
+}  # fmt: skip
+
+
+def _checked_argument(name: str, value: Any) -> Any:
+    words = [value] if isinstance(value, str) else value
+    if name in MAPPINGS and isinstance(words, list) and all(isinstance(word, str) for word in words):
+        is_word = str in _types(OUR_FIELDS[name]) and len(words) == 1 and not any(sign in words[0] for sign in "={")
+        value = words[0] if is_word else _mapping(name, words)
+    return FURTHER_CHECKS.get(name, lambda found: found)(checked(name, value, OUR_FIELDS[name]))
+
+
+def _mapping(name: str, words: list[str]) -> dict[str, Any]:
+    """A mapping as people write it on a command line: JSON or KEY=VALUE …."""
+    try:
+        if len(words) != 1 or not words[0].lstrip().startswith("{"):
+            return from_pairs(words)
+        return json.loads(words[0])
+    except (UserError, json.JSONDecodeError) as problem:
+        raise UserError(f"{name}: expected JSON or KEY=VALUE …: {problem}") from None
+
+
+def _for_argparse(arguments: type) -> None:
+    """Give a class of arguments fields of its own, which `HfArgumentParser` can read.
+
+    The parser passes all metadata of a field to argparse, which knows only some keys. It also changes the types of the
+    fields that it reads, so they cannot be those of the options.
+    """
+    for name, spec in options(arguments).items():
+        kept: dict[str, Any] = {"help": spec.metadata["help"].replace("%", "%%")}
+        if spec.metadata["choices"]:
+            kept["choices"] = spec.metadata["choices"]
+        if name in MAPPINGS:
+            kept["nargs"] = "+"
+            arguments.__annotations__[name] = Mapping | str | None  # the parser then reads words
+        own = copy.copy(spec)
+        own.metadata = MappingProxyType(kept)
+        arguments.__dataclass_fields__[name] = own  # type: ignore[attr-defined]
+
+
+_for_argparse(SemiSupervisedTrainingArguments)
+
+
+def our_arguments(args: Any) -> SemiSupervisedTrainingArguments:
+    """The arguments of a trainer as ours. Plain `TrainingArguments` keep all their values; our fields get their defaults.
+
+    Raises:
+        UserError: they are no `TrainingArguments`.
+    """
+    if args is None:
+        return SemiSupervisedTrainingArguments("tmp_trainer")
+    if isinstance(args, SemiSupervisedTrainingArguments):
+        return args
+    if not isinstance(args, TrainingArguments):
+        raise UserError(f"args: expected SemiSupervisedTrainingArguments, found {type(args).__name__}")
+    # Copied, not constructed: a second construction would set up devices again, and does not take all resolved values.
+    ours = object.__new__(SemiSupervisedTrainingArguments)
+    for name, spec in SemiSupervisedTrainingArguments.__dataclass_fields__.items():
+        if name not in vars(args):
+            object.__setattr__(ours, name, default_of(spec))
+    vars(ours).update(vars(args))
+    return ours
 
 
 def _named_errors(generated: Callable[..., None]) -> Callable[..., None]:
@@ -69,6 +193,9 @@ def _named_errors(generated: Callable[..., None]) -> Callable[..., None]:
                 raise UserError(f"argument {name!r} has been replaced; use {argument}={{{key!r}: …}}")
             if key in fields:
                 raise UserError(f"argument {name!r} has been replaced; use {key}=…")
+            close = difflib.get_close_matches(name, fields, n=3, cutoff=0.6)
+            if close:
+                raise UserError(f"no argument {name!r}; did you mean {', '.join(close)}?")
         generated(self, *args, **given)
 
     return initialize
@@ -77,147 +204,3 @@ def _named_errors(generated: Callable[..., None]) -> Callable[..., None]:
 SemiSupervisedTrainingArguments.__init__ = _named_errors(  # type: ignore[method-assign]
     SemiSupervisedTrainingArguments.__init__
 )
-
-
-#: Options that are fields of the trainer's arguments under the same name.
-SAME_NAME = (
-    "head_learning_rate", "unlabeled_batch_ratio", "gold_share", "logit_adjustment", "edits", "views",
-)  # fmt: skip
-
-
-#: Fields of TrainingArguments that one of our options sets.
-HAVE_OPTIONS = {
-    "output_dir": "--output", "max_steps": "--steps and --round-steps", "num_train_epochs": "--steps and --round-steps",
-    "bf16": "--precision", "fp16": "--precision", "use_cpu": "--device",
-    "data_seed": "--seed", "report_to": "--report-to",
-} | {
-    name: f"--{name.replace('_', '-')}"
-    for name in (*SAME_NAME, "method", "method_args", "regularizers", "learning_rate", "seed", "max_length")
-}  # fmt: skip
-
-
-#: Our defaults of fields of TrainingArguments. A tenth of the steps is warm-up.
-DEFAULTS = {"weight_decay": 0.01, "warmup_steps": 0.1, "save_steps": 50}
-#: The only key of `training_args` that is not a field of TrainingArguments. Training stops after this number of evaluations
-#: without a gain.
-PATIENCE = "early_stopping_patience"
-
-
-#: Fields of TrainingArguments that cannot be set.
-OURS = frozenset(
-    {
-        "save_strategy", "eval_strategy", "save_only_model", "load_best_model_at_end",
-        "metric_for_best_model", "greater_is_better", "restore_callback_states_from_checkpoint", "remove_unused_columns",
-        "resume_from_checkpoint", "ignore_data_skip",
-    }
-)  # fmt: skip
-
-
-def stage_arguments(
-    config: RunConfig,
-    stage: Stage,
-    *,
-    steps: int,
-    seed: int,
-    max_length: int,
-    has_development_rows: bool,
-    output: Path,
-) -> SemiSupervisedTrainingArguments:
-    """The arguments of the trainer of a stage. Its objective is given to the trainer itself.
-
-    Args:
-        config: the options of the run.
-        stage: its batch size is divided by the number of processes.
-        steps: optimizer steps.
-        seed: seed of everything random in the training.
-        max_length: maximum number of tokens that are read of a text.
-        has_development_rows: whether the best step is chosen on them.
-        output: folder of the checkpoints.
-
-    Raises:
-        UserError: `TrainingArguments` refuses one of the `training_args`, one of them is set by us, or the processes cannot
-            share a batch.
-    """
-    _refuse_ours(config)
-    _check_numbers(config)
-    device = resolve_device(config.device)
-    precision = resolve_precision(config.precision, device)
-    given = {name: value for name, value in config.training_args.items() if name != PATIENCE}
-    arguments: dict[str, Any] = (
-        DEFAULTS
-        | {name: getattr(config, name) for name in SAME_NAME}
-        | {
-            "output_dir": str(output),
-            "max_steps": steps,
-            "learning_rate": stage.schedule.learning_rate,
-            "seed": seed,
-            "bf16": precision == "bf16",
-            "fp16": precision == "fp16",
-            "use_cpu": device.type == "cpu",
-            "max_length": max_length,
-            "student_noise": stage.noise,
-            "logging_steps": 10,
-            "save_strategy": "steps",
-            "save_total_limit": 2,  # at 1, Trainer would drop the newest one at the end for the best one
-            "restore_callback_states_from_checkpoint": True,
-            "report_to": [name for name in config.report_to if name not in in_one_run(config.report_to)] or "none",
-            "log_level": "error",
-            "log_level_replica": "error",
-            "ddp_find_unused_parameters": False,
-        }
-    )
-    if has_development_rows:
-        every = min(steps, given.pop("eval_steps", None) or max(1, steps // 6))
-        given.pop("save_steps", None)  # a checkpoint that may be the best one is written at every evaluation
-        arguments |= {
-            "eval_strategy": "steps", "eval_steps": every, "save_steps": every,
-            "load_best_model_at_end": True, "metric_for_best_model": "choice", "greater_is_better": True,
-        }  # fmt: skip
-    try:
-        made = SemiSupervisedTrainingArguments(**arguments | given)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"training_args: {error}") from error
-    if precision == "fp32":
-        made.mixed_precision = "no"  # otherwise the launcher would decide
-    if "per_device_train_batch_size" not in config.training_args:
-        name = "method_args: round_batch_size" if stage.schedule.of_rounds else "batch_size"
-        rows, parts = stage.schedule.batch_size, made.world_size * made.gradient_accumulation_steps
-        if rows % parts:
-            raise UserError(f"{name}: expected a multiple of {parts} (processes × accumulation steps), found {rows}")
-        made.per_device_train_batch_size = rows // parts
-    return made
-
-
-def patience_of(config: RunConfig) -> int:
-    """Number of evaluations on the development rows without a gain after which a training stops.
-
-    Raises:
-        UserError: it is not a whole number of at least 1.
-    """
-    patience = config.training_args.get(PATIENCE, 3)
-    if type(patience) is not int or patience < 1:
-        raise UserError(f"training_args: {PATIENCE}: expected a whole number of at least 1, found {patience!r}")
-    return patience
-
-
-def _check_numbers(config: RunConfig) -> None:
-    """Refuse numbers in `training_args` that `TrainingArguments` accepts, but that make a training fail."""
-    patience_of(config)
-    for name in ("eval_steps", "save_steps"):
-        steps = config.training_args.get(name, 1)
-        if type(steps) is not int or steps < 1:
-            raise UserError(f"training_args: {name}: expected a whole number of at least 1, found {steps!r}")
-    decay = config.training_args.get("weight_decay", 0.0)
-    if isinstance(decay, bool) or not isinstance(decay, int | float) or not decay >= 0:
-        raise UserError(f"training_args: weight_decay: expected a number of at least 0, found {decay!r}")
-
-
-def _refuse_ours(config: RunConfig) -> None:
-    for name in sorted(config.training_args):
-        if name in HAVE_OPTIONS:
-            raise UserError(f"training_args: {name} is set by {HAVE_OPTIONS[name]}; give that instead")
-        if name in OURS or name.startswith(("push_to_hub", "hub_")):
-            raise UserError(
-                f"training_args: {name} cannot be set: continuing a run, choosing its model and keeping its private files "
-                "private depend on it; leave it out"
-            )

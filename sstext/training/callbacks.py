@@ -1,13 +1,13 @@
 """Callbacks of a training: the progress line, the loggers, Ctrl-C, and the updates of the objective."""
 
-import signal
-import threading
 from contextlib import ExitStack
 from types import FrameType
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
 
+from sstext.interrupts import handle, restore
 from sstext.progress import Reporter, Tick
 
 
@@ -52,6 +52,49 @@ class SendFigures(TrainerCallback):
         self.reporter.figures(values, state.global_step)
 
 
+class LogLastStep(TrainerCallback):
+    """Logs the last step of a training, whatever `logging_steps` is. `Trainer` logs it only if it is a multiple of them.
+
+    Nothing is logged twice, and nothing that the training computes depends on it.
+    """
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        if state.global_step >= state.max_steps:
+            control.should_log = args.logging_strategy == IntervalStrategy.STEPS or control.should_log
+        return control
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        if control.should_training_stop:  # early stopping decides after the log of its step
+            control.should_log = args.logging_strategy == IntervalStrategy.STEPS or control.should_log
+        return control
+
+
+class LogEvaluatedSteps(TrainerCallback):
+    """Logs every step that is evaluated, so that the log is complete in the checkpoint with which early stopping ends."""
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        control.should_log = control.should_log or control.should_evaluate
+        return control
+
+
+class RestoreLoss(TrainerCallback):
+    """Restores the loss since the last log, which `Trainer` forgets: the first log after a resume would miss steps."""
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.trainer.restore_loss()
+
+
 class StopOnSignal(TrainerCallback):
     """On Ctrl-C (or SIGTERM), finish the step, write a checkpoint and stop. A second signal stops at once.
 
@@ -61,15 +104,13 @@ class StopOnSignal(TrainerCallback):
 
     def __init__(self) -> None:
         self.requested = False
-        self._handlers: dict[int, Any] = {}
+        self._handlers: dict[int, object] = {}
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if args.world_size == 1 and threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) is not signal.SIG_IGN:  # background jobs ignore Ctrl-C
-                    self._handlers[number] = signal.signal(number, self._request)
+        if args.world_size == 1:
+            self._handlers |= handle(self._request)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
@@ -85,9 +126,7 @@ class StopOnSignal(TrainerCallback):
 
     def restore(self) -> None:
         """Restore the previous signal handlers."""
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers = {}
+        restore(self._handlers)
 
 
 class TellObjective(TrainerCallback):
@@ -98,5 +137,6 @@ class TellObjective(TrainerCallback):
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         trainer = self.trainer
-        if trainer.paired and not trainer.accelerator.optimizer_step_was_skipped:
-            trainer.objective.after_step(trainer.accelerator.unwrap_model(trainer.model), trainer.progress())
+        skipped = trainer.accelerator.optimizer_step_was_skipped or trainer.skipped_steps.last
+        if trainer.paired and not skipped:
+            trainer.training_objective.after_step(trainer.accelerator.unwrap_model(trainer.model), trainer.progress())

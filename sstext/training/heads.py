@@ -11,6 +11,7 @@ from transformers import Trainer
 from sstext.errors import UserError
 from sstext.modeling.mean_reading import has_mean_layer, head_rate_factor, hold_reading
 from sstext.modeling.token_head import TOKEN_HEAD, WithTokenHead
+from sstext.training.models import without_adapter
 
 
 class HeadRateTrainer(Trainer):
@@ -25,7 +26,8 @@ class HeadRateTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make `Trainer`'s optimizer. If `head_learning_rate` is set, the head gets this learning rate."""
         trained: Any = self.model if model is None else model
-        hold_reading(trained)  # a model that was just loaded does not know it
+        plain = without_adapter(trained.classifier if isinstance(trained, WithTokenHead) else trained)
+        hold_reading(plain)  # a model that was just loaded does not know it
         own_rate = self.args.head_learning_rate is not None or has_mean_layer(trained)
         if not own_rate or self.optimizer is not None:
             return super().create_optimizer(model)
@@ -34,13 +36,13 @@ class HeadRateTrainer(Trainer):
         kind, arguments = self.get_optimizer_cls_and_kwargs(self.args, trained)
         if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)) or "optimizer_dict" in arguments:
             raise UserError(f"head_learning_rate is not supported with optim={self.args.optim!r}; use adamw_torch")
-        body = {id(parameter) for parameter in trained.base_model.parameters()}
+        body = {id(parameter) for parameter in plain.base_model.parameters()}
         decayed = set(self.get_decay_parameter_names(trained))
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
         for name, parameter in trained.named_parameters():
             if parameter.requires_grad:
                 groups.setdefault((id(parameter) in body, name in decayed), []).append(parameter)
-        rate, decay, factor = self.args.learning_rate, self.args.weight_decay, head_rate_factor(trained)
+        rate, decay, factor = self.args.learning_rate, self.args.weight_decay, head_rate_factor(plain)
         head_rate = self.args.head_learning_rate if self.args.head_learning_rate is not None else rate
         settings = {  # weights lose rate × decay of themselves per step: the same share, whatever the factor
             (True, True): {"lr": rate, "weight_decay": decay},

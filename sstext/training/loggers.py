@@ -192,5 +192,5 @@ def _run_id(folder: Path) -> str:
     """The logger's name of a run. It is drawn once, so a continued run also continues in the logger."""
     file = folder / RUN_ID
     if not file.exists():
-        write_whole(file, uuid.uuid4().hex)
+        write_whole(file, uuid.uuid4().hex, recorded=False)
     return file.read_text(encoding="utf-8")

@@ -5,24 +5,24 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, cast
 
-from huggingface_hub import HfApi
+from huggingface_hub import CommitInfo, HfApi
 from transformers import Trainer
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 from transformers.utils.hub import PushInProgress
 
-from sstext.hub.card import model_card
+from sstext.hub.foreign import drop_code
+from sstext.hub.metadata import OneOrSeveral, several
 from sstext.hub.publishing import (
     CARD,
-    Published,
     model_files,
     prepare_repository,
     push_files,
     refuse_whole_checkpoints,
     with_names,
 )
-from sstext.methods.catalog import entry
-from sstext.modeling.pretrained import length_limit, prefix_of
+from sstext.modeling.pretrained import tell_limit
+from sstext.training.card import card_of
 
 logger = logging.get_logger(__name__)
 
@@ -42,12 +42,28 @@ class HubTrainer(Trainer):
 
     def __init__(self, model: Any, args: Any, *arguments: Any, **kwargs: Any) -> None:
         refuse_whole_checkpoints(args.hub_strategy)
+        self._given_to_cards: dict[str, Any] = {}
+        self._model_folder = Path(str(args.output_dir))
         super().__init__(model, args, *arguments, **kwargs)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        tokenizer: Any = self.processing_class
+        if getattr(tokenizer, "model_max_length", None) is not None:
+            tell_limit(tokenizer, self.model.config)
         super()._save(output_dir, state_dict)
+        if not self.args.should_save:
+            return  # all processes come here, but only the first one writes files, and it may still be writing them
+        folder = Path(output_dir or str(self.args.output_dir))
+        if type(self.model).__module__.startswith("transformers."):  # it needs no code of its encoder's authors
+            drop_code(folder)
         # Nothing reads this pickle again, so it should not lie beside weights that are published.
-        Path(output_dir or str(self.args.output_dir), "training_args.bin").unlink(missing_ok=True)
+        (folder / "training_args.bin").unlink(missing_ok=True)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model, as `Trainer` does. The next card names this folder."""
+        if output_dir is None or not _internal_call:  # the others are checkpoints
+            self._model_folder = Path(output_dir or str(self.args.output_dir))
+        super().save_model(output_dir, _internal_call)
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Make the repository `args.hub_model_id` (default: the output folder's name) and its `args.hub_revision`.
@@ -73,26 +89,28 @@ class HubTrainer(Trainer):
         token: str | None = None,
         revision: str | None = None,
         private: bool | None = None,
-        **card: Any,
+        **kwargs: Any,
     ) -> Any:
         """Save the model and its card in the output folder, and push them.
 
         Args:
             commit_message, blocking, token, private: as in `Trainer`.
             revision: a branch, made if it does not exist. Default: `args.hub_revision`.
-            **card: values of the card to replace, for example `license`, see `sstext.hub.card.model_card`.
+            **kwargs: see `create_model_card`.
 
         Returns:
-            The published files, or a `Future` of them if `blocking` is false. None on all processes except the first.
+            The `CommitInfo` of the commit, or a `Future` of it if `blocking` is false, as in `Trainer`. If nothing has
+            changed, it is the last commit. None on all processes except the first.
 
         Raises:
-            UserError: the Hub refuses the push, or the network fails. The output folder is complete.
+            UserError: the Hub refuses the push or a value of the card, or the network fails. The output folder is
+                complete.
         """
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         self.save_model(_internal_call=True)
         if not self.is_world_process_zero():
             return None
-        self.write_card(**card)
+        self.create_model_card(**kwargs)
         if self.hub_model_id is None:
             self.init_hf_repo(token=token, private=private)
         self._finish_current_push()
@@ -108,53 +126,57 @@ class HubTrainer(Trainer):
             return self._publish(folder, **arguments)
         return HfApi().run_as_future(self._publish, folder, **arguments)
 
-    def write_card(self, **changes: Any) -> None:
+    def create_model_card(
+        self,
+        language: OneOrSeveral = None,
+        license: str | None = None,
+        tags: OneOrSeveral = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        tasks: OneOrSeveral = None,
+        dataset_tags: OneOrSeveral = None,
+        dataset: OneOrSeveral = None,
+        dataset_args: OneOrSeveral = None,
+    ) -> None:
         """Write the model's card to the output folder: classes, rows, method, and figures of the last evaluation.
 
+        What is given once holds for later cards of this trainer, too, for example that of `push_to_hub`. Nothing is
+        looked up: without `license` and `dataset`, the card names none.
+
         Args:
-            changes: see `sstext.hub.card.model_card`.
+            language: codes of ISO 639, for example "en".
+            license: the Hub's identifier, for example "apache-2.0".
+            tags: further tags.
+            model_name: the title. Default: the number of classes.
+            finetuned_from: Hub name of the encoder. Default: that of the model's configuration, if it is one.
+            tasks: tasks of the Hub. Default: text-classification.
+            dataset_tags: Hub names of the training data. Default: those of `dataset` that are names such as user/name.
+            dataset: titles of the training data.
+            dataset_args: configurations of the data sets.
+
+        Raises:
+            UserError: a value that the Hub would refuse.
         """
-        if self.is_world_process_zero():
-            text = model_card(**{**self._known_of_the_model(), **changes})
-            Path(str(self.args.output_dir), CARD).write_text(text, encoding="utf-8")
+        if not self.is_world_process_zero():
+            return
+        values = {
+            "language": language, "license": license, "model_name": model_name, "finetuned_from": finetuned_from,
+            "tasks": tasks, "dataset_tags": dataset_tags, "dataset": dataset, "dataset_args": dataset_args,
+        }  # fmt: skip
+        given = self._given_to_cards | {name: value for name, value in values.items() if value is not None}
+        own_tags = getattr(self.model, "model_tags", None)
+        given["tags"] = [*several(given.get("tags")), *several(own_tags), *several(tags)]
+        text = card_of(self, {"name": self._model_folder.absolute().name, **given})
+        Path(str(self.args.output_dir), CARD).write_text(text, encoding="utf-8")
+        self._given_to_cards = given
 
-    def _known_of_the_model(self) -> dict[str, Any]:
-        config, tokenizer = self.model.config, cast(Any, self.processing_class)
-        rows = {
-            kind: len(data)
-            for kind in ("labeled", "unlabeled", "pseudo_labeled")
-            if (data := getattr(self, "train_dataset" if kind == "labeled" else f"{kind}_dataset", None)) is not None
-        }
-        evaluations = [log for log in self.state.log_history if "eval_loss" in log]
-        figures = {
-            name.removeprefix("eval_"): {"score": float(value)}
-            for name, value in (evaluations[-1] if evaluations else {}).items()
-            if name.startswith("eval_") and not name.endswith(("_runtime", "_per_second"))
-        }
-        method = getattr(self, "method", None) or getattr(self.args, "method", None)
-        return {
-            "classes": [config.id2label[number] for number in range(config.num_labels)],
-            "encoder": config._name_or_path or "",
-            "max_length": length_limit(tokenizer, config) if tokenizer is not None else 512,
-            "prefix": prefix_of(config),
-            "rows": {kind.replace("_", "-"): count for kind, count in rows.items()},
-            "rounds": [],
-            "results": {"last evaluation": figures} if figures else None,
-            "chosen": None,
-            "of_this_model": "last evaluation",
-            "measured_on": "evaluation rows",
-            "self_trained": len(rows) > 1,
-            "method": str(method) if method is not None else None,
-            "citation": (entry(method).source or None) if isinstance(method, str) else None,
-        }
-
-    def _publish(self, folder: Path, *, token: str | None, revision: str | None, message: str) -> Published:
+    def _publish(self, folder: Path, *, token: str | None, revision: str | None, message: str) -> CommitInfo:
         name, revision = str(self.hub_model_id), revision or self.args.hub_revision
         files = with_names(model_files(folder), name, revision)
         done = push_files(files, name, revision=revision, message=message, token=token or self.args.hub_token)
         if done.deleted:
             logger.warning(f"{name}: deleted files of an earlier push: {', '.join(done.deleted)}")
-        return done
+        return done.info
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Push the model of a checkpoint in the background (`hub_strategy="every_save"`)."""

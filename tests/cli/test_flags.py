@@ -52,12 +52,12 @@ def test_help_shows_common_options_and_help_all_every_one(
 ) -> None:
     """Guards a help of one page, in which nothing common is missing, and the way to all options; each with its own help."""
     monkeypatch.setenv("COLUMNS", "120")
-    beside = {"help", "dry-run", "report", "quiet"}
+    beside = {"help", "dry-run", "more", "report", "quiet"}
     specs = {name.replace("_", "-"): spec for name, spec in options(RunConfig).items()}
     common = {name for name, spec in specs.items() if spec.metadata["common"]}
     short, full = help_of("--help", capsys), help_of("--help-all", capsys)
     assert flags_in(short) == common | beside | {"help-all"}
-    assert flags_in(full) == set(specs) | beside
+    assert flags_in(full) == set(specs) | beside | {"profile"}
     for text, names in ((short, common), (full, set(specs))):
         words = " ".join(text.split())
         for name in names:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -64,7 +65,7 @@ def listing(folder: Path) -> set[Path]:
 def test_flags_override_the_recipe(place: Path, monkeypatch: pytest.MonkeyPatch, encoder: str) -> None:
     """Guards `sstext train recipe.yaml --seed 3`: what is given wins, what is not stays as the recipe has it."""
     seen = []
-    monkeypatch.setattr("sstext.run.train.train", lambda config, reporter, report: seen.append((config, report)))
+    monkeypatch.setattr("sstext.run.train.train", lambda config, reporter, report: seen.append((config, report)) or {})
     monkeypatch.setattr("sstext.cli.train_tables.show_results", lambda *_: None)
     (place / "recipe.yaml").write_text("labeled: a.csv\nseed: 1\nrounds: 5\nprior: none\nlearning_rate: 1e-4\n")
     assert main(["train", "recipe.yaml", "--seed", "3", "--output", "elsewhere", "--prior", "auto"]) == 0
@@ -74,6 +75,38 @@ def test_flags_override_the_recipe(place: Path, monkeypatch: pytest.MonkeyPatch,
     assert (config.prior, config.learning_rate) == ("auto", 1e-4)
     assert (unchanged.seed, unchanged.output, unchanged.prior) == (1, None, "none")
     assert (report, no_report) == (True, False)
+
+
+def test_a_table_without_a_flag_is_the_data(place: Path, monkeypatch: pytest.MonkeyPatch, encoder: str) -> None:
+    """Guards `sstext train tickets.csv`, also behind the encoders, and two files of which one would not be read."""
+    seen = []
+    monkeypatch.setattr("sstext.run.train.train", lambda config, **_: seen.append(config) or {})
+    monkeypatch.setattr("sstext.cli.train_tables.show_results", lambda *_: None)
+    (place / "recipe.yaml").write_text("data: a.csv\nencoder: demo\n")
+    for command in (
+        ["a.csv"],
+        ["--data", "a.csv"],
+        ["--encoder", "demo", "a.csv"],
+        ["recipe.yaml"],
+        ["recipe.yaml", "a.csv"],
+    ):
+        assert main(["train", *command]) == 0
+    assert {config.data for config in seen} == {"a.csv"}
+    assert seen[2].encoder == "demo"
+    assert main(["train", "a.csv", "b.csv"]) == main(["train", "a.csv", "--data", "b.csv"]) == 2
+
+
+def test_one_file_says_both_counts(place: Path, encoder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards the usual file, in which most labels are missing; remedies are written as the user writes options."""
+    (place / "all.csv").write_bytes(LABELED + b"where is it,\nmoney,-1\nagain,NaN\n")
+    flags = [*train(encoder, labeled=None, unlabeled=None), "--unlabeled-value", "-1", "NaN", "--dry-run"]
+    assert main([*flags, "all.csv"]) == 0
+    said = capsys.readouterr().err
+    assert "labeled: 4 texts from all.csv" in said
+    assert "unlabeled: 3 texts from all.csv (no label: '-1', 'NaN' or empty)" in said.splitlines()
+    (place / "r.yaml").write_text("data: none.csv\nlabeled: labeled.csv\n")
+    assert main(["train", "r.yaml", "--encoder", encoder, "--output", "out"]) == 2
+    assert "give data (rows with and without labels) or labeled, not both" in capsys.readouterr().err
 
 
 def test_the_recorded_configuration_repeats_the_run(place: Path, encoder: str) -> None:
@@ -161,7 +194,7 @@ def test_dry_run_shows_every_stage_of_auto(
     assert [cells for cells in stages_of(out) if cells[0] != "regression"] == [
         ["stage", "pseudo-labels by", "selects", "steps", "trainings"],
         ["start", "4", "3"],
-        ["final", "the chains, and the start with all labels", every, "4", "1"],
+        ["final", "the chains, the start with all labels, and the regressions", every, "4", "1"],
     ]
     (regression,) = (line.split() for line in out.splitlines() if line.lstrip().startswith("regression "))
     assert regression == ["regression", "3"], "it has no steps, and a 0 would only raise a question"
@@ -218,7 +251,9 @@ FILES = {"labeled": "my.csv", "unlabeled": "my.jsonl", "test": "test2.csv", "dev
         ("labeled", b"text,kind\na,b\n", "my.csv: no label column was recognized", "with --label-column"),
         ("labeled", b"a,b,label\n1,2,3\n", "my.csv: no text column was recognized", "with --text-column"),
         ("labeled", b"text,label\na,b\nc,b\n", "my.csv: expected at least two classes", "only 'b' in column 'label'"),
-        ("labeled", LABELED + b"late,\n", "my.csv: line 6: expected a label, found none", "fill it in"),
+        ("dev", b"text,label\na,refund\nlate,\n", "dev2.csv: line 3: expected a label, found none", "fill it in"),
+        ("labeled", b"text,label\na,0.1\nb,0.25\nc,0.7\n", "my.csv: expected classes", "--label-column COLUMN"),
+        ("recipe", b"seed: 2020-13-45\n", "my.yaml: not valid YAML", "cannot be read"),
         (
             "labeled",
             LABELED + b"caf\xe9,refund\n",
@@ -254,14 +289,15 @@ def test_a_bad_file_is_one_message_with_a_remedy_and_leaves_nothing(
     [
         ({"labeled": "none.csv"}, "no such file: none.csv", "looked for /"),
         ({"unlabeled": "none.jsonl"}, "no such file: none.jsonl", "looked for /"),
-        ({"labeled": None}, "labeled: no labeled texts", "--labeled my.csv"),
-        ({"unlabeled": None}, "unlabeled: no unlabeled texts", "--unlabeled corpus.jsonl, or --rounds 0"),
-        ({"encoder": None}, "encoder: no pretrained encoder", "--encoder with a folder or a Hub name"),
+        ({"labeled": None}, "labeled: no labeled texts", "--data my.csv"),
+        ({"unlabeled": None}, "unlabeled: no unlabeled texts", "--unlabeled corpus.jsonl, leave"),
+        ({"test": "labeled.csv"}, "test: expected texts that the run does not see otherwise", "give --allow-overlap"),
+        ({"encoder": None}, "encoder: no pretrained encoder", "--encoder demo (English), or a folder"),
         ({"output": None}, "output: no folder", "--output out"),
         ({"encoder": "no-such-org/none"}, "cannot load 'no-such-org/none'", "check the name and the network"),
         ({"encoder": "."}, "cannot load '.'", "must hold config.json"),
         ({"text_column": "txt"}, "labeled.csv: no column 'txt'", "did you mean 'text'"),
-        ({"encoding": "utf-9"}, "--encoding: expected a known encoding", "found 'utf-9'"),
+        ({"encoding": "utf-9"}, "encoding: expected a known encoding", "found 'utf-9'"),
         ({"method": "fixmach"}, "fixmach", "fixmatch"),
         (
             {"method_args": "min_confidense=2"},
@@ -276,7 +312,13 @@ def test_a_bad_file_is_one_message_with_a_remedy_and_leaves_nothing(
         ({"prior": "refund=1"}, "prior: expected a share for each of 'account'", "found 'refund'"),
         ({"freeze": "9"}, "freeze: expected at most 2", "found 9"),
         ({"edits": "mask=2"}, "edits: expected a share between 0 and 1 for mask", "found 2"),
-        ({"training_args": "lr=1"}, "training_args: ", "'lr'"),
+        ({"training_args": "lr=1"}, "training_args: there is no training argument 'lr'", "arguments of transformers"),
+        (
+            {"training_args": "learning_rat=1", "labeled": "not_read.csv"},
+            "training_args: there is no training argument 'learning_rat'",
+            "did you mean learning_rate? (give --learning-rate)",
+        ),
+        ({"training_args": "max_grad_nor=1"}, "no training argument 'max_grad_nor'", "did you mean max_grad_norm?"),
         ({"learning_rate": "-1"}, "learning_rate: ", "-1"),
     ],
 )
@@ -312,14 +354,48 @@ def test_data_that_changed_under_a_run_are_named(place: Path, encoder: str, caps
     assert main(train(encoder)) == 2
     assert "out belongs to a run on other data (unlabeled changed); choose another --output" in capsys.readouterr().err
     assert main(train(encoder, seed="7")) == 2
-    assert "- seed: 0; + seed: 7" in capsys.readouterr().err
+    assert capsys.readouterr().err.splitlines()[-1] == "  seed: 0 → 7"
     assert {path: path.read_bytes() for path in listing(place / "out") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("given", "missing", "example"),
+    [
+        (
+            "",
+            "missing options: --labeled, --unlabeled, --encoder and --output",
+            "--labeled my.csv --unlabeled corpus.jsonl --encoder demo --output out",
+        ),
+        ("--labeled 'my own.csv' --rounds 0", "missing options: --encoder and --output", "--encoder demo --output out"),
+        (
+            "--labeled labeled.csv --unlabeled unlabeled.jsonl --encoder demo",
+            "output: no folder for the run; give --output out",
+            "--output out",
+        ),
+        (
+            "--encoder demo --descriptions a=b c=d",
+            "missing options: --unlabeled and --output",
+            "--unlabeled corpus.jsonl --output out",
+        ),
+    ],
+)
+def test_all_missing_options_are_named_with_a_command_that_has_them(
+    given: str, missing: str, example: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards four attempts for four options: one message, and the own command line with what it lacks."""
+    before, command = listing(place), f"sstext train {given} {example}"
+    assert main(["train", *shlex.split(given)]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"sstext: error: {missing}; for example:",
+        f"  {' '.join(command.split())}",
+    ]
+    assert listing(place) == before
 
 
 @pytest.mark.parametrize(
     ("content", "note"),
     [
-        (LABELED, "labeled: only one row of 'account', 'delivery'"),
+        (LABELED, "classes: refund (2), account (1), delivery (1)"),
         (LABELED + b",refund\n  ,account\n", "labeled: skipped 2 rows without text"),
         (LABELED + b"money " * 80 + b",refund\n", "labeled: 1 of 5 texts were cut to 16 tokens for training"),
     ],

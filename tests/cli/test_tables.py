@@ -1,5 +1,6 @@
 """What a finished command shows: the numbers of the run, rounded and in their place."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -300,7 +301,8 @@ def test_a_narrow_terminal_cuts_no_name(monkeypatch: pytest.MonkeyPatch, capsys:
     for name in (*METHODS, *REGULARIZERS):
         assert any(line.split()[:1] == [name] for line in lines), name
     assert sum(line.endswith("  single-label") for line in lines) == len(METHODS)
-    assert " temporal-ensembling  The student must  Laine &    inside a step   single-label" in lines
+    row = r" temporal-ensembling {2,3}The student( must)? +Laine & +inside a step   single-label"  # by the version of rich
+    assert any(re.fullmatch(row, line) for line in lines)
     ideas = " ".join(lines).split()
     assert {word for name in METHODS for word in entry(name).idea.split()} <= set(ideas)
     monkeypatch.setenv("COLUMNS", "40")

@@ -1,6 +1,7 @@
 """Options: read, checked and written once; their help stands in one place, and asking for it needs no torch."""
 
 import ast
+import math
 import re
 import subprocess
 import sys
@@ -24,8 +25,7 @@ from sstext.selftraining.planning import method_of, rounds_of_run
 
 SPECS = options(RunConfig)
 SOURCES = sorted(Path(sstext.__file__).parent.rglob("*.py"))
-DESCRIPTIONS = (Path(__file__).parents[2] / "recipes" / "descriptions").glob("*.yaml")
-RECIPES = sorted({*(Path(__file__).parents[2] / "recipes").rglob("*.yaml")} - {*DESCRIPTIONS})
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 FORMER = sorted({*MOVED, *CHANGED})
 
 
@@ -61,7 +61,7 @@ def test_an_empty_recipe_is_the_defaults(tmp_path: Path, content: str) -> None:
     ("content", "message"),
     [
         ("learning_rat: 1\n", "unknown option 'learning_rat'; did you mean learning_rate, head_learning_rate"),
-        ("zzz: 1\n", "unknown option 'zzz'; there are labeled, "),
+        ("zzz: 1\n", "unknown option 'zzz'; there are data, "),
         ("1: 2\n", "unknown option 1;"),
         ("- labeled\n", "expected `option: value` lines, found list"),
         ("just text\n", "expected `option: value` lines, found str"),
@@ -96,6 +96,33 @@ def test_a_recipe_that_can_not_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
+        ("learning_rate", math.inf, "learning_rate: expected a finite number, found inf"),
+        ("learning_rate", "nan", "learning_rate: expected a finite number, found nan"),
+        ("head_learning_rate", math.nan, "head_learning_rate: expected a finite number, found nan"),
+        ("keep", [0.3, math.nan], "keep: expected a finite number, found nan"),
+        (
+            "method_args",
+            {"threshold": [1.0, -math.inf]},
+            "method_args: threshold: expected a finite number, found -inf",
+        ),
+        (
+            "training_args",
+            {"weight_decay": math.inf},
+            "training_args: weight_decay: expected a finite number, found inf",
+        ),
+        ("prior", {"a": math.nan, "b": 0.5}, "prior: a: expected a finite number, found nan"),
+    ],
+)
+def test_numbers_that_are_not_finite_are_refused(name: str, value: Any, message: str) -> None:
+    """Guards a rate of infinity, whose model was NaN, and arguments that are checked only in a training."""
+    with pytest.raises(UserError) as refused:
+        RunConfig(**{name: value})
+    assert str(refused.value) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
         ("rounds", 1.5, "rounds: expected int, found 1.5"),
         ("rounds", True, "rounds: expected int, found True"),
         ("batch_size", None, "batch_size: expected int, found None"),
@@ -118,6 +145,7 @@ def test_values_of_another_type_are_refused(name: str, value: Any, message: str)
 NAN = float("nan")
 #: Option → (value, what is expected of it) of every value that is refused, and values at the edge that are taken.
 RANGES: dict[str, tuple[list[tuple[Any, str]], list[Any]]] = {
+    "corpus_size": ([(0, "at least 1")], [1, None]),
     "max_length": ([(3, "at least 4")], [4, None]),
     "freeze": (
         [(["-1"], "`embeddings` or a number of layers"), (["head"], "`embeddings` or a number of layers")],
@@ -126,20 +154,20 @@ RANGES: dict[str, tuple[list[tuple[Any, str]], list[Any]]] = {
     "dropout": ([(-0.1, "a share between 0 and 1"), (1.1, "a share between 0 and 1")], [0.0, 1.0, None]),
     "rounds": ([(-1, "at least 0")], [0, None]),
     "keep": (
-        [(shares, "shares above 0 and up to 1") for shares in ([], [0.0], [0.5, 1.1], [NAN])],
+        [(shares, "shares above 0 and up to 1") for shares in ([], [0.0], [0.5, 1.1])],
         [[0.01, 1.0], None],
     ),
     "folds": ([(-1, "at least 0")], [0, None]),
     "unlabeled_batch_ratio": ([(0.0, "at least 1e-06"), (-1.0, "at least 1e-06")], [0.5]),
     "gold_share": (
-        [(share, "a share between 0 and 1") for share in (-0.1, 1.1, NAN)],
+        [(share, "a share between 0 and 1") for share in (-0.1, 1.1)],
         [0.01, 1.0],
     ),
-    "logit_adjustment": ([(-1.0, "at least 0"), (NAN, "at least 0")], [0.0]),
+    "logit_adjustment": ([(-1.0, "at least 0"), (NAN, "a finite number")], [0.0]),
     "steps": ([(0, "at least 1")], [1, None]),
     "round_steps": ([(0, "at least 1")], [1, None]),
     "batch_size": ([(0, "at least 1")], [1]),
-    "learning_rate": ([(-1.0, "at least 0"), (NAN, "at least 0")], [0.0]),
+    "learning_rate": ([(-1.0, "at least 0"), (NAN, "a finite number")], [0.0]),
     "head_learning_rate": ([(-1.0, "at least 0")], [0.0, None]),
     "seed": ([(-1, "a number between 0 and 4294967295"), (2**32, "a number between 0 and 4294967295")], [0, 2**32 - 1]),
     "workers": ([(0, "at least 1")], [1, None]),
@@ -169,7 +197,7 @@ def test_every_number_has_a_range() -> None:
 @pytest.mark.parametrize("name", EDITS)
 def test_edits_are_shares(name: str) -> None:
     """Guards token edits against shares that are none, and one edit that is given against taking the others' defaults away."""
-    for value in (-0.1, 1.1, NAN, True, "much"):
+    for value in (-0.1, 1.1, True, "much"):
         with pytest.raises(UserError, match=f"^edits: expected a share between 0 and 1 for {name}, found "):
             RunConfig(edits={name: value})
     for value in (0, 1):
@@ -269,11 +297,11 @@ def test_the_resolved_run_reads_back_the_same(tmp_path: Path) -> None:
 
 def test_what_changes_the_display_alone_is_not_recorded(tmp_path: Path) -> None:
     """Another number of workers must not make a continued run another run; everything else is written."""
-    config = RunConfig(output="here", report_to=["tensorboard"], workers=2)
+    config = RunConfig(output="here", report_to=["tensorboard"], workers=2, engine="ray")
     again = read_config(recipe(tmp_path, config.to_yaml()), {})
     assert again == RunConfig()
     written = {line.split(":")[0] for line in config.to_yaml().splitlines() if re.match(r"\w+:", line)}
-    assert written == set(SPECS) - {"output", "report_to", "workers"}
+    assert written == set(SPECS) - {"output", "report_to", "workers", "engine"}
 
 
 # Help
@@ -283,7 +311,7 @@ def test_every_field_has_its_help() -> None:
     """Guards against an option that `sstext train --help-all` does not explain in sentences, and one option more unnoticed;
     choices come with a default among them."""
     assert set(SPECS) == {spec.name for spec in fields(RunConfig)}
-    assert len(SPECS) == 41, "a further option costs everybody a line of help"
+    assert len(SPECS) == 49, "a further option costs everybody a line of help"
     for name, spec in SPECS.items():
         text = spec.metadata["help"]
         assert len(text) > 10, name
@@ -322,8 +350,8 @@ def test_help_says_the_default_and_when_to_change_it() -> None:
 def test_common_options_are_the_few_that_people_decide_on() -> None:
     """Guards `sstext train --help`, a page: whoever adds a common option looks at what stands there."""
     common = {name for name, spec in SPECS.items() if spec.metadata["common"]}
-    assert common == {"labeled", "unlabeled", "test", "dev", "descriptions", "encoder", "method", "prior", "folds", "device",
-                      "seed", "output", "budget"}  # fmt: skip
+    assert common == {"data", "labeled", "unlabeled", "test", "dev", "descriptions", "encoder", "method", "prior", "folds",
+                      "device", "seed", "output", "budget"}  # fmt: skip
 
 
 def test_no_two_options_share_their_help() -> None:

@@ -17,7 +17,7 @@ def test_find_column_prefers_names_and_never_guesses_between_two():
         find_column(["text", "label"], "label", "lable", "f")
     with pytest.raises(UserError, match=r"several columns may hold the .*'Text', 'TEXT'"):
         find_column(["Text", "TEXT"], "text", None, "f")
-    with pytest.raises(UserError, match="--label-column"):
+    with pytest.raises(UserError, match="label_column="):
         find_column(["anything"], "label", None, "f")
 
 
@@ -35,5 +35,5 @@ def test_a_missing_column_of_paraphrases_is_named_with_what_there_is():
     check_views(["b", "a"], ["a", "b", "c"], "u.csv")
     with pytest.raises(UserError, match=r"u.csv: no column 'bakc'; found 'text', 'back'; did you mean 'back'\?"):
         check_views(["back", "bakc"], ["text", "back"], "u.csv")
-    with pytest.raises(UserError, match=r"u.csv: no column 'zzz'; found 'text'; name paraphrase columns with --views"):
+    with pytest.raises(UserError, match=r"u.csv: no column 'zzz'; found 'text'; name paraphrase columns with views="):
         check_views(["zzz"], ["text"], "u.csv")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from sstext.data.columns import VIEW_TEXTS
+from sstext.data.fingerprints import fingerprint
 from sstext.data.loading import (
     class_names,
-    fingerprint,
     load_audit,
     load_labeled,
     load_unlabeled,
@@ -45,20 +45,21 @@ def test_labeled_rows_keep_text_and_get_numeric_class_order(labeled):
     assert read.notes == [
         f"labeled: 3 texts from {labeled}, text column 'text', label column 'label'",
         "labeled: skipped 1 row without text",
-        "labeled: only one row of '9'",
+        "classes: 10 (2), 9 (1)",
+        "labeled: only one row of '9'; label more texts of such a class, because a single one cannot be held out",
     ]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("text,label\na,x\nb,\nc,y\n", r"l.csv: line 3: expected a label, found none"),
+        ("text,label\na,\nb,\n", r"l.csv: expected labels in column 'label', found none"),
         ("text,label\na,x\nb,x\n", r"expected at least two classes, found only 'x'"),
         ("text,label\n,x\n,y\n", r"found only empty ones"),
-        ("text,stars\na,1\nb,2\n", r"no label column was recognized .*'text', 'stars'.*--label-column"),
+        ("text,stars\na,1\nb,2\n", r"no label column was recognized .*'text', 'stars'.*label_column="),
         (
             "body,content,label\na,b,x\n",
-            r"several columns may hold the text: 'body', 'content'; choose one with --text-column",
+            r"several columns may hold the text: 'body', 'content'; choose one with text_column=",
         ),
     ],
 )
@@ -114,7 +115,7 @@ def test_class_label_features_keep_names_and_order(tmp_path):
     assert load_labeled(tmp_path / "saved").texts[:] == read.texts[:]
     hidden = datasets.Dataset.from_dict({"text": ["a"], "label": [-1]}, features=features)
     with pytest.raises(UserError, match=r"row 1: expected a label"):
-        load_labeled(hidden)
+        load_labeled(hidden, classes=["world", "art", "sports"])
 
 
 def test_splits_of_a_saved_data_set_are_named_after_a_colon(tmp_path):
@@ -129,15 +130,17 @@ def test_splits_of_a_saved_data_set_are_named_after_a_colon(tmp_path):
 
 
 def test_source_kinds(tmp_path, labeled):
-    """Guards a mistyped file from being sought on the Hub, and a folder from being merged file by file."""
+    """Guards a mistyped file from being sought on the Hub, and a folder without texts."""
     assert source_kind(labeled) == source_kind(str(labeled)) == "file"
     assert [source_kind(name) for name in ("imdb", "user/set", "imdb:train[:10%]")] == ["hub"] * 3
     assert source_kind(datasets.Dataset.from_dict({"text": ["a"]})) == "dataset"
     for missing in ("gone.csv", "./gone", "a/b/c", "user/gone.parquet", tmp_path / "gone"):
         with pytest.raises(UserError, match="no such file"):
             source_kind(missing)
-    with pytest.raises(UserError, match="plain folder"):
-        source_kind(tmp_path)
+    assert source_kind(tmp_path) == "files"
+    (tmp_path / "plain").mkdir()
+    with pytest.raises(UserError, match="expected a folder with files of texts"):
+        source_kind(tmp_path / "plain")
 
 
 def test_a_hub_failure_says_what_to_do():
@@ -214,8 +217,8 @@ def test_fingerprints_follow_the_content(tmp_path, monkeypatch):
     one, two = (datasets.Dataset.from_dict({"text": [text]}) for text in "ab")
     assert fingerprint(one) == fingerprint(one) != fingerprint(two)
 
-    monkeypatch.setattr("sstext.data.sources._WHOLE", 20)
-    monkeypatch.setattr("sstext.data.sources._END", 4)
+    monkeypatch.setattr("sstext.data.fingerprints._WHOLE", 20)
+    monkeypatch.setattr("sstext.data.fingerprints._END", 4)
     large = write(tmp_path / "large.txt", "head" + "x" * 40 + "tail")
     whole = fingerprint(large)
     for changed in ("hEad" + "x" * 40 + "tail", "head" + "x" * 40 + "taiL", "head" + "x" * 41 + "tail"):

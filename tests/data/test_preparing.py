@@ -13,8 +13,10 @@ from notes import Notes
 from transformers import AutoTokenizer
 
 from sstext.config.run_config import RunConfig
+from sstext.config.spelling import spelled_as
 from sstext.data import preparing
-from sstext.data.preparing import fingerprints, read_texts, sources, tokenize_texts
+from sstext.data.preparing import read_texts, tokenize_texts
+from sstext.data.run_sources import fingerprints, sources
 from sstext.data.tokens import VIEW_INPUTS
 from sstext.errors import UserError
 from sstext.progress import Reporter
@@ -96,7 +98,7 @@ def test_audit_labels_stay_with_their_texts(task: Any) -> None:
 @pytest.mark.parametrize("name", ["labeled", "unlabeled"])
 def test_what_cannot_be_done_without(name: str, task: Any) -> None:
     """Guards the message for a forgotten flag: it names the flag."""
-    with pytest.raises(UserError, match=f"^{name}: no {name} texts; give --{name} "):
+    with pytest.raises(UserError, match=f"^{name}: no {name} texts; give (data|unlabeled)="):
         read(config_of(task, **{name: None}), task.dev.parent)
 
 
@@ -295,3 +297,76 @@ def test_what_does_not_go_with_a_sample(changes: dict[str, Any], message: str, t
     with pytest.raises(UserError, match=message):
         sampled(task, tmp_path / "out", **changes)
     assert not (tmp_path / "out").exists()
+
+
+# One file, and rows that are held out
+
+
+def one_file(folder: Path, rows: list[str]) -> Path:
+    file = folder / "tickets.csv"
+    file.write_text("\n".join(["text,label,again", *rows]) + "\n", encoding="utf-8")
+    return file
+
+
+def test_rows_without_a_label_are_the_corpus(tmp_path: Path) -> None:
+    """Guards one file for all: which rows go where, and the true labels of those without one."""
+    file = one_file(tmp_path, ["a,x,", "b,,say b", "c,y,", ",x,", "d,,", "e,,say e"])
+    notes = Notes()
+    texts = read(RunConfig(data=str(file), views=["again"]), tmp_path, notes)
+    assert texts.labeled.texts["text"][:] == ["a", "c"]
+    assert texts.unlabeled is not None
+    assert texts.unlabeled.texts["text"][:] == ["b", "d", "e"]
+    assert texts.unlabeled.texts["row"][:] == [1, 4, 5]
+    assert texts.unlabeled.texts["view_texts"][:] == [["say b"], [], ["say e"]]
+    assert f"labeled: 2 texts from {file}, text column 'text', label column 'label'" in notes.said
+    assert f"unlabeled: 3 texts from {file} (no label)" in notes.said
+    assert texts.counts() == {"labeled": 2, "unlabeled": 3}
+    true = one_file(tmp_path / "data", [f",{label}," for label in "xyxyxy"])
+    assert read(RunConfig(data=str(file), audit=str(true)), tmp_path / "audit").audit.tolist() == [1, 0, 1]
+
+
+def test_rows_without_a_label_join_other_unlabeled_texts(tmp_path: Path, task: Any) -> None:
+    """Guards places in the sources, which the audit needs, and an audit that is too short."""
+    file = one_file(tmp_path, ["a,0,", "b,-1,", "c,1,"])
+    notes = Notes()
+    texts = read(config_of(task, labeled=str(file), dev=None, test=None, audit=None), tmp_path, notes)
+    assert texts.unlabeled is not None
+    assert texts.unlabeled.texts["row"][-2:] == [59, 61]
+    assert any("(no label: '-1'); if this is a class, give unlabeled_value=\"\"" in note for note in notes.said)
+    with pytest.raises(UserError, match=r"audit: .* 1 of them are rows of labeled without a label"):
+        read(config_of(task, labeled=str(file), dev=None, test=None), tmp_path / "other")
+    alone = config_of(task, labeled=str(file), dev=None, test=None, audit=None, unlabeled_value="")
+    texts = read(alone, tmp_path / "third")
+    assert texts.classes == ["-1", "0", "1"]
+
+
+def test_one_source_has_one_name(task: Any) -> None:
+    """Guards two files of which one is never read."""
+    with pytest.raises(UserError, match=r"data: give data .* or labeled, not both"):
+        sources(config_of(task, data="all.csv"))
+    with spelled_as("flags"), pytest.raises(UserError, match=r"data: give --data .* or --labeled, not both"):
+        sources(config_of(task, labeled=None), data={"text": ["a"]}, labeled={"text": ["a"]})
+    assert sources(RunConfig(data="all.csv")) == {"labeled": "all.csv"}
+
+
+def test_a_test_file_that_is_the_training_file_is_refused(task: Any, tmp_path: Path) -> None:
+    """Guards figures that mean nothing, for tests and for the choice of a model; a few common texts are a doubt."""
+    for name in ("test", "dev"):
+        with pytest.raises(
+            UserError, match=rf"^{name}: .* all 12 texts are labeled training texts, too; .*allow_overlap=True"
+        ):
+            read(config_of(task, **{name: str(task.labeled)}), tmp_path / name)
+    with pytest.raises(UserError, match=r"^test: .* all 12 texts are development texts"):
+        read(config_of(task, test=str(task.dev)), tmp_path / "both")
+    notes = Notes()
+    texts = read(config_of(task, test=str(task.labeled), allow_overlap=True), tmp_path / "allowed", notes)
+    assert texts.overlap == {"test": 12}
+    assert "test: all 12 texts are labeled training texts, too: the figures say nothing about new texts" in notes.said
+    task.test.write_text("\n".join(task.labeled.read_text().splitlines()[:4]) + "\n")  # a part of the training texts
+    texts = read(config_of(task), tmp_path / "part", notes)
+    assert texts.overlap == {"test": 3}
+    assert "test: all 3 texts are labeled training texts, too: the figures say nothing about new texts" in notes.said
+    task.test.write_text(task.dev.read_text() + task.labeled.read_text().splitlines()[1] + "\n")
+    texts = read(config_of(task), tmp_path / "some", notes)
+    assert texts.overlap == {"test": 1}
+    assert any("test: 1 of 13 texts are labeled training texts, too: they make" in note for note in notes.said)

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sstext.data.loading import fingerprint, load_labeled
-from sstext.data.sources import hub_split, replacement
+from sstext.data.fingerprints import fingerprint, hub_split
+from sstext.data.loading import load_labeled
+from sstext.data.sources import replacement
 from sstext.errors import UserError
 
 

@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import PreTrainedTokenizerFast
 
 from sstext.data import tokens
 from sstext.data.columns import VIEW_TEXTS
 from sstext.data.tokens import VIEW_INPUTS, TextEncoder, choose_max_length, prefix_tokens, tokenize, with_view_texts
 from sstext.errors import UserError
-from sstext.modeling.pretrained import length_limit
+from sstext.modeling.pretrained import length_limit, tell_limit
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +67,17 @@ def test_length_limit(model_type: str, positions: int, pad_token_id: int, tokeni
     )  # as PretrainedConfig
     named: Any = SimpleNamespace(model_max_length=tokenizer_limit)
     assert length_limit(named, config) == limit
+    tell_limit(named, config)
+    assert named.model_max_length == limit, "a saved tokenizer cuts where the encoder ends, in `pipeline`, too"
 
 
 def test_length_limit_of_a_model_without_positions(tokenizer: Any) -> None:
     """Relative positions (T5, DeBERTa): only the tokenizer knows a limit."""
     config: Any = SimpleNamespace(model_type="t5", pad_token_id=0)
     assert length_limit(tokenizer, config) == 64
+    unlimited: Any = SimpleNamespace(model_max_length=10**30)
+    tell_limit(unlimited, config)
+    assert unlimited.model_max_length == 10**30, "nothing is cut where nothing must be"
 
 
 @pytest.mark.parametrize(
@@ -276,3 +285,11 @@ def test_limits_of_other_encoders(kind: str, positions: int | None, limit: int, 
 
     config = Stub(model_type=kind, max_position_embeddings=positions, pad_token_id=1)
     assert length_limit(Stub(model_max_length=limit), config) == expected  # type: ignore[arg-type]
+
+
+def test_an_empty_text_has_a_token() -> None:
+    """Guards a batch of no tokens at all, which no model reads: tokenizers of decoders add none."""
+    words = Tokenizer(WordLevel({"late": 0, "<end>": 1}, unk_token="<end>"))
+    words.pre_tokenizer = Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>", pad_token="<end>")
+    assert TextEncoder(tokenizer, 8)(["late", "", "late late", " "])["input_ids"] == [[0], [1], [0, 0], [1]]

@@ -8,13 +8,12 @@ import pytest
 from sklearn.metrics import f1_score, log_loss, matthews_corrcoef, precision_score, recall_score
 
 from sstext.errors import UserError
-from sstext.evaluation import metrics as evaluation
+from sstext.evaluation import bootstrap as bootstrapping
+from sstext.evaluation.bootstrap import METRICS, bootstrap, evaluate_predictions
+from sstext.evaluation.intervals import wilson_interval
 from sstext.evaluation.metrics import (
-    METRICS,
-    bootstrap,
     brier_score,
     count_classes,
-    evaluate_predictions,
     expected_calibration_error,
     measure,
     negative_log_likelihood,
@@ -164,6 +163,8 @@ def test_bootstrap_equals_a_loop_over_resamples(name: str):
     values = np.array([SLOW[name](probabilities[rows], references[rows]) for rows in resamples])
     score = SLOW[name](probabilities, references)
     low, high = np.quantile(values, [0.05, 0.95])
+    if name == "accuracy":  # the share has Wilson's interval, and the standard error of the resamples
+        low, high = (float(end) for end in wilson_interval(score, 60, 0.9))
     if name == "expected_calibration_error":  # moved back by the bias of resampling
         low, high = max(low - (values.mean() - score), 0), high - (values.mean() - score)
     found = bootstrap([name], probabilities, references, resamples=99, confidence_level=0.9, seed=5)[name]
@@ -202,7 +203,7 @@ def test_bootstrap_depends_on_the_seed_alone(monkeypatch: pytest.MonkeyPatch):
     np.random.seed(7)
     assert bootstrap(["nll"], probabilities, references, resamples=50, seed=1)["nll"] == first["nll"]
     assert bootstrap(METRICS, probabilities, references, resamples=50, seed=2) != first
-    monkeypatch.setattr(evaluation, "CHUNK_ELEMENTS", 60 * 7)
+    monkeypatch.setattr(bootstrapping, "CHUNK_ELEMENTS", 60 * 7)
     in_chunks = bootstrap(METRICS, probabilities, references, resamples=50, seed=1)
     for name in METRICS:
         assert in_chunks[name]["confidence_interval"] == pytest.approx(first[name]["confidence_interval"], abs=1e-12)
@@ -210,7 +211,7 @@ def test_bootstrap_depends_on_the_seed_alone(monkeypatch: pytest.MonkeyPatch):
 
 def test_bootstrap_memory_does_not_grow_with_the_resamples(monkeypatch: pytest.MonkeyPatch):
     """Guards (resamples, N) arrays held at once: 40 chunks peak where 4 do."""
-    monkeypatch.setattr(evaluation, "CHUNK_ELEMENTS", 2**15)
+    monkeypatch.setattr(bootstrapping, "CHUNK_ELEMENTS", 2**15)
     probabilities, references = predictions(rows=1024)
     peaks = []
     for chunks in (4, 40):
@@ -223,11 +224,21 @@ def test_bootstrap_memory_does_not_grow_with_the_resamples(monkeypatch: pytest.M
 
 
 def test_bootstrap_of_one_row():
-    """The limit N = 1: every resample is the row itself. Only the accuracy has an interval, see the next test."""
+    """The limit N = 1: every resample is the row itself, which says nothing. Wilson's lower end of 1 of 1 is 1 / (1 + 1.96²) =
+    .20655. The confidence .75 is up to .75 − .20655 from such an accuracy. A log-loss of .288 is .008 of 52 ln 2 nats."""
+    share = [float(end) for end in wilson_interval(0.28768 / (52 * np.log(2)), 1)]
+    expected = {
+        "accuracy": (0.20655, 1),
+        "macro_f1": (0.20655, 1),
+        "expected_calibration_error": (0, 0.75 - 0.20655),
+        "nll": tuple(52 * np.log(2) * end for end in share),
+        "brier": tuple(2 * float(end) for end in wilson_interval(0.0625, 1)),
+    }
     for name, result in bootstrap(METRICS, [[0.25, 0.75]], [1], resamples=20).items():
-        expected = (0.20655, 1) if name == "accuracy" else (result["score"],) * 2
-        assert result["confidence_interval"] == pytest.approx(expected, abs=1e-5)
-        assert result["standard_error"] == pytest.approx(0, abs=1e-12)
+        low, high = result["confidence_interval"]
+        assert (low, high) == pytest.approx(expected[name], abs=1e-4), name
+        assert low <= result["score"] <= high
+        assert result["standard_error"] == pytest.approx((high - low) / (2 * 1.95996), rel=1e-4), name
 
 
 @pytest.mark.parametrize(
@@ -243,11 +254,48 @@ def test_accuracy_without_an_error_is_not_certain(right: int, level: float, expe
     assert all(type(end) is float for end in found["confidence_interval"])
 
 
-def test_accuracy_with_one_error_keeps_the_interval_of_the_resamples():
-    """Guards results that were published: only the empty interval is replaced. The ends are shares of 30 rows."""
+def test_accuracy_with_one_error_is_not_certainly_above_nine_tenths():
+    """Guards the percentiles of 29 right rows of 30, [27/30, 1]: half of the models whose accuracy is 97 % are outside of
+    theirs. p = 29/30, z² = 3.8415: (p + z²/60 ± z √(p (1 − p)/30 + z²/3600)) / (1 + z²/30)."""
     references = np.array([1] * 29 + [0])
-    found = bootstrap(["accuracy"], [[0.25, 0.75]] * 30, references, resamples=999)["accuracy"]
-    assert found["confidence_interval"] == pytest.approx((27 / 30, 1))
+    found = bootstrap(["accuracy"], [[0.25, 0.75]] * 30, references, resamples=99)["accuracy"]
+    assert found["confidence_interval"] == pytest.approx((0.83330, 0.99409), abs=1e-5)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_macro_f1_without_an_error_counts_a_rare_class_by_its_rows(right: bool):
+    """Guards "100.0 [100.0, 100.0]" in the column beside the accuracy. With 40 and 10 rows, the mean recall varies like a share
+    of 2² / (1/40 + 1/10) = 32 rows, so the interval is wider than that of the accuracy of 50 rows."""
+    references = np.array([0] * 40 + [1] * 10)
+    probabilities = (
+        np.where(right, 0.8, 0.2) * np.eye(2)[references] + np.where(right, 0.2, 0.8) * np.eye(2)[1 - references]
+    )
+    found = bootstrap(["accuracy", "macro_f1"], probabilities, references, resamples=99)
+    assert found["accuracy"]["score"] == found["macro_f1"]["score"] == float(right)
+    for name, rows in (("accuracy", 50), ("macro_f1", 32)):
+        low, high = (float(end) for end in wilson_interval(float(right), rows))
+        assert found[name]["confidence_interval"] == pytest.approx((low, high), abs=1e-9), name
+
+
+@pytest.mark.parametrize(("confidence", "expected"), [(0.95, (0, 0.05)), (0.8, (0.13982, 0.2)), (0.999, (0, 0.05918))])
+def test_a_calibrated_model_without_an_error_is_not_called_uncalibrated(
+    confidence: float, expected: tuple[float, float]
+):
+    """60 right rows of 60 are an accuracy of 93.98 % to 100 %. A mean confidence of 95 % may be exactly right, and one of 80 %
+    is at least .1398 too low; the percentiles say .05 and .2 alone. The mean confidence .999 may be .059 too high."""
+    probabilities = [[confidence, 1 - confidence]] * 60
+    found = bootstrap(["expected_calibration_error"], probabilities, [0] * 60, resamples=99)
+    low, high = found["expected_calibration_error"]["confidence_interval"]
+    assert (low, high) == pytest.approx(expected, abs=1e-4)
+    assert low <= found["expected_calibration_error"]["score"] <= high
+
+
+def test_equal_losses_are_not_known_exactly():
+    """All rows have probability 1 for their class: a log-loss of 0, in which one unseen error in 60 rows would be .6 nats. The
+    upper end is 52 ln 2 · z²/(60 + z²) = 2.169 nats, that of the Brier score 2 · .06017."""
+    found = bootstrap(["nll", "brier"], [[1.0, 0.0]] * 60, [0] * 60, resamples=99)
+    assert found["nll"]["confidence_interval"] == pytest.approx((0, 2.1688), abs=1e-3)
+    assert found["brier"]["confidence_interval"] == pytest.approx((0, 0.12034), abs=1e-4)
 
 
 def test_evaluate_predictions_is_plain_json_with_the_right_orientation():

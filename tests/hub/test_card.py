@@ -11,7 +11,8 @@ from huggingface_hub import ModelCard
 
 from sstext.config.run_config import RunConfig
 from sstext.data.preparing import LEFT_OUT
-from sstext.hub.card import bare_card, model_card
+from sstext.errors import UserError
+from sstext.hub.card import bare_card, model_card, named, with_tags
 from sstext.hub.sections import calibration_sentence, hub_name
 from sstext.run.results import card as card_of_run
 from sstext.storage.run_folder import RunDirectory
@@ -21,6 +22,7 @@ SECRET = "my parcel is still not here"
 
 def card(**changes: Any) -> str:
     arguments: dict[str, Any] = {
+        "name": "model",
         "classes": ["delivery", "refund"],
         "encoder": "microsoft/deberta-v3-small",
         "max_length": 96,
@@ -78,7 +80,7 @@ def test_a_prefix_is_in_the_snippet_and_without_one_nothing_is_said(prefix: str)
     assert asked == [f"{prefix}a text"]
     assert "**The model was trained with the prefix" in usage
     assert "prefix" not in card()
-    assert "with the prefix" in bare_card(["no", "yes"], 64, prefix)
+    assert "with the prefix" in bare_card("model", ["no", "yes"], 64, prefix)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,7 @@ def test_the_method_is_named_with_its_paper():
     method, citation = "fixmatch (threshold=0.9) + entropy 0.1", 'Sohn et al. 2020, "FixMatch",\neqs. 3–4.'
     training = section(card(method=method, citation=citation), "Training")
     assert (
-        "this folder.\n\nMethod: `fixmatch (threshold=0.9) + entropy 0.1`. "
+        "with the model.\n\nMethod: `fixmatch (threshold=0.9) + entropy 0.1`. "
         'Source: Sohn et al. 2020, "FixMatch", eqs. 3–4.\n\n| stage |' in training
     )
     assert "Method: `mine`.\n\n| stage |" in section(card(method="mine"), "Training")
@@ -205,7 +207,8 @@ def test_results_show_intervals_where_there_are_some_and_gaps_where_not():
 @pytest.mark.parametrize("results", [None, {}])
 def test_nothing_measured_is_said(results: dict | None):
     """Guards against an empty table, which reads like a mistake."""
-    assert "Nothing was measured" in section(card(results=results), "Results")
+    assert "Nothing was measured on test rows." in section(card(results=results), "Results")
+    assert "measured on evaluation rows." in section(card(results=results, measured_on="evaluation rows"), "Results")
 
 
 def test_an_estimate_takes_the_place_of_figures():
@@ -231,7 +234,7 @@ def test_writing_a_card_needs_no_torch():
     """Guards the torch-free start of the command line, and the layer: a card is words and numbers."""
     program = (
         "import sys; from sstext.hub.card import model_card; "
-        "model_card(classes=['a'], encoder='demo', max_length=8, rows={}, rounds=[], results=None, chosen='round 0'); "
+        "model_card(name='m', classes=['a'], encoder='demo', max_length=8, rows={}, rounds=[], results=None, chosen=None); "
         "print('torch' in sys.modules, 'transformers' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -303,9 +306,98 @@ def test_the_plan_is_a_line_of_the_training():
     assert "Plan:" not in card(plan={"steps": [80], "rounds": 0}) + card()
 
 
+def commands(text: str) -> list[str]:
+    """The lines of a card that name the model."""
+    return [line for line in section(text, "How to use").splitlines() if "pipeline(" in line or line.startswith("sstext")
+            or "from_pretrained(" in line]  # fmt: skip
+
+
+def test_the_examples_name_the_folder_and_after_a_push_the_repository() -> None:
+    """Guards commands that cannot be copied: a placeholder, a folder that the Hub does not have, and an old revision."""
+    for local in (card(name='my "model"'), bare_card('my "model"', ["no", "yes"], 96)):
+        assert commands(local) == [
+            'classify = pipeline("text-classification", "my \\"model\\"")'
+            "  # the folder of this model; from elsewhere, give its path",
+            'sstext predict "my \\"model\\"" texts.csv --output predictions.csv',
+            'classifier = Classifier.from_pretrained("my \\"model\\"", max_length=96)',
+        ]
+        branch, main = named(local, "ada/tickets", "v2"), named(named(local, "ada/tickets", "v2"), "bob/ours")
+        assert commands(branch) == [
+            'classify = pipeline("text-classification", "ada/tickets", revision="v2")',
+            'sstext predict "ada/tickets" --revision "v2" texts.csv --output predictions.csv',
+            'classifier = Classifier.from_pretrained("ada/tickets", revision="v2", max_length=96)',
+        ]
+        assert commands(main)[1] == 'sstext predict "bob/ours" texts.csv --output predictions.csv'
+        assert "ada" not in main
+        assert "my" not in main
+
+
+def test_only_the_model_itself_is_renamed() -> None:
+    """Guards a comparison with another model, and a title that somebody chose."""
+    other = '\n```python\npipeline("text-classification", "eve/other")\n```\n'
+    text = named(card(model_name="Ticket sorter") + other, "ada/tickets")
+    assert other in text
+    assert "\n# Ticket sorter\n" in text
+    assert ModelCard(text).data.to_dict()["model_name"] == "Ticket sorter"
+    assert ModelCard(named(card(), "ada/tickets")).data.to_dict()["model_name"] == "ada/tickets"
+    results = {"test": {"accuracy": {"score": 0.5}}}
+    indexed = named(card(results=results, of_this_model="test"), "ada/tickets")
+    assert ModelCard(indexed).data.to_dict()["model-index"][0]["name"] == "ada/tickets"
+
+
+def test_what_people_add_is_in_the_metadata() -> None:
+    """Guards the keywords of `Trainer.create_model_card`: each reaches the YAML, and what is ours stays."""
+    text = card(
+        language=["en", "de"], license="mit", tags=["support", "sstext"], model_name="Ticket sorter",
+        finetuned_from="ada/encoder", tasks="zero-shot-classification", dataset_tags="ada/rows", dataset="Ada's rows",
+        dataset_args="clean", of_this_model="test", measured_on="evaluation rows",
+    )  # fmt: skip
+    data = ModelCard(text).data
+    found = {name: getattr(data, name) for name in ("language", "license", "base_model", "pipeline_tag", "datasets")}
+    assert found == {
+        "language": ["en", "de"], "license": "mit", "base_model": "ada/encoder",
+        "pipeline_tag": "zero-shot-classification", "datasets": ["ada/rows"],
+    }  # fmt: skip
+    assert data.tags == ["sstext", "semi-supervised", "self-training", "support"]
+    (result,) = data.eval_results
+    assert (result.dataset_type, result.dataset_name, result.dataset_config) == ("ada/rows", "Ada's rows", "clean")
+    assert result.task_type == "zero-shot-classification"
+    assert "\nData: Ada's rows.\n" in text
+    assert "\n# Ticket sorter\n\nText classifier with 2 classes. Made with" in text
+    assert ModelCard(card(dataset=["ada/rows", "our tickets"])).data.datasets == ["ada/rows"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"license": "MIT License"}, "license: expected an identifier of the Hub, such as apache-2.0"),
+        ({"language": "English"}, "language: expected a code of ISO 639, such as en or de"),
+        ({"tasks": "Text Classification"}, "tasks: expected tasks of the Hub, such as text-classification"),
+        ({"dataset_tags": ["my rows"]}, "dataset_tags: expected a name on the Hub, such as user/name, found 'my rows'"),
+        ({"finetuned_from": "./encoder"}, "finetuned_from: expected a name on the Hub"),
+    ],
+)
+def test_what_the_hub_would_refuse_is_refused_here(given: dict[str, Any], message: str) -> None:
+    """Guards a training that ends with a refused upload."""
+    with pytest.raises(UserError, match=message):
+        card(**given)
+
+
+def test_a_multi_label_card_does_not_claim_one_class() -> None:
+    """Guards readers who would take the first class of several for the only one."""
+    assert "A text may have several" in section(card(problem_type="multi_label_classification"), "Limits")
+    assert "always predicts one of the classes" in section(card(), "Limits")
+
+
+def test_tags_are_added_once() -> None:
+    """Guards `push_to_hub(tags=…)` of a model with a card."""
+    assert ModelCard(with_tags(card(), ["sstext", "new"])).data.tags == [*ModelCard(card()).data.tags, "new"]
+    assert with_tags(card(), "sstext") == card()
+
+
 def test_a_bare_card_claims_nothing_about_the_training():
     """Guards against "fine-tuned by sstext" on a model that came from elsewhere."""
-    text = bare_card(["no", "yes"], 64)
+    text = bare_card("model", ["no", "yes"], 64)
     assert ModelCard(text).data.tags == ["sstext"]
     assert "How it was trained is not recorded here." in text
     assert "max_length=64" in text

@@ -1,6 +1,7 @@
 """Scoring a corpus: dropout passes by hand, and a killed pass goes on and ends in the same numbers."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer
 
 from sstext.data.tokens import TextEncoder, tokenize
+from sstext.errors import UserError
 from sstext.evaluation.calibration import softmax
 from sstext.inference import corpus_scores as scoring
 from sstext.inference.corpus_scores import score_passes_to_disk, score_to_disk, seeded, summarize_passes
@@ -75,6 +77,52 @@ def test_an_interrupted_pass_is_not_repeated(
     np.load(tmp_path / "round_0/scores.npy", allow_pickle=False)
     score_to_disk(*arguments)
     assert sizes == [10, 10, 5]  # a finished pass is read, not repeated
+
+
+def test_batches_that_do_not_fit_are_scored_in_halves(model: Any, rows: Dataset, tokenizer: Any) -> None:
+    """Guards rows that are lost or in another order, and batches that stay too large for the rest of the corpus."""
+    usual, tokens, most = model.forward, list[int](), 24
+
+    def limited(**inputs: Any) -> Any:
+        tokens.append(inputs["input_ids"].numel())
+        if tokens[-1] > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return usual(**inputs)
+
+    whole, ticks = score(model, rows, tokenizer), list[int]()
+    model.forward = limited
+    try:
+        found = score(model, rows, tokenizer, tick=lambda n=1: ticks.append(n))
+        failed = [size for size in tokens if size > most]
+        assert len(failed) >= 2
+        assert tokens[: len(failed)] == failed, "later batches are as small as the first one that fits"
+        assert all(2 * later <= earlier for earlier, later in pairwise(failed))
+        most = 0
+        with pytest.raises(
+            UserError, match=r"memory ran out for a single text of \d+ tokens; cut texts with max_length"
+        ):
+            score(model, rows, tokenizer)
+        assert not model.training
+    finally:
+        del model.forward
+    np.testing.assert_allclose(found, whole, atol=1e-6)
+    assert sum(ticks) == 25
+
+
+def test_logits_that_are_not_finite_are_refused(model: Any, rows: Dataset, tokenizer: Any, tmp_path: Path) -> None:
+    """Guards every path at once: scores of a corpus, held-out rows, probes and predictions all come from here."""
+    bias = model.classifier.bias.data.clone()
+    model.classifier.bias.data[1] = float("nan")
+    try:
+        with pytest.raises(
+            UserError, match="for 25 of 25 rows, the first of which is row 0; compute in precision fp32"
+        ):
+            score(model, rows, tokenizer, precision="bf16")
+        with pytest.raises(UserError, match="expected finite outputs"):
+            score_to_disk(model, rows, tokenizer, tmp_path)
+    finally:
+        model.classifier.bias.data[:] = bias
+    assert not list(tmp_path.iterdir())
 
 
 # Several passes with dropout

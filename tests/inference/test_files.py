@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from transformers import AutoTokenizer
 from sstext.cli.main import main
 from sstext.data.formats import read_rows
 from sstext.errors import UserError
-from sstext.evaluation.metrics import evaluate_predictions
+from sstext.evaluation.bootstrap import evaluate_predictions
 from sstext.inference import files as predicting
 from sstext.inference.classifier import Classifier
 from sstext.inference.files import evaluate_file, predict_file
@@ -85,7 +86,10 @@ def test_every_format_in_and_out(source: str, output: str, classifier: Classifie
     assert list(found) == [*given, "predicted_label", "confidence"]
     assert {name: found[name] for name in given} == given
     assert found["predicted_label"] == labels
-    np.testing.assert_allclose([float(value) for value in found["confidence"]], confidence, atol=1e-6)
+    if output in ("csv", "tsv"):
+        assert found["confidence"] == [f"{value:.4f}" for value in confidence]
+    else:
+        assert found["confidence"] == confidence.tolist(), "all digits"
 
 
 def test_rows_stream_in_batches_that_change_nothing(
@@ -96,7 +100,7 @@ def test_rows_stream_in_batches_that_change_nothing(
     outputs = []
     for size in (1_000, 4):
         monkeypatch.setattr(predicting, "ROWS_AT_ONCE", size)
-        predict_file(classifier, source, tmp_path / f"{size}.csv", probabilities=True)
+        predict_file(classifier, source, tmp_path / f"{size}.csv", probabilities=True, digits=None)
         outputs.append(read(tmp_path / f"{size}.csv"))
     assert outputs[0].keys() == outputs[1].keys()
     names = [f"probability/{name}" for name in CLASSES]
@@ -140,7 +144,7 @@ def test_a_bad_line_late_in_the_file_keeps_the_older_output(
         (
             "two.csv",
             "out.csv",
-            "two.csv: no text column was recognized .*found 'a', 'b'; name one with --text-column",
+            "two.csv: no text column was recognized .*found 'a', 'b'; name one with text_column=",
         ),
     ],
 )
@@ -162,7 +166,7 @@ def test_the_text_column_may_be_named(classifier: Classifier, tmp_path: Path) ->
     source = write(tmp_path / "in.csv", {"text": ["money", "money"], "reply": ["parcel late", "login"]})
     predict_file(classifier, source, tmp_path / "out.csv", text_column="reply")
     shares = classifier.predict_proba(["parcel late", "login"]).max(-1)
-    np.testing.assert_allclose([float(value) for value in read(tmp_path / "out.csv")["confidence"]], shares, atol=1e-6)
+    assert read(tmp_path / "out.csv")["confidence"] == [f"{share:.4f}" for share in shares]
 
 
 def test_the_input_is_never_overwritten(classifier: Classifier, tmp_path: Path) -> None:
@@ -185,6 +189,35 @@ def test_texts_that_were_cut_are_counted(model: Path, tmp_path: Path) -> None:
         "6 texts from column 'text'",
         "1 of 6 texts were cut to the 64 tokens that the model reads",
     ]
+
+
+@pytest.mark.parametrize("problem_type", ["multi_label_classification", "regression"])
+def test_a_model_without_one_label_per_text_is_said_or_refused(
+    model: Path, tmp_path: Path, problem_type: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards a softmax over classes that do not exclude each other, and a `confidence` of 3.7."""
+    classifier = Classifier.from_pretrained(model, device="cpu")
+    classifier.model.config.problem_type = problem_type
+    source, target, other = write(tmp_path / "in.csv", {"text": TEXTS}), tmp_path / "out.csv", tmp_path / "other"
+    with pytest.raises(
+        UserError, match=f"expected a model with one label per text, found problem_type='{problem_type}'"
+    ):
+        evaluate_file(classifier, source)
+    classifier.save_pretrained(other)
+    flags = ["-o", str(target), "--probabilities", "--digits", "all", "--device", "cpu"]
+    code = main(["predict", str(other), str(source), *flags])
+    said = capsys.readouterr().err
+    if problem_type == "regression":
+        assert code == 2
+        assert "found a model with problem_type='regression'" in said
+        assert not target.exists()
+        return
+    assert code == 0
+    assert "the model is multi-label: each class has a probability of its own" in said
+    found = read(target)
+    shares = np.array([[float(value) for value in found[f"probability/{name}"]] for name in CLASSES]).T
+    np.testing.assert_allclose(shares, 1 / (1 + np.exp(-classifier.logits(TEXTS).astype(float))), atol=1e-6)
+    np.testing.assert_allclose(np.array(found["confidence"], dtype=float), shares.max(1), atol=1e-6)
 
 
 # The commands
@@ -219,6 +252,49 @@ def test_stdin_and_stdout(
         assert header == expected
         assert row[-2] in CLASSES
     assert "1 text from column 'text'" in shown.err
+
+
+def test_digits_of_a_csv_are_chosen(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards `--digits`: two digits, all of them, and a mistake that is said before a model is loaded."""
+    command = [
+        "predict",
+        str(model),
+        str(write(tmp_path / "in.csv", {"text": TEXTS[:1]})),
+        "--device",
+        "cpu",
+        "--probabilities",
+    ]
+    confidence = float(Classifier.from_pretrained(model, device="cpu").predict_proba(TEXTS[:1]).max())
+    for digits, expected in (("2", f"{confidence:.2f}"), ("all", str(confidence))):
+        assert main([*command, "--digits", digits, "--quiet"]) == 0
+        _, _, shown, *probabilities = capsys.readouterr().out.splitlines()[1].split(",")
+        assert shown == expected
+        assert expected in probabilities
+    with pytest.raises(SystemExit):
+        main([*command, "--digits", "0"])
+    assert "argument --digits: expected a number from 1 to 17 or `all`, found '0'" in capsys.readouterr().err
+
+
+def test_the_folder_of_a_run_stands_for_its_model(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards `sstext predict out`, and a run that has no model yet: one line says which model is used, or what to do."""
+    texts, run = str(write(tmp_path / "in.csv", {"text": TEXTS[:1]})), tmp_path / "out"
+    run.mkdir()
+    (run / "config.yaml").write_text("seed: 0\n")
+    assert main(["predict", str(run), texts, "--device", "cpu"]) == 2
+    assert f"{run}: this run has no model yet; finish it with the `sstext train` command" in capsys.readouterr().err
+    shutil.copytree(model, run / "model")
+    told = {}
+    for folder in (run, run / "model"):
+        assert main(["predict", str(folder), texts, "--device", "cpu"]) == 0
+        told[folder] = capsys.readouterr()
+    assert told[run].out == told[run / "model"].out
+    said = f"{run} is the folder of a run; its model {run / 'model'} is used"
+    assert told[run].err.splitlines().count(said) == 1
+    assert said not in told[run / "model"].err
+    write(tmp_path / "test.csv", {"text": TEXTS[:1], "label": ["refund"]})
+    assert main(["evaluate", str(run), str(tmp_path / "test.csv"), "--device", "cpu", "--quiet"]) == 0
 
 
 def test_evaluate_gives_the_classifiers_own_figures(
@@ -290,3 +366,18 @@ def test_a_precision_that_cannot_be_promised_is_refused(
             classifier, write(tmp_path / "in.csv", {"text": TEXTS}), tmp_path / "out.csv", target_precision=precision
         )
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_formulas_in_predictions_are_counted_and_quoted_if_asked(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards people who open predictions in a spreadsheet: a stranger's text may be a formula."""
+    source = write(tmp_path / "in.csv", {"text": ["=1+1", "late"], "-note": ["-1", "@x"]})
+    for flags, text in (([], "=1+1"), (["--excel-safe"], "'=1+1")):
+        target = tmp_path / "out.csv"
+        assert main(["predict", str(model), str(source), "-o", str(target), "--device", "cpu", *flags]) == 0
+        rows = list(csv.reader(target.open(newline="")))
+        assert rows[1][:2] == [text, "-1"]
+        assert rows[0][1] == ("'-note" if flags else "-note")
+        (line,) = (line for line in capsys.readouterr().err.splitlines() if "formula" in line)
+        assert line.startswith(f"{target}: 3 cells begin like a formula")

@@ -29,7 +29,8 @@ from sstext.objective.objective import Objective
 from sstext.objective.teachers import Self
 from sstext.objective.weights import Everyone, Gaussian, Known
 from sstext.training.arguments import SemiSupervisedTrainingArguments
-from sstext.training.trainer import STATE_FILE, SemiSupervisedTrainer
+from sstext.training.checkpoints import STATE_FILE
+from sstext.training.trainer import SemiSupervisedTrainer
 
 EVERY_IN_STEP = pytest.mark.parametrize("name", IN_STEP)
 #: Run → (method, arguments): every method at its setting, and views that change embeddings.
@@ -71,15 +72,15 @@ def whole(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
 
 def assert_same_bits(one: SemiSupervisedTrainer, other: SemiSupervisedTrainer) -> None:
     assert torch.equal(weights(one), weights(other))
-    state = other.objective.state_dict()
-    assert all(torch.equal(value, state[key]) for key, value in one.objective.state_dict().items())
+    state = other.training_objective.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in one.training_objective.state_dict().items())
 
 
 @pytest.mark.parametrize("name", [name for name in RUNS if RUNS[name][0] in TAUGHT])
 def test_some_rows_are_kept_and_others_not(whole: Any, name: str) -> None:
     """Canary: where every row counts in full, or none does, what follows would hold of itself."""
     log = components(whole(name))
-    if isinstance(whole(name).objective.weight, Everyone | Known | Gaussian):
+    if isinstance(whole(name).training_objective.weight, Everyone | Known | Gaussian):
         assert 0 < log["mean_weight"] <= 1
     else:
         assert 0 < log["kept_share"] < 1
@@ -112,9 +113,9 @@ def test_labels_of_unlabeled_rows_are_not_read(tiny_encoder: Path, tmp_path: Pat
 def test_evaluating_changes_no_state(tiny_encoder: Path, whole: Any, name: str) -> None:
     """Guards against thresholds and averages that have seen the evaluation set."""
     trainer = whole(name)
-    before = {key: value.clone() for key, value in trainer.objective.state_dict().items()}
+    before = {key: value.clone() for key, value in trainer.training_objective.state_dict().items()}
     trainer.evaluate(labeled_texts())
-    assert all(torch.equal(value, before[key]) for key, value in trainer.objective.state_dict().items())
+    assert all(torch.equal(value, before[key]) for key, value in trainer.training_objective.state_dict().items())
 
 
 @EVERY_IN_STEP

@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from sstext.errors import UserError
+from sstext.modeling.embedder import Embedder
 from sstext.modeling.mean_reading import (
     FAMILIES,
     MARK,
@@ -39,7 +40,6 @@ from sstext.modeling.mean_reading import (
 )
 from sstext.modeling.pooling import last_hidden_states, mean_pooled
 from sstext.modeling.student import new_student
-from sstext.pseudolabels.probe import Embedder
 from sstext.training.arguments import SemiSupervisedTrainingArguments
 from sstext.training.trainer import SemiSupervisedTrainer
 

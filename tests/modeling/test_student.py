@@ -62,6 +62,38 @@ def test_dropout_reaches_every_layer(tiny_encoder: Path) -> None:
     assert make(tiny_encoder, dropout=0.37).config.classifier_dropout == 0.37
 
 
+def test_model_args_reach_the_encoder(tiny_encoder: Path) -> None:
+    """Guards `attn_implementation` and values of the configuration against an option that nothing reads."""
+    made = make(tiny_encoder, model_args={"attn_implementation": "eager", "layer_norm_eps": 0.5, "dtype": "float32"})
+    assert made.config._attn_implementation == "eager"
+    assert {m.eps for m in made.modules() if isinstance(m, torch.nn.LayerNorm)} == {0.5}
+    assert make(tiny_encoder).config.layer_norm_eps == 1e-12
+    assert made.dtype == torch.float32
+    assert len(make(tiny_encoder, model_args={"num_hidden_layers": 1}).bert.encoder.layer) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"dtype": "bfloat16"}, "model_args: dtype: expected float32, found 'bfloat16'; .* use precision bf16"),
+        ({"torch_dtype": torch.float16}, "model_args: torch_dtype: expected float32"),
+        ({"attn_implementations": "eager"}, "found 'attn_implementations'; did you mean attn_implementation"),
+        (
+            {"id2label": {0: "a"}},
+            "expected attn_implementation or a value of the configuration of bert, found 'id2label'",
+        ),
+        ({"intermediate_size": 8}, "model_args: the weights of the encoder do not fit 'intermediate_size'"),
+        ({"attn_implementation": "fast"}, "cannot load .*fast"),
+    ],
+)
+def test_model_args_that_harm_or_do_nothing_are_refused(
+    given: dict[str, Any], message: str, tiny_encoder: Path
+) -> None:
+    """Guards training in 16 bits, misspelled values, and an encoder that is drawn anew because its size was changed."""
+    with pytest.raises(UserError, match=message):
+        make(tiny_encoder, model_args=given)
+
+
 @pytest.mark.parametrize(
     ("options", "frozen"),
     [

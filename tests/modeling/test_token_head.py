@@ -33,7 +33,8 @@ from sstext.objective.regularizers import Reconstruction
 from sstext.objective.teachers import EMA
 from sstext.objective.views import shifted_embeddings
 from sstext.training.arguments import SemiSupervisedTrainingArguments
-from sstext.training.trainer import STATE_FILE, SemiSupervisedTrainer
+from sstext.training.checkpoints import STATE_FILE
+from sstext.training.trainer import SemiSupervisedTrainer
 
 SIZES = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
          "max_position_embeddings": 32, "num_labels": 3}  # fmt: skip

@@ -125,7 +125,7 @@ def test_masked_tokens_are_marked_in_their_block_alone() -> None:
         (Objective(regularizers=[Entropy()]), [LABELED, WEAK], False, False, False),
         (Objective(teacher=Self(), regularizers=[Entropy()]), [LABELED, UNLABELED, WEAK], False, False, True),
         (Objective(teacher=Self(), view=Same(), regularizers=[Entropy()]), [LABELED, UNLABELED], False, False, False),
-        (Objective(regularizers=[Asks(LABELED_STRONG)]), [LABELED, LABELED_STRONG], True, False, False),
+        (Objective(regularizers=[Asks(LABELED_STRONG)]), [LABELED, LABELED_STRONG], True, False, True),
         (Objective(regularizers=[Asks(LABELED_AGAIN)]), [LABELED, LABELED_AGAIN], True, False, False),
         (Objective(regularizers=[Asks(UNLABELED_AGAIN)]), [LABELED, UNLABELED, UNLABELED_AGAIN], False, False, True),
     ],

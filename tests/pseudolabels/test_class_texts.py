@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from notes import Notes
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
@@ -15,10 +16,10 @@ from sstext.config.run_config import RunConfig
 from sstext.data.order import random_rows
 from sstext.errors import UserError
 from sstext.inference.scoring import score
+from sstext.modeling.embedder import Embedder
 from sstext.pseudolabels import class_texts
 from sstext.pseudolabels.class_texts import WeighedClassTexts
-from sstext.pseudolabels.probe import Embedder
-from sstext.pseudolabels.regression import WEIGHTS, ClassTexts, choose_weight
+from sstext.pseudolabels.regression import WEIGHTS, ClassTexts, WeightChoice, choose_weight
 from sstext.run.opening import open_chain
 from sstext.run.results import class_texts_record
 from sstext.selftraining.chain import Chain
@@ -136,6 +137,24 @@ def test_weight_zero_is_no_texts_bit_for_bit(stage: str, opened: Callable[..., C
     assert chains[0].class_texts is None
     assert all(none[name].equal(zero[name]) for name in none)
     assert not all(none[name].equal(used[name]) for name in none)
+
+
+@pytest.mark.parametrize(
+    ("weight", "labeled", "times"), [(4.0, 300, [4, 2, 2, 4]), (16.0, 15, [5, 2, 2, 5]), (2.0, 2, [1, 1, 1, 1])]
+)
+def test_texts_are_rows_of_the_start_as_often_as_they_weigh(weight: float, labeled: int, times: list[int]) -> None:
+    """Guards a start in which ten labels of a class outweigh a description that the regression trusts like sixteen.
+
+    min(w, B / C) rows per class, which its texts share: 4, then 15 / 3 = 5 (2.5 is rounded to 2), then one each.
+    """
+    rows = Dataset.from_dict({"input_ids": [[1], [2], [3], [4]], "labels": [0, 1, 1, 2]})
+    told = WeighedClassTexts("names", rows, *[None] * 4, classes=3)  # type: ignore[arg-type]
+    told.__dict__["choice"] = WeightChoice(weight, {})
+    found = told.as_rows(labeled)
+    assert [found["input_ids"][:].count([number]) for number in (1, 2, 3, 4)] == times
+    assert all(
+        label == [0, 1, 1, 2][ids[0] - 1] for ids, label in zip(found["input_ids"], found["labels"], strict=True)
+    )
 
 
 def test_only_methods_that_read_class_texts_weigh_them(opened: Callable[..., Chain]) -> None:

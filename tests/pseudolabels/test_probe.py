@@ -13,7 +13,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from sstext.evaluation.calibration import matching_temperature, softmax
 from sstext.inference.scoring import score
-from sstext.pseudolabels.probe import Embedder, with_probe
+from sstext.modeling.embedder import Embedder
+from sstext.pseudolabels.probe import with_probe
 from sstext.pseudolabels.regression import PENALTY
 
 TEXTS = [
@@ -81,7 +82,8 @@ def test_head_and_probe_are_averaged_as_logarithms(classifier: Any, tokenizer: A
     some = rows(tokenizer, labels)
     said = score(with_probe(model, some, some, tokenizer), some, tokenizer)
     classes = len(set(labels))
-    probe = LogisticRegression(C=PENALTY * classes, max_iter=1_000).fit(embedded, labels).predict_log_proba(embedded)
+    fitted = LogisticRegression(C=PENALTY * classes, max_iter=1_000, tol=1e-6).fit(embedded.astype(np.float64), labels)
+    probe = fitted.predict_log_proba(embedded)
     temperature = matching_temperature(logits, np.exp(probe))
     head = F.log_softmax(torch.tensor(logits) / temperature, -1).numpy()
     np.testing.assert_allclose(said, (head + probe) / 2, atol=1e-4)

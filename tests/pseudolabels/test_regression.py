@@ -1,5 +1,7 @@
 """The regression on embeddings: what a weight means, and which texts of classes get one."""
 
+import warnings
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -127,3 +129,12 @@ def test_descriptions_of_a_class_count_as_one_whatever_their_number() -> None:
     assert not one.bias.any()
     same = nearest_description(ClassTexts(np.ones((2, 2)) / np.sqrt(2), np.array([0, 1])), 2)
     np.testing.assert_allclose(same.probabilities(two), 0.5)
+
+
+def test_classes_with_one_label_each_are_no_warning() -> None:
+    """Guards scikit-learn's advice about regression targets, with a path of the installation, in front of every user whose
+    classes have one label each."""
+    embedded, labels, _ = made_up(0, classes=30, rows=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert fit_regression(embedded, labels, 30).logits(embedded).shape == (30, 30)

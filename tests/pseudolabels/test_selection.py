@@ -13,7 +13,13 @@ from sstext.errors import UserError
 from sstext.objective.targets import Align, Hard, Sharpen, Soft
 from sstext.objective.weights import Everyone, Gaussian, InverseVariance, Threshold
 from sstext.pseudolabels.admission import Admission, easy, hard, most_confident
-from sstext.pseudolabels.class_shares import class_quotas, estimated_prior, half_way_prior, resolve_prior
+from sstext.pseudolabels.class_shares import (
+    class_quotas,
+    estimated_prior,
+    half_way_prior,
+    resolve_prior,
+    usual_prediction,
+)
 from sstext.pseudolabels.selection import Scores, Selection, select
 
 UNIFORM = np.array([0.5, 0.5])
@@ -195,7 +201,7 @@ def test_the_smallest_corpus_gives_its_one_row() -> None:
 def test_slices_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards the borders of slices: rows of 100 texts in slices of 7 are those of one look."""
     whole = select(Scores(scores()), share=0.5, prior=np.full(3, 1 / 3)).rows
-    monkeypatch.setattr("sstext.pseudolabels.alignment.SLICE_ROWS", 7)
+    monkeypatch.setattr("sstext.pseudolabels.alignment.TOGETHER", 7)
     assert np.array_equal(select(Scores(scores()), share=0.5, prior=np.full(3, 1 / 3)).rows, whole)
 
 
@@ -331,7 +337,7 @@ def test_admissions_in_slices_change_nothing(monkeypatch: pytest.MonkeyPatch) ->
     asked: dict[str, Any] = {"share": 1.0, "prior": np.array([0.5, 0.3, 0.2])}
     whole = select(scored, admission, **asked)
     assert len(np.unique(whole.rows)) < len(whole)  # canary: rows join several times
-    monkeypatch.setattr("sstext.pseudolabels.alignment.SLICE_ROWS", 7)
+    monkeypatch.setattr("sstext.pseudolabels.alignment.TOGETHER", 7)
     assert written(select(scored, admission, **asked)) == written(whole)
 
 
@@ -353,9 +359,9 @@ def test_parts_are_told_what_the_scoring_found() -> None:
 
 def test_the_estimated_prior_by_hand() -> None:
     """Certain predictions, 9 of 10 for one class: EM's shares are (.9 + .2 · .5)/1.2 = .8333; they explain
-    g = .9 log(.8333/.5) + .1 log(.1667/.5) = .34989, w = g/(g + .02) = .94593; half way is .7: .7 + w · .1333 = .82612."""
+    g = .9 log(.8333/.5) + .1 log(.1667/.5) = .34989, w = g/(g + .2) = .63629; the mean is .9: .9 - w · .0667 = .85758."""
     certain = np.eye(2)[[0] * 9 + [1]]
-    np.testing.assert_allclose(estimated_prior(np.array([0.5, 0.5]), certain), [0.82612, 0.17388], atol=1e-5)
+    np.testing.assert_allclose(estimated_prior(np.array([0.5, 0.5]), certain), [0.85758, 0.14242], atol=1e-5)
 
 
 def test_a_balanced_corpus_has_the_prior_of_balanced_labels() -> None:
@@ -367,10 +373,34 @@ def test_a_balanced_corpus_has_the_prior_of_balanced_labels() -> None:
 
 
 def test_predictions_that_mean_little_do_not_run_away() -> None:
-    """The EM of the paper finds a single class here: predictions that lean to one by a tenth, all alike, are half way .525."""
+    """The EM of the paper finds a single class here: predictions that lean to one by a tenth, all alike, have the mean .55."""
     leaning = np.tile([0.55, 0.45], (400, 1))
     first = estimated_prior(np.array([0.5, 0.5]), leaning)[0]
-    assert 0.525 <= first < 0.65
+    assert 0.55 <= first < 0.65
+
+
+def test_what_a_student_always_prefers_says_nothing_about_the_corpus() -> None:
+    """Guards a teacher that says "negative" too often, and makes its student say so for all texts.
+
+    Held-out rows with the shares of the prior get the same mean prediction, .7. So nothing is skewed, and predictions stay as
+    they are. A preference beyond that is still seen.
+    """
+    prior, labels = np.array([0.5, 0.5]), np.array([0, 1] * 200)
+    leaning = np.tile([[0.9, 0.1], [0.5, 0.5]], (200, 1))
+    usual = usual_prediction(prior, leaning, labels)
+    np.testing.assert_allclose(usual, [(400 * 0.7 + 1) / 402, (400 * 0.3 + 1) / 402], atol=1e-9)
+    assert estimated_prior(prior, leaning)[0] > 0.72
+    assert abs(estimated_prior(prior, leaning, usual)[0] - 0.7) < 0.01
+    assert estimated_prior(prior, leaning[::2], usual)[0] > estimated_prior(prior, leaning, usual)[0] + 0.1
+    np.testing.assert_array_equal(estimated_prior(prior, leaning, prior), estimated_prior(prior, leaning))
+
+
+def test_the_usual_prediction_is_that_of_rows_with_the_shares_of_the_prior() -> None:
+    """By hand: rows of class 0 (three) and 1 (one) count 2/3 and 2 each; (2/3 · 3 · .8 + 2 · .2 + 2 · .5) / 6 = .5."""
+    rows = np.array([[0.8, 0.2]] * 3 + [[0.2, 0.8]])
+    np.testing.assert_allclose(
+        usual_prediction(np.array([0.5, 0.5]), rows, np.array([0, 0, 0, 1])), [0.5, 0.5], atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("skew", [0.5, 0.7, 0.9])
@@ -384,7 +414,7 @@ def test_a_skewed_corpus_is_found_out(skew: float) -> None:
     uniform = np.array([0.5, 0.5])
     off = abs(estimated_prior(uniform, probs)[0] - skew)
     half_way = abs(half_way_prior(uniform, probs.mean(0))[0] - skew)
-    assert off < 0.02 if skew == 0.5 else off < 0.75 * half_way
+    assert off < {0.5: 0.02, 0.7: 0.95 * half_way, 0.9: 0.75 * half_way}[skew]
 
 
 def test_a_class_that_is_ruled_out_stays_out_and_the_order_of_classes_does_not_matter() -> None:

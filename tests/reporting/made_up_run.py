@@ -10,13 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sstext.config.run_config import RunConfig
+from sstext.data.doctor.finding import Finding, Place
+from sstext.data.labeling_tasks import AT_RANDOM, LabelingTask, write_labeling_tasks
+from sstext.evaluation.bootstrap import evaluate_predictions
 from sstext.evaluation.calibration import softmax
-from sstext.evaluation.metrics import evaluate_predictions
 from sstext.pseudolabels.selection import Selection
 from sstext.pseudolabels.table import write_pseudo_labels
 from sstext.reporting.run_files import RunFiles
 from sstext.selftraining.record import StageRecord
-from sstext.storage.run_folder import RunDirectory
+from sstext.storage.run_folder import TO_LABEL, RunDirectory
 from sstext.storage.whole import write_array_whole, write_whole
 
 ATTACK = "<script>window.attacked = true</script> my card <img src=x onerror='window.attacked = true'>"
@@ -24,7 +26,13 @@ ATTACK = "<script>window.attacked = true</script> my card <img src=x onerror='wi
 STAGES = ("baseline", "round 1", "round 2")
 FOLDERS = ("baseline", "round_1", "round_2")
 #: Names that break careless figures and pages, before ordinary ones.
-NAMES = ('<b>$x^2$ & "quoted" </svg>', "退款", "card_payment_wrong_exchange_rate_and_more", "#010103")
+NAMES = (
+    '<b>$x^2$ & "quoted" </svg>',
+    "退款",
+    "card_payment_wrong_exchange_rate_and_more",
+    "#010103",
+    "late\x1b[31m\x08\u202e\nnew",
+)
 CORPUS, TEST, TEMPERATURE = 300, 240, 2.0
 WORDS = [
     "card",
@@ -104,7 +112,25 @@ def make_run(folder: Path, classes: int, *, folds: bool = True, seed: int = 0) -
         supervised=weak, final=strong / TEMPERATURE,
     )  # fmt: skip
     write_rounds(folder, names, rng, folds)
+    write_checkup(directory.checkup, names)
+    tasks = [
+        LabelingTask(f"{ATTACK} to label", AT_RANDOM, names[0], 0.4),
+        LabelingTask("late", "unsure", names[1], 0.5),
+    ]
+    write_labeling_tasks(folder / TO_LABEL, tasks)
     return folder
+
+
+def write_checkup(path: Path, names: list[str]) -> None:
+    """A class without a test row, and a leak."""
+    leak = [Place("test", "row 3", f"{ATTACK} leaked", names[0]), Place("labeled", "row 1", "my card", names[0])]
+    finding = Finding("leak", "test", 1, "1 of 240 texts is a leak", "leave it out", [leak])
+    content = {
+        "rows": {"labeled": {"all": 64, "checked": 64}, "unlabeled": {"all": 30_000, "checked": 20_000}},
+        "classes": {"labeled": dict.fromkeys(names, 8), "test": dict.fromkeys(names[1:], 30) | {names[0]: 0}},
+        "findings": [finding.record()],
+    }
+    write_whole(path, json.dumps(content))
 
 
 def noisy_logits(labels: np.ndarray, classes: int, rng: np.random.Generator, margin: float) -> np.ndarray:

@@ -9,6 +9,7 @@ import pytest
 from made_up_run import TEMPERATURE, class_names, make_run, noisy_logits, write_predictions
 
 from sstext.evaluation.calibration import softmax
+from sstext.evaluation.intervals import paired_difference_interval
 from sstext.reporting.comparison import compare, evidence_of, paired_gain
 from sstext.reporting.readers import Predictions
 from sstext.reporting.run_files import RunFiles, open_run_files
@@ -117,11 +118,12 @@ def test_with_records_alone_the_comparison_has_no_intervals(tmp_path: Path) -> N
     assert compared.gain is None
 
 
-def test_the_paired_gain_is_the_mean_difference_and_narrows_where_both_agree() -> None:
-    """d = (1, 0, 0, 0): mean 1/4, standard deviation 1/2, so ± 1.96 · 1/4."""
+def test_the_paired_gain_is_the_mean_difference_and_has_a_width_where_both_agree() -> None:
+    """One row of four is gained: 1/4, with Tango's interval (see test_intervals). The same predictions twice are ± z²/(N + z²),
+    here 3.8415 / 7.8415, and not [0, 0]."""
     right, wrong = [0.9, 0.1], [0.1, 0.9]
     final, supervised = np.array([right] * 4), np.array([wrong] + [right] * 3)
     labels = np.zeros(4, dtype=np.int64)
-    assert paired_gain(supervised, final, labels) == pytest.approx((0.25, 0.25 - 0.49, 0.25 + 0.49))
-    assert paired_gain(final, final, labels) == (0, 0, 0)
+    assert paired_gain(supervised, final, labels) == (0.25, *paired_difference_interval(1, 0, 4))
+    assert paired_gain(final, final, labels) == pytest.approx((0, -0.48989, 0.48989), abs=1e-5)
     assert paired_gain(final, supervised, labels)[0] == -0.25

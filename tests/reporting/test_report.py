@@ -12,8 +12,11 @@ from made_up_run import ATTACK, make_run
 
 from sstext.cli import main as cli
 from sstext.config.run_config import RunConfig
+from sstext.data.label_file import LabelFile
 from sstext.errors import UserError
 from sstext.reporting import write_report
+from sstext.reporting.data_section import commands_to_label
+from sstext.reporting.run_files import open_run_files
 from sstext.reporting.svg import Drawing
 from sstext.run.train import train
 from sstext.selftraining import choice
@@ -103,6 +106,40 @@ def test_the_same_run_gives_the_same_report(made_up: Path, tmp_path: Path) -> No
         assert (folder / name).read_bytes() == (made_up / name).read_bytes(), name
 
 
+def test_classes_findings_and_texts_to_label_are_shown(
+    made_up: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards counts of another class, an example that is markup, a command for another folder, and texts that a person has
+    labeled in the meantime."""
+    text = " ".join(Page(made_up / "report.html").text.split())
+    assert "classlabeledtestpredicted in the corpus" in text
+    assert "退款83012.5%" in text
+    assert "looked at these texts: 64 labeled, 20,000 of 30,000 unlabeled." in text
+    assert "sstext check my.csv --unlabeled corpus.jsonl" in text
+    assert "test: 1 of 240 texts is a leak; leave it out." in text
+    assert f"{ATTACK} leaked" in text
+    assert f"{ATTACK} to label" in text
+    assert "late退款 (50%)unsure" in text
+    for command in ("label run/to_label.csv", "train run --more run/to_label.csv", "suggest --run run -o next.csv"):
+        assert f"sstext {command}" in text
+    folder = shutil.copytree(made_up, tmp_path / "run")
+    monkeypatch.chdir(tmp_path.parent)
+    assert commands_to_label(open_run_files(folder))[0] == f"sstext label {tmp_path.name}/run/to_label.csv"
+    LabelFile(folder / "to_label.csv").give(1, "refund")
+    assert [row.text for row in open_run_files(folder).to_label] == [f"{ATTACK} to label"]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_of_an_earlier_version_has_no_findings_and_nothing_is_missing(made_up: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(made_up, tmp_path / "run")
+    (folder / "data" / "check.json").unlink()
+    (folder / "to_label.csv").unlink()
+    text = Page(write_report(folder)).text
+    assert "Findings" not in text
+    assert "Texts to label" not in text
+    assert "Left out" not in text
+
+
 def test_what_the_run_was_is_told(made_up: Path) -> None:
     text = Page(made_up / "report.html").text
     for said in (
@@ -141,7 +178,7 @@ def test_of_a_run_of_which_only_the_results_are_left_the_report_says_what_is_mis
 @pytest.mark.parametrize(
     "damaged", ["predictions/test.parquet", "data/unlabeled.arrow", "all_labels/averaged.npy", "config.yaml",
                 "all_labels/final/pseudo_labels.parquet", "chain_1/round_1/log.jsonl", "chain_1/round_2/scores.npy",
-                "model/config.json"],
+                "model/config.json", "data/check.json", "to_label.csv"],
 )  # fmt: skip
 @pytest.mark.usefixtures("undrawn")
 def test_a_damaged_file_costs_its_part_alone(damaged: str, made_up: Path, tmp_path: Path) -> None:
@@ -221,6 +258,7 @@ def test_a_real_run_has_a_report(
     assert sum(text in page.text for text in texts) >= 24
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error::UserWarning:matplotlib")
 @pytest.mark.parametrize("tested", [True, False])
 def test_a_real_run_whose_chains_only_make_teachers_has_a_report(

@@ -105,7 +105,7 @@ def test_the_plan_is_a_line_per_stage() -> None:
         (
             "Final model",
             "labeled rows and pseudo-labels of the chains",
-            "the chains, and the start with all labels",
+            "the chains, the start with all labels, and the regressions",
             "625",
         ),
     ]

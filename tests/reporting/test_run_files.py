@@ -1,5 +1,6 @@
 """What a folder holds: read where it is there, said where it is not, refused where it is no run."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -9,7 +10,9 @@ from made_up_run import ATTACK, TEMPERATURE, as_version_0_1_left_it, make_run
 
 from sstext.errors import UserError
 from sstext.methods.registry import METHODS, compose
+from sstext.reporting.readers import read_texts_to_label
 from sstext.reporting.run_files import WITH_PROBE_IN_VERSION_0_1, open_run_files
+from sstext.storage.manifest import Manifest, digest_of
 from sstext.storage.whole import write_whole
 
 
@@ -151,6 +154,19 @@ def test_the_corpus_is_read_a_text_at_a_time_across_its_batches(tmp_path: Path) 
     assert run.corpus.text(299).endswith("number 299"), "the last of three batches"
 
 
+def test_numbers_that_the_run_did_not_write_are_not_shown(tmp_path: Path) -> None:
+    """A flipped bit in predictions can be read. Guards a report that shows it."""
+    run = open_run_files(make_run(tmp_path / "run", 2))
+    file, manifest = run.folder(run.rounds[0]) / "scores.npy", Manifest(run.path)
+    manifest.expect({file: digest_of(file)})
+    manifest.done([file])
+    assert run.scores(0) is not None
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert run.scores(0) is None
+    assert run.missing == ["chain_1/baseline/scores.npy cannot be read: predictions for the corpus are left out."]
+
+
 def test_what_is_damaged_or_gone_is_said_once(tmp_path: Path) -> None:
     run = open_run_files(make_run(tmp_path / "run", 2))
     (run.path / "config.yaml").unlink()
@@ -190,3 +206,14 @@ def test_trainings_lead_to_the_chosen_student(tmp_path: Path) -> None:
 def test_the_report_knows_which_methods_have_a_probe() -> None:
     """It is written without torch, and cannot ask the methods: guards scores that are tempered a second time."""
     assert {name for name in METHODS if compose(name).teacher.with_probe} == WITH_PROBE_IN_VERSION_0_1
+
+
+def test_a_text_to_label_may_be_long(tmp_path: Path) -> None:
+    """Guards a long text, at which the csv module stops by default, and with it all texts to label."""
+    (tmp_path / "a.csv").write_text(f"text,label,predicted_label,probability,reason\n{'x' * 200_000},,a,0.5,b\n")
+    limit = csv.field_size_limit(131_072)
+    try:
+        (row,) = read_texts_to_label(tmp_path / "a.csv")
+    finally:
+        csv.field_size_limit(limit)
+    assert (len(row.text), row.guess) == (200_000, "a (50%)")

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from made_up_run import RECORDS, run_of
@@ -14,6 +16,7 @@ from sstext.reporting.words import (
     columns_of,
     short_name,
     what_it_brought,
+    what_overlaps,
     what_was_chosen,
     what_was_left_out,
 )
@@ -64,6 +67,8 @@ def test_the_estimated_accuracy_says_what_it_holds_for() -> None:
     assert accuracy_said(results) == (
         f"Accuracy on texts like the labeled ones: about {figure}, estimated from 1,200 held-out labeled rows."
     )
+    chosen = accuracy_said(results | {"accuracy_estimate": estimate | {"chosen": 900}})
+    assert chosen.endswith("1,200 held-out labeled rows, 900 of which were chosen, not drawn at random.")
     assert accuracy_said(results | {"test": {"supervised": {}}}) == ""
     of_dev = accuracy_said(results | {"accuracy_estimate": estimate | {"source": "development"}})
     assert of_dev.startswith(f"Accuracy on 1,200 development rows: {figure}. The model was chosen on these rows")
@@ -104,3 +109,12 @@ def test_short_names_keep_their_room(name: str) -> None:
     assert columns_of(short) <= 12
     assert short.endswith("…")
     assert "\n" not in short
+
+
+def test_held_out_texts_that_were_trained_on_are_said() -> None:
+    """Guards a report that shows figures which mean nothing, and one of an earlier version."""
+    said = [
+        what_overlaps(cast(RunFiles, SimpleNamespace(results=of))) for of in ({"overlap": {"test": 15, "dev": 2}}, {})
+    ]
+    assert said[0].startswith("15 test texts and 2 development texts are labeled training texts, too: ")
+    assert said[1] == ""

@@ -55,6 +55,7 @@ def test_a_regression_that_is_preferred_is_the_model(
     assert write_report(tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_chains_may_end_before_their_last_stage(
     tiny_run: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

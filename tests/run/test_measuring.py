@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from sstext.evaluation.bootstrap import bootstrap
 from sstext.evaluation.calibration import softmax
-from sstext.evaluation.metrics import bootstrap, expected_calibration_error
+from sstext.evaluation.metrics import expected_calibration_error
 from sstext.progress import Reporter
 from sstext.run.measuring import peak_memory, write_predictions
 from sstext.run.train import train
@@ -117,10 +118,10 @@ def test_time_before_an_interruption_counts(
     with monkeypatch.context() as patch:
         patch.setattr("sstext.selftraining.loop.compare", lambda *_: exec("raise KeyboardInterrupt"))
         with pytest.raises(KeyboardInterrupt):
-            train(config)
+            train(config, reporter=Reporter(quiet=True))
     before = RunDirectory(tmp_path / "out").times()
     assert "chain 2, baseline: training" in [phase["name"] for phase in before["phases"]]
-    results = train(config)
+    results = train(config, reporter=Reporter(quiet=True))
     spent = {phase["name"]: phase["seconds"] for phase in results["phases"]}
     assert results["seconds"] > before["seconds"] > spent["chain 1, baseline: training"] > 0
     assert sum(spent.values()) <= results["seconds"]
@@ -133,7 +134,7 @@ def test_the_same_command_makes_a_report_that_is_missing(
     config = tiny_run(tmp_path / "out", method="supervised", rounds=0)
     train(config, report=False)
     made = []
-    monkeypatch.setattr("sstext.run.train.write_report", made.append)
+    monkeypatch.setattr("sstext.run.train.write_report_of_owner", made.append)
     train(config)
     assert made == [tmp_path / "out"]
 

@@ -18,7 +18,7 @@ from sstext.errors import UserError
 from sstext.inference.classifier import Classifier
 from sstext.pseudolabels.texts_to_label import REASONS, TextToLabel
 from sstext.reporting.report import write_report
-from sstext.run import recommending
+from sstext.run import to_label
 from sstext.run.dry_run import forecast
 from sstext.run.opening import open_chain
 from sstext.run.train import open_run, train
@@ -124,7 +124,7 @@ def test_the_texts_to_label_can_be_labeled_and_trained_with(out: Path, tmp_path:
     assert [row["predicted_label"] for row in rows] == classifier.predict(texts)
     sure = classifier.predict_proba(texts).max(-1)
     np.testing.assert_allclose([float(row["probability"]) for row in rows], sure, atol=1e-3)
-    with pytest.raises(UserError, match="expected a label, found none"):
+    with pytest.raises(UserError, match="expected labels in column 'label', found none"):
         load_labeled(out / "to_label.csv")
     with (tmp_path / "labeled.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -142,7 +142,7 @@ def _unlabeled(out: Path) -> Path:
 def test_all_processes_label_the_texts_that_the_first_one_chose(
     tiny_run: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Guards predictions of one process for the rows of another: their k-means may end elsewhere."""
+    """Guards predictions of one process for the rows of another: rounding may choose others there."""
     run = open_run(zero_shot(tiny_run, tmp_path / "out"))
     scored: list[list[int]] = []
 
@@ -151,13 +151,13 @@ def test_all_processes_label_the_texts_that_the_first_one_chose(
         return np.eye(len(rows), 3)
 
     chosen = [TextToLabel(7, REASONS[0]), TextToLabel(2, REASONS[1])]
-    monkeypatch.setattr(recommending, "score", score)
-    monkeypatch.setattr(recommending, "is_main_process", lambda: False)
-    monkeypatch.setattr(recommending, "texts_to_label", lambda *_: pytest.fail("chosen twice"))
-    monkeypatch.setattr(recommending, "from_main_process", lambda _: chosen)
-    monkeypatch.setattr(recommending, "Embedder", lambda model: model)
+    monkeypatch.setattr(to_label, "score", score)
+    monkeypatch.setattr(to_label, "is_main_process", lambda: False)
+    monkeypatch.setattr(to_label, "texts_to_label", lambda *_: pytest.fail("chosen twice"))
+    monkeypatch.setattr(to_label, "from_main_process", lambda value: chosen if value is None else value)
+    monkeypatch.setattr(to_label, "Embedder", lambda model: model)
     monkeypatch.setattr(type(run.whole.students), "load", lambda *_: None)
-    assert recommending.write_texts_to_label(run, run.plan.baseline, 1.0) == 2
+    assert to_label.write_texts_to_label(run, run.plan.baseline, 1.0) == 2
     assert len(scored[0]) == 60
     assert scored[1] == [scored[0][7], scored[0][2]]
     assert not (tmp_path / "out" / "to_label.csv").exists(), "the first process writes it"
@@ -228,12 +228,12 @@ def test_a_dry_run_shows_the_stages_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"descriptions": "names"}, "labeled: no labeled texts; give --labeled .*--descriptions classes.yaml"),
-        ({"descriptions": "none"}, "labeled: no labeled texts; give --labeled"),
+        ({"descriptions": "names"}, "labeled: no labeled texts; give data=.*descriptions=.classes.yaml"),
+        ({"descriptions": "none"}, "labeled: no labeled texts; give data="),
         ({"descriptions": {"refund": "money"}}, "descriptions: expected at least two classes, found 'refund'"),
         ({"descriptions": {"refund": "money", "account": " "}}, "one text or several for the class 'account'"),
-        ({"unlabeled": None}, "unlabeled: no unlabeled texts; .*--rounds 0 to use descriptions alone"),
-        ({"method": "supervised", "rounds": 0}, "method: supervised learns from labeled texts; give --labeled"),
+        ({"unlabeled": None}, "unlabeled: no unlabeled texts; .*rounds=0 to use descriptions alone"),
+        ({"method": "supervised", "rounds": 0}, "method: supervised learns from labeled texts; give labeled="),
         ({"method": "fixmatch"}, "method: fixmatch learns from labeled texts; .*auto can start"),
         ({"method": "class-balanced"}, "method: class-balanced learns from labeled texts"),
         ({"folds": 3}, "folds: there are no labels to hold out"),

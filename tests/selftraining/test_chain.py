@@ -261,7 +261,7 @@ def test_options_reach_the_training(chain: Chain, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("argument", "message"),
-    [("no_such_argument", "^training_args: .*'no_such_argument'"), ("max_steps", "set by --steps and --round-steps")],
+    [("no_such_argument", "^training_args: .*'no_such_argument'"), ("max_steps", "set by steps and round_steps")],
 )
 def test_arguments_that_are_unknown_or_have_an_option(
     argument: str, message: str, chain: Chain, tmp_path: Path
@@ -305,7 +305,9 @@ def test_a_finished_fit_is_read_not_repeated(opened: Callable[..., Chain], monke
     folder = chain.directory.stage("baseline")
     assert not (folder / "checkpoints").exists()
     assert not [path for path in folder.rglob("*") if path.suffix in (".bin", ".pt", ".pkl", ".pth")]
-    assert json.loads((folder / "fit.json").read_text()) == {"steps": 2, "temperature": 1.0, "metrics": {}}
+    assert json.loads((folder / "fit.json").read_text()) == {
+        "steps": 2, "temperature": 1.0, "metrics": {}, "skipped_steps": 0,
+    }  # fmt: skip
     monkeypatch.setattr(Chain, "_train", lambda *_: pytest.fail("trained again"))
     assert chain.fit(chain.plan.baseline, None) == fit
 

@@ -26,13 +26,13 @@ from sstext.run.opening import open_chain
 from sstext.run.train import open_run, self_train, train
 from sstext.selftraining import choice, loop
 from sstext.selftraining.cross_fitting import cross_fitted, out_of_fold
-from sstext.selftraining.final_model import average_to_disk
 from sstext.selftraining.record import StageRecord
+from sstext.selftraining.teachers import Teachers, average_to_disk
 from sstext.selftraining.verdict import Gain, Verdict
 
 Quick = Callable[..., RunConfig]
 BASELINE = Verdict(None, None)
-WITHOUT_TEXTS = "no text was selected for the final model, which is trained on the labels alone"
+WITHOUT_TEXTS = "warning: no text was selected for the final model, which is trained on the labels alone"
 #: Folders of the stages of the chains of these runs, by position.
 FOLDERS = ("baseline", "round_1", "round_2")
 
@@ -137,7 +137,8 @@ def test_shuffled_labels_stay_at_chance_after_three_rounds(quick: Quick, task: A
     baseline, first = run.plan.stages[:2]
     for chain in run.chains:
         chain.fit(baseline, None)
-    mean = average_to_disk([chain.students.scores(baseline) for chain in run.chains], tmp_path / "averaged.npy")
+    scores = [chain.students.scores(baseline) for chain in run.chains]
+    mean = average_to_disk(Teachers(scores, [1 / len(scores)] * len(scores)), tmp_path / "averaged.npy")
     for chain in run.chains:
         chain.fit(first, chain.select_from(first, CorpusScores(mean), keep=first.keep))
     assert out_of_fold(run.chains, first).metrics()["accuracy"] > 1 / 3 + three_errors, "the canary would not sing"
@@ -211,19 +212,18 @@ def test_the_final_models_temperature_is_that_of_its_labels(out: Path, results: 
     assert results["chosen"]["temperature"] == pytest.approx(grid[int(np.argmin(losses))], rel=3e-3)
 
 
-def test_a_teacher_with_all_labels_counts_as_much_as_all_chains(tmp_path: Path) -> None:
-    """By hand: half its probabilities, half the mean of theirs. Guards a mean over K + 1 teachers, or of logits."""
+def test_labels_are_the_weighted_mean_of_probabilities(tmp_path: Path) -> None:
+    """By hand. Guards a mean of logits, weights that are not used, and a temperature that is not."""
 
     def scores(*probabilities: float, temperature: float = 1.0) -> CorpusScores:
         return CorpusScores(np.log([probabilities]), temperature)
 
-    chains = [scores(0.5, 0.5), scores(0.7, 0.3)]
-    found = average_to_disk(chains, tmp_path / "averaged.npy", scores(0.2, 0.8))
-    np.testing.assert_allclose(np.exp(found), [[0.4, 0.6]], rtol=1e-6)
-    tempered = average_to_disk(chains, tmp_path / "tempered.npy", scores(1.0, 4.0, temperature=0.5))  # 1² : 4²
-    np.testing.assert_allclose(np.exp(tempered), [[0.3 + 1 / 34, 0.2 + 8 / 17]], rtol=1e-6)
-    alone = average_to_disk(chains, tmp_path / "alone.npy")
-    np.testing.assert_allclose(np.exp(alone), [[0.6, 0.4]], rtol=1e-6)
+    both = Teachers([scores(0.6, 0.4), scores(0.2, 0.8)], [0.75, 0.25])
+    found = average_to_disk(both, tmp_path / "averaged.npy")
+    np.testing.assert_allclose(np.exp(found), [[0.5, 0.5]], rtol=1e-6)
+    tempered = Teachers([scores(0.6, 0.4), scores(1.0, 4.0, temperature=0.5)], [0.5, 0.5])  # 1² : 4²
+    found = average_to_disk(tempered, tmp_path / "tempered.npy")
+    np.testing.assert_allclose(np.exp(found), [[0.3 + 1 / 34, 0.2 + 8 / 17]], rtol=1e-6)
 
 
 def test_a_refused_round_is_not_chosen(quick: Quick, out: Path, results: Any, tmp_path: Path, monkeypatch: Any) -> None:
@@ -253,7 +253,7 @@ def test_a_final_model_without_texts_has_the_temperature_of_its_own_stage(
 ) -> None:
     """Averaged labels are less sure than any chain's: none may join. Guards figures, and weights, of another temperature."""
     monkeypatch.setattr(choice, "choose", lambda *_: (1, "it was told to"))
-    monkeypatch.setattr("sstext.selftraining.final_model.average_labels", lambda *_: np.log(np.full((60, 3), 1 / 3)))
+    monkeypatch.setattr("sstext.selftraining.final_model.average_to_disk", lambda *_: np.log(np.full((60, 3), 1 / 3)))
     found = train(quick(tmp_path / "out", method_args={"min_confidence": 0.35}, rounds=1))
     assert found["chosen"]["why"].endswith(WITHOUT_TEXTS)
     assert (found["chosen"]["stage"], found["chosen"]["model"]) == ("round 1", "baseline")
@@ -268,6 +268,7 @@ def test_labels_alone_are_calibrated_too(quick: Quick, tmp_path: Path) -> None:
     assert found["chosen"]["why"] == "plain fine-tuning on the labels"
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_in_the_same_bits(quick: Quick, tmp_path: Path, monkeypatch: Any) -> None:
     """Killed three times: while a later chain trains, while it scores, and while the final model trains."""
     gain = Verdict(Gain(0.3, 0.1, 0.2), None)
@@ -334,10 +335,14 @@ def test_a_collapse_is_said_where_nothing_else_can_tell(quick: Quick, tmp_path: 
     fine = train(quick(tmp_path / "fine", folds=0, rounds=1))
     assert "warning" not in fine["chosen"]["why"]
     one_class = np.tile([3.0, 0.0, 0.0], (60, 1))
-    monkeypatch.setattr("sstext.selftraining.cross_fitting.score", lambda *_, **__: one_class)
+    assert fine["unusable"] is None
+    monkeypatch.setattr("sstext.run.usable.score", lambda model, rows, *_, **__: one_class[: len(rows)])
     found = train(quick(tmp_path / "collapsed", folds=0, rounds=1))
     assert found["chosen"]["why"].endswith(
         "warning: its predictions have collapsed to few classes (effective number 1.0, expected 3.0)"
+    )
+    assert (
+        found["unusable"] == "it predicts 'account' for all 12 labeled texts that it was tried on, which have 3 classes"
     )
 
 
@@ -360,7 +365,7 @@ def test_the_price_is_said_before_it_is_paid(quick: Quick, tmp_path: Path) -> No
     ({"folds": 1}, "folds: expected at least 2"),
     ({"folds": 13}, "folds: expected at most 12, .* found 13"),
     ({"dev": "dev.csv"}, "folds: development rows are already used"),
-    ({"method": "ust"}, "folds: ust cannot average the pseudo-labels of several chains; give --folds 0"),
+    ({"method": "ust"}, "folds: ust cannot average the pseudo-labels of several chains; give folds=0"),
 ])  # fmt: skip
 def test_folds_that_cannot_be_leave_nothing_behind(
     quick: Quick, task: Any, tmp_path: Path, changes: Any, message: str

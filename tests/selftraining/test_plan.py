@@ -598,7 +598,7 @@ def test_the_final_model_of_auto_is_its_first_round() -> None:
     alone = plan(method="auto").last
     assert stage_now(made, made.final) == stage_now(rounds, rounds.final) == stage_now(plan(method="auto"), alone)
     assert (made.final.position, made.final.starts_from, made.final.learns_from) == (2, "start", "the chains")
-    assert made.labeled_by(made.final) == "the chains, and the start with all labels"
+    assert made.labeled_by(made.final) == "the chains, the start with all labels, and the regressions"
 
 
 def test_only_the_stage_that_is_learned_from_labels_the_corpus() -> None:
@@ -741,7 +741,7 @@ def test_the_record_tells_people_what_is_trained_on_what() -> None:
     record = plan(method="auto", folds=3).record()
     by_name = {stage["name"]: stage for stage in record["stages"]}
     assert {name: stage["labeled_by"] for name, stage in by_name.items()} == {
-        "regression": None, "start": None, "final": "the chains, and the start with all labels",
+        "regression": None, "start": None, "final": "the chains, the start with all labels, and the regressions",
     }  # fmt: skip
     assert (by_name["final"]["starts_from"], by_name["start"]["starts_from"]) == ("start", "encoder")
     assert by_name["regression"]["steps"] == 0

@@ -16,12 +16,12 @@ from sstext.evaluation.calibration import USUAL_TEMPERATURE, fit_temperature, so
 from sstext.inference.scoring import score
 from sstext.methods.method import PROVEN, Belief, Stage
 from sstext.pseudolabels.alignment import CorpusScores, align
-from sstext.pseudolabels.class_shares import estimated_prior
+from sstext.pseudolabels.class_shares import estimated_prior, usual_prediction
 from sstext.pseudolabels.probe import WithProbe, with_probe
 from sstext.run.train import open_run, train
 from sstext.selftraining import choice, loop
 from sstext.selftraining.chain import Chain
-from sstext.selftraining.cross_fitting import Run, corpus_weights, out_of_fold
+from sstext.selftraining.cross_fitting import Run, corpus_weights, held_out_of_teacher, knowing_usual, out_of_fold
 from sstext.selftraining.student_store import PROBED_ROWS
 from sstext.selftraining.verdict import Gain, Verdict, expected_gain
 
@@ -81,6 +81,7 @@ def test_a_probe_is_judged_by_labels_that_it_was_not_fitted_on(estimating: tuple
     np.testing.assert_allclose(np.exp(np.load(out / "all_labels" / "averaged.npy")), (whole + chains) / 2, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_start_that_is_refused_may_still_teach_and_one_that_collapsed_may_not(
     quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,7 +140,10 @@ def test_the_first_teacher_tells_the_class_shares_once_and_for_all(
 def test_held_out_rows_stand_for_the_corpus_as_soon_as_its_shares_are_known(
     estimating: tuple[Path, dict[str, Any], Run], quick: Quick, tmp_path: Path
 ) -> None:
-    """Shares of the chains' first teachers ÷ shares of the labels; before there is a teacher, every row counts once."""
+    """Shares of the chains' first teachers ÷ shares of the labels; before there is a teacher, every row counts once.
+
+    The chains know what the teachers predict on average for held-out rows: their own preferences are not those of the corpus.
+    """
 
     def before_any(name: str, **options: Any) -> np.ndarray | None:
         """Weights of a run in which nothing has been trained, after its baseline."""
@@ -150,7 +154,14 @@ def test_held_out_rows_stand_for_the_corpus_as_soon_as_its_shares_are_known(
     chains, (baseline, start, *_) = estimating[2].chains, estimating[2].plan.stages
     assert corpus_weights(chains, baseline) is None
     found = corpus_weights(chains, start)
-    shares = np.mean([chain.class_shares(CorpusScores(logits(chain, start))) for chain in chains], axis=0)
+    known = knowing_usual(chains, held_out_of_teacher(chains))
+    shares = np.mean([chain.class_shares(CorpusScores(logits(chain, start))) for chain in known], axis=0)
+    held_out = out_of_fold(chains, start, probe=True)
+    usual = usual_prediction(np.full(3, 1 / 3), softmax(held_out.logits), held_out.labels)
+    assert all(np.array_equal(chain.shares.usual, usual) for chain in known)
+    assert (
+        np.abs(shares - np.mean([chain.class_shares(chain.students.scores(start)) for chain in chains], 0)).max() > 1e-4
+    )
     np.testing.assert_allclose(found, shares * 3, atol=1e-9, err_msg="four labels of each of three classes")
     assert found is not None
     assert np.abs(found - 1).max() > 0.01, "canary"
@@ -209,6 +220,7 @@ def test_margins_are_those_of_all_rounds_of_the_chain(quick: Quick, tmp_path: Pa
         assert len(left) == 0 or clear[own].min() >= clear[left].max() - 1e-6
 
 
+@pytest.mark.slow
 def test_margins_of_the_final_model_are_those_of_all_chains(quick: Quick, tmp_path: Path, monkeypatch: Any) -> None:
     """With folds, the chosen model: guards a method that forgets its history there, that of labels in the mean
     of the chains."""

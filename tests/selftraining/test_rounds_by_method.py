@@ -109,7 +109,7 @@ def test_methods_of_the_round_loop_want_rounds_and_say_which_options_they_do_not
     open_chain(quick(tmp_path / "dry", method="ust", method_args={"passes": 2}, dropout=0.0), reporter)
     assert any(note.startswith("ust: the encoder has no dropout, so all passes agree") for note in noted)
     for regularizers in ({}, {"entropy": 0.1}):
-        with pytest.raises(UserError, match="method: ust needs rounds of pseudo-labels; give --rounds 1 or more"):
+        with pytest.raises(UserError, match="method: ust needs rounds of pseudo-labels; give rounds=1 or more"):
             open_chain(quick(tmp_path / "refused", method="ust", rounds=0, regularizers=regularizers))
     with pytest.raises(UserError, match=r"rounds: supervised trains on the labels alone; .* class-balanced"):
         open_chain(quick(tmp_path / "refused", method="supervised", rounds=1))

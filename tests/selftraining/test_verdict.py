@@ -274,14 +274,14 @@ def test_refused_rounds_are_never_chosen() -> None:
 
 def test_what_is_expected_is_a_gain() -> None:
     """Constants that were measured: a change of them changes what all runs choose."""
-    assert (Belief(0.15, 0.05, 0.3), Belief(0, 0, 0.2)) == (PROVEN, UNPROVEN)
+    assert (Belief(0.15, 0.05, 0.25), Belief(0, 0, 0.2)) == (PROVEN, UNPROVEN)
     assert ROUND_SPREAD == 0.05
 
 
 @pytest.mark.parametrize(
     ("gain", "rows", "error", "expected"),
     [
-        (-0.08, 20, 0.092, 0.22),  # sst2 with ten labels a class, as measured
+        (-0.08, 20, 0.092, 0.26),  # sst2 with ten labels a class and the start of 48 steps
         (-0.08, 80, 0.046, 0.05),
         (0.19, 40, 0.09, 0.99),  # ag_news
         (0.095, 40, 0.09, 0.88),

@@ -33,12 +33,71 @@ def test_the_same_run_may_come_back(directory: RunDirectory) -> None:
 def test_other_options_are_named_with_both_values(directory: RunDirectory) -> None:
     """Guards a run against another one's rounds; the person sees at once which option it was."""
     with pytest.raises(
-        UserError, match=r"another run, with other options.*- seed: 0; \+ seed: 7; choose another"
+        UserError, match=r"another run, with other options; choose another --output.*:\n  seed: 0 → 7$"
     ) as caught:
         directory.claim("rounds: 2\nseed: 7\n", PRINTS)
     assert str(directory.path) in str(caught.value)
     assert "rounds" not in str(caught.value)
     assert (directory.path / "config.yaml").read_text() == CONFIG
+
+
+def test_every_other_option_has_a_line(directory: RunDirectory) -> None:
+    """Guards a line of eight options that nobody can read, and one with a hundred lines for a foreign config.yaml."""
+    with pytest.raises(UserError) as caught:
+        directory.claim("keep:\n- 0.3\nrounds: null\nseed: 0\ntest: new.csv\n", PRINTS, replaceable=["test"])
+    assert str(caught.value).splitlines()[1:] == [
+        "  keep: not there → [0.3]",
+        "  rounds: 2 → none",
+        "  test: not there → new.csv",
+    ]
+    with pytest.raises(UserError) as caught:
+        directory.claim("".join(f"option_{number:02}: 1\n" for number in range(40)), PRINTS)
+    assert str(caught.value).splitlines()[-1] == "  and 30 more", "of 40 and two that are gone"
+
+
+@pytest.mark.parametrize(
+    ("config", "prints"),
+    [
+        (CONFIG + "test: new.csv\n", PRINTS | {"test": "file:cc"}),
+        (CONFIG, PRINTS | {"test": "file:cc"}),
+        (CONFIG + "test: a_copy.csv\n", PRINTS),
+    ],
+)
+def test_replaced_sources_are_taken_in_only_when_asked(
+    directory: RunDirectory, config: str, prints: dict[str, str]
+) -> None:
+    """Guards a folder that changes before all errors are found: `claim` only says that the test rows differ."""
+    for name in (
+        "results.json",
+        "report.html",
+        "predictions/test.parquet",
+        "baseline/model/config.json",
+        "baseline/fit.json",
+    ):
+        write_whole(directory.path / name, "{}")
+    directory.append_round({"index": 0, "stage": "baseline"})
+    before = {path: path.read_bytes() for path in directory.path.rglob("*") if path.is_file()}
+    assert directory.claim(config, prints, replaceable=["test"])
+    assert {path: path.read_bytes() for path in directory.path.rglob("*") if path.is_file()} == before
+    directory.replace_sources(config, prints)
+    left = {str(path.relative_to(directory.path)) for path in directory.path.rglob("*") if path.is_file()}
+    kept = {"baseline/fit.json", "baseline/model/config.json", "config.yaml", "data.json", "rounds.jsonl"}
+    assert left == kept | {"manifest.jsonl"}
+    assert not directory.claim(config, prints, replaceable=["test"]), "it is the run of these rows now"
+    with pytest.raises(UserError, match="other"):
+        directory.claim(CONFIG + "test: yet_another.csv\n", prints)
+
+
+def test_a_run_without_its_models_is_not_measured_again(directory: RunDirectory) -> None:
+    """Guards results that are thrown away, and stages that are trained again, after somebody has deleted the stages."""
+    directory.append_round({"index": 0, "stage": "baseline"})
+    write_whole(directory.results, "{}")
+    with pytest.raises(
+        UserError, match="cannot be measured on other test rows, because models of its stages have been deleted"
+    ):
+        directory.replace_sources(CONFIG, PRINTS | {"test": "file:cc"})
+    assert directory.results.exists()
+    assert directory.read_data()["fingerprints"] == PRINTS
 
 
 @pytest.mark.parametrize(
@@ -59,16 +118,16 @@ def test_a_run_of_an_earlier_version_goes_on(directory: RunDirectory) -> None:
     """Options that came later are no change while they are at their defaults, and one where they are used."""
     directory.claim("regularizers: {}\nrounds: 2\nseed: 0\ndropout: null\nviews: []\n", PRINTS, RunConfig.defaults())
     assert (directory.path / "config.yaml").read_text() == CONFIG
-    with pytest.raises(UserError, match=r"with other options \(- in the folder, \+ now\): \+ dropout: 0.2; choose"):
+    with pytest.raises(UserError, match=r"with other options; .*\(in the folder → now\):\n  dropout: none → 0.2$"):
         directory.claim("rounds: 2\nseed: 0\ndropout: 0.2\nviews: []\n", PRINTS, RunConfig.defaults())
-    with pytest.raises(UserError, match=r"- rounds: 2; choose"):  # recorded, and not at its default
+    with pytest.raises(UserError, match=r":\n  rounds: 2 → none$"):  # recorded, and not at its default
         directory.claim("seed: 0\n", PRINTS, RunConfig.defaults())
 
 
 def test_a_run_with_former_options_is_not_continued(directory: RunDirectory) -> None:
     """Guards a folder of version 0.1 against eight lines of other options, from which nobody learns what is the matter."""
     before = "alignment: true\nrounds: 2\nseed: 0\ntoken_mask: 0.15\nwarmup: 0.1\nweight_decay: 0.01\n"
-    (directory.path / "config.yaml").write_text(before)
+    write_whole(directory.path / "config.yaml", before)
     with pytest.raises(UserError, match=r"holds a run of an earlier version, .* choose another --output") as caught:
         directory.claim(CONFIG, PRINTS, RunConfig.defaults())
     assert "('alignment', 'token_mask', 'warmup' and 1 more)" in str(caught.value)
@@ -175,7 +234,10 @@ def test_only_the_storage_knows_how_the_files_of_a_run_are_called() -> None:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and node.value in {*names, "unlabeled.arrow"}
     }
-    assert found == {"reporting/report.py: report.html"}, "the template has the name of the page"
+    assert found == {
+        "reporting/report.py: report.html",  # the template has the name of the page
+        "cli/suggest.py: to_label.csv",  # in the present folder, not in that of a run
+    }
 
 
 def test_the_folder_says_what_is_in_it(finished_run: Path) -> None:

@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import HfArgumentParser
 
+from sstext.config.option_groups import EDITS
 from sstext.config.options import options
 from sstext.config.run_config import RunConfig
+from sstext.config.spelling import spelled_as
 from sstext.errors import UserError
 from sstext.methods.registry import compose
-from sstext.training.arguments import HAVE_OPTIONS, SemiSupervisedTrainingArguments, patience_of, stage_arguments
+from sstext.training.arguments import OUR_FIELDS, SemiSupervisedTrainingArguments
+from sstext.training.stage_arguments import HAVE_OPTIONS, option_of, patience_of, stage_arguments
 
 
 def arguments(
@@ -69,10 +73,11 @@ def test_what_had_an_option_in_version_0_1_is_given_in_training_args() -> None:
 
 
 def test_every_option_that_is_named_instead_exists() -> None:
-    """Guards the remedy: a flag that a message names must be there."""
-    flags = {f"--{name.replace('_', '-')}" for name in options(RunConfig)}
-    for remedy in HAVE_OPTIONS.values():
-        assert set(remedy.split(" and ")) <= flags, remedy
+    """Guards the remedy: an option that a message names must be there, as the user writes it."""
+    for names in HAVE_OPTIONS.values():
+        assert set(names) <= set(options(RunConfig)), names
+    with spelled_as("flags"):
+        assert option_of("max_steps") == "--steps and --round-steps"
 
 
 @pytest.mark.parametrize(
@@ -139,3 +144,81 @@ def test_an_unknown_argument_and_a_positional_folder_are_as_in_transformers() ->
     with pytest.raises(TypeError, match="unexpected keyword argument 'no_such_argument'"):
         SemiSupervisedTrainingArguments("out", no_such_argument=1)
     assert SemiSupervisedTrainingArguments("out", use_cpu=True).output_dir == "out"
+
+
+@pytest.fixture(scope="module")
+def parser() -> HfArgumentParser:
+    return HfArgumentParser(SemiSupervisedTrainingArguments)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--method_args {\"threshold\":0.9,\"ramp\":0.5}", {"method_args": {"threshold": 0.9, "ramp": 0.5}}),
+        ("--method_args threshold=0.9 prior=[.7,.3]", {"method_args": {"threshold": 0.9, "prior": [0.7, 0.3]}}),
+        ("--method-args strength=1e-3", {"method_args": {"strength": 0.001}}),
+        ("--regularizers entropy=.1 --edits drop=0.2", {"regularizers": {"entropy": 0.1}, "edits": EDITS | {"drop": 0.2}}),
+        ("--views a b --head_learning_rate 1e-3", {"views": ["a", "b"], "head_learning_rate": 0.001}),
+        ("--student_noise false", {"student_noise": False}),
+        ("--no_student_noise", {"student_noise": False}),
+        ("--class_weight balanced --save_teacher true", {"class_weight": "balanced", "save_teacher": True}),
+        ("--class_weight a=2 b=.5 --eval_teacher", {"class_weight": {"a": 2.0, "b": 0.5}, "eval_teacher": True}),
+        ("--model_init_kwargs attn_implementation=sdpa", {"model_init_kwargs": {"attn_implementation": "sdpa"}}),
+        ("", {"method": None, "save_teacher": None, "class_weight": None, "method_args": {}, "student_noise": True}),
+    ],
+)  # fmt: skip
+def test_the_parser_of_transformers_reads_our_arguments(
+    parser: HfArgumentParser, words: str, expected: dict[str, Any]
+) -> None:
+    """Guards every example script: argparse gets the metadata of the fields, and mappings as words."""
+    (made,) = parser.parse_args_into_dataclasses(["--output_dir", "out", "--use_cpu", *words.split()], False, False)
+    assert {name: getattr(made, name) for name in expected} == expected
+
+
+def test_the_parser_leaves_the_options_as_they_are(parser: HfArgumentParser) -> None:
+    """Guards shared fields: the parser turns `float | None` into float, and then None would be refused everywhere."""
+    assert SemiSupervisedTrainingArguments("out", use_cpu=True, head_learning_rate=None).head_learning_rate is None
+    assert RunConfig(learning_rate=1e-3, head_learning_rate=None).head_learning_rate is None
+    (again,) = HfArgumentParser(SemiSupervisedTrainingArguments).parse_args_into_dataclasses(
+        ["--use_cpu"], False, False
+    )
+    assert (again.head_learning_rate, again.method_args, again.views) == (None, {}, [])
+
+
+def test_every_option_is_a_flag_of_the_parser_with_its_help(parser: HfArgumentParser) -> None:
+    """Guards a per cent sign in a help text, which argparse reads as a placeholder, and choices that are empty."""
+    shown = " ".join(parser.format_help().split())
+    for name, spec in OUR_FIELDS.items():
+        assert f"--{name}" in shown
+        assert " ".join(spec.metadata["help"].split()[:5]) in shown, name
+    ours = [action for action in parser._actions if action.dest in OUR_FIELDS]
+    assert len(ours) > len(OUR_FIELDS), "a switch that is on by default has a flag that turns it off"
+    assert all(action.choices is None or len(action.choices) for action in ours)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("threshold", "method_args: expected JSON or KEY=VALUE …: expected KEY=VALUE, found 'threshold'"),
+        ('{"threshold": }', "method_args: expected JSON or KEY=VALUE …: Expecting value"),
+        (["threshold=1", "threshold=2"], "method_args: expected JSON or KEY=VALUE …: 'threshold' is given twice"),
+    ],
+)
+def test_a_mapping_that_cannot_be_read_is_named(given: Any, message: str) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        SemiSupervisedTrainingArguments("out", use_cpu=True, method_args=given)
+
+
+def test_an_argument_is_checked_whenever_it_is_set() -> None:
+    """Guards `setattr(trainer.args, …)`, as after a search over hyperparameters."""
+    made = SemiSupervisedTrainingArguments("out", use_cpu=True, method_args={"threshold": 0.9})
+    given = made.method_args
+    for name, value in {"method_args.strength": 2, "edits.drop": 0.5}.items():
+        setattr(made, name, value)
+    assert (made.method_args, given) == ({"threshold": 0.9, "strength": 2}, {"threshold": 0.9}), (
+        "the caller's is not changed"
+    )
+    assert made.edits["drop"] == 0.5
+    for name, value in {"gold_share": 2, "edits.dorp": 0.1, "learning_rate.x": 1}.items():
+        with pytest.raises(UserError, match=f"^{name.split('.')[0]}"):
+            setattr(made, name, value)

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from datasets import Dataset
-from transformers import AutoTokenizer, TrainerControl, TrainerState, TrainingArguments
+from transformers import AutoTokenizer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from sstext.modeling.student import new_student
 from sstext.progress import Reporter
 from sstext.training.arguments import SemiSupervisedTrainingArguments
-from sstext.training.callbacks import ProgressLine, StopOnSignal
+from sstext.training.callbacks import LogLastStep, ProgressLine, StopOnSignal
 from sstext.training.trainer import SemiSupervisedTrainer
 
 
@@ -148,3 +149,32 @@ def test_a_job_in_the_background_goes_on_ignoring_ctrl_c(arguments: TrainingArgu
     finally:
         stop.restore()
         signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.parametrize(("more", "logged"), [({}, [3, 4]), ({"logging_strategy": "no"}, [])])
+def test_the_last_step_is_logged_once_and_changes_nothing(
+    more: dict[str, Any], logged: list[int], tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards a loss curve that ends before the training: four steps, logged every three. Weights are the same bit for bit, and
+    a training that logs nothing logs nothing."""
+    trained = {}
+    for name in ("with", "without"):
+        if name == "without":
+            monkeypatch.setattr("sstext.training.trainer.LogLastStep", TrainerCallback)
+        one = trainer(tiny_encoder, tmp_path / name, [])
+        one.args.logging_strategy = more.get("logging_strategy", one.args.logging_strategy)
+        one.args.logging_steps = 3
+        one.train()
+        losses = [entry["step"] for entry in one.state.log_history if "loss" in entry]
+        assert losses == (logged if name == "with" else logged[:1])
+        trained[name] = one.model.state_dict()
+    assert all(torch.equal(value, trained["without"][key]) for key, value in trained["with"].items())
+
+
+def test_a_step_at_which_early_stopping_ends_a_training_is_logged(arguments: TrainingArguments) -> None:
+    """Early stopping decides in an evaluation, after the log of the step; the end of the epoch comes next."""
+    state, control = TrainerState(global_step=7, max_steps=40), TrainerControl()
+    assert not LogLastStep().on_step_end(arguments, state, control).should_log
+    assert not LogLastStep().on_epoch_end(arguments, state, control).should_log, "an epoch in the middle"
+    control.should_training_stop = True
+    assert LogLastStep().on_epoch_end(arguments, state, control).should_log

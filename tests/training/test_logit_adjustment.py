@@ -28,13 +28,15 @@ def test_the_shift_follows_the_labels_of_a_batch(tiny_encoder: Path, tmp_path: P
     settings = {"logit_adjustment": 2.0, "max_steps": 1}
     trainer = make_trainer(tiny_encoder, tmp_path / "labeled", "supervised", **settings)
     trainer.train()
-    torch.testing.assert_close(trainer.objective.label_shift, torch.full((3,), 2 * math.log(1 / 3)))
+    torch.testing.assert_close(trainer.training_objective.label_shift, torch.full((3,), 2 * math.log(1 / 3)))
     kept = labeled_texts().select(range(4)).remove_columns("label").add_column("label", [0, 0, 0, 1])
     trainer = make_trainer(tiny_encoder, tmp_path / "kept", "supervised", **settings)
     trainer.pseudo_labeled_dataset = trainer._tokenized(kept, "kept")
     trainer.train()
     shares = [0.25 / 3 + 0.75 * count / 4.5 for count in (3, 1, 0.5)]
-    torch.testing.assert_close(trainer.objective.label_shift, torch.tensor([2 * math.log(share) for share in shares]))
+    torch.testing.assert_close(
+        trainer.training_objective.label_shift, torch.tensor([2 * math.log(share) for share in shares])
+    )
 
 
 def test_without_adjustment_plain_fine_tuning_stays_trainers_own(tiny_encoder: Path, tmp_path: Path) -> None:

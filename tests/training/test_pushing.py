@@ -1,5 +1,6 @@
 """What a trainer pushes: the model by the allow-list, whatever lies beside it, at the moments that `Trainer` pushes at."""
 
+import inspect
 import io
 import json
 import logging
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from fake_hub import FakeHub, fake_hub
 from huggingface_hub import ModelCard
+from transformers import AutoModelForSequenceClassification, Trainer
 
 from sstext.errors import UserError
 from sstext.training.arguments import SemiSupervisedTrainingArguments
@@ -50,13 +52,15 @@ def trainer(name, **changes):
 found = {}
 every = trainer("every", hub_private_repo=True, hub_always_push=True)
 every.train()
-found["every"] = every.push_to_hub(license="mit").changed
+found["every"] = every.push_to_hub(license="mit").oid
 end = trainer("end", hub_strategy="end", hub_model_id="ada/at-the-end", hub_revision="v2")
 end.train()
 end.evaluate()
 end.save_model()
 found["local"] = sorted(path.name for path in (folder / "end").iterdir() if path.is_file())
-end.push_to_hub(revision="x")
+end.create_model_card(license="mit", tags=["support"], dataset="ada/rows")
+found["local card"] = (folder / "end" / "README.md").read_text()
+found["later"] = type(end.push_to_hub("Now", blocking=False, revision="x", tags="late").result()).__name__
 try:
     trainer("refused", hub_model_id="bob/not-mine")
 except UserError as error:
@@ -97,7 +101,7 @@ def test_every_save_pushes_the_model_and_nothing_else(pushed: Any) -> None:
         assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(commit)
         assert b"private parcel" not in b"".join(commit.values())
     assert sorted(repository.files()) == FILES
-    assert pushed.found["every"] is True
+    assert pushed.found["every"] == repository.branches["main"], "the id of the commit, as `Trainer` returns it"
 
 
 def test_a_push_that_fails_on_the_way_does_not_end_the_training(pushed: Any) -> None:
@@ -110,7 +114,7 @@ def test_a_push_that_fails_on_the_way_does_not_end_the_training(pushed: Any) -> 
 def test_end_pushes_once_to_the_branch(pushed: Any) -> None:
     """Guards `save_model`, which pushes in `Trainer`, and the branch; the folder here keeps what it had, without a pickle."""
     repository = pushed.hub.repositories["models", "ada/at-the-end"]
-    assert repository.messages == ["initial commit", "Model save", "End of training"]
+    assert repository.messages == ["initial commit", "Model save", "Now"]
     assert list(repository.files("main")) == [".gitattributes"]
     assert sorted(repository.files("v2")) == FILES
     assert sorted(repository.branches) == ["main", "v2", "x"], "push_to_hub(revision='x') makes its branch"
@@ -140,6 +144,30 @@ def test_the_card_of_a_bare_trainer_says_what_it_knows(pushed: Any) -> None:
     assert "Chosen" not in text
 
 
+def test_the_card_has_what_trainer_takes_and_keeps_it(pushed: Any) -> None:
+    """Guards `create_model_card`, whose license the next push would lose, and examples that name no model."""
+    local = pushed.found["local card"]
+    there = pushed.hub.repositories["models", "ada/at-the-end"].files("x")["README.md"].decode()
+    for text, name, late in ((local, '"end"', []), (there, '"ada/at-the-end"', ["late"])):
+        data = ModelCard(text).data
+        assert (data.license, data.datasets) == ("mit", ["ada/rows"])
+        assert data.tags == ["sstext", "semi-supervised", "self-training", "support", *late]
+        assert f"sstext predict {name}" in text
+        assert f'pipeline("text-classification", {name}' in text
+        assert "this folder" not in text
+    assert pushed.found["later"] == "CommitInfo"
+    assert pushed.hub.repositories["models", "ada/at-the-end"].messages[-1] == "Now"
+
+
+def test_the_signatures_are_those_of_trainer() -> None:
+    """Guards scripts that give an argument by its place."""
+    for name in ("create_model_card", "push_to_hub", "save_model"):
+        ours, theirs = (inspect.signature(getattr(kind, name)).parameters for kind in (HubTrainer, Trainer))
+        known = {k: v.default for k, v in ours.items() if k in theirs}
+        assert list(known.items()) == [(k, v.default) for k, v in theirs.items()]
+        assert set(ours) - set(theirs) <= {"private"}, "early versions of transformers do not have it"
+
+
 def test_a_name_that_is_not_ones_own_is_refused_before_the_training(pushed: Any) -> None:
     assert pushed.found["refused"].startswith("cannot push to 'bob/not-mine': your token has no permission for this")
 
@@ -156,3 +184,20 @@ def test_strategies_that_push_the_optimizer_are_refused(strategy: str, tmp_path:
     arguments.set_push_to_hub("ada/tickets", strategy=strategy)
     with pytest.raises(UserError, match=reason):
         HubTrainer(None, arguments)
+
+
+def test_only_the_first_process_touches_saved_files(
+    tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All processes enter `_save`. Guards a second one that reads a configuration while the first one is writing it."""
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_encoder)
+    trainer = HubTrainer(model, SemiSupervisedTrainingArguments(str(tmp_path), use_cpu=True, report_to="none"))
+    half = ["config.json", "training_args.bin"]
+    for name in half:
+        (tmp_path / name).write_text('{"model_')
+    monkeypatch.setattr(SemiSupervisedTrainingArguments, "should_save", False)
+    monkeypatch.setattr(
+        Trainer, "_save", lambda *_: None
+    )  # in early versions of transformers, only the first process calls it
+    trainer._save(str(tmp_path))
+    assert [(tmp_path / name).read_text() for name in half] == ['{"model_'] * 2

@@ -142,7 +142,7 @@ def test_bfloat16_changes_losses_by_rounding_only(tiny_encoder: Path, tmp_path: 
         )  # fmt: skip
         trainer.train()
         logs[bf16] = trainer.state.log_history[0]
-        assert {value.dtype for value in trainer.objective.state_dict().values()} == {torch.float32}
+        assert {value.dtype for value in trainer.training_objective.state_dict().values()} == {torch.float32}
     for name in ("loss_labeled", "loss_unlabeled", "mean_weight"):
         assert logs[True][name] == pytest.approx(logs[False][name], abs=1e-2), name
     assert logs[True]["loss_labeled"] != logs[False]["loss_labeled"], "bfloat16 was not used"
@@ -151,7 +151,7 @@ def test_bfloat16_changes_losses_by_rounding_only(tiny_encoder: Path, tmp_path: 
 def test_strength_overrides_the_method(tiny_encoder: Path, tmp_path: Path) -> None:
     strength = {"strength": 0.25}
     trainer = make(tiny_encoder, tmp_path, method="fixmatch", unlabeled_dataset=unlabeled(), method_args=strength)
-    assert trainer.objective.strength == 0.25
+    assert trainer.training_objective.strength == 0.25
 
 
 def test_unlabeled_batch_ratio_sets_the_rows_per_step(tiny_encoder: Path, tmp_path: Path) -> None:
@@ -238,7 +238,10 @@ def test_saved_models_hold_no_pickle(tiny_encoder: Path, tmp_path: Path) -> None
         ({"unlabeled_batch_ratio": 0}, "unlabeled_batch_ratio: expected at least 1e-06, found 0"),
         ({"gold_share": 0.0}, "gold_share: expected more than 0"),
         ({"train_dataset": Dataset.from_dict({"txt": ["a"], "label": [0]})}, "expected a column 'text' or 'input_ids'"),
-        ({"train_dataset": Dataset.from_dict({"text": ["a"], "label": ["b"]})}, "not in the model's label2id"),
+        (
+            {"train_dataset": Dataset.from_dict({"text": ["a"], "label": ["b"]})},
+            r"1 classes \('b'\), but the model has 3",
+        ),
     ],
 )
 def test_wrong_input_is_named(tiny_encoder: Path, tmp_path: Path, settings: dict[str, Any], message: str) -> None:
@@ -283,9 +286,9 @@ def test_evaluate_and_predict_take_raw_text(tiny_encoder: Path, tmp_path: Path) 
 def test_hyper_parameter_search_reaches_the_method(tiny_encoder: Path, tmp_path: Path) -> None:
     """A trial sets fields of the arguments after the trainer was made: guards against an objective that stays the first one."""
     trainer = make(tiny_encoder, tmp_path, unlabeled_dataset=unlabeled())
-    assert not trainer.paired
+    assert trainer.chosen_method == "r-drop"
     trainer.args.method, trainer.args.method_args = "fixmatch", {"threshold": 0.0, "strength": 0.5}
     trainer.train()
     assert trainer.paired
-    assert trainer.objective.strength == 0.5
+    assert trainer.training_objective.strength == 0.5
     assert trainer.state.log_history[0]["kept_share"] == 1.0

@@ -15,7 +15,7 @@ from sstext.objective.objective import Objective
 from sstext.objective.targets import Soft
 from sstext.objective.teachers import EMA, Self
 from sstext.objective.weights import Everyone
-from sstext.training.trainer import STATE_FILE
+from sstext.training.checkpoints import STATE_FILE
 
 
 class Follower(Everyone):
@@ -61,7 +61,7 @@ def test_the_moving_average_is_of_the_students_steps(tiny_encoder: Path, tmp_pat
     trainer.train()
     students = [load_file(tmp_path / f"checkpoint-{step}" / "model.safetensors")[name] for step in (1, 2, 3)]
     expected = first / 8 + students[0] / 8 + students[1] / 4 + students[2] / 2
-    torch.testing.assert_close(trainer.objective.teacher.get_buffer("weight classifier/weight"), expected)
+    torch.testing.assert_close(trainer.training_objective.teacher.get_buffer("weight classifier/weight"), expected)
     assert not students[0].equal(students[2])
 
 
@@ -77,7 +77,7 @@ def test_the_moving_average_is_saved_and_restored(tiny_encoder: Path, tmp_path: 
     for forgets in (False, True):
         resumed = make(tiny_encoder, tmp_path / f"resumed-{forgets}", method=mean_teacher(0.9), **settings)
         if forgets:  # the canary: the average matters for the bits
-            resumed.objective.load_state_dict = lambda state, **kwargs: None
+            resumed.training_objective.load_state_dict = lambda state, **kwargs: None
         resumed.train(resume_from_checkpoint=str(checkpoint))
         assert torch.equal(weights(whole), weights(resumed)) != forgets
 
@@ -157,7 +157,7 @@ def test_the_adversary_is_found_in_float32_under_mixed_precision(tiny_encoder: P
 
 def _recorded(loader: Any, trainer: Any, keep: Any) -> Any:
     """The same batches, with `keep` on a layer of the student while the view is prepared."""
-    view = trainer.objective.view
+    view = trainer.training_objective.view
     prepare = view.prepare
 
     def recorded(student: Any, rows: Any) -> Any:

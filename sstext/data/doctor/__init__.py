@@ -1,0 +1,1 @@
+"""The data doctor, `sstext check`: faults of texts and labels. `examine.py` lists the checks."""

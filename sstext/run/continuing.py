@@ -1,0 +1,198 @@
+"""Go on from a finished run with further labeled texts: `sstext train out --more labels.csv`."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sstext.config.run_config import RunConfig
+from sstext.data.exports.export import REASON
+from sstext.data.labeling_tasks import reasons_in
+from sstext.data.loading import load_labeled
+from sstext.data.sources import open_table
+from sstext.data.writers import RowWriter
+from sstext.errors import UserError, listed
+from sstext.progress import SILENT, Reporter
+from sstext.reporting.readers import read_predictions
+from sstext.storage.run_folder import CONFIG, RunDirectory
+
+#: Options that say how labeled texts are read.
+READING = ("text_column", "label_column", "encoding", "unlabeled_value")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labeled texts: text → class, and text → the reason why it was chosen, where this is known."""
+
+    classes: dict[str, str]
+    reasons: dict[str, str]
+
+
+def finished_run(folder: str | Path, what: str = "run") -> RunDirectory:
+    """The folder of a finished run.
+
+    Args:
+        what: the option that names it.
+
+    Raises:
+        UserError: it is none.
+    """
+    directory = RunDirectory(folder)
+    if not directory.results.is_file() or not (directory.path / CONFIG).is_file():
+        raise UserError(
+            f"{what}: expected the folder of a finished run (with {directory.results.name}), found {folder}"
+        )
+    return directory
+
+
+def labels_of(run: RunDirectory) -> Labels | None:
+    """The labeled texts of a finished run. None if it was not given them as a file, and none of them were held out."""
+    options = run.read_options()
+    source, held_out = options.get("data") or options.get("labeled"), run.predictions("out_of_fold")
+    if source is not None and not options.get("sample"):
+        return read_labels(source, **_reading(options))
+    if not held_out.is_file():
+        return None
+    classes = run.read_results()["classes"]
+    rows = read_predictions(held_out, classes)
+    return Labels(dict(zip(rows.texts.to_pylist(), (classes[number] for number in rows.labels), strict=True)), {})
+
+
+def _reading(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: options[name] for name in READING if options.get(name) is not None}
+
+
+def _that_fit(source: Any, reading: Mapping[str, Any]) -> dict[str, Any]:
+    """Without names of columns that a file does not have: `to_label.csv` has a text and a label in any case."""
+    if not isinstance(source, str | Path):
+        return dict(reading)
+    first = next(open_table(source, reading.get("encoding", "utf-8"), "train").batches, None)
+    columns = first.columns if first is not None else {}
+    if {"text", "label", REASON} <= set(columns):  # whatever the column of that name holds in other files
+        columns = {name: values for name, values in columns.items() if name != REASON}
+    return {name: value for name, value in reading.items() if not name.endswith("_column") or value in columns}
+
+
+def read_labels(source: Any, least_classes: int = 2, **reading: Any) -> Labels:
+    """Labeled texts from a source. Rows without a label are left out.
+
+    Args:
+        least_classes: number of classes that must occur.
+        reading: `text_column`, `label_column`, `encoding` and `unlabeled_value`, see `sstext.RunConfig`.
+
+    Raises:
+        UserError: the source cannot be read, or has no label.
+    """
+    reasons = reasons_in(source, **reading)
+    read = load_labeled(source, what="more", least_classes=least_classes, **reading)
+    names = [read.classes[number] for number in read.texts["label"][:]]
+    return Labels(dict(zip(read.texts["text"][:], names, strict=True)), reasons)
+
+
+def next_folder(run: Path) -> Path:
+    """The folder of the run that goes on from another one.
+
+    >>> next_folder(Path("runs/out")).name, next_folder(Path("out-2")).name
+    ('out-2', 'out-3')
+    """
+    run = run if run.name else run.resolve()  # "."
+    numbered = re.fullmatch(r"(.+)-(\d+)", run.name)
+    name, number = (numbered[1], int(numbered[2])) if numbered else (run.name, 1)
+    return run.with_name(f"{name}-{number + 1}")
+
+
+def go_on(
+    run: str | Path,
+    more: Any,
+    changes: Mapping[str, Any],
+    *,
+    reporter: Reporter = SILENT,
+    file: Path | None = None,
+) -> RunConfig:
+    """The options of a new run that has the labels of a finished one and further labels.
+
+    All labels are written to a file beside the new folder (`out-2.labeled.csv` for `out-2`), so that the new run can be
+    repeated like any other, and others can go on from it. If a text has another label in both, the new one counts.
+
+    Args:
+        run: folder of the finished run. It stays as it is.
+        more: labeled texts, in any format that `labeled` may have; rows without a label are left out.
+        changes: options that differ from those of the finished run. Default output: see `next_folder`.
+        reporter: says how many labels there are.
+        file: the file to write instead.
+
+    Raises:
+        UserError: the run is not finished, its labels are not known, or `more` has no labels.
+    """
+    before = finished_run(run, "train")
+    options = before.read_options() | {"output": str(next_folder(before.path))} | dict(changes)
+    if options.get("sample"):
+        raise UserError(
+            "more: the run drew a sample of labeled texts; give --labeled and --unlabeled instead of going on"
+        )
+    reading = _reading(options)
+    zero_shot = "labeled" not in before.read_data().get("fingerprints", {})
+    old = Labels({}, {}) if zero_shot else labels_of(before)
+    if old is None:
+        raise UserError(
+            f"more: the labeled texts of {run} are not in a file; train with --labeled, with all labels in it"
+        )
+    new = read_labels(more, least_classes=1 if old.classes else 2, **_that_fit(more, reading))
+    joined = _joined(old, new, reporter)
+    place = file or Path(f"{options['output']}.labeled.csv")
+    with RowWriter(place, encoding=reading.get("encoding", "utf-8"), private=True) as writer:
+        columns: dict[str, list[Any]] = {
+            reading.get("text_column", "text"): list(joined.classes),
+            reading.get("label_column", "label"): list(joined.classes.values()),
+        }
+        if REASON not in columns:  # a column of that name may hold the texts or the labels
+            columns[REASON] = [joined.reasons.get(text) for text in joined.classes]
+        writer.write(columns)
+    if (table := options.pop("data", None)) is not None:  # its rows without a label stay in the corpus
+        options["unlabeled"] = options.get("unlabeled") or table
+    return RunConfig(**options | {"labeled": str(place)})
+
+
+def _joined(old: Labels, new: Labels, reporter: Reporter) -> Labels:
+    added = [text for text in new.classes if text not in old.classes]
+    changed = [text for text in new.classes if old.classes.get(text, new.classes[text]) != new.classes[text]]
+    if not added and not changed:
+        raise UserError("more: expected texts that are not labeled yet, found none")
+    reporter.note(
+        f"more: {len(added):,} labeled text{'s' if len(added) != 1 else ''} join {len(old.classes):,}"
+        + (f"; {len(changed):,} got another label" if changed else "")
+    )
+    unknown = sorted(set(new.classes.values()) - set(old.classes.values())) if old.classes else []
+    if unknown:
+        reporter.note(f"more: new classes {listed(unknown)}")
+    return Labels(old.classes | new.classes, old.reasons | new.reasons)
+
+
+def what_it_brought(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """What more labels have brought, in a sentence. Empty if nothing was measured in both runs.
+
+    Args:
+        before, after: `results.json` of both runs.
+    """
+    labeled = [results["rows"].get("labeled", 0) for results in (before, after)]
+    said = []
+    for name, of in (("estimated accuracy", _estimate), ("accuracy on the test rows", _on_test)):
+        figures = [of(results) for results in (before, after)]
+        if all(figure is not None for figure in figures):
+            said.append(f"{name} {figures[0]:.1%} → {figures[1]:.1%}")
+        elif figures[1] is not None:
+            said.append(f"{name} {figures[1]:.1%} (not known before)")
+    if not said:
+        return ""
+    return f"With {labeled[1]:,} labels instead of {labeled[0]:,}: {'; '.join(said)}."
+
+
+def _estimate(results: Mapping[str, Any]) -> float | None:
+    found = results.get("accuracy_estimate")
+    return None if found is None else float(found["value"])
+
+
+def _on_test(results: Mapping[str, Any]) -> float | None:
+    found = (results.get("test") or {}).get("self_trained")
+    return None if found is None else float(found["metrics"]["accuracy"]["score"])

@@ -1,0 +1,189 @@
+"""FiniteTrainer: steps whose loss or gradients are not finite are skipped and counted, and no such number is kept."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import Trainer, TrainerCallback
+from transformers.trainer_callback import ExportableState
+
+from sstext.config.spelling import spelled
+from sstext.errors import UserError
+from sstext.modeling.finite import refuse_bad_outputs, refuse_bad_weights
+
+#: A training stops after this number of skipped steps in a row …
+IN_A_ROW = 10
+#: … or if more than this share of all its steps, and more than a few, are skipped. The first steps in fp16 often are, until its
+#: loss scale fits.
+SHARE, FEW = 0.1, 3
+
+
+class SkippedSteps(TrainerCallback, ExportableState):
+    """Counts the skipped steps of a training. Checkpoints keep the counts.
+
+    Attributes:
+        total: number of skipped steps.
+        in_a_row: number of the last steps that were all skipped.
+        last: whether the last step was skipped.
+    """
+
+    def __init__(self) -> None:
+        self.total = self.in_a_row = 0
+        self.last = False
+
+    def state(self) -> dict[str, Any]:
+        return {"args": {}, "attributes": {"total": self.total, "in_a_row": self.in_a_row}}
+
+    def count(self, skipped: bool) -> None:
+        """Count a step."""
+        self.last, self.in_a_row = skipped, (self.in_a_row + 1) * skipped
+        self.total += skipped
+
+
+class FiniteTrainer(Trainer):
+    """A `Trainer` that skips and counts steps whose loss or gradients are not finite (NaN or infinite).
+
+    A skipped step changes no weight and no state of the optimizer. It is found by the norm of the gradients, which `Trainer`
+    computes anyway, and which is the same in all processes. A loss that is not finite makes the gradients NaN. Reading the norm
+    waits for the device once per step; `logging_nan_inf_filter=False` turns off the two reads of `Trainer` per micro-batch,
+    which are then not needed. If all is finite, the training has the same bits as with `Trainer`.
+
+    Raises:
+        UserError: too many steps were skipped, or outputs of an evaluation, weights to be saved or those of a checkpoint are
+            not finite.
+    """
+
+    args: Any
+    model: Any
+    _norm: Tensor | float | None = None
+
+    def train(self, *arguments: Any, **keywords: Any) -> Any:
+        """Train as `Trainer` does.
+
+        Raises:
+            UserError: too many steps were skipped, see `FiniteTrainer`.
+        """
+        for kind in (SkippedSteps, _SkipBadSteps):
+            self.remove_callback(kind)
+        self.add_callback(SkippedSteps())
+        self.add_callback(_SkipBadSteps(self))
+        result = super().train(*arguments, **keywords)
+        self.refuse_if_nothing_was_learned()
+        return result
+
+    def refuse_if_nothing_was_learned(self) -> None:
+        """Refuse the model of a training that has ended, if all its steps were skipped.
+
+        Raises:
+            UserError: they were. Only a short training ends with that, others are stopped before.
+        """
+        if self.state.global_step and self.skipped_steps.total >= self.state.global_step:
+            self._stop()
+
+    @property
+    def skipped_steps(self) -> SkippedSteps:
+        """The counts of the current training."""
+        found = (each for each in self.callback_handler.callbacks if isinstance(each, SkippedSteps))
+        return next(found, SkippedSteps())
+
+    def compute_loss(
+        self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Compute the loss as `Trainer` does."""
+        found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if not model.training:
+            return found
+        return (seen_in_gradients(found[0]), *found[1:]) if isinstance(found, tuple) else seen_in_gradients(found)
+
+    def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """Make a forward and a backward pass. A loss that is not finite is not part of the mean that is logged."""
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        return loss if self.args.logging_nan_inf_filter else torch.where(loss.isfinite(), loss, 0.0)
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        self._norm = super()._clip_grad_norm(model)
+        return self._norm
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        self._norm = super()._get_grad_norm(model, grad_norm)
+        return self._norm
+
+    def skip_if_not_finite(self) -> None:
+        """Skip the step of the optimizer that follows if its gradients are not finite: without gradients, it does nothing."""
+        norm, self._norm = self._norm, None
+        if norm is None:  # older versions of transformers have no such methods
+            norm = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        counts, skipped = self.skipped_steps, not math.isfinite(float(norm))
+        counts.count(skipped)
+        if skipped:
+            if self.accelerator.scaler is None:  # that of fp16 skips the step itself, and wants to see why
+                self.model.zero_grad()
+            if counts.in_a_row >= IN_A_ROW or counts.total > max(FEW, SHARE * self.state.max_steps):
+                self._stop()
+
+    def _stop(self) -> None:
+        done = min(self.state.global_step + 1, self.state.max_steps)
+        computed = "fp16" if self.args.fp16 else "bf16" if self.args.bf16 else "fp32"
+        precision = "" if computed == "fp32" else f", or in fp32 instead of {computed}"
+        raise UserError(
+            "the training was stopped, because the loss or its gradients were not finite (NaN or infinite) in "
+            f"{self.skipped_steps.total:,} of {done:,} steps, which were skipped; train again with a lower "
+            f"{spelled('learning_rate')} (it was {self.args.learning_rate:g}){precision}"
+        )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log the finite numbers, and the number of skipped steps if there are any."""
+        kept = {name: value for name, value in logs.items() if not isinstance(value, float) or math.isfinite(value)}
+        if "loss" in kept and self.skipped_steps.total:
+            kept["skipped_steps"] = self.skipped_steps.total
+        super().log(kept, start_time)
+
+    def evaluation_loop(self, *arguments: Any, **keywords: Any) -> Any:
+        """Evaluate or predict as `Trainer` does.
+
+        Raises:
+            UserError: an output or the loss is not finite.
+        """
+        output = super().evaluation_loop(*arguments, **keywords)
+        logits = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
+        if isinstance(logits, np.ndarray) and logits.dtype.kind == "f":
+            refuse_bad_outputs(logits, remedy=f"train with a lower {spelled('learning_rate')}")
+        for name, value in (output.metrics or {}).items():  # without metrics of the caller, there are no logits
+            if name.endswith("_loss") and not math.isfinite(value):
+                raise UserError(
+                    f"expected a finite {name}, found {value}; train with a lower {spelled('learning_rate')}"
+                )
+        return output
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        refuse_bad_weights(self.model, str(output_dir or self.args.output_dir))
+        super()._save(output_dir, state_dict)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        refuse_bad_weights(self.model, f"resume_from_checkpoint: {resume_from_checkpoint}")
+
+
+class _SkipBadSteps(TrainerCallback):
+    """Looks at the gradients before every step of the optimizer."""
+
+    def __init__(self, trainer: FiniteTrainer) -> None:
+        self.trainer = trainer
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.skip_if_not_finite()
+
+
+def seen_in_gradients(loss: Tensor) -> Tensor:
+    """The same loss, bit for bit. If it is not finite, all its gradients are NaN, in all processes after their exchange.
+
+    A loss can be infinite or NaN without any gradient that is, for example in rows that a mask leaves out.
+
+    >>> weight = torch.ones(1, requires_grad=True)
+    >>> seen_in_gradients(weight.sum() + float("inf")).backward()
+    >>> weight.grad
+    tensor([nan])
+    """
+    return loss * torch.where(loss.detach().isfinite(), torch.ones_like(loss), torch.full_like(loss, math.nan))

@@ -1,0 +1,154 @@
+"""Embeddings that are computed once per encoder and texts."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+from sstext.inference.scoring import score
+from sstext.modeling.embedder import Embedder
+from sstext.modeling.mean_reading import make_read_mean
+from sstext.pseudolabels import embeddings
+from sstext.pseudolabels.embeddings import Embeddings, key_of
+from sstext.run.train import train
+from sstext.run.verifying import differences, forget, verify
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of rows of each call that embeds."""
+    counted: list[int] = []
+
+    def counting(model: Any, rows: Any, *args: Any, **how: Any) -> Any:
+        counted.append(len(rows))
+        return score(model, rows, *args, **how)
+
+    monkeypatch.setattr(embeddings, "score", counting)
+    return counted
+
+
+@pytest.fixture
+def tokenizer(tiny_encoder: Path) -> Any:
+    return AutoTokenizer.from_pretrained(tiny_encoder)
+
+
+def _rows(tokenizer: Any, *texts: str) -> Dataset:
+    return Dataset.from_dict({"input_ids": tokenizer(list(texts))["input_ids"]})
+
+
+def test_the_same_texts_are_embedded_once(
+    tiny_encoder: Path, tokenizer: Any, passes: list[int], tmp_path: Path
+) -> None:
+    """Guards the bits: what was kept is what is computed, whatever head a model has."""
+    encoder, rows = (
+        AutoModel.from_pretrained(tiny_encoder),
+        _rows(tokenizer, "money back", "a parcel that is late", "no"),
+    )
+    expected = score(Embedder(encoder.eval()), rows, tokenizer)
+    kept = Embeddings(tmp_path / "kept")
+    np.testing.assert_array_equal(kept.of(encoder, rows, tokenizer), expected)
+    for seed in range(2):  # heads are drawn
+        classifier = AutoModelForSequenceClassification.from_pretrained(tiny_encoder, num_labels=2 + seed).eval()
+        np.testing.assert_array_equal(score(Embedder(classifier), rows, tokenizer), expected)
+        np.testing.assert_array_equal(kept.of(classifier, rows, tokenizer), expected)
+        assert make_read_mean(classifier)
+        np.testing.assert_array_equal(score(Embedder(classifier), rows, tokenizer), expected)
+        np.testing.assert_array_equal(kept.of(classifier, rows, tokenizer), expected)
+    assert passes == [3], "one pass for four models"
+    Embeddings().of(encoder, rows, tokenizer)
+    assert passes == [3, 3], "without a folder, nothing is kept"
+
+
+def test_whatever_changes_embeddings_changes_the_key(tiny_encoder: Path, tokenizer: Any) -> None:
+    """Guards against embeddings of other texts, another order, another encoder or another precision."""
+    encoder = AutoModel.from_pretrained(tiny_encoder)
+    keys = [
+        key_of(encoder, _rows(tokenizer, *texts), tokenizer, "fp32") for texts in (("a", "b"), ("b", "a"), ("a b",))
+    ]
+    keys.append(key_of(encoder, _rows(tokenizer, "a", "b"), tokenizer, "bf16"))
+    encoder.encoder.layer[1].output.dense.bias.data[3] += 1e-6
+    keys.append(key_of(encoder, _rows(tokenizer, "a", "b"), tokenizer, "fp32"))
+    assert len(set(keys)) == 5
+    encoder.pooler.dense.bias.data += 1
+    assert key_of(encoder, _rows(tokenizer, "a", "b"), tokenizer, "fp32") == keys[-1], "no embedding reads the pooler"
+
+
+def test_the_oldest_go_first(tiny_encoder: Path, tokenizer: Any, passes: list[int], tmp_path: Path) -> None:
+    """Guards the disk: the folder never has more than its bytes, and what does not fit is computed all the same."""
+    encoder = AutoModel.from_pretrained(tiny_encoder)
+    texts = [_rows(tokenizer, f"text {number}", "another") for number in range(3)]
+    kept = Embeddings(tmp_path, most=2 * (2 * 16 * 4 + 128))  # two of them
+    for number, rows in enumerate(texts):
+        kept.of(encoder, rows, tokenizer)
+        for file in tmp_path.glob("*.npy"):
+            if file.stat().st_mtime > 1_000:  # the new one
+                os.utime(file, (number, number))
+    assert sum(file.stat().st_size for file in tmp_path.glob("*.npy")) <= kept.most
+    before = len(passes)
+    kept.of(encoder, texts[2], tokenizer)
+    assert len(passes) == before, "the newest is there"
+    kept.of(encoder, texts[0], tokenizer)
+    assert len(passes) == before + 1, "the oldest has gone"
+    assert kept.of(encoder, _rows(tokenizer, *"abcdefghi"), tokenizer).shape == (9, 16)
+    assert all(file.stat().st_size <= kept.most for file in tmp_path.glob("*.npy"))
+
+
+@pytest.mark.slow
+def test_a_run_is_the_same_with_and_without_and_computes_less(
+    tiny_run: Callable[..., Any], passes: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards the promise of a cache: the same files, fewer passes. What is kept is recorded, and goes with the texts."""
+    options: dict[str, Any] = {"method": "auto", "folds": 2, "method_args": {}}
+    options |= {"steps": 2, "round_steps": 2, "descriptions": "names"}
+
+    def run(folder: Path) -> int:
+        config = tiny_run(folder, **options)
+        config.method_args = {}
+        train(config, report=False)
+        rows = sum(passes)
+        passes.clear()
+        return rows
+
+    with_it = run(tmp_path / "with")
+    monkeypatch.setattr(Embeddings, "of", lambda self, *rows, **how: own(Embeddings(), *rows, **how))
+    without = run(tmp_path / "without")
+    assert 0 < with_it < 0.6 * without
+    found = [line for line in differences(tmp_path / "with", tmp_path / "without") if "data/embeddings" not in line]
+    assert [line for line in found if not line.startswith("config.yaml")] == []
+    kept = list((tmp_path / "with" / "data" / "embeddings").glob("*.npy"))
+    assert kept
+    assert verify(tmp_path / "with").problems == []
+    forget(tmp_path / "with")
+    assert not any(file.exists() for file in kept)
+
+
+own = Embeddings.of
+
+
+def test_what_is_kept_is_private_and_computed_again_if_it_cannot_be_read(
+    tiny_encoder: Path, tokenizer: Any, passes: list[int], tmp_path: Path
+) -> None:
+    """Guards vectors of texts that others may read, and a run that ends because a file of this folder is damaged."""
+    encoder, rows = AutoModel.from_pretrained(tiny_encoder).eval(), _rows(tokenizer, "money back", "no")
+    kept = Embeddings(tmp_path / "kept")
+    expected = kept.of(encoder, rows, tokenizer)
+    (file,) = (tmp_path / "kept").iterdir()
+    assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    file.write_bytes(b"half")
+    np.testing.assert_array_equal(kept.of(encoder, rows, tokenizer), expected)
+    assert passes == [2, 2], "once, and once more after the damage"
+
+
+def test_an_encoder_with_a_number_has_a_key(tiny_encoder: Path, tokenizer: Any) -> None:
+    """Guards weights without dimensions, such as a scale of logits."""
+    encoder, rows = AutoModel.from_pretrained(tiny_encoder), _rows(tokenizer, "no")
+    encoder.register_parameter("scale", torch.nn.Parameter(torch.tensor(2.0)))
+    first = key_of(encoder, rows, tokenizer, "fp32")
+    encoder.scale.data.fill_(3.0)
+    assert key_of(encoder, rows, tokenizer, "fp32") != first

@@ -1,0 +1,56 @@
+"""A run that has come to nothing says so first: a round without a teacher, and a model that answers one class."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sstext.cli.main import main
+from sstext.cli.train_tables import show_results
+from sstext.run.train import train
+
+
+def test_a_student_that_has_collapsed_teaches_nobody(
+    tiny_run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards runs without folds: a student of one class would label the corpus for the next one, and be the model at last."""
+
+    def scores(model: Any, rows: Any, tokenizer: Any, folder: Path, **_: Any) -> np.ndarray:
+        labels = np.arange(len(rows)) % 3 if folder.name == "baseline" else np.zeros(len(rows), dtype=int)
+        return 4 * np.eye(3, dtype=np.float32)[labels]
+
+    monkeypatch.setattr("sstext.selftraining.student_store.score_to_disk", scores)
+    found = train(tiny_run(tmp_path / "out", rounds=3, folds=0, steps=1, round_steps=1, test=None))
+    refused = "its predictions have collapsed to few classes (effective number 1.0, expected 3.0)"
+    assert [record["stage"] for record in found["rounds"]] == ["baseline", "round 1"]
+    assert found["rounds"][-1]["refused"] == found["rounds"][-1]["stopped_because"] == refused
+    assert (found["chosen"]["round"], found["chosen"]["model"]) == (0, "baseline")
+    assert found["chosen"]["why"].startswith(f"the last one that did not collapse; round 1 was refused: {refused}")
+    monkeypatch.setenv("COLUMNS", "400")
+    show_results(found, "out")
+    first = next(line for line in capsys.readouterr().out.splitlines() if line and "cannot be used" not in line)
+    assert first == f"Training stopped early: {refused}."
+
+
+def test_a_model_of_one_class_is_no_success(
+    tiny_files: Any,
+    tiny_encoder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Guards scripts that take the exit code 0 for a model that they can use."""
+    answers = [np.array([0.0, 9.0, 0.0])]
+    monkeypatch.setattr("sstext.run.usable.score", lambda model, rows, *_: np.stack([answers[0]] * len(rows)))
+    monkeypatch.setenv("COLUMNS", "400")
+    command = ["train", "--labeled", tiny_files.labeled, "--encoder", tiny_encoder, "--output", tmp_path / "out",
+               "--method", "supervised", "--rounds", "0", "--folds", "0", "--steps", "1", "--device", "cpu"]  # fmt: skip
+    assert main([str(part) for part in command]) == 1
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith(
+        "The model cannot be used: it predicts 'delivery' for all 12 labeled texts that it was tried on"
+    )
+    assert "Train it longer (--steps) or with a lower --learning-rate" in first
+    assert main([str(part) for part in command]) == 1, "also if the run was finished before"
