@@ -4,8 +4,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from types import FrameType
+from typing import NoReturn
 
 #: What Ctrl-C sends, and what schedulers, containers and `kill` send.
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -41,10 +42,28 @@ def restore(former: dict[int, object]) -> None:
     former.clear()
 
 
-def interruptible() -> AbstractContextManager[None]:
+@contextmanager
+def interruptible() -> Iterator[None]:
     """Raise KeyboardInterrupt on both signals in this block. Python does so on Ctrl-C alone.
+
+    Compiled code, such as the readers of weights, may replace a KeyboardInterrupt by an error of its own, and that error may
+    even be caught and reported as a damaged file. So any error after a signal becomes a KeyboardInterrupt again.
 
     A launcher of several processes ends them by SIGTERM if one of them fails. A process that waits for another one cannot
     handle the signal in Python, so several processes keep their handlers.
     """
-    return on_interrupt(signal.default_int_handler) if os.environ.get("WORLD_SIZE", "1") == "1" else nullcontext()
+    arrived = False
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        nonlocal arrived
+        arrived = True
+        raise KeyboardInterrupt
+
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"
+    try:
+        with on_interrupt(interrupt) if alone else nullcontext():
+            yield
+    except Exception as error:
+        if arrived:
+            raise KeyboardInterrupt from error
+        raise

@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 
 import pytest
 
 from sstext.cli import main as cli
+from sstext.errors import UserError
 from sstext.interrupts import SIGNALS, handle, interruptible, restore
 
 
@@ -25,6 +27,22 @@ def test_a_command_says_that_it_was_stopped(
     assert cli.main([command, "out"]) == cli.INTERRUPTED == 130
     assert capsys.readouterr().err.splitlines()[-1] == f"sstext: {said}"
     assert signal.getsignal(number) is former
+
+
+def test_an_error_that_a_signal_caused_is_an_interrupt_and_another_one_stays() -> None:
+    """Guards Ctrl-C while weights are read: compiled code made an error of it, which was reported as a damaged encoder."""
+
+    def read(number: int | None) -> None:
+        with interruptible():
+            with suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), number or 0)  # signal 0 does nothing
+            raise UserError("cannot load 'encoder'")
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        read(signal.SIGINT)
+    assert isinstance(caught.value.__cause__, UserError)
+    with pytest.raises(UserError):
+        read(None)
 
 
 def test_a_signal_that_is_ignored_stays_so_and_threads_change_nothing() -> None:

@@ -53,6 +53,11 @@ class SearchTrainer(Trainer):
                 "time, start several programs with the same storage and study_name"
             )
         self._before_search: dict[str, Any] = {}
+        # Weak references to what an earlier training used. Ray cannot copy them, and every trial makes its own.
+        self.accelerator.gradient_state.dataloader_references = [None]
+        self.optimizer = self.lr_scheduler = None
+        self.callback_handler.optimizer = self.callback_handler.lr_scheduler = None
+        self.accelerator.free_memory()
         try:
             return super().hyperparameter_search(
                 hp_space, compute_objective, n_trials, direction, backend, hp_name, **kwargs

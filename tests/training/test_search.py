@@ -242,10 +242,12 @@ def test_what_a_methods_name_in_a_trial_turns_on_is_checked(searcher: Callable[.
 def test_trials_of_ray_reach_the_method_and_run_in_processes_of_their_own(
     local_ray: Any, searcher: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Each trial is a task with a copy of the trainer. Guards a value that does not arrive there, and one that stays here."""
+    """Each trial is a task with a copy of the trainer. Guards a value that does not arrive there, one that stays here, and a
+    trainer that cannot be copied because a training before has stopped within an epoch."""
     from ray import tune
 
     trainer = searcher(method="fixmatch", as_argument=True, method_args={"threshold": 0.4})
+    trainer.train()
     space = {"learning_rate": 2e-2, "method_args.threshold": tune.grid_search([0.0, 1.0])}
     best = trainer.hyperparameter_search(
         lambda trial: space, n_trials=1, backend="ray", storage_path=str(tmp_path), verbose=0,
