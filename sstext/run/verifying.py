@@ -141,14 +141,17 @@ def reproduce(folder: str | Path, output: str | Path | None = None, *, reporter:
             if target.read_plan() is None:
                 target.write_plan(plan)
     train(config, reporter=reporter, report=False)
-    return differences(path, target.path)
+    return differences(path, target.path, foreign=False)
 
 
-def differences(before: Path, after: Path) -> list[str]:
+def differences(before: Path, after: Path, *, foreign: bool = True) -> list[str]:
     """The files of two run folders that differ in anything but times, each with the reason.
 
     Files that hold texts may be missing in the first folder, because they may have been deleted there. Files of its model that
     people have edited are compared as they were written.
+
+    Args:
+        foreign: also name files of the first folder that its run has not written, for example notes of its owner.
     """
     found, manifest = [], Manifest(before)
     written = manifest.entries() if manifest.path.is_file() else {}
@@ -159,7 +162,8 @@ def differences(before: Path, after: Path) -> list[str]:
             if name.split("/")[0] not in TEXTS:
                 found.append(f"{name}: only in {after}")
         elif not other.is_file():
-            found.append(f"{name}: only in {before}")
+            if foreign or not written or name in written:
+                found.append(f"{name}: only in {before}")
         elif name.startswith(f"{MODEL}/") and name in written and digest_of(other) in written[name].digests:
             continue
         elif digest_of(one) != digest_of(other) and (reason := _difference(one, other)):

@@ -342,7 +342,8 @@ def test_the_remedy_repeats_the_phase_and_ends_in_the_same_bits(
 
 
 def test_a_run_is_reproduced_and_what_differs_is_named(copy: Path, sstext: Say) -> None:
-    """Guards the promise of the same bits, and a comparison that finds nothing."""
+    """Guards the promise of the same bits, a comparison that finds nothing, and one that complains about a person's notes."""
+    (copy / "notes.txt").write_text("Ask Ana about the refunds.")
     code, said, _ = sstext("reproduce", copy, "--quiet")
     assert (code, "all files are the same, bit for bit" in said) == (0, True)
     again = copy.with_name("out-reproduced")
@@ -351,8 +352,10 @@ def test_a_run_is_reproduced_and_what_differs_is_named(copy: Path, sstext: Say) 
     (again / "model" / "model.safetensors").write_bytes(b"other")
     (again / "rounds.jsonl").unlink()
     found = differences(copy, again)
-    assert [line.split(":")[0] for line in found] == ["model/model.safetensors", "results.json", "rounds.jsonl"]
-    assert "other values of 'seed'" in found[1]
+    assert [line.split(":")[0] for line in found] == [
+        "model/model.safetensors", "notes.txt", "results.json", "rounds.jsonl"
+    ]  # fmt: skip
+    assert "other values of 'seed'" in found[2]
     assert sstext("reproduce", copy, "--output", copy)[0] == 2
 
 
