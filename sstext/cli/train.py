@@ -55,7 +55,7 @@ def _add_arguments(train: Any, *, every: bool) -> None:
         nargs="*",
         metavar="FILE",
         help="A table of texts (as --data), or a recipe: a YAML file with options. They have the names of the flags, with _ "
-        "instead of -. With --more: the folder of a run.",
+        "instead of -. Or the folder of a finished run, to make a similar one: with --more labels, or with other options.",
     )
     known = options(RunConfig)
     for kind in GROUPS:
@@ -99,11 +99,18 @@ def run_train(parsed: argparse.Namespace) -> int:
 
     reporter = Reporter(parsed.quiet or not is_first_process())
     given = {name: value for name, value in vars(parsed).items() if name in options(RunConfig)}
-    if parsed.more is not None:
+    if parsed.more is not None or _is_run(parsed.files):
         return _run(parsed, *_go_on(parsed, given, reporter), reporter)
     recipe, data = _files(parsed)
     with spelled_as("flags" if recipe is None else "recipe"):
         return _run(parsed, read_config(recipe, given | data), None, reporter)
+
+
+def _is_run(files: list[str]) -> bool:
+    """Whether the only argument without a flag is the folder of a run."""
+    from sstext.storage.run_folder import RunDirectory
+
+    return len(files) == 1 and RunDirectory(files[0]).holds_run()
 
 
 def _files(parsed: argparse.Namespace) -> tuple[str | None, dict[str, str]]:
@@ -121,9 +128,7 @@ def _files(parsed: argparse.Namespace) -> tuple[str | None, dict[str, str]]:
     tables = [file for file in files if file not in recipes]
     for folder in tables:
         if RunDirectory(folder).holds_run():
-            raise UserError(
-                f"{folder}: this is the folder of a run; give --more labels.csv to go on from it with more labels"
-            )
+            raise UserError(f"{folder}: this is the folder of a run; give it alone, without a recipe or a table")
     if len(recipes) > 1:
         raise UserError(f"train: expected one recipe, found {listed(recipes)}")
     if len(tables) > 1 or (tables and hasattr(parsed, "data")):
@@ -136,7 +141,7 @@ def _run(parsed: argparse.Namespace, config: RunConfig, before: Any, reporter: R
     """Train, or only say what would be done. Returns the exit code.
 
     Args:
-        before: results of the run from which this one goes on, or None.
+        before: the run from which this one goes on, or None.
     """
     if config.device.startswith("cuda:"):  # before torch reads it, so that the run sees only this GPU
         os.environ["CUDA_VISIBLE_DEVICES"], config.device = config.device.removeprefix("cuda:"), "cuda"
@@ -156,14 +161,16 @@ def _run(parsed: argparse.Namespace, config: RunConfig, before: Any, reporter: R
             raise UserError("--profile: only this process is measured; leave --engine ray out")
         config.workers = 1
     with profile.shown(parsed.profile):
-        results = train.train(config, reporter=reporter, report=parsed.report)
+        earlier = before.path if before is not None else None
+        results = train.train(config, reporter=reporter, report=parsed.report, before=earlier)
     if is_first_process():
-        train_tables.show_results(results, str(config.output), config.budget, before)
+        known = before.read_results() if before is not None else None
+        train_tables.show_results(results, str(config.output), config.budget, known)
     return 1 if results.get("unusable") else 0
 
 
 def _go_on(parsed: argparse.Namespace, given: dict[str, Any], reporter: Reporter) -> tuple[RunConfig, Any]:
-    """The options of a run that goes on from a finished one, and the results of that one."""
+    """The options of a run that goes on from a finished one, and that one."""
     if len(parsed.files) != 1:
         raise UserError(
             f"more: expected the folder of one run, found {listed(parsed.files) or 'none'}; for example: "
@@ -172,8 +179,8 @@ def _go_on(parsed: argparse.Namespace, given: dict[str, Any], reporter: Reporter
     folder = parsed.files[0]
     from sstext.run.continuing import finished_run, go_on
 
-    before, file = finished_run(folder, "train").read_results(), None
-    if parsed.dry_run:  # which leaves nothing on disk
+    before, file = finished_run(folder, "train"), None
+    if parsed.dry_run and parsed.more is not None:  # which leaves nothing on disk
         import atexit
         import shutil
         from pathlib import Path

@@ -18,6 +18,7 @@ from accelerate import PartialState
 from sstext.data.batching import INPUTS
 from sstext.inference.devices import TOKENS_PER_BATCH
 from sstext.inference.scoring import device_of, score
+from sstext.modeling.digests import add_rows, add_weights
 from sstext.modeling.embedder import Embedder
 from sstext.modeling.mean_reading import has_mean_layer
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
@@ -100,13 +101,8 @@ def key_of(model: Any, rows: Any, tokenizer: Any, precision: str) -> str:
         getattr(model.config, "_attn_implementation", None), TOKENS_PER_BATCH.get(device.type), PartialState().num_processes,
     )  # fmt: skip
     digest = xxhash.xxh3_128(repr(how).encode())
-    for name, weights in _weights_of_encoder(model):
-        digest.update(f"{name} {tuple(weights.shape)} {weights.dtype}".encode())
-        digest.update(weights.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    names = [name for name in INPUTS if name in rows.column_names]
-    for name in names:
-        for ids in rows[name]:
-            digest.update(np.asarray([len(ids), *ids], dtype=np.int32).tobytes())
+    add_weights(digest, _weights_of_encoder(model))
+    add_rows(digest, rows.select_columns([name for name in INPUTS if name in rows.column_names]))
     return digest.hexdigest()
 
 

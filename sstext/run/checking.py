@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,12 @@ def check(
     Raises:
         UserError: a source that cannot be read, or a file that cannot be written.
     """
+    written = {
+        name: Path(one) for name, one in {"json": json_file, "html": html_file, "fix": fix}.items() if one is not None
+    }
+    for name, other in combinations(written, 2):
+        if written[name].resolve() == written[other].resolve():
+            raise UserError(f"{other}: expected another name than that of {name}, found {written[other]}")
     for option, file in (("json", json_file), ("html", html_file)):
         if file is not None:
             check_target(option, Path(file))

@@ -1,4 +1,4 @@
-"""Go on from a finished run with further labeled texts: `sstext train out --more labels.csv`."""
+"""Go on from a finished run with further labeled texts or other options: `sstext train out --more labels.csv --rounds 2`."""
 
 import re
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from sstext.config.run_config import RunConfig
 from sstext.data.exports.export import REASON
 from sstext.data.labeling_tasks import reasons_in
 from sstext.data.loading import load_labeled
+from sstext.data.run_sources import sources
 from sstext.data.sources import open_table
 from sstext.data.writers import RowWriter
 from sstext.errors import UserError, listed
@@ -110,23 +111,25 @@ def go_on(
     reporter: Reporter = SILENT,
     file: Path | None = None,
 ) -> RunConfig:
-    """The options of a new run that has the labels of a finished one and further labels.
+    """The options of a new run that has the options and labels of a finished one, other options, and further labels.
 
     All labels are written to a file beside the new folder (`out-2.labeled.csv` for `out-2`), so that the new run can be
     repeated like any other, and others can go on from it. If a text has another label in both, the new one counts.
 
     Args:
         run: folder of the finished run. It stays as it is.
-        more: labeled texts, in any format that `labeled` may have; rows without a label are left out.
+        more: labeled texts, in any format that `labeled` may have; rows without a label are left out. None: there are none.
         changes: options that differ from those of the finished run. Default output: see `next_folder`.
         reporter: says how many labels there are.
         file: the file to write instead.
 
     Raises:
-        UserError: the run is not finished, its labels are not known, or `more` has no labels.
+        UserError: the run is not finished, its labels are not known, `more` has no labels, or nothing changes.
     """
     before = finished_run(run, "train")
     options = before.read_options() | {"output": str(next_folder(before.path))} | dict(changes)
+    if more is None:
+        return _with_other_options(before, options)
     if options.get("sample"):
         raise UserError(
             "more: the run drew a sample of labeled texts; give --labeled and --unlabeled instead of going on"
@@ -154,6 +157,23 @@ def go_on(
     return RunConfig(**options | {"labeled": str(place)})
 
 
+def _with_other_options(before: RunDirectory, options: Mapping[str, Any]) -> RunConfig:
+    """The options of a new run on the same data."""
+    config = RunConfig(**options)
+    if config.to_yaml() == RunConfig(**before.read_options()).to_yaml():
+        raise UserError(
+            f"{before.path}: this is the folder of a finished run, and nothing changes; give --more labels.csv to go on from "
+            "it with more labels, or an option to change, such as --rounds 2"
+        )
+    named = sources(config)
+    if lacking := sorted(before.read_data().get("fingerprints", {}).keys() - named.keys() - {"descriptions"}):
+        raise UserError(
+            f"{before.path}: the run was given {listed(lacking)} in Python, not as files; give "
+            f"{' and '.join(f'--{name}' for name in lacking)}"
+        )
+    return config
+
+
 def _joined(old: Labels, new: Labels, reporter: Reporter) -> Labels:
     added = [text for text in new.classes if text not in old.classes]
     changed = [text for text in new.classes if old.classes.get(text, new.classes[text]) != new.classes[text]]
@@ -170,7 +190,7 @@ def _joined(old: Labels, new: Labels, reporter: Reporter) -> Labels:
 
 
 def what_it_brought(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """What more labels have brought, in a sentence. Empty if nothing was measured in both runs.
+    """What more labels or other options have brought, in a sentence. Empty if nothing was measured in both runs.
 
     Args:
         before, after: `results.json` of both runs.
@@ -185,6 +205,8 @@ def what_it_brought(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
             said.append(f"{name} {figures[1]:.1%} (not known before)")
     if not said:
         return ""
+    if labeled[0] == labeled[1]:
+        return f"Before → now: {'; '.join(said)}."
     return f"With {labeled[1]:,} labels instead of {labeled[0]:,}: {'; '.join(said)}."
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from sstext.inference.devices import resolve_device
 from sstext.processes import is_first_of, is_main_process, wait_for_everyone
 from sstext.progress import SILENT, Reporter
 from sstext.reporting.report import write_report_of_owner
+from sstext.run.continuing import finished_run
 from sstext.run.measuring import peak_memory
 from sstext.run.opening import open_chain
 from sstext.run.results import card
@@ -26,7 +28,14 @@ from sstext.storage.whole import write_whole
 from sstext.training.loggers import tracked
 
 
-def train(config: RunConfig, *, reporter: Reporter = SILENT, report: bool = True, **data: Any) -> dict[str, Any]:
+def train(
+    config: RunConfig,
+    *,
+    reporter: Reporter = SILENT,
+    report: bool = True,
+    before: str | Path | None = None,
+    **data: Any,
+) -> dict[str, Any]:
     """Run everything: the stages, the choice of the model, `model/`, the test rows, `results.json`.
 
     The same call continues an interrupted run. For a finished run, it returns the results.
@@ -34,6 +43,7 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, report: bool = True
     Args:
         config, reporter, **data: see `self_train`.
         report: whether report.html is written at the end.
+        before: folder of a finished run with similar options. Its trainings are not repeated where they would be the same.
 
     Returns:
         The content of `results.json`.
@@ -44,7 +54,7 @@ def train(config: RunConfig, *, reporter: Reporter = SILENT, report: bool = True
     began = time.monotonic()
     with tracked(config, reporter) as reporter, one_owner(config):
         reporter.take_times()  # the times of an earlier run in this process
-        run = open_run(config, reporter, **data)
+        run = open_run(config, reporter, before, **data)
         directory = run.directory
         if directory.results.exists():
             reporter.note(f"{directory.path}: this run is finished; these are its results")
@@ -101,13 +111,17 @@ def make_report(directory: RunDirectory, reporter: Reporter) -> None:
         reporter.note(f"the report could not be written ({error}); `sstext report {directory.path}` tries again")
 
 
-def open_run(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> Run:
+def open_run(config: RunConfig, reporter: Reporter = SILENT, before: str | Path | None = None, **data: Any) -> Run:
     """The chains of a run, with a plan that fits its budget.
+
+    Args:
+        before: see `train`.
 
     Raises:
         UserError: see `self_train`.
     """
-    whole = open_chain(config, reporter, **data)
+    earlier = finished_run(before, "before").path if before is not None else None
+    whole = replace(open_chain(config, reporter, **data), earlier=earlier)
     return make_run(whole, plan_in_budget(whole, reporter))
 
 

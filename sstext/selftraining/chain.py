@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from sstext.methods.method import Stage
 from sstext.modeling.finite import refuse_bad_weights
 from sstext.modeling.pretrained import save_tokenizer, split_revision
 from sstext.modeling.student import new_student
-from sstext.processes import is_main_process, wait_for_everyone
+from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.profiling import SAVING, section
 from sstext.progress import Reporter
 from sstext.pseudolabels.alignment import CalibratedScores, CorpusScores, Probabilities
@@ -33,9 +33,10 @@ from sstext.pseudolabels.probe import with_descriptions, with_regression
 from sstext.pseudolabels.selection import Scores, Selection, margin_history, select
 from sstext.pseudolabels.table import read_pseudo_labels, write_pseudo_labels
 from sstext.selftraining.plan import Plan
-from sstext.selftraining.student_store import Fit, StudentStore
+from sstext.selftraining.reuse import key_of_scores, key_of_training, same_training
+from sstext.selftraining.student_store import SCORED_ONCE, Fit, StudentStore
 from sstext.storage.run_folder import CHECKPOINTS, FIT, LOG, MODEL, PSEUDO_LABELS, RunDirectory
-from sstext.storage.whole import write_folder_whole, write_whole
+from sstext.storage.whole import copy_whole, write_folder_whole, write_whole
 from sstext.training.arguments import SemiSupervisedTrainingArguments
 from sstext.training.fit import train_student, without_times
 from sstext.training.stage_arguments import patience_of, stage_arguments
@@ -57,6 +58,7 @@ class Chain:
         held_out: tokenized labeled rows that it never learns from, or None.
         number: from 1 with folds; 0 for the chain with all labels.
         class_texts: names or descriptions of the classes, weighed by its own labels; None: there are none.
+        earlier: folder of a finished run. A training that was the same there is taken from it (`reuse`). None: nothing is.
     """
 
     config: RunConfig
@@ -70,6 +72,7 @@ class Chain:
     held_out: Any = None
     number: int = 0
     class_texts: WeighedClassTexts | None = None
+    earlier: Path | None = None
 
     @property
     def students(self) -> StudentStore:
@@ -111,11 +114,14 @@ class Chain:
         return fit
 
     def _train(self, stage: Stage, selected: Selection | None) -> None:
+        student = self.student(stage)
+        key = key_of_training(self, stage, selected, student)
+        if self._take_over(stage, key):
+            return None
         if stage.frozen:
-            return self._fit_regression(stage)
+            return self._fit_regression(stage, student, key)
         folder = self.students.folder(stage)
         checkpoints = folder / CHECKPOINTS
-        student = self.student(stage)
         trainer = train_student(
             self._with_regression(student) if stage.regression_head else student,
             self.training_arguments(stage, selected, checkpoints),
@@ -136,23 +142,42 @@ class Chain:
         # The accelerator keeps its state for the whole process, and the next stage needs the memory.
         trainer.accelerator.free_memory()
         wait_for_everyone()
-        temperature, metrics = self._calibrate(stage)
-        if is_main_process():
-            fit = {"steps": trainer.state.global_step, "temperature": temperature, "metrics": metrics}
-            fit |= {"skipped_steps": trainer.skipped_steps.total}
-            write_whole(folder / FIT, json.dumps(fit))
-            shutil.rmtree(checkpoints, ignore_errors=True)
+        self._finish(stage, key, trainer.state.global_step, trainer.skipped_steps.total)
 
-    def _fit_regression(self, stage: Stage) -> None:
+    def _fit_regression(self, stage: Stage, student: Any, key: str) -> None:
         """Make the student of a stage without steps: a regression on the encoder as it was pretrained."""
-        model = self._with_regression(self.student(stage))
+        model = self._with_regression(student)
         if is_main_process():
             self.write_model(model, self.students.folder(stage) / MODEL)
         wait_for_everyone()
+        self._finish(stage, key, steps=0, skipped_steps=0)
+
+    def _finish(self, stage: Stage, key: str, steps: int, skipped_steps: int) -> None:
+        """Calibrate a student that is trained and written, and keep the result of its training."""
         temperature, metrics = self._calibrate(stage)
         if is_main_process():
-            fit = {"steps": 0, "temperature": temperature, "metrics": metrics}
-            write_whole(self.students.folder(stage) / FIT, json.dumps(fit))
+            fit = Fit(steps, temperature, metrics, skipped_steps, key, key_of_scores(self, stage, key))
+            write_whole(self.students.folder(stage) / FIT, json.dumps(asdict(fit)))
+            shutil.rmtree(self.students.folder(stage) / CHECKPOINTS, ignore_errors=True)
+
+    def _take_over(self, stage: Stage, key: str) -> bool:
+        """Take the student of a stage from the earlier run, if its training there was the same. Returns whether it was."""
+        found, folder = None, self.students.folder(stage)
+        if self.earlier is not None:
+            found = from_main_process(same_training(self.earlier, key) if is_main_process() else None)
+        if found is None:
+            return False
+        if is_main_process():
+            scores = SCORED_ONCE if StudentStore.read_fit(found).scores == key_of_scores(self, stage, key) else ()
+            for name in (MODEL, LOG, *scores):
+                if (found / name).exists():
+                    copy_whole(found / name, folder / name)
+        wait_for_everyone()
+        name = self.students.phase(stage, "training")
+        self.reporter.note(f"{name}: taken from {self.earlier}, because nothing that it depends on has changed")
+        fit = StudentStore.read_fit(found)
+        self._finish(stage, key, fit.steps, fit.skipped_steps)
+        return True
 
     def _with_regression(self, student: Any) -> Any:
         """A student whose head is a regression on the labeled rows and the texts of the classes.

@@ -42,6 +42,8 @@ from sstext.storage.whole import write_array_whole
 
 #: Rows of the corpus on which the temperature of a head is fitted to the probe.
 PROBED_ROWS = 256
+#: In the folder of a stage: predictions that depend only on its student and on the rows. A sample depends on other stages, too.
+SCORED_ONCE = (SCORES, HELD_OUT_SCORES, HELD_OUT_SCORES_WITH_PROBE, DEV_SCORES)
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,16 @@ class Fit:
             confident as the probe. Without a probe, it is 1.
         metrics: metrics on the development rows. Empty without development rows.
         skipped_steps: number of steps that were skipped, because their loss or gradients were not finite.
+        key, scores: hashes of all that the training and the predictions of the student depend on, see
+            `sstext.selftraining.reuse`. Empty in runs of earlier versions.
     """
 
     steps: int
     temperature: float
     metrics: dict[str, float]
     skipped_steps: int = 0
+    key: str = ""
+    scores: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,9 +118,13 @@ class StudentStore:
 
     def fitted(self, stage: Stage) -> Fit:
         """The result of the training of a finished stage."""
-        file = self.folder(stage) / FIT
-        with reading(file):
-            return Fit(**json.loads(file.read_text(encoding="utf-8")))
+        return self.read_fit(self.folder(stage))
+
+    @staticmethod
+    def read_fit(folder: Path) -> Fit:
+        """The result of the training whose student is in a folder."""
+        with reading(folder / FIT):
+            return Fit(**json.loads((folder / FIT).read_text(encoding="utf-8")))
 
     def load(self, stage: Stage) -> Any:
         """The student of a finished stage, on its device."""

@@ -9,7 +9,7 @@ import numpy as np
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.progress import Tick
 from sstext.storage.damage import read_array
-from sstext.storage.whole import remove, write_array_whole, written_whole
+from sstext.storage.whole import remove_joined_parts, write_array_whole, written_whole
 
 
 @contextmanager
@@ -57,8 +57,7 @@ def computed_in_chunks(
             _join_parts(parts, chunk, whole, shape)
         wait_for_everyone()
     if is_main_process():  # a kill may have left them
-        for part in whole.parent.glob(f"{whole.stem}-{'[0-9]' * 12}.npy"):
-            remove(part)
+        remove_joined_parts(list(whole.parent.glob(f"{whole.stem}-*.npy")))
     return read_array(whole, mapped=True)
 
 

@@ -13,7 +13,7 @@ from sstext.storage.damage import damaged, read_json, reading
 from sstext.storage.disk import writing
 from sstext.storage.manifest import MANIFEST, Manifest
 from sstext.storage.ownership import LOCK, OWNER, refuse_file
-from sstext.storage.whole import PRIVATE_FOLDER, remove, remove_partials, write_whole
+from sstext.storage.whole import PRIVATE_FOLDER, remove, remove_joined_parts, remove_partials, write_whole
 
 CONFIG, DATA, PLAN, ROUNDS = "config.yaml", "data.json", "plan.json", "rounds.jsonl"
 #: Folder of the corpus and the tokens. It is private, because it contains texts.
@@ -130,6 +130,7 @@ class RunDirectory:
         spare = [self.path / name for name in manifest.entries() if name.endswith((".npy", TIMES, LOG))]
         manifest.gone(file for file in spare if not file.exists())
         remove_partials(list(self.path.rglob(".*.partial")))  # listed first, because folders among them go
+        remove_joined_parts(list(self.path.rglob("*.npy")))
         return replaced
 
     def _write_claim(self, config: str, fingerprints: Mapping[str, str]) -> None:

@@ -22,6 +22,8 @@ from sstext.storage.disk import writing
 from sstext.storage.manifest import Manifest, digest_of
 
 _PARTIAL = re.compile(r"\..+\.(\d+)\.partial", re.DOTALL)
+#: A part of an array that is computed in chunks. It is removed as soon as the whole array is on disk.
+_PART = re.compile(r"(.+)-\d{12}\.npy")
 #: Modes of what only the owner may read, because it holds texts.
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
 
@@ -158,6 +160,14 @@ def remove_partials(places: Iterable[Path]) -> None:
                 remove(place)
 
 
+def remove_joined_parts(places: Iterable[Path]) -> None:
+    """Remove the parts of arrays among files (`sstext.storage.chunks`) that are in a whole array by now."""
+    for place in places:
+        found = _PART.fullmatch(place.name)
+        if found and place.with_name(f"{found[1]}.npy").exists():
+            remove(place)
+
+
 def remove_partials_of(path: Path) -> None:
     """Remove what killed processes have left of a file that they were writing."""
     remove_partials(path.parent.glob(f".{_escaped(path.name)}.*.partial"))
@@ -214,3 +224,9 @@ def write_folder_whole(path: Path, write: Callable[[Path], object]) -> None:
     with written_whole(path) as temporary:
         temporary.mkdir()
         write(temporary)
+
+
+def copy_whole(source: Path, path: Path) -> None:
+    """Copy a file or a folder, whole or not at all. See `written_whole`."""
+    with written_whole(path) as temporary:
+        shutil.copytree(source, temporary) if source.is_dir() else shutil.copyfile(source, temporary)

@@ -114,6 +114,19 @@ def test_what_is_checked_is_not_overwritten(option: str, tmp_path: Path, capsys:
     assert file.read_text() == "text,label\na,x\nb,y\n"
 
 
+@pytest.mark.parametrize("options", [("--json", "--fix"), ("--html", "--fix"), ("--json", "--html")])
+def test_two_results_do_not_have_one_name(
+    options: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards a result that replaces another one, or that is left behind by an error."""
+    file, place = tmp_path / "a.csv", tmp_path / "found"
+    file.write_text("text,label\na,x\nb,y\n")
+    first, second = options
+    assert main(["check", str(file), first, str(place), second, str(tmp_path / "." / "found")]) == 2
+    assert f"{second[2:]}: expected another name than that of {first[2:]}" in capsys.readouterr().err
+    assert not place.exists()
+
+
 def test_numbers_are_read_as_a_training_reads_them(tmp_path: Path) -> None:
     """Guards class numbers that a table has made decimal: `1.0` is the class 1, which no row is called."""
     file = tmp_path / "a.csv"

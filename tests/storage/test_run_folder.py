@@ -30,6 +30,17 @@ def test_the_same_run_may_come_back(directory: RunDirectory) -> None:
     assert directory.read_data()["fingerprints"] == PRINTS
 
 
+def test_what_a_kill_left_beside_a_whole_array_is_removed(directory: RunDirectory) -> None:
+    """Guards a part of `scores.npy` that stays for ever: the whole array was there, so that nobody looked for its parts. A part
+    of an array that is not whole saves its computation."""
+    stage = directory.path / "chain_2" / "start"
+    stage.mkdir(parents=True)
+    for name in ("scores.npy", "scores-000000000000.npy", "passes-000000000000.npy"):
+        (stage / name).write_bytes(b"")
+    directory.claim(CONFIG, dict(PRINTS))
+    assert sorted(file.name for file in stage.iterdir()) == ["passes-000000000000.npy", "scores.npy"]
+
+
 def test_other_options_are_named_with_both_values(directory: RunDirectory) -> None:
     """Guards a run against another one's rounds; the person sees at once which option it was."""
     with pytest.raises(

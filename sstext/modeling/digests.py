@@ -1,0 +1,36 @@
+"""Hashes of weights and of tokenized rows, by which results that depend on them are found again."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import xxhash
+
+#: Rows that are read at a time.
+_SLICE = 20_000
+
+
+def add_weights(digest: xxhash.xxh3_128, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Add names, shapes, types and values of weights to a hash."""
+    for name, values in weights:
+        digest.update(f"{name} {tuple(values.shape)} {values.dtype}".encode())
+        digest.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+
+
+def add_rows(digest: xxhash.xxh3_128, rows: Any) -> None:
+    """Add all columns of a data set to a hash. They are read in parts, so a large data set does not fill the memory.
+
+    >>> from datasets import Dataset
+    >>> one, same, other = (xxhash.xxh3_128() for _ in range(3))
+    >>> add_rows(one, Dataset.from_dict({"input_ids": [[1, 2], [3]]}))
+    >>> add_rows(same, Dataset.from_dict({"input_ids": [[0], [1, 2], [3]]}).select([1, 2]))
+    >>> add_rows(other, Dataset.from_dict({"input_ids": [[1], [2, 3]]}))
+    >>> one.digest() == same.digest(), one.digest() == other.digest()
+    (True, False)
+    """
+    digest.update(f"{len(rows)} {sorted(rows.column_names)}".encode())
+    as_arrow = rows.select_columns(sorted(rows.column_names)).with_format("arrow")
+    for start in range(0, len(rows), _SLICE):
+        table = as_arrow[start : start + _SLICE].combine_chunks()
+        for batch in table.to_batches():
+            digest.update(memoryview(batch.serialize()))
