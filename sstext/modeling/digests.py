@@ -6,8 +6,10 @@ from typing import Any
 import torch
 import xxhash
 
-#: Rows that are read at a time.
-_SLICE = 20_000
+from sstext.storage.mapped import give_back
+
+#: Rows that are read at a time, and after which the memory of a mapped file is given back.
+_SLICE, _GIVEN_BACK = 20_000, 200_000
 
 
 def add_weights(digest: xxhash.xxh3_128, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
@@ -34,3 +36,6 @@ def add_rows(digest: xxhash.xxh3_128, rows: Any) -> None:
         table = as_arrow[start : start + _SLICE].combine_chunks()
         for batch in table.to_batches():
             digest.update(memoryview(batch.serialize()))
+        if start % _GIVEN_BACK == _GIVEN_BACK - _SLICE:
+            give_back(rows)
+    give_back(rows)
