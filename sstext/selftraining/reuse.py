@@ -6,6 +6,7 @@ that a training reads, so that a forgotten dependence is impossible for rows and
 known to act through these alone.
 """
 
+import json
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -52,7 +53,8 @@ def key_of_training(chain: "Chain", stage: Stage, selected: Selection | None, st
     options = {name: value for name, value in asdict(chain.config).items() if name not in NOT_READ}
     schedule, device = stage.schedule, resolve_device(chain.config.device)
     how = (
-        sorted(options.items()), chain.students.seed(stage), chain.steps(stage, len(selected) if selected else 0),
+        json.dumps(options, sort_keys=True, default=repr), chain.students.seed(stage),
+        chain.steps(stage, len(selected) if selected else 0),
         schedule.batch_size, schedule.learning_rate, schedule.of_rounds, stage.frozen, stage.noise, stage.regression_head,
         chain.texts.classes, chain.texts.zero_shot, chain.tokens.max_length,
         version("sstext"), torch.__version__, transformers.__version__, accelerate.__version__,

@@ -16,6 +16,7 @@ from sstext.run.continuing import go_on
 from sstext.run.train import train
 from sstext.run.verifying import differences
 from sstext.selftraining import choice
+from sstext.storage.run_folder import RunDirectory
 
 Quick = Callable[..., RunConfig]
 REGRESSIONS = {"chain 1, regression", "chain 2, regression", "regression"}
@@ -51,7 +52,9 @@ class Notes(Reporter):
 @pytest.fixture(scope="module")
 def quick(tiny_run: Quick) -> Quick:
     """`quick(output, **changes)`: options of a run of `auto` with two chains and one student."""
-    return partial(tiny_run, method="auto", folds=2, prior="uniform", max_length=16, dropout=0.0)
+    return partial(
+        tiny_run, method="auto", folds=2, prior="uniform", max_length=16, dropout=0.0, method_args={"contrast": 5.0}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +122,8 @@ def test_the_command_goes_on_with_another_option(
 ) -> None:
     """Guards the way that people take: the folder of the run, and what changes. Its data and other options stay."""
     out = str(tmp_path / "next")
+    keys = list(RunDirectory(earlier).read_options()["method_args"])
+    assert keys == sorted(keys), "the run had another order"
     assert main(["train", str(earlier), "--keep", "0.3", "--output", out, "--no-report"]) == 0
     said = capsys.readouterr()
     expected = f"chain 1, start: training: taken from {earlier}, because nothing that it depends on has changed"
