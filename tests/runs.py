@@ -54,9 +54,11 @@ def killed() -> None:
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """Everything that a run computes, to the bit; the time that it took is left out."""
-    names = ("model.safetensors", "pseudo_labels.parquet", "scores.npy", "passes.npy", "fit.json")
+    """Everything that a run computes, to the bit, without the time that it took and the hashes of its options."""
+    names = ("model.safetensors", "pseudo_labels.parquet", "scores.npy", "passes.npy")
     found: dict[str, Any] = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.name in names}
+    for file in folder.rglob("fit.json"):
+        found[str(file.relative_to(folder))] = {**json.loads(file.read_text()), "key": "", "scores": ""}
     return found | {"rounds": [{**record, "seconds": None} for record in records(folder)]}
 
 

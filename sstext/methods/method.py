@@ -146,6 +146,8 @@ class Method:
             say together. Else the chains also go through the rounds.
         plain: plain fine-tuning, if it is not the first stage. It takes the place of a frozen stage where the head of the
             encoder cannot be a regression, and is measured on test rows.
+        regression: a frozen regression, if it is not the first stage. It takes seconds, and is measured on test rows, because
+            fine-tuning on few labels can end below it. None: the head of the encoder cannot be one.
         follows_shares: whether pseudo-labels follow the class shares of the corpus (`--prior`), and quotas follow `--keep`.
     """
 
@@ -160,11 +162,12 @@ class Method:
     follows_shares: bool = False
     teaches_once: bool = False
     plain: Stage | None = None
+    regression: Stage | None = None
 
     def without_frozen(self) -> "Method":
         """The same method for an encoder whose head cannot be a regression: plain fine-tuning takes the place of one."""
         if self.plain is None:
-            return self
+            return replace(self, regression=None)
         first = [replace(stage, regression_head=False) for stage in self.first if not stage.frozen]
         if first[0].name != self.plain.name:  # it may be a stage already
             first.insert(0, self.plain)
@@ -179,7 +182,9 @@ class Method:
         first = [replace(stage, name=ZERO_SHOT) for stage in self.first if stage.frozen and stage.reads_class_texts]
         if not first or self.round is None:
             return None
-        return replace(self, first=(first[0],), folds=0, expected_gain=UNPROVEN, teaches_once=False, plain=None)
+        return replace(
+            self, first=(first[0],), folds=0, expected_gain=UNPROVEN, teaches_once=False, plain=None, regression=None
+        )
 
     @property
     def between_rounds(self) -> bool:

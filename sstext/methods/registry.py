@@ -18,6 +18,7 @@ from sstext.methods.rounds import (
     labels_alone,
     margin_history,
     noisy_student,
+    regression,
     self_training,
     ust,
 )
@@ -235,6 +236,7 @@ def compose(
         method, first=first, goes_on=loop.start == "previous",
         stop_agreement=method.stop_agreement if loop.stop_agreement is None else loop.stop_agreement,
         keep=tuple(keep) if keep is not None else method.keep,
+        regression=None if method.first[0].frozen else regression(),
     )  # fmt: skip
     return method if method.round is None else _with_round(method, loop, align, regularizers, name)
 

@@ -27,7 +27,7 @@ def measure(
     baseline: Stage,
     baseline_temperature: float,
     *,
-    first_temperature: float,
+    others: Mapping[str, float],
     temperature: float,
     same: bool,
 ) -> tuple[dict[str, Any], dict[str, float]]:
@@ -39,13 +39,13 @@ def measure(
         run: the finished run.
         baseline: stage of the model that is measured beside it.
         baseline_temperature: temperature of the baseline, which was trained on all labels.
-        first_temperature: temperature of the first stage of the plan.
+        others: names of stages whose models are measured, too, with their temperatures.
         temperature: temperature that the weights of the chosen model contain.
         same: whether the baseline is the chosen model.
 
     Returns:
-        "supervised" (baseline) and "self_trained" (chosen model) → the result of `evaluate_predictions`; and the
-        calibration error of the chosen model without its temperature.
+        "supervised" (baseline), the names of the others and "self_trained" (chosen model) → the result of
+        `evaluate_predictions`; and the calibration error of the chosen model without its temperature.
     """
     chain = run.whole
     test = chain.texts.test
@@ -55,12 +55,7 @@ def measure(
     figures: dict[str, Any] = {}
     logits: dict[str, np.ndarray] = {}
     models = [("supervised", baseline.name, chain.students.folder(baseline) / MODEL, baseline_temperature)]
-    first = run.plan.baseline
-    if (
-        baseline is not first
-    ):  # plain fine-tuning, which is no stage of the plan: what stages are compared with is shown, too
-        chain.fit(first, None)
-        models.append((first.name, first.name, chain.students.folder(first) / MODEL, first_temperature))
+    models += [(other, other, chain.directory.stage(other) / MODEL, divided_by) for other, divided_by in others.items()]
     models.append(("self_trained", "chosen model", run.directory.model, 1.0))  # its weights contain its temperature
     for name, title, folder, divided_by in models:
         if name == "self_trained" and same:

@@ -111,15 +111,18 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
     temperature = from_main_process(temperature)
     of_chains = [record for record in records if record.stage != FINAL]
     write_held_out(run, of_chains)
-    baseline, baseline_temperature = plan.baseline, records[0].temperature
+    baseline, baseline_temperature, others = plan.baseline, records[0].temperature, dict[str, float]()
     if plan.plain is not None:
+        others = {baseline.name: baseline_temperature}
         baseline, baseline_temperature = plan.plain, train_plain(chain, plan.plain)
+    elif plan.regression is not None:
+        others = {plan.regression.name: chain.fit(plan.regression, None).temperature}
     same = stage is baseline and temperature == baseline_temperature
     test, uncalibrated = measure(
         run,
         baseline,
         baseline_temperature,
-        first_temperature=records[0].temperature,
+        others=others,
         temperature=temperature,
         same=same,
     )

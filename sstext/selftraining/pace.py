@@ -90,7 +90,8 @@ class Pace:
 
         text = seconds_of_text(SCORED, precision)
         exact = text if precision == "fp32" else seconds_of_text(SCORED_EXACTLY, "fp32")
-        fit = _seconds_of_fit(chain, model) if any(stage.regression_head for stage in plan.stages) else 0.0
+        fits = plan.regression is not None or any(stage.regression_head for stage in plan.stages)
+        fit = _seconds_of_fit(chain, model) if fits else 0.0
         with tempfile.TemporaryDirectory(prefix="sstext-pace-") as folder:
             began = _now(device)
             chain.save(model, Path(folder))

@@ -95,6 +95,11 @@ class Plan:
         return next((stage for stage in self.stages if stage.name == plain.name), plain)
 
     @property
+    def regression(self) -> Stage | None:
+        """The frozen regression with all labels that is measured on the test rows beside the model. None if it is a stage."""
+        return self.method.regression if self.test else None
+
+    @property
     def regression_teaches(self) -> bool:
         """Whether the regressions of the first stage label the corpus beside the chosen teacher."""
         return self.teaches_once and self.baseline.frozen and bool(self.corpus)

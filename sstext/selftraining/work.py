@@ -107,10 +107,12 @@ class Counter:
             candidates = min(plan.corpus, CANDIDATES)
             work += Work(exact=candidates + min(candidates, PER_CLASS * self.classes), reads=2)
         if plan.test:
-            measured = 2 if plan.plain is None else 3
+            measured = 2 + (plan.plain is not None or plan.regression is not None)
             work += Work(exact=measured * plan.test, reads=measured)
         if plan.trains_plain_apart and plan.plain is not None:
             work += self._training(plan.plain, plan.labeled)
+        if plan.regression is not None:
+            work += self._training(plan.regression, plan.labeled)
         return work
 
     def _training(self, stage: Stage, labeled: int) -> Work:

@@ -65,7 +65,7 @@ def listing(folder: Path) -> set[Path]:
 def test_flags_override_the_recipe(place: Path, monkeypatch: pytest.MonkeyPatch, encoder: str) -> None:
     """Guards `sstext train recipe.yaml --seed 3`: what is given wins, what is not stays as the recipe has it."""
     seen = []
-    monkeypatch.setattr("sstext.run.train.train", lambda config, reporter, report: seen.append((config, report)) or {})
+    monkeypatch.setattr("sstext.run.train.train", lambda config, report, **_: seen.append((config, report)) or {})
     monkeypatch.setattr("sstext.cli.train_tables.show_results", lambda *_: None)
     (place / "recipe.yaml").write_text("labeled: a.csv\nseed: 1\nrounds: 5\nprior: none\nlearning_rate: 1e-4\n")
     assert main(["train", "recipe.yaml", "--seed", "3", "--output", "elsewhere", "--prior", "auto"]) == 0

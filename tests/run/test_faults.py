@@ -251,7 +251,10 @@ def test_every_file_of_a_run_is_verified(copy: Path, sstext: Say) -> None:
     files = [file for file in sorted(copy.rglob("*")) if file.is_file()]
     unrecorded = {"manifest.jsonl", "README.md", "to_label.csv"}  # people edit the last two
     tried = 0
-    for number, file in enumerate(file for file in files if file.name not in unrecorded):
+    recorded = [
+        file for file in files if file.name not in unrecorded and "embeddings" not in file.parts
+    ]  # found by name
+    for number, file in enumerate(recorded):
         right = file.read_bytes()
         file.write_bytes((b"", right[: len(right) // 2], right[:-1] + bytes([right[-1] ^ 1]))[number % 3])
         (problem,) = verify(copy).problems

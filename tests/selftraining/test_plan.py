@@ -627,7 +627,9 @@ def test_plain_fine_tuning_takes_the_place_of_a_regression_that_cannot_be(plain:
     assert made.teaches_once
     assert method.without_frozen() == method
     other = method_of(RunConfig(method="class-balanced"))
-    assert other.without_frozen() is other
+    assert other.regression is not None
+    assert other.without_frozen() == replace(other, regression=None)
+    assert method_of(RunConfig()).regression is None, "it is a stage"
 
 
 def test_a_share_of_the_corpus_is_that_of_the_first_round_whoever_teaches() -> None:
