@@ -43,6 +43,18 @@ def restore(former: dict[int, object]) -> None:
 
 
 @contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Install the present handlers again after this block, because a library replaces them, even without Python's knowledge."""
+    former = {number: handler for number in SIGNALS if (handler := signal.getsignal(number)) is not None}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
 def interruptible() -> Iterator[None]:
     """Raise KeyboardInterrupt on both signals in this block. Python does so on Ctrl-C alone.
 

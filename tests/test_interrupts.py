@@ -11,7 +11,7 @@ import pytest
 
 from sstext.cli import main as cli
 from sstext.errors import UserError
-from sstext.interrupts import SIGNALS, handle, interruptible, restore
+from sstext.interrupts import SIGNALS, handle, handlers_kept, interruptible, restore
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -43,6 +43,16 @@ def test_an_error_that_a_signal_caused_is_an_interrupt_and_another_one_stays() -
     assert isinstance(caught.value.__cause__, UserError)
     with pytest.raises(UserError):
         read(None)
+
+
+def test_a_library_that_takes_the_signals_does_not_keep_them() -> None:
+    """Guards `--engine ray`: Ray ended the program on SIGTERM, with the stack of its own code instead of a sentence."""
+    with interruptible():
+        ours = {number: signal.getsignal(number) for number in SIGNALS}
+        with handlers_kept():
+            for number in SIGNALS:
+                signal.signal(number, lambda *_: sys.exit(15))
+        assert {number: signal.getsignal(number) for number in SIGNALS} == ours
 
 
 def test_a_signal_that_is_ignored_stays_so_and_threads_change_nothing() -> None:

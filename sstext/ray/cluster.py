@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sstext.errors import MachineError, UserError, listed
+from sstext.interrupts import handlers_kept
 
 #: Rows of a batch: those that `sstext predict` reads at once, so that texts are sorted by length in the same groups.
 ROWS_PER_BATCH = 4_000
@@ -169,7 +170,8 @@ def join_cluster() -> tuple[Any, bool]:
     ray = imported_ray()
     if ray.is_initialized():
         return ray, False
-    with errors_explained(ray):
+    # On SIGTERM, Ray would print the stack of its own code and end the program.
+    with errors_explained(ray), handlers_kept():
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     return ray, True
 
