@@ -137,6 +137,17 @@ def test_people_are_told_what_to_do_next() -> None:
         assert bool(said) == bool(told)
 
 
+@pytest.mark.parametrize(("right", "told"), [(0.75, True), (0.65, False)])
+def test_a_regression_that_is_right_more_often_is_named(right: float, told: bool) -> None:
+    """Guards a person who fine-tunes in vain; a difference within the interval (to .70) is chance, and auto has compared both."""
+    test = {"supervised": figures(0.5), "regression": figures(right), "self_trained": figures(0.6)}
+    records = [a_round(0), a_round(1, metrics={"macro_f1": 0.5})]
+    said = advice(results(records, test=test, chosen={"round": 1, "why": ""}))
+    assert said.startswith("Next: a logistic regression on the encoder as it was pretrained is right in 75.0%") is told
+    compared = [a_round(0, stage="regression"), records[1]]
+    assert advice(results(compared, test=test, chosen={"round": 1, "why": ""})) == ""
+
+
 def test_the_next_step_can_be_taken() -> None:
     """Guards "add --folds 3" where folds are refused, or where the budget cuts them again. Earlier versions gave no reason."""
     for reason, told in (
