@@ -139,7 +139,7 @@ def test_people_are_told_what_to_do_next() -> None:
 
 @pytest.mark.parametrize(("right", "told"), [(0.75, True), (0.65, False)])
 def test_a_regression_that_is_right_more_often_is_named(right: float, told: bool) -> None:
-    """Guards a person who fine-tunes in vain; a difference within the interval (to .70) is chance, and auto has compared both."""
+    """Guards a person who fine-tunes in vain. A difference within the interval (to .70) is chance, and auto compares both."""
     test = {"supervised": figures(0.5), "regression": figures(right), "self_trained": figures(0.6)}
     records = [a_round(0), a_round(1, metrics={"macro_f1": 0.5})]
     said = advice(results(records, test=test, chosen={"round": 1, "why": ""}))
