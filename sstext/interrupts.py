@@ -1,8 +1,10 @@
 """Ctrl-C and SIGTERM are one thing: work is stopped, and goes on later."""
 
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from types import FrameType
@@ -10,6 +12,9 @@ from typing import NoReturn
 
 #: What Ctrl-C sends, and what schedulers, containers and `kill` send.
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+#: How long after a signal an error is taken for its effect.
+SECONDS = 2.0
 
 Handler = Callable[[int, FrameType | None], object]
 
@@ -59,16 +64,16 @@ def interruptible() -> Iterator[None]:
     """Raise KeyboardInterrupt on both signals in this block. Python does so on Ctrl-C alone.
 
     Compiled code, such as the readers of weights, may replace a KeyboardInterrupt by an error of its own, and that error may
-    even be caught and reported as a damaged file. So any error after a signal becomes a KeyboardInterrupt again.
+    even be caught and reported as a damaged file. So an error within `SECONDS` of a signal becomes a KeyboardInterrupt again.
 
     A launcher of several processes ends them by SIGTERM if one of them fails. A process that waits for another one cannot
     handle the signal in Python, so several processes keep their handlers.
     """
-    arrived = False
+    arrived = -math.inf
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         nonlocal arrived
-        arrived = True
+        arrived = time.monotonic()
         raise KeyboardInterrupt
 
     alone = os.environ.get("WORLD_SIZE", "1") == "1"
@@ -76,6 +81,6 @@ def interruptible() -> Iterator[None]:
         with on_interrupt(interrupt) if alone else nullcontext():
             yield
     except Exception as error:
-        if arrived:
+        if time.monotonic() - arrived < SECONDS:
             raise KeyboardInterrupt from error
         raise

@@ -58,7 +58,7 @@ def contents(folder: Path) -> dict[str, Any]:
     names = ("model.safetensors", "pseudo_labels.parquet", "scores.npy", "passes.npy")
     found: dict[str, Any] = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.name in names}
     for file in folder.rglob("fit.json"):
-        found[str(file.relative_to(folder))] = {**json.loads(file.read_text()), "key": "", "scores": ""}
+        found[str(file.relative_to(folder))] = {**json.loads(file.read_text()), "training_hash": "", "scores_hash": ""}
     return found | {"rounds": [{**record, "seconds": None} for record in records(folder)]}
 
 

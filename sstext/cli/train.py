@@ -161,10 +161,9 @@ def _run(parsed: argparse.Namespace, config: RunConfig, before: Any, reporter: R
             raise UserError("--profile: only this process is measured; leave --engine ray out")
         config.workers = 1
     with profile.shown(parsed.profile):
-        earlier = before.path if before is not None else None
+        earlier, known = (before.path, before.read_results()) if before is not None else (None, None)
         results = train.train(config, reporter=reporter, report=parsed.report, before=earlier)
     if is_first_process():
-        known = before.read_results() if before is not None else None
         train_tables.show_results(results, str(config.output), config.budget, known)
     return 1 if results.get("unusable") else 0
 

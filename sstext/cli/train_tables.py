@@ -122,9 +122,12 @@ def advice(results: Mapping[str, Any]) -> str:
             "labels are right and follow from the texts, then label more texts."
         )
     if (ahead := _regression_ahead(results)) is not None:
+        remedy = f"leave out {spelled('method')}: the default compares both on held-out labels"
+        if not results["rows"].get("unlabeled"):
+            remedy = f"give {spelled('unlabeled')} and {remedy}"
         return (
-            f"Next: a logistic regression on the encoder as it was pretrained is right in {ahead:.1%} of the test rows, and so "
-            f"more often than this model. Leave out {spelled('method')}: the default compares both, and both label the corpus."
+            f"Next: {remedy}. On the test rows, a logistic regression on the encoder as it was pretrained is right more often "
+            f"({ahead:.1%}) than this model."
         )
     if len(records) > 1 and not _held_out(records) and not records[-1]["metrics"]:
         remedy = cause_and_remedy(results.get("nothing_held_out"))[1]

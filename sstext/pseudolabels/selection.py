@@ -69,6 +69,11 @@ class Selection:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def taught(self) -> np.ndarray:
+        """What a student learns: the probabilities (M, C) if there are any, or else the pseudo-labels (M,)."""
+        return self.labels if self.targets is None else self.targets
+
 
 def select(
     scores: Scores,

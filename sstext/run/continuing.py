@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from sstext.config.run_config import RunConfig
+from sstext.config.spelling import spelled
 from sstext.data.exports.export import REASON
 from sstext.data.labeling_tasks import reasons_in
 from sstext.data.loading import load_labeled
-from sstext.data.run_sources import sources
+from sstext.data.run_sources import fingerprints, sources
 from sstext.data.sources import open_table
 from sstext.data.writers import RowWriter
 from sstext.errors import UserError, listed
@@ -41,10 +42,20 @@ def finished_run(folder: str | Path, what: str = "run") -> RunDirectory:
     """
     directory = RunDirectory(folder)
     if not directory.results.is_file() or not (directory.path / CONFIG).is_file():
+        resumed = "; to resume it, give the command that began it" if directory.holds_run() else ""
         raise UserError(
-            f"{what}: expected the folder of a finished run (with {directory.results.name}), found {folder}"
+            f"{what}: expected the folder of a finished run (with {directory.results.name}), found {folder}{resumed}"
         )
     return directory
+
+
+def given_in_python(run: RunDirectory) -> set[str]:
+    """The sources of a run that were given in Python, and not as files."""
+    return (
+        run.read_data().get("fingerprints", {}).keys()
+        - sources(RunConfig(**run.read_options())).keys()
+        - {"descriptions"}
+    )
 
 
 def labels_of(run: RunDirectory) -> Labels | None:
@@ -129,7 +140,7 @@ def go_on(
     before = finished_run(run, "train")
     options = before.read_options() | {"output": str(next_folder(before.path))} | dict(changes)
     if more is None:
-        return _with_other_options(before, options)
+        return _with_other_options(before, options, reporter)
     if options.get("sample"):
         raise UserError(
             "more: the run drew a sample of labeled texts; give --labeled and --unlabeled instead of going on"
@@ -157,20 +168,24 @@ def go_on(
     return RunConfig(**options | {"labeled": str(place)})
 
 
-def _with_other_options(before: RunDirectory, options: Mapping[str, Any]) -> RunConfig:
+def _with_other_options(before: RunDirectory, options: Mapping[str, Any], reporter: Reporter) -> RunConfig:
     """The options of a new run on the same data."""
-    config = RunConfig(**options)
-    if config.to_yaml() == RunConfig(**before.read_options()).to_yaml():
+    config, former = RunConfig(**options), RunConfig(**before.read_options())
+    if config.to_yaml() == former.to_yaml():
         raise UserError(
             f"{before.path}: this is the folder of a finished run, and nothing changes; give --more labels.csv to go on from "
             "it with more labels, or an option to change, such as --rounds 2"
         )
-    named = sources(config)
-    if lacking := sorted(before.read_data().get("fingerprints", {}).keys() - named.keys() - {"descriptions"}):
+    named, known = sources(config), before.read_data().get("fingerprints", {})
+    if lacking := sorted(given_in_python(before) - named.keys()):
         raise UserError(
             f"{before.path}: the run was given {listed(lacking)} in Python, not as files; give "
-            f"{' and '.join(f'--{name}' for name in lacking)}"
+            f"{' and '.join(spelled(name) for name in lacking)}"
         )
+    same = {name: source for name, source in named.items() if sources(former).get(name) == source}
+    changed = [name for name, found in fingerprints(same).items() if found != known.get(name)]
+    if changed:
+        reporter.note(f"{listed(changed)}: the content has changed since the run in {before.path}")
     return config
 
 

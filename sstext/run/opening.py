@@ -172,7 +172,7 @@ def _fitted(
     config = with_prefix_of(encoder, config.with_encoder(encoder.name), reporter)
     config = with_edits_of(encoder, config, reporter)
     if config.pooling == "native" or not has_linear_head(encoder.config):
-        method = method.without_frozen()  # which changes no method that has no frozen stage
+        method = method.without_frozen()  # every method loses its regression, too
     if not directory.rounds():  # a run that is continued has tried it
         check_encoder(encoder, config, method, reporter if is_main_process() else SILENT)
     return config, method

@@ -120,7 +120,7 @@ def open_run(config: RunConfig, reporter: Reporter = SILENT, before: str | Path 
     Raises:
         UserError: see `self_train`.
     """
-    earlier = finished_run(before, "before").path if before is not None else None
+    earlier = finished_run(before, "before").path.absolute() if before is not None else None
     whole = replace(open_chain(config, reporter, **data), earlier=earlier)
     return make_run(whole, plan_in_budget(whole, reporter))
 

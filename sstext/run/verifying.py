@@ -10,7 +10,7 @@ from sstext.config.run_config import RunConfig
 from sstext.data.run_sources import fingerprints, sources
 from sstext.errors import UserError, listed
 from sstext.progress import SILENT, Reporter
-from sstext.run.continuing import finished_run
+from sstext.run.continuing import finished_run, given_in_python
 from sstext.run.train import train
 from sstext.storage.damage import fault, is_editable
 from sstext.storage.manifest import MANIFEST, Manifest, digest_of
@@ -34,8 +34,8 @@ from sstext.training.loggers import LOGS, RUN_ID
 TEXTS = (DATA_FOLDER, PREDICTIONS, REPORT, TO_LABEL)
 #: What differs between two runs that are the same: times, what is drawn from them, and what people edit.
 _NOT_COMPARED = (TIMES, REPORT, FIGURES, MANIFEST, LOCK, OWNER, TO_LABEL, LOGS, RUN_ID)
-#: Keys of JSON files that hold times and memory.
-_TIMES = ("seconds", "phases", "peak_memory_mib")
+#: Keys of JSON files that hold times and memory, and hashes that contain versions and the number of threads.
+_NOT_COMPARED_KEYS = ("seconds", "phases", "peak_memory_mib", "training_hash", "scores_hash")
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def reproduce(folder: str | Path, output: str | Path | None = None, *, reporter:
         raise UserError("output: expected another folder than that of the run; the run stays as it is")
     config = RunConfig(**before.read_options() | {"output": str(target.path)})
     known, named = before.read_data().get("fingerprints", {}), sources(config)
-    if lacking := sorted(name for name in known if name not in named and name != "descriptions"):
+    if lacking := sorted(given_in_python(before)):
         raise UserError(f"reproduce: the run was given {listed(lacking)} in Python, not as files; repeat it there")
     prints = fingerprints(named, config.descriptions)
     if changed := sorted(name for name in prints if prints[name] != known.get(name)):
@@ -179,12 +179,12 @@ def _compared(folder: Path) -> Iterator[str]:
 
 
 def _difference(one: Path, other: Path) -> str | None:
-    """How two files of one name differ, or None if only times do."""
+    """How two files of one name differ, or None if only times and hashes do."""
     sizes = f"{one.stat().st_size:,} and {other.stat().st_size:,} bytes, with other content"
     if one.suffix not in (".json", ".jsonl"):
         return sizes
     try:
-        found = [[_without_times(json.loads(part)) for part in _documents(file)] for file in (one, other)]
+        found = [[_compared_part(json.loads(part)) for part in _documents(file)] for file in (one, other)]
     except ValueError:
         return sizes
     if found[0] == found[1]:
@@ -201,15 +201,15 @@ def _documents(file: Path) -> list[str]:
     return text.splitlines() if file.suffix == ".jsonl" else [text]
 
 
-def _without_times(value: Any) -> Any:
-    """A JSON value without times.
+def _compared_part(value: Any) -> Any:
+    """A JSON value without times and hashes.
 
-    >>> _without_times({"steps": 8, "seconds": 1.5, "rounds": [{"seconds": 1.0, "index": 0}]})
+    >>> _compared_part({"steps": 8, "seconds": 1.5, "rounds": [{"seconds": 1.0, "index": 0}]})
     {'steps': 8, 'rounds': [{'index': 0}]}
     """
     if isinstance(value, dict):
-        return {key: _without_times(one) for key, one in value.items() if key not in _TIMES}
-    return [_without_times(one) for one in value] if isinstance(value, list) else value
+        return {key: _compared_part(one) for key, one in value.items() if key not in _NOT_COMPARED_KEYS}
+    return [_compared_part(one) for one in value] if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)

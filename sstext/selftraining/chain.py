@@ -33,10 +33,10 @@ from sstext.pseudolabels.probe import with_descriptions, with_regression
 from sstext.pseudolabels.selection import Scores, Selection, margin_history, select
 from sstext.pseudolabels.table import read_pseudo_labels, write_pseudo_labels
 from sstext.selftraining.plan import Plan
-from sstext.selftraining.reuse import key_of_scores, key_of_training, same_training
+from sstext.selftraining.reuse import copy_if_whole, key_of_scores, key_of_training, same_training
 from sstext.selftraining.student_store import SCORED_ONCE, Fit, StudentStore
 from sstext.storage.run_folder import CHECKPOINTS, FIT, LOG, MODEL, PSEUDO_LABELS, RunDirectory
-from sstext.storage.whole import copy_whole, write_folder_whole, write_whole
+from sstext.storage.whole import write_folder_whole, write_whole
 from sstext.training.arguments import SemiSupervisedTrainingArguments
 from sstext.training.fit import train_student, without_times
 from sstext.training.stage_arguments import patience_of, stage_arguments
@@ -78,16 +78,9 @@ class Chain:
     def students(self) -> StudentStore:
         """Its students on disk."""
         return StudentStore(
-            self.config,
-            self.plan,
-            self.tokens,
-            self.tokenizer,
-            self.directory,
-            self.reporter,
-            self.held_out,
-            self.number,
+            self.config, self.plan, self.tokens, self.tokenizer, self.directory, self.reporter, self.held_out, self.number,
             self.class_texts,
-        )
+        )  # fmt: skip
 
     @property
     def embeddings(self) -> Embeddings:
@@ -162,21 +155,27 @@ class Chain:
 
     def _take_over(self, stage: Stage, key: str) -> bool:
         """Take the student of a stage from the earlier run, if its training there was the same. Returns whether it was."""
-        found, folder = None, self.students.folder(stage)
-        if self.earlier is not None:
-            found = from_main_process(same_training(self.earlier, key) if is_main_process() else None)
+        if self.earlier is None:
+            return False
+        found = from_main_process(same_training(self.earlier, key) if is_main_process() else None)
         if found is None:
             return False
+        folder = self.students.folder(stage)
+        fit = StudentStore.read_fit(found)
+        same_rows = fit.scores_hash == key_of_scores(self, stage, key)
         if is_main_process():
-            scores = SCORED_ONCE if StudentStore.read_fit(found).scores == key_of_scores(self, stage, key) else ()
-            for name in (MODEL, LOG, *scores):
-                if (found / name).exists():
-                    copy_whole(found / name, folder / name)
+            copy_if_whole(found, folder, (MODEL, LOG))
+        wait_for_everyone()
+        if not same_rows:
+            self._finish(stage, key, fit.steps, fit.skipped_steps)
+        elif is_main_process():
+            write_whole(folder / FIT, json.dumps(asdict(fit)))
+            copy_if_whole(
+                found, folder, SCORED_ONCE
+            )  # last, so that they are never beside a student that is trained anew
         wait_for_everyone()
         name = self.students.phase(stage, "training")
-        self.reporter.note(f"{name}: taken from {self.earlier}, because nothing that it depends on has changed")
-        fit = StudentStore.read_fit(found)
-        self._finish(stage, key, fit.steps, fit.skipped_steps)
+        self.reporter.note(f"{name}: taken from {self.earlier.name}, because nothing that it depends on has changed")
         return True
 
     def _with_regression(self, student: Any) -> Any:
@@ -244,8 +243,7 @@ class Chain:
     def _pseudo_labeled(self, selected: Selection | None) -> Any:
         if selected is None:
             return None
-        labels = selected.labels if selected.targets is None else selected.targets
-        return Relabeled(self.tokens.corpus, selected.rows, labels, selected.weight)
+        return Relabeled(self.tokens.corpus, selected.rows, selected.taught, selected.weight)
 
     def save(self, model: Any, path: Path, weights: dict[str, Tensor] | None = None) -> None:
         """Write a model and its tokenizer in the format of transformers, without a pickle."""

@@ -23,6 +23,10 @@ LEFT_OUT_FOLDS = (
 SHARES, SHARES_OF_BASELINE = (1.0, 0.85), (1.0, 0.85, 0.7, 0.5)
 
 
+#: Labels up to which a frozen regression is measured beside a model that has nothing to do with it.
+MOST_MEASURED = 5_000
+
+
 @dataclass(frozen=True)
 class Plan:
     """The stages of a run on its data.
@@ -96,8 +100,11 @@ class Plan:
 
     @property
     def regression(self) -> Stage | None:
-        """The frozen regression with all labels that is measured on the test rows beside the model. None if it is a stage."""
-        return self.method.regression if self.test else None
+        """The frozen regression with all labels that is measured on the test rows beside the model.
+
+        None if it is a stage, or if there are so many labels that it takes minutes.
+        """
+        return self.method.regression if self.test and self.labeled <= MOST_MEASURED else None
 
     @property
     def regression_teaches(self) -> bool:

@@ -1,12 +1,14 @@
-"""What a training depends on, as a hash; and trainings of an earlier run that need not be repeated, because it is the same.
+"""A hash of everything that a training depends on. With it, a run takes equal trainings from an earlier run.
 
 `sstext train out --keep 0.3` makes a run like `out`, with one other option. What this option does not change is taken from
-`out`: in this example the teachers, which never see what is kept. No table says what depends on what. The hash contains all
-that a training reads, so that a forgotten dependence is impossible for rows and weights, and every option counts unless it is
-known to act through these alone.
+`out`: in this example the teachers, which never see what is kept. No table says which training depends on which option. The
+hash contains the rows, the weights and the objective that a training begins with, and all options but those that act through
+these alone.
 """
 
 import json
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -26,12 +28,13 @@ from sstext.modeling.digests import add_rows, add_weights
 from sstext.pseudolabels.selection import Selection
 from sstext.storage.damage import DamagedFileError, check, read_json
 from sstext.storage.run_folder import FIT, MODEL
+from sstext.storage.whole import copy_whole
 
 if TYPE_CHECKING:
     from sstext.selftraining.chain import Chain
 
-#: Options that reach a training only through its rows, its pseudo-labels and its schedule, which the hash contains, or not at
-#: all.
+#: Options that reach a training only through its rows, its pseudo-labels, its objective and its schedule, which the hash
+#: contains, or not at all.
 NOT_READ = frozenset(
     {
         "data", "labeled", "unlabeled", "test", "dev", "audit", "allow_overlap", "corpus_size", "drop_near_duplicates",
@@ -51,14 +54,17 @@ def key_of_training(chain: "Chain", stage: Stage, selected: Selection | None, st
         student: the student before the training: the encoder with its new head, or the student of the stage before.
     """
     options = {name: value for name, value in asdict(chain.config).items() if name not in NOT_READ}
-    schedule, device = stage.schedule, resolve_device(chain.config.device)
+    schedule, device, processes = stage.schedule, resolve_device(chain.config.device), PartialState()
     how = (
         json.dumps(options, sort_keys=True, default=repr), chain.students.seed(stage),
         chain.steps(stage, len(selected) if selected else 0),
-        schedule.batch_size, schedule.learning_rate, schedule.of_rounds, stage.frozen, stage.noise, stage.regression_head,
+        repr(stage.objective()), schedule.batch_size,
+        schedule.learning_rate, schedule.of_rounds, stage.frozen, stage.noise, stage.regression_head,
         chain.texts.classes, chain.texts.zero_shot, chain.tokens.max_length,
         version("sstext"), torch.__version__, transformers.__version__, accelerate.__version__,
-        device.type, torch.get_num_threads(), PartialState().num_processes,
+        device.type, torch.cuda.get_device_name(device) if device.type == "cuda" else "", chain.students.precision,
+        torch.get_num_threads(), processes.num_processes, str(processes.distributed_type),
+        _configuration(student), _vocabulary(chain.tokenizer),
     )  # fmt: skip
     digest = xxhash.xxh3_128(repr(how).encode("utf-8", "surrogatepass"))
     add_weights(digest, student.state_dict().items())
@@ -72,8 +78,7 @@ def key_of_training(chain: "Chain", stage: Stage, selected: Selection | None, st
     if stage.reads_corpus:
         add_rows(digest, _read(chain.tokens.corpus))
     if selected is not None:
-        labels = selected.labels if selected.targets is None else selected.targets
-        for values in (selected.rows, labels, selected.weight):
+        for values in (selected.rows, selected.taught, selected.weight):
             digest.update(f"{values.shape} {values.dtype}".encode())
             digest.update(values.tobytes())
         add_rows(digest, _read(chain.tokens.corpus.select(selected.rows)))
@@ -99,16 +104,43 @@ def key_of_scores(chain: "Chain", stage: Stage, key: str) -> str:
 
 
 def same_training(earlier: Path, key: str) -> Path | None:
-    """The folder of a stage of an earlier run whose training has this hash, or None. Its files are checked."""
+    """The folder of a stage of an earlier run whose training has this hash, or None. Its model is checked."""
     for file in sorted([*earlier.glob(f"*/{FIT}"), *earlier.glob(f"*/*/{FIT}")]):
         try:
             fit = read_json(file)
-            if fit.get("key") == key and (file.parent / MODEL).is_dir():
-                check(file.parent)
+            if fit.get("training_hash") == key and (file.parent / MODEL).is_dir():
+                check(file.parent / MODEL)
                 return file.parent
         except DamagedFileError:
             continue  # it is trained again
     return None
+
+
+def copy_if_whole(source: Path, folder: Path, names: Iterable[str]) -> None:
+    """Copy files of a stage. Those that are missing or damaged are left out: what is needed is computed again."""
+    for name in names:
+        with suppress(DamagedFileError):
+            check(source / name)
+            if (source / name).exists():
+                copy_whole(source / name, folder / name)
+
+
+def _configuration(student: Any) -> str:
+    """The configuration of a model, without its place and the version that wrote it."""
+    entries = student.config.to_dict()
+    return json.dumps(
+        {name: entries[name] for name in entries if name not in ("_name_or_path", "transformers_version")},
+        sort_keys=True, default=repr,
+    )  # fmt: skip
+
+
+def _vocabulary(tokenizer: Any) -> str:
+    """A hash of the tokens and special tokens of a tokenizer."""
+    special = sorted(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+    known = type(tokenizer).__name__, tokenizer.padding_side, tokenizer.mask_token_id, special
+    return xxhash.xxh3_128_hexdigest(
+        repr((known, sorted(tokenizer.get_vocab().items()))).encode("utf-8", "surrogatepass")
+    )
 
 
 def _read(rows: Any) -> Any:

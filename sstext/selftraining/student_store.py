@@ -56,7 +56,7 @@ class Fit:
             confident as the probe. Without a probe, it is 1.
         metrics: metrics on the development rows. Empty without development rows.
         skipped_steps: number of steps that were skipped, because their loss or gradients were not finite.
-        key, scores: hashes of all that the training and the predictions of the student depend on, see
+        training_hash, scores_hash: of all that the training and the predictions of the student depend on, see
             `sstext.selftraining.reuse`. Empty in runs of earlier versions.
     """
 
@@ -64,8 +64,8 @@ class Fit:
     temperature: float
     metrics: dict[str, float]
     skipped_steps: int = 0
-    key: str = ""
-    scores: str = ""
+    training_hash: str = ""
+    scores_hash: str = ""
 
 
 @dataclass(frozen=True)

@@ -301,12 +301,19 @@ def test_a_finished_fit_is_read_not_repeated(opened: Callable[..., Chain], monke
     """Guards a kill between training and scoring; the checkpoints of a finished fit are gone, and nothing is a pickle."""
     chain = opened(steps=2)
     fit = chain.fit(chain.plan.baseline, None)
-    assert (fit.steps, fit.temperature, fit.metrics, len(fit.key), len(fit.scores)) == (2, 1.0, {}, 32, 32)
+    assert (fit.steps, fit.temperature, fit.metrics, len(fit.training_hash), len(fit.scores_hash)) == (
+        2,
+        1.0,
+        {},
+        32,
+        32,
+    )
     folder = chain.directory.stage("baseline")
     assert not (folder / "checkpoints").exists()
     assert not [path for path in folder.rglob("*") if path.suffix in (".bin", ".pt", ".pkl", ".pth")]
     assert json.loads((folder / "fit.json").read_text()) == {
-        "steps": 2, "temperature": 1.0, "metrics": {}, "skipped_steps": 0, "key": fit.key, "scores": fit.scores,
+        "steps": 2, "temperature": 1.0, "metrics": {}, "skipped_steps": 0, "training_hash": fit.training_hash,
+        "scores_hash": fit.scores_hash,
     }  # fmt: skip
     monkeypatch.setattr(Chain, "_train", lambda *_: pytest.fail("trained again"))
     assert chain.fit(chain.plan.baseline, None) == fit

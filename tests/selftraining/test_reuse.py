@@ -1,5 +1,6 @@
 """What a run takes from an earlier one: what would be the same, and nothing else."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -99,13 +100,70 @@ def test_a_run_with_another_option_is_the_same_with_and_without_the_earlier_one(
     assert [line for line in found if "data/embeddings" not in line] == []
 
 
-def test_another_seed_or_encoder_takes_nothing(quick: Quick, earlier: Path, tiny_encoder: Path, tmp_path: Path) -> None:
-    """Guards weights of an encoder that has been replaced under its old name."""
-    other = Notes()
-    train(quick(tmp_path / "seed", seed=1), report=False, before=earlier, reporter=other)
+@pytest.mark.slow
+@pytest.mark.parametrize("changed", ["weights", "configuration"])
+def test_another_encoder_of_the_same_name_takes_nothing(
+    changed: str, quick: Quick, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    """Guards an encoder that has been replaced under its old name, and one that computes other values with its weights."""
+    from safetensors.torch import load_file, save_file
+
+    encoder, same, other = tmp_path / "encoder", Notes(), Notes()
+    shutil.copytree(tiny_encoder, encoder)
+    train(quick(tmp_path / "first", encoder=str(encoder)), report=False)
+    train(
+        quick(tmp_path / "same", encoder=str(encoder), keep=[0.3]),
+        report=False,
+        before=tmp_path / "first",
+        reporter=same,
+    )
+    assert same.taken == REGRESSIONS | STARTS | PLAIN, "canary"
+    if changed == "weights":
+        weights = load_file(encoder / "model.safetensors")
+        name = next(name for name in weights if "word_embeddings" in name)
+        save_file(weights | {name: weights[name] + 1e-6}, encoder / "model.safetensors", {"format": "pt"})
+    else:
+        config = json.loads((encoder / "config.json").read_text())
+        (encoder / "config.json").write_text(json.dumps(config | {"layer_norm_eps": 1e-5}))
+    train(quick(tmp_path / "out", encoder=str(encoder)), report=False, before=tmp_path / "first", reporter=other)
     assert other.taken == set()
 
 
+@pytest.mark.slow
+def test_folds_that_change_what_a_stage_minimizes_take_no_such_stage(quick: Quick, tmp_path: Path) -> None:
+    """Guards a plain baseline that is the regularized training of a run without folds: its options and rows are the same."""
+    options: dict[str, Any] = {
+        "method": "supervised",
+        "rounds": 0,
+        "prior": "auto",
+        "regularizers": {"supervised-contrast": 1.0},
+    }
+    notes = Notes()
+    for folds, before in ((0, None), (3, tmp_path / "0")):
+        config = quick(tmp_path / str(folds), **options | {"folds": folds})
+        config.method_args = {}
+        train(config, report=False, before=before, reporter=notes)
+    assert notes.taken == {"regression"}
+
+
+@pytest.mark.slow
+def test_files_that_are_missing_are_computed_again(quick: Quick, earlier: Path, tmp_path: Path) -> None:
+    """Guards all trainings of a run whose large predictions have been deleted."""
+    copy, notes = tmp_path / "copy", Notes()
+    shutil.copytree(earlier, copy)
+    for file in copy.rglob("scores.npy"):
+        file.unlink()
+    for file in copy.rglob("log.jsonl"):
+        file.write_text("cut")
+    train(quick(tmp_path / "anew", keep=[0.3]), report=False)
+    train(quick(tmp_path / "with", keep=[0.3]), report=False, before=copy, reporter=notes)
+    assert notes.taken == REGRESSIONS | STARTS | PLAIN
+    found = differences(tmp_path / "anew", tmp_path / "with")
+    names = {line.split(": ")[0].rpartition("/")[2] for line in found if "data/embeddings" not in line}
+    assert names == {"log.jsonl"}
+
+
+@pytest.mark.slow
 def test_a_damaged_training_is_not_taken(quick: Quick, earlier: Path, tmp_path: Path) -> None:
     """Guards a model that is built on weights that are not those of the run."""
     copy = tmp_path / "copy"
@@ -126,7 +184,7 @@ def test_the_command_goes_on_with_another_option(
     assert keys == sorted(keys), "the run had another order"
     assert main(["train", str(earlier), "--keep", "0.3", "--output", out, "--no-report"]) == 0
     said = capsys.readouterr()
-    expected = f"chain 1, start: training: taken from {earlier}, because nothing that it depends on has changed"
+    expected = f"chain 1, start: training: taken from {earlier.name}, because nothing that it depends on has changed"
     assert expected in said.err + said.out
     assert "Before → now: " in said.out
     assert main(["train", str(earlier), "--output", out]) == 2
@@ -146,6 +204,22 @@ def test_data_that_were_given_in_python_are_asked_for(
     rows = Dataset.from_csv(str(tiny_files.labeled), cache_dir=str(tmp_path / "cache"))
     config.labeled, config.method_args = None, {}
     train(config, report=False, labeled=rows)
-    with pytest.raises(UserError, match="given 'labeled' in Python, not as files; give --labeled"):
+    with pytest.raises(UserError, match="given 'labeled' in Python, not as files; give labeled"):
         go_on(tmp_path / "out", None, {"steps": 4})
+    without = go_on(tmp_path / "out", None, {"labeled": str(tiny_files.labeled), "test": None})
+    assert without.test is None
     assert go_on(tmp_path / "out", None, {"labeled": str(tiny_files.labeled)}).labeled == str(tiny_files.labeled)
+
+
+def test_data_that_have_changed_are_named(quick: Quick, tiny_files: Any, tmp_path: Path) -> None:
+    """Guards a difference that people would take for that of the option."""
+    labeled, notes = tmp_path / "labeled.csv", Notes()
+    shutil.copy(tiny_files.labeled, labeled)
+    config = quick(tmp_path / "out", labeled=str(labeled), method="supervised", rounds=0, folds=0)
+    config.method_args = {}
+    train(config, report=False)
+    go_on(tmp_path / "out", None, {"steps": 4}, reporter=notes)
+    assert notes.said == []
+    labeled.write_text(labeled.read_text() + "a new text,refund\n")
+    go_on(tmp_path / "out", None, {"steps": 4}, reporter=notes)
+    assert notes.said == [f"'labeled': the content has changed since the run in {tmp_path / 'out'}"]
