@@ -73,6 +73,7 @@ class RunDirectory:
     plan.json        the stages, and what a budget left out
     rounds.jsonl     one line per finished stage
     baseline/ start/ round_1/ …   model, scores and pseudo-labels of a stage; private, never pushed
+    regression/      a frozen regression, which is measured on test rows; private, never pushed
     predictions/     evaluated rows and their predictions; private, never pushed
     to_label.csv     texts that should be labeled next; private, never pushed
     times.json       seconds by phase
