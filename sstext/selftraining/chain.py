@@ -170,9 +170,8 @@ class Chain:
             self._finish(stage, key, fit.steps, fit.skipped_steps)
         elif is_main_process():
             write_whole(folder / FIT, json.dumps(asdict(fit)))
-            copy_if_whole(
-                found, folder, SCORED_ONCE
-            )  # last, so that they are never beside a student that is trained anew
+            # Last, so that predictions are never beside a student that is trained anew.
+            copy_if_whole(found, folder, SCORED_ONCE)
         wait_for_everyone()
         name = self.students.phase(stage, "training")
         self.reporter.note(f"{name}: taken from {self.earlier.name}, because nothing that it depends on has changed")
