@@ -37,30 +37,25 @@ class ClassShares:
     usual: np.ndarray | None = None
 
     @classmethod
-    def resolve(
-        cls, spec: Any, labels: np.ndarray, classes: Sequence[str], *, estimate: bool = True, drawn: bool = True
-    ) -> "ClassShares":
+    def resolve(cls, spec: Any, labels: np.ndarray, classes: Sequence[str], *, estimate: bool = True) -> "ClassShares":
         """The shares that an option asks for.
 
         Args:
             spec: `uniform`, `labeled`, class → share, or `auto`: the shares of the labels, or an estimate from predictions if
-                the labels are `balanced` or were not drawn at random. Such labels tell nothing about the corpus.
+                the labels are `balanced`. Balanced labels were sampled by class and tell nothing about the corpus.
             labels: (N,) classes of all labeled rows.
             classes: C names.
             estimate: whether predictions may be used.
-            drawn: whether most labeled rows were drawn at random, and not chosen, for example by `sstext suggest`.
 
-        >>> [ClassShares.resolve("auto", np.array(labels), ["a", "b"]).source for labels in ([0, 0, 1, 1], [0, 0, 0, 1])]
-        ['predictions', 'labels']
-        >>> ClassShares.resolve("auto", np.array([0, 0, 0, 1]), ["a", "b"], drawn=False).source
+        >>> ClassShares.resolve("auto", np.array([0, 0, 1, 1]), ["a", "b"]).source
         'predictions'
         """
         prior = resolve_prior(spec, labels, classes)
         if spec not in ("auto", "none"):
             return cls(prior, spec, classes, "labels" if spec == "labeled" else "given")
-        if balanced(labels):
-            return cls(prior, "uniform", classes, "predictions" if estimate else "labels")
-        return cls(prior, "labeled", classes, "labels" if drawn or not estimate else "predictions")
+        if not balanced(labels):
+            return cls(prior, "labeled", classes, "labels")
+        return cls(prior, "uniform", classes, "predictions" if estimate else "labels")
 
     def for_labels(self, labels: np.ndarray) -> "ClassShares":
         """The shares of a chain that has only the labels (n,). All chains have the same source of shares."""
@@ -73,7 +68,7 @@ class ClassShares:
     def of_corpus(self, scores: CorpusScores, seed: int = 0) -> np.ndarray:
         """The shares (C,): `prior`, or an estimate from scores of the corpus.
 
-        Scores of head and probe are calibrated, and this student has seen only labels with the shares `prior`. They are used by
+        Scores of head and probe are calibrated, and this student has seen only balanced labels. They are used by
         `estimated_prior`. Other scores are less reliable. They are used by `half_way_prior`.
 
         Args:
@@ -167,7 +162,7 @@ def usual_prediction(prior: np.ndarray, probabilities: np.ndarray, labels: np.nd
 
 
 def estimated_prior(prior: np.ndarray, probabilities: np.ndarray, usual: np.ndarray | None = None) -> np.ndarray:
-    """The class shares of a corpus, from the predictions of a student whose labels have other shares, (C,).
+    """The class shares of a corpus, from the predictions of a student that was trained on balanced labels, (C,).
 
     p ← Norm(p · prior / r) first, with what the student predicts on average for rows with the shares of the prior, r. What a
     student always prefers says nothing about the corpus.

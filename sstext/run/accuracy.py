@@ -1,12 +1,10 @@
 """Estimate the accuracy of the model of a run without test rows."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from sstext.config.run_config import RunConfig
 from sstext.data.labeling_tasks import AT_RANDOM, reasons_in
 from sstext.data.order import random_rows
 from sstext.evaluation.accuracy import (
@@ -59,8 +57,7 @@ def accuracy_estimate(run: Run, model: Stage, judged: Stage, last: Stage) -> dic
         held_out = out_of_fold(run.chains, judged, probe=None if model is not judged else False, class_weights=weights)
         comparable = whole.tokens.corpus is not None and not (model is judged and judged.with_probe)
         counted = weights_of_random_labels(held_out.labels) if weights is None else held_out.weights()
-        drawn = drawn_at_random(whole.config, whole.texts.labeled.texts["text"][:])
-        drawn = drawn[np.concatenate(rows_of_folds(whole, len(run.chains)))]
+        drawn = _drawn_at_random(run)
         rows = rows_that_count(drawn)
         found = estimate_accuracy(
             (held_out.logits.argmax(-1) == held_out.labels)[rows],
@@ -76,15 +73,13 @@ def accuracy_estimate(run: Run, model: Stage, judged: Stage, last: Stage) -> dic
     return {"source": "development", **asdict(found)}
 
 
-def drawn_at_random(config: RunConfig, texts: Sequence[str]) -> np.ndarray:
-    """Whether each labeled row was drawn at random, (B,), as far as the file of labels tells. Other rows count as drawn.
-
-    Args:
-        texts: the B labeled texts.
-    """
+def _drawn_at_random(run: Run) -> np.ndarray:
+    """Whether each held-out row was drawn at random, (B,), as far as the file of labels tells. Other rows count as drawn."""
+    config, texts = run.whole.config, run.whole.texts.labeled.texts["text"]
     reasons = reasons_in(config.labeled or config.data, text_column=config.text_column, encoding=config.encoding)
+    order = np.concatenate(rows_of_folds(run.whole, len(run.chains)))
     chosen = set(REASONS) - {AT_RANDOM}  # a table may have a column `reason` of its own
-    return np.array([reasons.get(text) not in chosen for text in texts], dtype=bool)
+    return np.array([reasons.get(texts[int(row)]) not in chosen for row in order])
 
 
 def nothing_held_out(run: Run) -> str | None:

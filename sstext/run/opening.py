@@ -34,7 +34,6 @@ from sstext.progress import SILENT, Reporter
 from sstext.pseudolabels.class_shares import ClassShares
 from sstext.pseudolabels.class_texts import WeighedClassTexts
 from sstext.reporting.words import class_texts_said, zero_shot_said
-from sstext.run.accuracy import drawn_at_random
 from sstext.run.checks import check_encoder, check_options, with_edits_of
 from sstext.run.checkup import check_texts
 from sstext.run.encoders import Encoder, choose_encoder, find_encoders, with_prefix_of
@@ -195,13 +194,7 @@ def _planned(
         tokenizer.model_max_length = tokens.max_length  # predictions then read as far as the user asked for
     # The number of descriptions says nothing about the class shares of the corpus.
     labels = np.arange(len(texts.classes)) if texts.zero_shot else np.asarray(texts.labeled.texts["label"][:])
-    drawn = texts.zero_shot or drawn_at_random(config, texts.labeled.texts["text"][:]).mean() >= 0.5
-    shares = ClassShares.resolve(config.prior, labels, texts.classes, estimate=method.follows_shares, drawn=drawn)
-    if not drawn and config.prior == "auto" and shares.source == "predictions":
-        reporter.note(
-            "class shares: most labeled texts were chosen, not drawn at random, so the shares of the corpus are estimated from "
-            f"predictions; {spelled('prior')} sets them"
-        )
+    shares = ClassShares.resolve(config.prior, labels, texts.classes, estimate=method.follows_shares)
     plan = make_plan(
         config,
         labeled=len(tokens.labeled),

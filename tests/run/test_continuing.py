@@ -3,19 +3,18 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sstext.cli.main import main
-from sstext.config.run_config import RunConfig
 from sstext.data.labeling_tasks import AT_RANDOM
 from sstext.errors import UserError
-from sstext.progress import Reporter
 from sstext.run import accuracy
 from sstext.run.continuing import go_on, what_it_brought
 from sstext.run.suggesting import suggest
-from sstext.run.train import open_run
 
 CLASSES = ("account", "delivery", "refund")
 
@@ -141,38 +140,24 @@ def test_the_command_trains_again_and_says_what_the_labels_brought(
     assert not labeled & {task.text for task in suggest(run=out, count=60).tasks}
 
 
-def test_reasons_tell_which_rows_were_drawn(tmp_path: Path) -> None:
-    """Guards rows without a reason, which count as drawn, and a column `reason` that means something else."""
-    rows = [("a", "x", AT_RANDOM), ("b", "y", "many texts are like it"), ("c", "x", ""), ("d", "y", "late delivery")]
+def test_reasons_are_found_for_held_out_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the order: held-out rows are those of fold 1, then of fold 2; rows without a reason count as drawn."""
+    rows = [
+        ("a", "x", AT_RANDOM),
+        ("b", "y", "many texts are like it"),
+        ("c", "x", ""),
+        ("d", "y", "many texts are like it"),
+    ]
     labeled = write(tmp_path / "labeled.csv", rows)
-
-    def drawn(**options: Any) -> list[bool]:
-        return accuracy.drawn_at_random(RunConfig(**options), ["d", "a", "b", "c"]).tolist()
-
-    assert drawn(labeled=str(labeled)) == [True, True, False, True]
-    assert drawn(data=str(labeled)) == [True, True, False, True], "one file for all texts"
-    assert all(drawn()), "labels that Python passes have no reasons"
-
-
-@pytest.mark.parametrize(("chosen", "source"), [(7, "predictions"), (6, "labels")])
-def test_chosen_labels_say_nothing_about_the_class_shares(
-    chosen: int, source: str, tiny_run: Any, tiny_files: Any, tmp_path: Path
-) -> None:
-    """Guards a corpus that is labeled by the shares of texts that were chosen: 16 of 20 chosen reviews were positive, and the
-    model called nearly all reviews so. Of 12 labels here, more or fewer than half are chosen."""
-    rows = [(row["text"], row["label"]) for row in read(Path(tiny_files.labeled))]
-    rows[0] = (rows[0][0], next(label for _, label in rows if label != rows[0][1]))
-    rows[1] = (rows[1][0], rows[0][1])
-    reasons = ["many texts are like it"] * chosen + [AT_RANDOM] * (len(rows) - chosen)
-    labeled = write(tmp_path / "labeled.csv", [(*row, reason) for row, reason in zip(rows, reasons, strict=True)])
-    said = list[str]()
-    reporter = Reporter(quiet=True)
-    reporter.note = said.append  # type: ignore[method-assign]
-    run = open_run(tiny_run(tmp_path / "out", labeled=str(labeled), method="auto", prior="auto"), reporter)
-    assert run.whole.shares.source == source
-    assert any("most labeled texts were chosen, not drawn at random" in note for note in said) is (
-        source == "predictions"
-    )
+    config = SimpleNamespace(labeled=str(labeled), data=None, text_column=None, encoding="utf-8")
+    texts = SimpleNamespace(labeled=SimpleNamespace(texts={"text": ["a", "b", "c", "d"]}))
+    run = SimpleNamespace(whole=SimpleNamespace(config=config, texts=texts), chains=[None, None])
+    monkeypatch.setattr(accuracy, "rows_of_folds", lambda *_: [np.array([3, 0]), np.array([1, 2])])
+    assert accuracy._drawn_at_random(run).tolist() == [False, True, False, True]
+    config.labeled, config.data = None, str(labeled)
+    assert accuracy._drawn_at_random(run).tolist() == [False, True, False, True], "one file for all texts"
+    config.data = None
+    assert accuracy._drawn_at_random(run).all(), "labels that Python passes have no reasons"
 
 
 def test_what_more_labels_brought_by_hand() -> None:
