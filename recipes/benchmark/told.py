@@ -65,7 +65,7 @@ def class_rows(known: Any, classes: Sequence[str]) -> tuple[list[str], list[str]
         known: see `knowledge`.
 
     >>> class_rows("names", ["refund"])
-    (['refund', 'This is about refund.'], ['refund', 'refund'])
+    (['refund', 'This text is refund.'], ['refund', 'refund'])
     """
     rows = class_texts(known, classes)
     if rows is None:

@@ -19,7 +19,7 @@ from sstext.data.loading import Labeled, load_labeled
 from sstext.errors import UserError, listed
 
 #: Sentences that are made of a class name.
-TEMPLATES = ("{}", "This is about {}.")
+TEMPLATES = ("{}", "This text is {}.")
 #: Words that mean "class". Beside a number or a letter, they say nothing about the class.
 _CLASS = frozenset({"label", "class", "category", "cat", "cluster", "group", "type", "code", "id", "topic"})
 _ROMAN = re.compile(r"[ivx]+", re.IGNORECASE)
@@ -69,7 +69,7 @@ def texts_of_names(classes: Sequence[str]) -> dict[str, list[str]]:
     A class without a text would be at a disadvantage. Therefore either all classes have texts, or none has any.
 
     >>> texts_of_names(["damaged_item", "refund"])["damaged_item"]
-    ['damaged item', 'This is about damaged item.']
+    ['damaged item', 'This text is damaged item.']
     >>> texts_of_names(["refund", "2"])
     {}
     """

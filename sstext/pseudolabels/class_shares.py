@@ -15,6 +15,8 @@ PRIOR_ROWS = 10_000
 #: Settings of `estimated_prior`: α, the gain in nats per row that a miscalibrated student may show on a balanced corpus, and
 #: the largest number of steps.
 SEEN_BEFORE, DOUBT, EM_STEPS = 0.2, 0.2, 500
+#: Number of labels whose class shares are half trusted, see `distrust`.
+HALF_TRUSTED = 600
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,9 @@ class ClassShares:
         prior: (C,) shares as known from labels and options.
         spec: how `prior` was made: `uniform`, `labeled` or class → share (see `resolve_prior`).
         classes: C names.
-        source: `given` by the user, `labels` (the labels are a sample of the corpus) or `predictions` (they are estimated).
+        source: `given` by the user, `labels` (the labels are a sample of the corpus), `predictions` (they are estimated), or
+            `both`: the shares of the labels, and an estimate that counts more the fewer labels there are.
+        labels: number of labeled rows.
         usual: (C,) what the students predict on average for held-out rows with the shares `prior` (`usual_prediction`). None:
             no rows were held out.
     """
@@ -34,6 +38,7 @@ class ClassShares:
     spec: Any
     classes: Sequence[str]
     source: str
+    labels: int
     usual: np.ndarray | None = None
 
     @classmethod
@@ -41,8 +46,9 @@ class ClassShares:
         """The shares that an option asks for.
 
         Args:
-            spec: `uniform`, `labeled`, class → share, or `auto`: the shares of the labels, or an estimate from predictions if
-                the labels are `balanced`. Balanced labels were sampled by class and tell nothing about the corpus.
+            spec: `uniform`, `labeled`, class → share, or `auto`: the shares of the labels together with an estimate from
+                predictions, or this estimate alone if the labels are `balanced`. Balanced labels were sampled by class and tell
+                nothing about the corpus.
             labels: (N,) classes of all labeled rows.
             classes: C names.
             estimate: whether predictions may be used.
@@ -52,14 +58,19 @@ class ClassShares:
         """
         prior = resolve_prior(spec, labels, classes)
         if spec not in ("auto", "none"):
-            return cls(prior, spec, classes, "labels" if spec == "labeled" else "given")
+            return cls(prior, spec, classes, "labels" if spec == "labeled" else "given", len(labels))
         if not balanced(labels):
-            return cls(prior, "labeled", classes, "labels")
-        return cls(prior, "uniform", classes, "predictions" if estimate else "labels")
+            return cls(prior, "labeled", classes, "both" if estimate else "labels", len(labels))
+        return cls(prior, "uniform", classes, "predictions" if estimate else "labels", len(labels))
+
+    @property
+    def estimated(self) -> bool:
+        """Whether predictions for the corpus are read."""
+        return self.source in ("predictions", "both")
 
     def for_labels(self, labels: np.ndarray) -> "ClassShares":
         """The shares of a chain that has only the labels (n,). All chains have the same source of shares."""
-        return replace(self, prior=resolve_prior(self.spec, labels, self.classes))
+        return replace(self, prior=resolve_prior(self.spec, labels, self.classes), labels=len(labels))
 
     def knowing(self, probabilities: np.ndarray, labels: np.ndarray) -> "ClassShares":
         """The same shares with `usual`, from what students predict for held-out rows (n, C) with labels (n,)."""
@@ -68,15 +79,20 @@ class ClassShares:
     def of_corpus(self, scores: CorpusScores, seed: int = 0) -> np.ndarray:
         """The shares (C,): `prior`, or an estimate from scores of the corpus.
 
-        Scores of head and probe are calibrated, and this student has seen only balanced labels. They are used by
-        `estimated_prior`. Other scores are less reliable. They are used by `half_way_prior`.
+        Scores of head and probe are calibrated, and this student has seen only balanced labels, or labels that were weighted as if
+        they were (`sstext.pseudolabels.regression.balancing_weights`). In the first case, they are used by `estimated_prior`; in
+        the second, the shares are d p̄ + (1 − d) `prior`, with their mean p̄ and d of `distrust`. Other scores are less reliable.
+        They are used by `half_way_prior`, or not at all if the labels are not balanced.
 
         Args:
             scores: scores of the first teacher if a probe labels the corpus together with it, otherwise of the last teacher.
             seed: seed of the sample of rows that is read.
         """
-        if self.source != "predictions":
+        if not self.estimated or (self.source == "both" and not scores.with_probe):
             return self.prior
+        if self.source == "both":
+            doubted = distrust(self.labels)
+            return doubted * scores.aligned().mean() + (1 - doubted) * self.prior
         if not scores.with_probe:
             return half_way_prior(self.prior, scores.aligned().mean())
         some = random_rows(len(scores), min(len(scores), PRIOR_ROWS), seed)
@@ -113,6 +129,21 @@ def resolve_prior(spec: Any, labels: np.ndarray, classes: Sequence[str]) -> np.n
         present = (counts > 0).astype(float)  # a class without any label cannot be learned, and gets no quota
         return present / present.sum()
     return counts / counts.sum()
+
+
+def distrust(labels: int) -> float:
+    """How little the class shares of so many labels are trusted, from 1 (not at all) to 0: `HALF_TRUSTED` / (n + `HALF_TRUSTED`).
+
+    The shares of few labels are those of the corpus only roughly, or not even that if the labeled texts were chosen. A
+    regression on few labels exaggerates them, because its penalty leaves the most to its bias (recipes/benchmark/LOG.md).
+
+    Args:
+        labels: n.
+
+    >>> distrust(0), distrust(600), distrust(5_400)
+    (1.0, 0.5, 0.1)
+    """
+    return HALF_TRUSTED / (labels + HALF_TRUSTED)
 
 
 def balanced(labels: np.ndarray) -> bool:

@@ -334,7 +334,7 @@ class Chain:
             scores: scores of the last teacher.
         """
         first, once = self.plan.teacher, self.plan.teaches_once
-        if self.shares.source == "predictions" and first.with_probe and not once and self.students.is_fitted(first):
+        if self.shares.estimated and first.with_probe and not once and self.students.is_fitted(first):
             scores = self.students.scores(first)
         return self.shares.of_corpus(scores, self.config.seed)
 

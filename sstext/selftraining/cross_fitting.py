@@ -154,7 +154,7 @@ def corpus_weights(chains: Sequence[Chain], finished: Stage) -> np.ndarray | Non
     """
     first = chains[0]
     plan, source = first.plan, first.shares.source
-    if first.tokens.corpus is None or not plan.aligns or source == "labels":
+    if first.tokens.corpus is None or not plan.aligns or source in ("labels", "both"):
         return None
     if source == "predictions":
         teacher = plan.teacher

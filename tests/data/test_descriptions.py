@@ -68,9 +68,9 @@ def test_names_are_read_as_words() -> None:
     assert rows is not None
     assert rows.texts["text"][:] == [
         "damaged item",
-        "This is about damaged item.",
+        "This text is damaged item.",
         "Sci Tech",
-        "This is about Sci Tech.",
+        "This text is Sci Tech.",
     ]
     assert class_texts("none", CLASSES) is None
     assert class_texts(None, CLASSES) is None, "an empty key of a recipe"

@@ -10,11 +10,13 @@ from sklearn.linear_model import LogisticRegression
 from sstext.pseudolabels import regression
 from sstext.pseudolabels.regression import (
     PENALTY,
+    ROUGH,
     SHARPNESS,
     UNLIKELY,
     WEIGHTS,
     ClassTexts,
     HeldOut,
+    balancing_weights,
     choose_weight,
     fit_regression,
     nearest_description,
@@ -56,6 +58,29 @@ def test_the_texts_of_a_class_weigh_as_much_as_labeled_rows(classes: int) -> Non
     np.testing.assert_array_equal(zero.weight, alone.weight)
 
 
+def test_of_few_labels_all_classes_count_the_same_and_of_many_every_label() -> None:
+    """The limits of the weights, and labels that are balanced already. Guards a weight that moves the sum of the losses, so that
+    the penalty would mean something else."""
+    np.testing.assert_array_equal(balancing_weights(np.arange(12) % 3), np.ones(12))
+    few, many = np.repeat([0, 1], [8, 2]), np.repeat([0, 1], [800_000, 200_000])
+    shares = {len(labels): balancing_weights(labels)[labels == 1].sum() / len(labels) for labels in (few, many)}
+    assert shares[10] == pytest.approx(0.5, abs=0.01)
+    assert shares[1_000_000] == pytest.approx(0.2, abs=0.001)
+    assert balancing_weights(few).sum() == pytest.approx(10)
+
+
+def test_a_class_with_few_labels_is_predicted_as_often_as_its_weight_says() -> None:
+    """The bias has no penalty, so its gradient is 0 at the end: the weighted mean prediction for the labeled rows is the weighted
+    share of each class. Guards weights that the fit does not get; without them, the mean is the share of the labels."""
+    rows, labels, _ = made_up(0, classes=3, rows=8)
+    kept = np.flatnonzero((labels > 0) | (np.arange(len(labels)) < 2))
+    rows, labels = rows[kept], labels[kept]
+    weights = balancing_weights(labels)
+    predicted = np.average(fit_regression(rows, labels, 3).probabilities(rows), axis=0, weights=weights)
+    np.testing.assert_allclose(predicted, np.bincount(labels, weights=weights) / len(labels), atol=1e-5)
+    assert predicted[0] > 0.3, "2 of 18 labels are of this class"
+
+
 def test_a_class_is_known_by_its_texts_alone() -> None:
     """A class without a labeled row: unlikely without texts, and an ordinary class with them."""
     rows, labels, centers = made_up(0)
@@ -73,7 +98,11 @@ def test_each_row_is_predicted_without_itself() -> None:
     expected = []
     for i in range(4):
         rest = np.arange(5) != i
-        fitted = LogisticRegression(C=3 * PENALTY, max_iter=1_000).fit(rows[rest], labels[rest])
+        known = labels[rest]
+        counted = np.array([1 / np.sum(known == label) ** (600 / (4 + 600)) for label in known])
+        fitted = LogisticRegression(C=3 * PENALTY, max_iter=1_000, tol=ROUGH).fit(
+            rows[rest], known, sample_weight=4 * counted / counted.sum()
+        )
         expected.append(-np.log(fitted.predict_proba(rows[i : i + 1])[0, labels[i]]))
     np.testing.assert_allclose(out_of_fold(rows, labels, 3).losses, [*expected, np.log(3)], atol=1e-6)
     texts = ClassTexts(np.eye(3, rows.shape[1]), np.arange(3))

@@ -13,7 +13,9 @@ from sstext.errors import UserError
 from sstext.objective.targets import Align, Hard, Sharpen, Soft
 from sstext.objective.weights import Everyone, Gaussian, InverseVariance, Threshold
 from sstext.pseudolabels.admission import Admission, easy, hard, most_confident
+from sstext.pseudolabels.alignment import CorpusScores
 from sstext.pseudolabels.class_shares import (
+    ClassShares,
     class_quotas,
     estimated_prior,
     half_way_prior,
@@ -424,3 +426,23 @@ def test_a_class_that_is_ruled_out_stays_out_and_the_order_of_classes_does_not_m
     assert found[1] == 0
     assert found.sum() == pytest.approx(1)
     np.testing.assert_allclose(estimated_prior(prior[::-1], probs[:, ::-1]), found[::-1], atol=1e-9)
+
+
+def test_few_labels_hardly_decide_the_class_shares_and_many_do() -> None:
+    """Labels that are not balanced: the mean prediction if there are few, the shares of the labels if there are many, and half of
+    each at 600. Guards a corpus that is labeled as 16 of 20 chosen texts were. Without a probe, the labels decide as before."""
+    predicted = np.log(np.tile([0.5, 0.5], (10, 1)))
+    for times, expected in ((1, 0.5), (150, 0.625), (100_000, 0.75)):
+        shares = ClassShares.resolve("auto", np.tile([0, 0, 0, 1], times), ["a", "b"])
+        found = shares.of_corpus(CorpusScores(predicted, with_probe=True))
+        assert found[0] == pytest.approx(expected, abs=0.002)
+        assert found.sum() == pytest.approx(1)
+        np.testing.assert_allclose(shares.of_corpus(CorpusScores(predicted)), [0.75, 0.25])
+    told = ClassShares.resolve("labeled", np.array([0, 0, 0, 1]), ["a", "b"])
+    np.testing.assert_allclose(told.of_corpus(CorpusScores(predicted, with_probe=True)), [0.75, 0.25])
+
+
+def test_a_fold_of_the_labels_knows_how_many_they_are() -> None:
+    """Guards chains that trust the shares of the labels of all."""
+    whole = ClassShares.resolve("auto", np.repeat([0, 1], [60, 30]), ["a", "b"])
+    assert (whole.labels, whole.for_labels(np.repeat([0, 1], [40, 20])).labels) == (90, 60)

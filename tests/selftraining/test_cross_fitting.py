@@ -405,7 +405,7 @@ def test_the_prior_is_decided_once_for_all_chains(quick: Quick, tmp_path: Path, 
     run = open_run(
         quick(tmp_path / "out", labeled=None, folds=3, prior="auto", test=None), labeled=Dataset.from_list(given)
     )
-    assert {chain.shares.source for chain in [run.whole, *run.chains]} == {"labels"}
+    assert {chain.shares.source for chain in [run.whole, *run.chains]} == {"both"}
     for chain in run.chains:
         labels = np.asarray(chain.tokens.labeled["labels"][:])
         np.testing.assert_allclose(chain.shares.prior, np.bincount(labels) / len(labels))
