@@ -173,9 +173,9 @@ class SelfTrainingOptions:
     prior: Any = option(
         "auto",
         "Class shares of the corpus: uniform, labeled (those of the labeled rows), or CLASS=SHARE …. Pseudo-labels "
-        "are aligned to these shares; `none` turns this off. Default: auto (the shares of the labeled rows. With the method "
-        "auto, an estimate from the predictions for the corpus counts more the fewer labels there are, and alone if the "
-        "labels are balanced). Set the shares if you know them, above all if some classes are rare.",
+        "are aligned to these shares; `none` turns this off. Default: auto. Balanced labels say nothing about the corpus, "
+        "so its shares are estimated from predictions. Other labels count together with predictions (methods auto and "
+        "margin-history), or alone. Set the shares if you know them, above all if some classes are rare.",
         common=True,
     )
     folds: int | None = option(

@@ -15,7 +15,8 @@ PRIOR_ROWS = 10_000
 #: Settings of `estimated_prior`: α, the gain in nats per row that a miscalibrated student may show on a balanced corpus, and
 #: the largest number of steps.
 SEEN_BEFORE, DOUBT, EM_STEPS = 0.2, 0.2, 500
-#: Number of labels whose class shares are half trusted, see `distrust`.
+#: Number of labels whose class shares count as much as predictions, see `distrust`. The weights of a regression and the class
+#: shares of a corpus were measured apart, and the same number suited both.
 HALF_TRUSTED = 600
 
 
@@ -65,7 +66,7 @@ class ClassShares:
 
     @property
     def estimated(self) -> bool:
-        """Whether predictions for the corpus are read."""
+        """Whether predictions for the corpus may be read."""
         return self.source in ("predictions", "both")
 
     def for_labels(self, labels: np.ndarray) -> "ClassShares":
@@ -79,10 +80,10 @@ class ClassShares:
     def of_corpus(self, scores: CorpusScores, seed: int = 0) -> np.ndarray:
         """The shares (C,): `prior`, or an estimate from scores of the corpus.
 
-        Scores of head and probe are calibrated, and this student has seen only balanced labels, or labels that were weighted as if
-        they were (`sstext.pseudolabels.regression.balancing_weights`). In the first case, they are used by `estimated_prior`; in
-        the second, the shares are d p̄ + (1 − d) `prior`, with their mean p̄ and d of `distrust`. Other scores are less reliable.
-        They are used by `half_way_prior`, or not at all if the labels are not balanced.
+        Scores of head and probe are calibrated. If the labels are balanced, `estimated_prior` reads these scores. If they are
+        not, the shares are d p̄ + (1 − d) `prior`, with the mean p̄ of the scores and d of `distrust`: the probe was fitted
+        with `sstext.pseudolabels.regression.balancing_weights`, so that it does not repeat the shares of few labels. Other
+        scores are less reliable: `half_way_prior` reads them if the labels are balanced, and otherwise nothing does.
 
         Args:
             scores: scores of the first teacher if a probe labels the corpus together with it, otherwise of the last teacher.
@@ -92,7 +93,8 @@ class ClassShares:
             return self.prior
         if self.source == "both":
             doubted = distrust(self.labels)
-            return doubted * scores.aligned().mean() + (1 - doubted) * self.prior
+            shares = np.where(self.prior > 0, doubted * scores.aligned().mean() + (1 - doubted) * self.prior, 0.0)
+            return shares / shares.sum()
         if not scores.with_probe:
             return half_way_prior(self.prior, scores.aligned().mean())
         some = random_rows(len(scores), min(len(scores), PRIOR_ROWS), seed)
@@ -132,13 +134,13 @@ def resolve_prior(spec: Any, labels: np.ndarray, classes: Sequence[str]) -> np.n
 
 
 def distrust(labels: int) -> float:
-    """How little the class shares of so many labels are trusted, from 1 (not at all) to 0: `HALF_TRUSTED` / (n + `HALF_TRUSTED`).
+    """How much the class shares of labels are doubted, from 1 (entirely) to 0: `HALF_TRUSTED` / (n + `HALF_TRUSTED`).
 
-    The shares of few labels are those of the corpus only roughly, or not even that if the labeled texts were chosen. A
-    regression on few labels exaggerates them, because its penalty leaves the most to its bias (recipes/benchmark/LOG.md).
+    The shares of few labels are only roughly those of the corpus, and not even that if the labeled texts were chosen. A
+    regression on few labels exaggerates them, because its penalty does not hold its bias (recipes/benchmark/LOG.md).
 
     Args:
-        labels: n.
+        labels: n, the number of labels.
 
     >>> distrust(0), distrust(600), distrust(5_400)
     (1.0, 0.5, 0.1)

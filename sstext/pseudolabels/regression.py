@@ -69,13 +69,15 @@ def fit_regression(
     beside: ClassTexts | None = None,
     weight: float = 0.0,
     tolerance: float = EXACT,
+    *,
+    balance: bool = True,
 ) -> Regression:
     """Fit a regression on labeled rows, and on texts of the classes.
 
-    min_W,b Σ_i v_i CE(W z_i + b, y_i) + Σ_a (w / A_c(a)) CE(W z_a + b, c(a)) + ‖W‖² / (2 · `PENALTY` · C), with the weights v of
-    `balancing_weights` and A_c texts of the class c. Together, the texts of a class weigh as much as w labeled rows. It is
-    computed in float64: in float32, the last steps of the fit are rounding, and made differences of 1e-7 in the embeddings
-    differences of 1e-3 in W.
+    min_W,b Σ_i v_i CE(W z_i + b, y_i) + Σ_a (w / A_c(a)) CE(W z_a + b, c(a)) + ‖W‖² / (2 · `PENALTY` · C), with the weights v
+    of `balancing_weights` and A_c texts of the class c. Together, the texts of a class weigh as much as w labeled rows of
+    weight 1. It is computed in float64: in float32, the last steps of the fit are rounding, and made differences of 1e-7 in
+    the embeddings differences of 1e-3 in W.
 
     Args:
         embedded: (B, D) z.
@@ -84,8 +86,10 @@ def fit_regression(
         beside: texts of the classes.
         weight: w ≥ 0.
         tolerance: largest gradient at which the fit ends.
+        balance: whether rows of classes with few labels count more. Otherwise, v is 1.
     """
-    rows, targets, counted = embedded, labels, balancing_weights(labels)
+    rows, targets = embedded, labels
+    counted = balancing_weights(labels) if balance else np.ones(len(labels))
     if beside is not None and weight > 0:
         share = weight / np.bincount(beside.labels, minlength=classes)[beside.labels]
         rows, targets = np.concatenate([embedded, beside.embedded]), np.concatenate([labels, beside.labels])
@@ -106,15 +110,16 @@ def fit_regression(
     return Regression(*of_classes)
 
 
-def balancing_weights(labels: NDArray) -> NDArray[np.float64]:
+def balancing_weights(labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """How much each labeled row counts, so that classes with few labels are not predicted too rarely, (B,).
 
-    v_i ∝ n_c^−τ with n_c labels of the class of the row, and τ of `distrust`: 1 for few labels, where all classes then count the
-    same, and 0 for many. The weights sum to B. Balanced labels count 1 each.
+    v_i ∝ n_c^−τ with n_c labels of the class of the row, and τ of `distrust`: 1 for few labels, where all classes then count
+    the same, and 0 for many. The weights sum to B. If all classes have the same number of labels, each label counts 1.
 
-    Without weights, the penalty keeps W small, and the bias has to explain the labels: of 20 labels in two classes, 16 of them
-    in one, a regression predicts nearly always this one. Weights made regressions on random labels right more often on all sets
-    that were measured, also on skewed ones (recipes/benchmark/LOG.md).
+    Without weights, the penalty keeps W small, and the bias has to explain the labels. With 16 of 20 labels in one of two
+    classes, a regression almost always predicts this class. With weights, regressions on random labels were right more often
+    on all sets that were measured, also on skewed ones. On these, their probabilities became less accurate
+    (recipes/benchmark/LOG.md).
 
     Args:
         labels: (B,) y.
@@ -122,6 +127,8 @@ def balancing_weights(labels: NDArray) -> NDArray[np.float64]:
     >>> balancing_weights(np.array([0, 0, 0, 1])).round(2)
     array([0.67, 0.67, 0.67, 1.99])
     """
+    if not len(labels):
+        return np.ones(0)
     counts = np.bincount(labels)[labels]
     weights = (counts / counts.max()) ** -distrust(len(labels))  # a ratio, so that balanced labels count exactly 1
     return weights * (len(labels) / weights.sum())
@@ -171,6 +178,8 @@ def out_of_fold(
     beside: ClassTexts | None = None,
     weight: float = 0.0,
     seed: int = 0,
+    *,
+    balance: bool = True,
 ) -> HeldOut:
     """Predict every labeled row by a regression that was fitted without the row's fold.
 
@@ -178,7 +187,7 @@ def out_of_fold(
     counts as wrong.
 
     Args:
-        embedded, labels, classes, beside, weight: see `fit_regression`.
+        embedded, labels, classes, beside, weight, balance: see `fit_regression`.
         seed: of the folds.
     """
     told = beside is not None and weight > 0
@@ -190,7 +199,7 @@ def out_of_fold(
         rest = labels[~out]
         if len(np.unique(np.concatenate([rest, beside.labels]) if told and beside is not None else rest)) < 2:
             continue
-        fitted = fit_regression(embedded[~out], rest, classes, beside, weight, tolerance=ROUGH)
+        fitted = fit_regression(embedded[~out], rest, classes, beside, weight, ROUGH, balance=balance)
         probabilities = fitted.probabilities(embedded[out])
         right = probabilities[np.arange(out.sum()), labels[out]]
         known = np.isin(labels[out], rest) | told

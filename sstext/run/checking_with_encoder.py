@@ -65,7 +65,8 @@ def encoder_findings(texts: Texts, by: WithEncoder, reporter: Reporter = SILENT)
     reader = open_reader(None, by.encoder, some, by.max_length, by.prefix, by.seed)
     reader.embedder.to(resolve_device(by.device))
     own = reader.read(some, reporter, "labeled texts")
-    logits = out_of_fold(own, labels, len(names), seed=by.seed).logits
+    # Without balance: probabilities that lean towards rare classes would make correct rows of frequent ones suspects.
+    logits = out_of_fold(own, labels, len(names), seed=by.seed, balance=False).logits
     probabilities = softmax(logits, fit_temperature(logits, labels))
     suspects = label_suspects(probabilities, labels)
     if len(suspects):

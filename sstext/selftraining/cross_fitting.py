@@ -147,7 +147,8 @@ def corpus_weights(chains: Sequence[Chain], finished: Stage) -> np.ndarray | Non
     """How often a labeled row of each class counts, (C,), so that the labels represent the corpus. None means once each.
 
     w = share in the corpus / share of the labels. Without weights, balanced labels would count against a stage that has
-    learned the shares of a skewed corpus.
+    learned the shares of a skewed corpus. Labels that are not balanced count once each, as a random sample of the corpus
+    would: with an estimate instead, its errors would decide which stage is right.
 
     Args:
         finished: the last stage that all chains have finished. Class shares are estimated after the first teacher.

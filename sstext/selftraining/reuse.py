@@ -25,6 +25,8 @@ from sstext.data.tokens import VIEW_INPUTS
 from sstext.inference.devices import resolve_device
 from sstext.methods.method import Stage
 from sstext.modeling.digests import add_rows, add_weights
+from sstext.pseudolabels.class_shares import HALF_TRUSTED
+from sstext.pseudolabels.regression import PENALTY
 from sstext.pseudolabels.selection import Selection
 from sstext.storage.damage import DamagedFileError, check, read_json
 from sstext.storage.run_folder import FIT, MODEL
@@ -33,6 +35,8 @@ from sstext.storage.whole import copy_whole
 if TYPE_CHECKING:
     from sstext.selftraining.chain import Chain
 
+#: What regressions and probes depend on beside their rows.
+RULES = repr((PENALTY, HALF_TRUSTED)).encode()
 #: Options that reach a training only through its rows, its pseudo-labels, its objective and its schedule, which the hash
 #: contains, or not at all.
 NOT_READ = frozenset(
@@ -70,6 +74,8 @@ def key_of_training(chain: "Chain", stage: Stage, selected: Selection | None, st
     add_weights(digest, student.state_dict().items())
     add_rows(digest, _read(chain.rows_of(stage).labeled))
     told = chain.class_texts
+    if stage.regression_head:
+        digest.update(RULES)
     if stage.regression_head and told is not None:
         digest.update(repr(told.weight).encode())
         add_rows(digest, _read(told.tokens))
@@ -92,6 +98,7 @@ def key_of_scores(chain: "Chain", stage: Stage, key: str) -> str:
         key: of its training.
     """
     digest = xxhash.xxh3_128(f"{key} {stage.labels_with} {chain.students.has_probe}".encode())
+    digest.update(RULES)  # of the probe
     told = chain.class_texts
     if told is not None:  # the probe reads them
         digest.update(repr(told.weight).encode())

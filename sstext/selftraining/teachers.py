@@ -60,7 +60,7 @@ def teachers_of(last: Chain, chains: Sequence[Chain], chosen: Stage, temperature
         return Teachers(
             [CorpusScores(chain.students.scores(chosen).logits, temperature) for chain in chains], of_chains
         )
-    # Without class weights, because the teachers have seen only balanced labels, and are aligned afterwards.
+    # Without class weights, because what the teachers predict is aligned to the class shares of the corpus afterwards.
     held_out = out_of_fold(chains, teacher, probe=teacher.with_probe)
     calibrated = held_out.temperature()
     temperature = calibrated if chosen is teacher else temperature

@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from sstext.pseudolabels import regression
 from sstext.pseudolabels.regression import (
+    EXACT,
     PENALTY,
     ROUGH,
     SHARPNESS,
@@ -59,19 +60,33 @@ def test_the_texts_of_a_class_weigh_as_much_as_labeled_rows(classes: int) -> Non
 
 
 def test_of_few_labels_all_classes_count_the_same_and_of_many_every_label() -> None:
-    """The limits of the weights, and labels that are balanced already. Guards a weight that moves the sum of the losses, so that
-    the penalty would mean something else."""
+    """The limits of the weights, and labels that are balanced already. Guards a weight that moves the sum of the losses, so
+    that the penalty would mean something else."""
     np.testing.assert_array_equal(balancing_weights(np.arange(12) % 3), np.ones(12))
     few, many = np.repeat([0, 1], [8, 2]), np.repeat([0, 1], [800_000, 200_000])
     shares = {len(labels): balancing_weights(labels)[labels == 1].sum() / len(labels) for labels in (few, many)}
     assert shares[10] == pytest.approx(0.5, abs=0.01)
     assert shares[1_000_000] == pytest.approx(0.2, abs=0.001)
     assert balancing_weights(few).sum() == pytest.approx(10)
+    assert balancing_weights(np.zeros(0, dtype=int)).shape == (0,), "texts of the classes alone can be fitted"
+
+
+def test_weights_of_rare_classes_can_be_left_out() -> None:
+    """The search for wrong labels needs probabilities that are as likely as the labels: the plain fit of scikit-learn."""
+    rows, labels, _ = made_up(0, classes=3, rows=8)
+    kept = np.flatnonzero((labels > 0) | (np.arange(len(labels)) < 2))
+    rows, labels = rows[kept], labels[kept]
+    plain = LogisticRegression(C=3 * PENALTY, max_iter=1_000, tol=EXACT).fit(rows, labels)
+    found = fit_regression(rows, labels, 3, balance=False)
+    np.testing.assert_allclose(found.probabilities(rows), plain.predict_proba(rows), atol=1e-6)
+    share = [np.exp(out_of_fold(rows, labels, 3, balance=balance).logits[:, 0]).mean() for balance in (False, True)]
+    assert share[1] > 1.5 * share[0], "2 of 18 labels are of this class"
 
 
 def test_a_class_with_few_labels_is_predicted_as_often_as_its_weight_says() -> None:
-    """The bias has no penalty, so its gradient is 0 at the end: the weighted mean prediction for the labeled rows is the weighted
-    share of each class. Guards weights that the fit does not get; without them, the mean is the share of the labels."""
+    """The bias has no penalty, so its gradient is 0 at the end: the weighted mean prediction for the labeled rows is the
+    weighted share of each class. Guards weights that the fit does not get; without them, the mean is the share of the
+    labels."""
     rows, labels, _ = made_up(0, classes=3, rows=8)
     kept = np.flatnonzero((labels > 0) | (np.arange(len(labels)) < 2))
     rows, labels = rows[kept], labels[kept]

@@ -1,7 +1,7 @@
 """auto: a probe labels beside the head of a start on labels alone, and says how sure a student may be."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from sstext.evaluation.calibration import USUAL_TEMPERATURE, fit_temperature, so
 from sstext.inference.scoring import score
 from sstext.methods.method import PROVEN, Belief, Stage
 from sstext.pseudolabels.alignment import CorpusScores, align
-from sstext.pseudolabels.class_shares import estimated_prior, usual_prediction
+from sstext.pseudolabels.class_shares import ClassShares, distrust, estimated_prior, usual_prediction
 from sstext.pseudolabels.probe import WithProbe, with_probe
 from sstext.run.train import open_run, train
 from sstext.selftraining import choice, loop
@@ -133,6 +133,11 @@ def test_the_first_teacher_tells_the_class_shares_once_and_for_all(
     assert np.abs(expected - chain.shares.prior).max() > 0.01, "canary: predictions are not balanced"
     for later in (logits(chain, start), np.roll(logits(chain, start), 1, axis=1)):
         np.testing.assert_allclose(chain.class_shares(CorpusScores(later, 3.0)), expected, atol=1e-9)
+    skewed = ClassShares.resolve("auto", np.repeat([0, 1, 2], [6, 4, 2]), chain.texts.classes)
+    expected = distrust(12) * softmax(logits(chain, start)).mean(0) + (1 - distrust(12)) * np.array([6, 4, 2]) / 12
+    for later in (logits(chain, start), np.roll(logits(chain, start), 1, axis=1)):
+        found = replace(chain, shares=skewed).class_shares(CorpusScores(later, 3.0))
+        np.testing.assert_allclose(found, expected, atol=1e-6, err_msg="labels that are not balanced")
     fixed = open_run(quick(tmp_path / "fixed", prior="uniform", folds=0)).whole
     np.testing.assert_array_equal(fixed.class_shares(CorpusScores(logits(chain, start))), fixed.shares.prior)
 
@@ -165,6 +170,10 @@ def test_held_out_rows_stand_for_the_corpus_as_soon_as_its_shares_are_known(
     np.testing.assert_allclose(found, shares * 3, atol=1e-9, err_msg="four labels of each of three classes")
     assert found is not None
     assert np.abs(found - 1).max() > 0.01, "canary"
+    skewed = ClassShares.resolve("auto", np.repeat([0, 1, 2], [6, 4, 2]), chains[0].texts.classes)
+    unbalanced = [replace(chain, shares=skewed) for chain in chains]
+    assert corpus_weights(unbalanced, start) is None, "labels that are not balanced count once, as a sample would"
+    assert knowing_usual(unbalanced, held_out_of_teacher(chains)) == unbalanced
     told = {"account": 0.5, "delivery": 0.3, "refund": 0.2}
     np.testing.assert_allclose(before_any("told", prior=told), np.array([1.5, 0.9, 0.6]))
     assert before_any("labeled", prior="labeled") is None
