@@ -161,6 +161,17 @@ class CorpusScores:
         """Calibrated probabilities, aligned to class shares (C,) if they are given."""
         return CalibratedScores(self.logits, self.temperature, prior)
 
+    def predicted_shares(self) -> NDArray[np.float64]:
+        """Share of the corpus that is predicted as each class, (C,).
+
+        >>> CorpusScores(np.array([[2.0, 0], [0, 1], [1, 0], [3, 0]])).predicted_shares()
+        array([0.75, 0.25])
+        """
+        counts = np.zeros(self.logits.shape[1], dtype=np.int64)
+        for some in slices(len(self)):
+            counts += np.bincount(self.logits[some].argmax(-1), minlength=len(counts))
+        return counts / len(self)
+
 
 def _checked_shares(probabilities: ArrayLike, prior: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """A copy of the probabilities (N, C) and the prior (C,) with sum 1, both float64, checked."""

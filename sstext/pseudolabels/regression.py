@@ -235,8 +235,10 @@ class WeightChoice:
 def choose_weight(embedded: NDArray, labels: NDArray, classes: int, beside: ClassTexts, seed: int = 0) -> WeightChoice:
     """Choose the weight of the texts of the classes by the log-loss of held-out labeled rows.
 
-    w = argmin_{w in `WEIGHTS`} mean out-of-fold loss(w). Texts that have nothing to do with their classes, such as codes or
-    permuted descriptions, make held-out rows less likely and get the weight 0.
+    w = argmin_{w in `WEIGHTS`} Σ_i v_i loss_i(w) / B, with the loss of row i out of fold and its weight v_i by
+    `balancing_weights`. Texts that have nothing to do with their classes, such as codes or permuted descriptions, make
+    held-out rows less likely and get the weight 0. If 16 of 20 labels are of one class, texts of both classes would make the
+    rows of this class less likely; v keeps this from deciding.
 
     Args:
         embedded: (B, D) embeddings of the labeled rows, by the encoder as it was pretrained.
@@ -251,7 +253,9 @@ def choose_weight(embedded: NDArray, labels: NDArray, classes: int, beside: Clas
     >>> right.weight > 0, wrong.weight
     (True, 0.0)
     """
+    counted = balancing_weights(labels)
     losses = {
-        weight: float(out_of_fold(embedded, labels, classes, beside, weight, seed).losses.mean()) for weight in WEIGHTS
+        weight: float(np.average(out_of_fold(embedded, labels, classes, beside, weight, seed).losses, weights=counted))
+        for weight in WEIGHTS
     }
     return WeightChoice(min(losses, key=lambda weight: losses[weight]), losses)

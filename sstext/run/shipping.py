@@ -25,6 +25,7 @@ from sstext.run.usable import check_checked_rows, check_one
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.choice import choose_stage
 from sstext.selftraining.cross_fitting import EVIDENCE_ROWS, Run, corpus_weights, out_of_fold
+from sstext.selftraining.evidence import too_few_classes
 from sstext.selftraining.final_model import train_final_model
 from sstext.selftraining.record import StageRecord
 from sstext.storage.run_folder import FINAL, MODEL
@@ -79,9 +80,10 @@ def the_one_student(run: Run, records: Sequence[StageRecord], teacher: Stage, wh
     """The model of a run whose chains only make teachers.
 
     It is the final model, if there is one that has not collapsed. Otherwise it is the teacher with all labels, whose head is
-    the model.
+    the model. If that has collapsed, too, it is the regression.
     """
-    final, last = run.plan.final, records[-1]
+    plan, last = run.plan, records[-1]
+    final = plan.final
     if final is not None and last.stage == FINAL and last.refused is None:
         why = f"it learned from pseudo-labels of the {teacher.name}, which was chosen as teacher: {why}"
         return Choice(final, last, teacher, last, last.temperature, why)
@@ -93,6 +95,10 @@ def the_one_student(run: Run, records: Sequence[StageRecord], teacher: Stage, wh
         )
     if last.stage == FINAL:
         reason = f"warning: the final model was refused: {last.refused}"
+        predicted = run.whole.students.scores(teacher).predicted_shares()
+        if plan.baseline.frozen and too_few_classes(predicted, run.whole.shares.prior):
+            reason += f"; those of the {teacher.name} have, too, so that the {plan.baseline.name} is the model"
+            teacher = plan.baseline
     unusable = check_checked_rows(run, teacher, teacher)
     temperature, own = out_of_fold(run.chains, teacher, probe=False).temperature(), records[teacher.position]
     return Choice(teacher, own, teacher, own, temperature, f"{why}; {reason}", unusable)

@@ -181,11 +181,7 @@ def collapse_of_teacher(run: Run, stage: Stage) -> str | None:
     following = run.plan.after(stage)
     if following is None or following.learns_from != stage.name:
         return None
-    logits, counts = run.whole.students.scores(stage).logits, np.zeros(len(run.whole.texts.classes), dtype=np.int64)
-    for some in slices(len(logits)):
-        counts += np.bincount(logits[some].argmax(-1), minlength=len(counts))
-    shares = counts / len(logits)
-    return too_few_classes(shares, run.whole.shares.prior)
+    return too_few_classes(run.whole.students.scores(stage).predicted_shares(), run.whole.shares.prior)
 
 
 def agreement_with_previous(chains: Sequence[Chain], stage: Stage) -> float | None:

@@ -141,11 +141,25 @@ def test_texts_that_help_count_and_permuted_ones_do_not(seed: int) -> None:
     assert right.losses[right.weight] == pytest.approx(expected)
 
 
+def test_labels_of_one_class_do_not_decide_against_texts_of_all_classes() -> None:
+    """The weight is chosen by losses that count as the rows do in the fit. Guards names that are left out because most labels
+    are of one class, whose rows a regression without texts predicts with great confidence."""
+    rows, labels, centers = made_up(0, classes=2, rows=24)
+    kept = np.flatnonzero((labels == 1) | (np.arange(len(labels)) < 4))
+    texts = described(centers, 0)
+    found = choose_weight(rows[kept], labels[kept], 2, texts)
+    for weight, loss in found.losses.items():
+        each = out_of_fold(rows[kept], labels[kept], 2, texts, weight).losses
+        counted = balancing_weights(labels[kept])
+        assert loss == pytest.approx((counted * each).sum() / len(kept))
+        assert loss != pytest.approx(each.mean(), abs=1e-3), "canary"
+
+
 def test_texts_without_an_effect_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards a weight that is chosen without evidence: of equal losses, the weight 0 is taken."""
-    equal = HeldOut(np.ones(3), np.ones(3, dtype=bool), np.zeros((3, 4)))
-    monkeypatch.setattr(regression, "out_of_fold", lambda *_: equal)
     rows, labels, centers = made_up(0)
+    equal = HeldOut(np.ones(len(rows)), np.ones(len(rows), dtype=bool), np.zeros((len(rows), 4)))
+    monkeypatch.setattr(regression, "out_of_fold", lambda *_: equal)
     assert choose_weight(rows, labels, 4, described(centers, 0)).weight == 0
 
 

@@ -24,7 +24,7 @@ from sstext.evaluation.calibration import (
     temperature_of_confidence,
 )
 from sstext.inference.classifier import Classifier
-from sstext.pseudolabels.alignment import align
+from sstext.pseudolabels.alignment import CorpusScores, align
 from sstext.reporting.comparison import evidence_of
 from sstext.reporting.run_files import open_run_files
 from sstext.run.pseudo_label_data import pseudo_label_files
@@ -204,6 +204,23 @@ def test_the_accuracy_is_estimated_from_held_out_rows_and_the_corpus(
 
 
 # Ends of their own
+
+
+def test_a_teacher_that_collapsed_as_the_final_model_did_gives_way_to_the_regression(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """20 chosen labels, 16 of them of one class: start and final model called all texts so. Guards a refusal that ships a model
+    which is as useless."""
+    told_to_choose(monkeypatch, 1)
+    monkeypatch.setattr(final_model, "score", lambda *_, **__: np.tile([3.0, 0.0, 0.0], (60, 1)))
+    monkeypatch.setattr(CorpusScores, "predicted_shares", lambda _: np.array([1.0, 0.0, 0.0]))
+    found = train(quick(tmp_path / "out", test=None))
+    chosen = found["chosen"]
+    assert (chosen["stage"], chosen["model"], chosen["judged"]) == ("regression", "regression", 0)
+    assert chosen["why"].endswith("expected 3.0); those of the start have, too, so that the regression is the model")
+    trained = weights(tmp_path / "out" / "all_labels" / "regression" / "model")["classifier.weight"]
+    model = weights(tmp_path / "out" / "model")["classifier.weight"]
+    np.testing.assert_allclose(model, trained / chosen["temperature"], rtol=1e-6)
 
 
 def test_a_final_model_that_collapsed_gives_way_to_its_teacher(
