@@ -15,8 +15,8 @@ PRIOR_ROWS = 10_000
 #: Settings of `estimated_prior`: α, the gain in nats per row that a miscalibrated student may show on a balanced corpus, and
 #: the largest number of steps.
 SEEN_BEFORE, DOUBT, EM_STEPS = 0.2, 0.2, 500
-#: Number of labels whose class shares count as much as predictions, see `distrust`. The weights of a regression and the class
-#: shares of a corpus were measured apart, and the same number suited both.
+#: Number of labels whose class shares count as much as predictions, see `distrust`. It was chosen for the weights of a
+#: regression. The class shares of a corpus use the same number; there, only its limits were measured.
 HALF_TRUSTED = 600
 
 
