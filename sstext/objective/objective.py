@@ -166,6 +166,11 @@ class Objective(nn.Module):
                 part.bind_student(student)
         return self
 
+    @property
+    def follows_steps(self) -> bool:
+        """Whether a part changes after every step of the optimizer."""
+        return any(type(part).after_step is not Part.after_step for part in self.parts())
+
     def after_step(self, student: nn.Module, progress: float) -> None:
         """Update all parts after a step of the optimizer."""
         for part in self.parts():

@@ -216,14 +216,14 @@ class SupervisedContrast(Regularizer):
 
     def forward(self, outputs: Outputs) -> tuple[Tensor, ...]:
         labels = outputs.labels.argmax(-1) if outputs.labels.dim() == 2 else outputs.labels
-        features, kept = outputs.features[LABELED], torch.ones_like(labels, dtype=torch.float32)
+        features, kept = outputs.features[LABELED], None
         if outputs.weight is not None and outputs.target is not None and UNLABELED in outputs.features:
             features = torch.cat([features, outputs.features[UNLABELED]])
             labels = torch.cat([labels, outputs.target.argmax(-1)])
-            kept = torch.cat([kept, (outputs.weight > 0).float()])
-        everywhere = outputs.gather(kept) > 0  # processes have the same number of rows, but not of kept rows
-        z = outputs.gather(F.normalize(features.float(), dim=-1))[everywhere]  # (K, D)
-        return (contrast(z, outputs.gather(labels)[everywhere], self.temperature),)
+            given = outputs.weight.new_ones(len(outputs.labels))
+            kept = outputs.gather(torch.cat([given, outputs.weight])) > 0
+        z = outputs.gather(F.normalize(features.float(), dim=-1))  # (K, D)
+        return (contrast(z, outputs.gather(labels), self.temperature, kept),)
 
 
 class Reconstruction(Regularizer):
@@ -278,14 +278,23 @@ def label_loss(outputs: Outputs, block: str) -> Tensor:
     return loss if outputs.row_weights is None else loss * outputs.row_weights
 
 
-def contrast(z: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Mean supervised contrastive loss (see `SupervisedContrast`) of K normalized rows (K, D) with classes (K,)."""
+def contrast(z: Tensor, labels: Tensor, temperature: float, kept: Tensor | None = None) -> Tensor:
+    """Mean supervised contrastive loss (see `SupervisedContrast`) of normalized rows.
+
+    Args:
+        z: (K, D) rows.
+        labels: (K,) their classes.
+        temperature: τ.
+        kept: (K,) False for rows that are left out. They are masked, because to select the others would wait for the device.
+    """
     z, itself = z.float(), torch.eye(len(z), dtype=torch.bool, device=z.device)
+    left_out = itself if kept is None else itself | ~kept
     # Not −∞: for a single row, the softmax would be 0/0.
-    similarity = (z @ z.T / temperature).masked_fill(itself, torch.finfo(z.dtype).min)
+    similarity = (z @ z.T / temperature).masked_fill(left_out, torch.finfo(z.dtype).min)
     log_share = similarity.log_softmax(-1)  # (K, K)
-    positive = (labels[:, None] == labels) & ~itself
-    return -(log_share.where(positive, 0).sum(-1) / positive.sum(-1).clamp_min(1)).mean()
+    positive = (labels[:, None] == labels) & ~left_out
+    losses = -(log_share.where(positive, 0).sum(-1) / positive.sum(-1).clamp_min(1))
+    return losses.mean() if kept is None else losses.where(kept, 0).sum() / kept.sum()
 
 
 def _normalized_ratio(above: Tensor, below: Tensor) -> Tensor:

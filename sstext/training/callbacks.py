@@ -136,7 +136,8 @@ class TellObjective(TrainerCallback):
         self.trainer = trainer
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        trainer = self.trainer
-        skipped = trainer.accelerator.optimizer_step_was_skipped or trainer.skipped_steps.last
-        if trainer.paired and not skipped:
-            trainer.training_objective.after_step(trainer.accelerator.unwrap_model(trainer.model), trainer.progress())
+        trainer, objective = self.trainer, self.trainer.training_objective
+        if not (trainer.paired and objective.follows_steps):
+            return  # to ask whether the step was skipped waits for the device
+        if not (trainer.accelerator.optimizer_step_was_skipped or trainer.skipped_steps.last):
+            objective.after_step(trainer.accelerator.unwrap_model(trainer.model), trainer.progress())

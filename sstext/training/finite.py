@@ -18,37 +18,88 @@ IN_A_ROW = 10
 #: … or if more than this share of all its steps, and more than a few, are skipped. The first steps in fp16 often are, until its
 #: loss scale fits.
 SHARE, FEW = 0.1, 3
+#: Steps after which the host reads which of them were skipped, by the type of the device. Each read waits for a GPU.
+READ_AFTER = {"cpu": 1, "cuda": 16}
 
 
 class SkippedSteps(TrainerCallback, ExportableState):
     """Counts the skipped steps of a training. Checkpoints keep the counts.
 
-    Attributes:
-        total: number of skipped steps.
-        in_a_row: number of the last steps that were all skipped.
-        last: whether the last step was skipped.
+    A step may be counted by a number on the device, which is read only when somebody asks for the counts.
+
+    >>> steps = SkippedSteps()
+    >>> steps.count(True), steps.count(torch.tensor(True)), steps.waiting
+    (None, None, 1)
+    >>> steps.total, steps.in_a_row, steps.last, steps.waiting
+    (2, 2, True, 0)
     """
 
     def __init__(self) -> None:
-        self.total = self.in_a_row = 0
-        self.last = False
+        self._total = self._in_a_row = 0
+        #: The largest number of steps in a row that were skipped.
+        self.longest = 0
+        self._waiting: list[Tensor] = []
 
     def state(self) -> dict[str, Any]:
         return {"args": {}, "attributes": {"total": self.total, "in_a_row": self.in_a_row}}
 
-    def count(self, skipped: bool) -> None:
+    def count(self, skipped: bool | Tensor) -> None:
         """Count a step."""
-        self.last, self.in_a_row = skipped, (self.in_a_row + 1) * skipped
-        self.total += skipped
+        if isinstance(skipped, Tensor):
+            self._waiting.append(skipped)
+        else:
+            self._read()
+            self._add(skipped)
+
+    @property
+    def waiting(self) -> int:
+        """Number of counted steps that were not read yet."""
+        return len(self._waiting)
+
+    @property
+    def total(self) -> int:
+        """Number of skipped steps."""
+        self._read()
+        return self._total
+
+    @total.setter
+    def total(self, number: int) -> None:
+        self._total = number
+
+    @property
+    def in_a_row(self) -> int:
+        """Number of the last steps that were all skipped."""
+        self._read()
+        return self._in_a_row
+
+    @in_a_row.setter
+    def in_a_row(self, number: int) -> None:
+        self._in_a_row = number
+
+    @property
+    def last(self) -> bool:
+        """Whether the last step was skipped."""
+        return self.in_a_row > 0
+
+    def _read(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for skipped in torch.stack(waiting).tolist() if waiting else ():
+            self._add(skipped)
+
+    def _add(self, skipped: bool) -> None:
+        self._in_a_row = (self._in_a_row + 1) * skipped
+        self.longest = max(self.longest, self._in_a_row)
+        self._total += skipped
 
 
 class FiniteTrainer(Trainer):
     """A `Trainer` that skips and counts steps whose loss or gradients are not finite (NaN or infinite).
 
     A skipped step changes no weight and no state of the optimizer. It is found by the norm of the gradients, which `Trainer`
-    computes anyway, and which is the same in all processes. A loss that is not finite makes the gradients NaN. Reading the norm
-    waits for the device once per step; `logging_nan_inf_filter=False` turns off the two reads of `Trainer` per micro-batch,
-    which are then not needed. If all is finite, the training has the same bits as with `Trainer`.
+    computes anyway, and which is the same in all processes. A loss that is not finite makes the gradients NaN. A fused optimizer
+    (the default of `Trainer`) is told on the device, so that no step waits for a GPU; others wait once. With
+    `logging_nan_inf_filter=False`, the two reads of `Trainer` per micro-batch, which are not needed, are left out, too. If all
+    is finite, the training has the same bits as with `Trainer`.
 
     Raises:
         UserError: too many steps were skipped, or outputs of an evaluation, weights to be saved or those of a checkpoint are
@@ -111,17 +162,24 @@ class FiniteTrainer(Trainer):
         return self._norm
 
     def skip_if_not_finite(self) -> None:
-        """Skip the step of the optimizer that follows if its gradients are not finite: without gradients, it does nothing."""
+        """Skip the step of the optimizer that follows if its gradients are not finite."""
         norm, self._norm = self._norm, None
-        if norm is None:  # older versions of transformers have no such methods
-            norm = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
-        counts, skipped = self.skipped_steps, not math.isfinite(float(norm))
-        counts.count(skipped)
-        if skipped:
-            if self.accelerator.scaler is None:  # that of fp16 skips the step itself, and wants to see why
-                self.model.zero_grad()
-            if counts.in_a_row >= IN_A_ROW or counts.total > max(FEW, SHARE * self.state.max_steps):
-                self._stop()
+        counts, optimizer = self.skipped_steps, _told_on_device(self.optimizer)
+        if optimizer is not None and type(norm) is Tensor:  # that of sharded weights is a DTensor
+            skipped = norm.isfinite().logical_not()
+            if self.accelerator.scaler is None:  # that of fp16 tells it the same
+                optimizer.found_inf = skipped.float()
+            counts.count(skipped)
+            if counts.waiting < READ_AFTER.get(norm.device.type, 1):
+                return
+        else:
+            if norm is None:  # older versions of transformers have no such methods
+                norm = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+            counts.count(not math.isfinite(float(norm)))
+            if counts.last and self.accelerator.scaler is None:  # that of fp16 skips the step itself, and wants to see why
+                self.model.zero_grad()  # without gradients, the optimizer does nothing
+        if counts.total > max(FEW, SHARE * self.state.max_steps) or counts.longest >= IN_A_ROW:
+            self._stop()
 
     def _stop(self) -> None:
         done = min(self.state.global_step + 1, self.state.max_steps)
@@ -174,6 +232,17 @@ class _SkipBadSteps(TrainerCallback):
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.trainer.skip_if_not_finite()
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        optimizer = _told_on_device(self.trainer.optimizer)
+        if hasattr(optimizer, "found_inf"):
+            del optimizer.found_inf  # whoever uses the optimizer next must not find its steps skipped
+
+
+def _told_on_device(optimizer: Any) -> Any:
+    """The optimizer, if it skips a step when the number `found_inf` on the device is 1, as fused ones do; otherwise None."""
+    inner = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
+    return inner if getattr(inner, "_step_supports_amp_scaling", False) else None
 
 
 def seen_in_gradients(loss: Tensor) -> Tensor:

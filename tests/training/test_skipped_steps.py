@@ -118,6 +118,23 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(
     assert all(math.isfinite(value) for log in logged for value in log.values())
 
 
+@pytest.mark.parametrize("optim", ["adamw_torch_fused", "sgd"])
+def test_a_step_that_the_host_reads_later_changes_nothing(
+    tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optim: str
+) -> None:
+    """As on a GPU: the optimizer is told on the device. Guards an optimizer that skips all steps after the training, too."""
+    monkeypatch.setitem(finite.READ_AFTER, "cpu", 16)
+    steps, fused = Steps(), {"optim_args": "fused=True"} if optim == "sgd" else {}
+    trainer = make_trainer(tiny_encoder, tmp_path, "supervised", max_steps=3, optim=optim, weight_decay=0.1, **fused)
+    trainer.add_callback(steps)
+    for step in (2, 3):
+        disturb(trainer, step, lambda values: values * NAN)
+    trainer.train()
+    assert steps.unchanged() == [2, 3]
+    assert trainer.skipped_steps.total == 2
+    assert not hasattr(trainer.optimizer.optimizer, "found_inf")
+
+
 def test_an_infinite_loss_without_any_such_gradient_is_skipped(tiny_encoder: Path, tmp_path: Path) -> None:
     """Guards against a look at the gradients alone: +∞ has the gradient of what it was added to."""
     steps = Steps()
@@ -140,6 +157,18 @@ def test_one_micro_batch_spoils_its_step_alone(tiny_encoder: Path, tmp_path: Pat
     assert steps.unchanged() == [2]
 
 
+def test_steps_that_are_read_later_count_the_same() -> None:
+    """Guards ten skipped steps in a row that good ones follow before the host reads them."""
+    one, other = finite.SkippedSteps(), finite.SkippedSteps()
+    for skipped in [True] * 10 + [False] * 3 + [True]:
+        one.count(skipped)
+        other.count(torch.tensor(skipped))
+    assert other.waiting == 14
+    assert (other.total, other.in_a_row, other.longest, other.last) == (11, 1, 10, True)
+    assert (one.total, one.in_a_row, one.longest, one.last) == (11, 1, 10, True)
+
+
+@pytest.mark.parametrize("told", [False, True])
 @pytest.mark.parametrize(
     ("bad", "steps", "said"),
     [
@@ -149,7 +178,9 @@ def test_one_micro_batch_spoils_its_step_alone(tiny_encoder: Path, tmp_path: Pat
         (range(1, 3), 2, "in 2 of 2 steps"),  # all, of very few
     ],
 )
-def test_many_such_steps_end_the_training_with_advice(bad: range, steps: int, said: str, monkeypatch: Any) -> None:
+def test_many_such_steps_end_the_training_with_advice(
+    bad: range, steps: int, said: str, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Guards a training that goes on for hours without a step, and one of a few steps that has learned nothing."""
 
     class Counted(finite.FiniteTrainer):
@@ -159,6 +190,7 @@ def test_many_such_steps_end_the_training_with_advice(bad: range, steps: int, sa
             self.args = Some(fp16=False, bf16=True, learning_rate=0.5)
             self.state, self.model = Some(global_step=0, max_steps=steps), torch.nn.Linear(1, 1)
             self.accelerator, self.counts = Some(scaler=None), finite.SkippedSteps()
+            self.optimizer = torch.optim.AdamW(self.model.parameters(), fused=told)
 
         skipped_steps = property(lambda self: self.counts)
 
