@@ -23,6 +23,7 @@ from sstext.inference.devices import resolve_device, resolve_dtype, resolve_prec
 from sstext.inference.scoring import device_of, score
 from sstext.inference.texts import as_texts
 from sstext.modeling.finite import refuse_bad_weights
+from sstext.modeling.mean_reading import hold_reading
 from sstext.modeling.pretrained import check_vocabulary, explained, length_limit, load_tokenizer, prefix_of
 from sstext.progress import Tick
 
@@ -65,6 +66,7 @@ class Classifier:
         if max_length is not None and max_length < 1:
             raise UserError(f"max_length: expected a whole number of at least 1, found {max_length}")
         self.model, self.tokenizer = model.eval(), tokenizer
+        hold_reading(model)  # computes the mean faster
         if compile:
             model.compile(dynamic=True)  # the lengths of batches differ; it compiles in place, so saving stays the same
         self.device = device_of(model)

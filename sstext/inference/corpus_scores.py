@@ -1,7 +1,7 @@
 """Score a corpus to disk, in one pass or in several passes with dropout. A killed run resumes at the next chunk."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +35,32 @@ def score_to_disk(
         (N, C) float32, mapped from `directory/scores.npy`.
     """
 
-    def score_rows(start: int, end: int) -> np.ndarray:
-        some = rows.select(range(start, end))
-        logits = score(model, some, tokenizer, precision=precision, tick=tick)
-        give_back(some)
-        return logits
+    columns = int(model.config.num_labels)  # type: ignore[union-attr, arg-type]
+    return computed_to_disk(
+        lambda some: score(model, some, tokenizer, precision=precision, tick=tick), rows, columns, directory, tick
+    )
 
-    shape = (len(rows), int(model.config.num_labels))  # type: ignore[union-attr, arg-type]
-    return computed_in_chunks(directory / SCORES, shape, CHUNK_ROWS, score_rows, done=tick)
+
+def computed_to_disk(
+    compute: Callable[[Any], np.ndarray], rows: Any, columns: int, directory: Path, tick: Tick | None = None
+) -> np.ndarray:
+    """Scores (N, columns) of all rows, computed and stored every `CHUNK_ROWS` rows, and mapped from `directory/scores.npy`.
+
+    Args:
+        compute: function from n rows to their scores (n, columns).
+        rows: N rows of a data set.
+        columns: number of columns.
+        directory: folder of the file.
+        tick: called with the number of rows that an interrupted call has already computed.
+    """
+
+    def of_rows(start: int, end: int) -> np.ndarray:
+        some = rows.select(range(start, end))
+        found = compute(some)
+        give_back(some)
+        return found
+
+    return computed_in_chunks(directory / SCORES, (len(rows), columns), CHUNK_ROWS, of_rows, done=tick)
 
 
 def score_passes_to_disk(

@@ -20,7 +20,6 @@ ModernBERT and its like have a mean of their own, `classifier_pooling`, which is
 
 import copy
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,11 +156,13 @@ def has_mean_layer(model: Any) -> bool:
 
 
 def hold_reading(model: Any) -> None:
-    """Freeze what makes the mean, and turn its dropout off. Other models do not change.
+    """Freeze what makes the mean, turn its dropout off, and compute it in a shorter way with the same bits.
+
+    Other models do not change.
 
     Frozen parameters have no gradient and are in no group of the optimizer, so that no weight decay moves them either;
-    DDP leaves them out. Dropout of the mean would be noise on top of that of the head. It must be called after every
-    load, because a checkpoint stores neither.
+    DDP leaves them out. Dropout of the mean would be noise on top of that of the head. The layer then costs a tenth of another
+    one. This must be called after every load, because a checkpoint stores only the weights.
     """
     if not has_mean_layer(model):
         return
@@ -171,6 +172,8 @@ def hold_reading(model: Any) -> None:
     for part in layer.modules():
         if isinstance(part, nn.Dropout):
             part.p = 0.0
+    for linear, size in _diagonals(layer, FAMILIES[model.config.model_type]).items():
+        _shorten(linear, size)
 
 
 def reading_scale(model: Any) -> float:
@@ -223,21 +226,31 @@ def write_linear(model: Any, weight: Tensor, bias: Tensor) -> None:
         output.bias.copy_(bias)
 
 
-def side_by_side(models: Sequence[Any]) -> Any:
-    """One classifier with the classes of several, which differ only in their last layer: (N, K · C) logits.
+def read_linear(model: Any) -> tuple[Tensor, Tensor]:
+    """The weights W (C, D) and b (C,) that `write_linear` has written into a head, on the device of the model.
 
-    Args:
-        models: K classifiers with C classes each, after `make_read_mean` of the same encoder. The first one is changed.
+    Raises:
+        UserError: the model has no layer that makes the mean.
     """
-    outputs = [model.get_submodule(FAMILIES[model.config.model_type].output) for model in models]
-    together = nn.Linear(outputs[0].in_features, sum(output.out_features for output in outputs))
-    with torch.no_grad():
-        together.weight.copy_(torch.cat([output.weight for output in outputs]))
-        together.bias.copy_(torch.cat([output.bias for output in outputs]))
-    model = models[0]
-    model.set_submodule(FAMILIES[model.config.model_type].output, together.to(outputs[0].weight.device))
-    model.config.num_labels = model.num_labels = together.out_features
-    return model
+    scale = reading_scale(model)
+    output = model.get_submodule(FAMILIES[model.config.model_type].output)
+    weight = output.weight.detach()
+    return weight * (scale * math.sqrt(weight.shape[1])), output.bias.detach()
+
+
+class Diagonal(nn.Linear):
+    """A linear layer whose weight is s · I, computed as s · x: the same bits without the product of two matrices.
+
+    Attributes:
+        size: s.
+    """
+
+    size: float
+
+    def forward(self, input: Tensor) -> Tensor:
+        kind = input.device.type
+        x = input.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else input
+        return x.new_zeros(*x.shape[:-1], self.out_features) if self.size == 0 else x * self.size
 
 
 def _activation(config: Any) -> str:
@@ -245,15 +258,20 @@ def _activation(config: Any) -> str:
     return str(getattr(config, name, name))
 
 
-@torch.no_grad()
-def _set_layer(layer: Any, family: Family) -> None:
-    """The weights of the layer that makes the mean, see the module."""
+def _diagonals(layer: Any, family: Family) -> dict[nn.Linear, float]:
+    """The linear parts of the layer that makes the mean, and the number on the diagonal of each, see the module."""
     attention = layer.attention
     query, key, value = (attention.self.get_submodule(name) for name in family.projections)
     sizes = {query: 0.0, key: 0.0, value: 1.0, attention.output.dense: FACTOR}
-    for part, size in {**sizes, layer.intermediate.dense: 0.0, layer.output.dense: 0.0}.items():
+    return sizes | {layer.intermediate.dense: 0.0, layer.output.dense: 0.0}
+
+
+@torch.no_grad()
+def _set_layer(layer: Any, family: Family) -> None:
+    """The weights of the layer that makes the mean."""
+    for part, size in _diagonals(layer, family).items():
         _set_diagonal(part, size)
-    for norm in (attention.output.LayerNorm, layer.output.LayerNorm):
+    for norm in (layer.attention.output.LayerNorm, layer.output.LayerNorm):
         norm.weight.fill_(1.0)
         norm.bias.zero_()
 
@@ -262,3 +280,14 @@ def _set_diagonal(part: nn.Linear, size: float) -> None:
     part.weight.zero_()
     part.weight.fill_diagonal_(size)
     part.bias.zero_()
+
+
+@torch.no_grad()
+def _shorten(part: nn.Linear, size: float) -> None:
+    """Let a part compute s · x, if its weight is s · I. One that is wrapped, sharded or not in memory stays as it is."""
+    weight = part.weight
+    if type(part) is not nn.Linear or type(weight) is not nn.Parameter or weight.is_meta or part.bias.any():
+        return
+    square = weight[: min(weight.shape), : min(weight.shape)]
+    if weight.count_nonzero() == (len(square) if size else 0) and (square.diagonal() == size).all():
+        part.__class__, part.size = Diagonal, size  # type: ignore[assignment]

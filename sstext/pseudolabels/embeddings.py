@@ -40,10 +40,16 @@ class Embeddings:
     Attributes:
         folder: where they are kept. None: nowhere.
         most: bytes in the folder at most. Larger embeddings are not kept.
+        also: a folder of earlier ones, which are read and stay as they are. None: there is none.
     """
 
     folder: Path | None = None
     most: int = MOST
+    also: Path | None = None
+
+    def for_parts_of(self, rows: int, width: int) -> "Embeddings":
+        """The same if the embeddings (N, D) of all parts fit. Otherwise nothing is kept: each part would push out another."""
+        return self if rows * width * 4 <= self.most else NOT_KEPT
 
     def of(
         self, model: Any, rows: Any, tokenizer: Any, *, precision: str = "fp32", tick: Tick | None = None
@@ -54,8 +60,10 @@ class Embeddings:
             model: an encoder or classifier, on its device. Its head is not read.
             rows, tokenizer, precision, tick: see `sstext.inference.scoring.score`.
         """
-        file = self.folder / f"{key_of(model, rows, tokenizer, precision)}.npy" if self.folder is not None else None
-        found = _read(file) if file is not None else None
+        folders = [folder for folder in (self.folder, self.also) if folder is not None]
+        name = f"{key_of(model, rows, tokenizer, precision)}.npy" if folders else ""
+        file = self.folder / name if self.folder is not None else None
+        found = next((values for folder in folders if (values := _read(folder / name)) is not None), None)
         if from_main_process(found is not None):
             values = from_main_process(found)
             if tick is not None:

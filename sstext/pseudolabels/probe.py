@@ -5,6 +5,7 @@ per class, head and probe together were right up to 7 points more often than the
 probe is used only to make pseudo-labels. The final model is an ordinary classifier.
 """
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from sstext.evaluation.calibration import matching_temperature
 from sstext.inference.scoring import score
 from sstext.modeling.embedder import Embedder
 from sstext.modeling.mean_reading import write_linear
+from sstext.progress import Tick
 from sstext.pseudolabels.embeddings import NOT_KEPT, Embeddings
 from sstext.pseudolabels.regression import ClassTexts, fit_regression, nearest_description
 
@@ -75,6 +77,28 @@ def with_regression(
     write_linear(model, torch.tensor(fitted.weight), torch.tensor(fitted.bias))
 
 
+def regression_logits(
+    model: Any,
+    heads: Sequence[tuple[Tensor, Tensor]],
+    rows: Any,
+    tokenizer: Any,
+    *,
+    precision: str = "fp32",
+    kept: Embeddings = NOT_KEPT,
+    tick: Tick | None = None,
+) -> np.ndarray:
+    """What K regressions on the same encoder predict for rows: W z + b of each, side by side, (N, K · C) float32.
+
+    Args:
+        model: one of their classifiers, on its device.
+        heads: W (C, D) and b (C,) of each regression, see `sstext.modeling.mean_reading.read_linear`.
+        rows, tokenizer, precision, tick: see `sstext.inference.scoring.score`.
+        kept: see `with_regression`.
+    """
+    weights, biases = (torch.cat(parts).float().cpu().numpy() for parts in zip(*heads, strict=True))
+    return read_embeddings(model, rows, tokenizer, precision, kept, tick) @ weights.T + biases
+
+
 def with_descriptions(
     model: Any, described: Any, tokenizer: Any, *, precision: str = "fp32", kept: Embeddings = NOT_KEPT
 ) -> None:
@@ -92,10 +116,15 @@ def with_descriptions(
 
 
 def read_embeddings(
-    model: Any, rows: Any, tokenizer: Any, precision: str = "fp32", kept: Embeddings = NOT_KEPT
+    model: Any,
+    rows: Any,
+    tokenizer: Any,
+    precision: str = "fp32",
+    kept: Embeddings = NOT_KEPT,
+    tick: Tick | None = None,
 ) -> np.ndarray:
     """The embeddings that the head of a classifier reads, (N, D): without their mean over the features, and of length 1."""
-    found = kept.of(model, rows, tokenizer, precision=precision)
+    found = kept.of(model, rows, tokenizer, precision=precision, tick=tick)
     found = found - found.mean(1, keepdims=True)
     return found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-12)
 

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from sstext.data.labeling_tasks import AT_RANDOM, reasons_in
-from sstext.data.order import random_rows
 from sstext.evaluation.accuracy import (
     WORTH_OF_HELD_OUT,
     estimate_accuracy,
@@ -19,7 +18,6 @@ from sstext.evaluation.held_out import BUDGET, FEW_LABELS, METHOD, NO_LABELS, NO
 from sstext.methods.method import Stage
 from sstext.pseudolabels.texts_to_label import REASONS
 from sstext.selftraining.cross_fitting import (
-    EVIDENCE_ROWS,
     TEXTS_PER_FOLD,
     Run,
     corpus_weights,
@@ -98,18 +96,17 @@ def nothing_held_out(run: Run) -> str | None:
 
 
 def _gain(run: Run, model: Stage, judged: Stage, temperature: float) -> float:
-    """The expected gain of the model over the chains, on `EVIDENCE_ROWS` rows of the corpus.
+    """The expected gain of the model over the chains, on the sample of the corpus.
 
     The probabilities are the averaged labels of the teachers, if the model has learned from them. Otherwise they are half those
     of the chains, half those of the teacher with all labels if there is one, at the temperature of the held-out rows.
     """
-    students, size = run.whole.students, len(run.whole.tokens.corpus)
-    rows = random_rows(size, min(size, EVIDENCE_ROWS), run.whole.config.seed)
-    chains = np.stack([chain.students.sample_logits(judged, rows) for chain in run.chains]).astype(np.float64)
+    students = run.whole.students
+    chains = np.stack([chain.students.sample_logits(judged) for chain in run.chains]).astype(np.float64)
     expected, averaged = softmax(chains, temperature).mean(0), run.whole.directory.path / AVERAGED
     if run.plan.teaches_once and averaged.exists():
-        expected = np.exp(read_array(averaged, mapped=True)[rows].astype(np.float64))
+        expected = np.exp(read_array(averaged, mapped=True)[students.sample].astype(np.float64))
     elif students.is_fitted(judged):
-        of_all = students.sample_logits(judged, rows).astype(np.float64)
+        of_all = students.sample_logits(judged).astype(np.float64)
         expected = (expected + softmax(of_all, temperature)) / 2
-    return gain_over(expected, students.sample_logits(model, rows).argmax(-1), chains.argmax(-1))
+    return gain_over(expected, students.sample_logits(model).argmax(-1), chains.argmax(-1))

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from transformers import AutoConfig
 
-from sstext.data.order import random_rows
 from sstext.errors import UserError
 from sstext.evaluation.calibration import precision_curve, softmax
 from sstext.methods.method import Stage
@@ -24,8 +23,7 @@ from sstext.run.to_label import write_texts_to_label
 from sstext.run.usable import check_checked_rows, check_one
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.choice import choose_stage
-from sstext.selftraining.cross_fitting import EVIDENCE_ROWS, Run, corpus_weights, out_of_fold
-from sstext.selftraining.evidence import too_few_classes
+from sstext.selftraining.cross_fitting import Run, corpus_weights, out_of_fold
 from sstext.selftraining.final_model import train_final_model
 from sstext.selftraining.record import StageRecord
 from sstext.storage.run_folder import FINAL, MODEL
@@ -95,8 +93,9 @@ def the_one_student(run: Run, records: Sequence[StageRecord], teacher: Stage, wh
         )
     if last.stage == FINAL:
         reason = f"warning: the final model was refused: {last.refused}"
-        predicted = run.whole.students.scores(teacher).predicted_shares()
-        if plan.baseline.frozen and too_few_classes(predicted, run.whole.shares.prior):
+        if (
+            plan.baseline.frozen and check_one(run.whole, teacher)[0] is not None
+        ):  # without the probe: the head is the model
             reason += f"; those of the {teacher.name} have, too, so that the {plan.baseline.name} is the model"
             teacher = plan.baseline
     unusable = check_checked_rows(run, teacher, teacher)
@@ -224,9 +223,7 @@ def expected_precision(run: Run, choice: Choice) -> list[list[float]]:
     if not run.cross_fitted:
         return []
     if record.stage == FINAL or (run.plan.teaches_once and stage.frozen and whole.tokens.corpus is not None):
-        size = len(whole.tokens.corpus)
-        rows = random_rows(size, min(size, EVIDENCE_ROWS), whole.config.seed)
-        return precision_curve(highest(whole.students.sample_logits(stage, rows), choice.temperature))
+        return precision_curve(highest(whole.students.sample_logits(stage), choice.temperature))
     if whole.tokens.corpus is not None and not stage.with_probe:
         logits = [chain.students.scores(stage).logits for chain in run.chains]
         return precision_curve(np.concatenate([highest(one, record.temperature) for one in logits]))

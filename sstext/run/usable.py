@@ -9,8 +9,9 @@ from sstext.data.order import random_rows
 from sstext.inference.scoring import score
 from sstext.methods.method import Stage
 from sstext.selftraining.chain import Chain
-from sstext.selftraining.cross_fitting import EVIDENCE_ROWS, Run, out_of_fold
+from sstext.selftraining.cross_fitting import Run, out_of_fold
 from sstext.selftraining.evidence import too_few_classes
+from sstext.selftraining.student_store import EVIDENCE_ROWS
 
 
 def one_class(predicted: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> str | None:
@@ -65,15 +66,12 @@ def check_one(chain: Chain, stage: Stage) -> tuple[str | None, str | None]:
         used, by those for labeled rows (`one_class`). None: no reason was found.
     """
 
-    def sample(rows: int) -> np.ndarray:
-        return random_rows(rows, min(rows, EVIDENCE_ROWS), chain.config.seed)
-
     model, corpus, labeled = chain.students.load(stage), chain.tokens.corpus, chain.tokens.labeled
     collapsed = None
     if corpus is not None:
-        predicted = score(model, corpus.select(sample(len(corpus))), chain.tokenizer).argmax(-1)
+        predicted = score(model, corpus.select(chain.students.sample), chain.tokenizer).argmax(-1)
         shares = np.bincount(predicted, minlength=len(chain.texts.classes)) / len(predicted)
         collapsed = too_few_classes(shares, chain.shares.prior)
-    some = labeled.select(sample(len(labeled)))
+    some = labeled.select(random_rows(len(labeled), min(len(labeled), EVIDENCE_ROWS), chain.config.seed))
     predicted = score(model, some, chain.tokenizer).argmax(-1)
     return collapsed, one_class(predicted, np.asarray(some["labels"][:]), chain.texts.classes)

@@ -79,13 +79,14 @@ class Chain:
         """Its students on disk."""
         return StudentStore(
             self.config, self.plan, self.tokens, self.tokenizer, self.directory, self.reporter, self.held_out, self.number,
-            self.class_texts,
+            self.class_texts, self.embeddings,
         )  # fmt: skip
 
     @property
     def embeddings(self) -> Embeddings:
-        """Embeddings by the encoder as it was pretrained, which all chains of the run share."""
-        return Embeddings(RunDirectory(str(self.config.output)).embeddings)
+        """Embeddings by the encoder as it was pretrained, which all chains of the run share, and those of the earlier run."""
+        own, earlier = RunDirectory(str(self.config.output)), self.earlier
+        return Embeddings(own.embeddings, also=RunDirectory(earlier).embeddings if earlier is not None else None)
 
     # Train
 
@@ -328,14 +329,16 @@ class Chain:
 
         With a probe, they are estimated once, from the first teacher. Later students were trained on labels that are already
         shifted to these shares, so their predictions are not fresh evidence. Where there are no later teachers, the scores
-        themselves are read.
+        themselves are read. If the labels are not balanced, a frozen regression is read, because it alone weighs rare classes.
 
         Args:
             scores: scores of the last teacher.
         """
-        first, once = self.plan.teacher, self.plan.teaches_once
-        if self.shares.estimated and first.with_probe and not once and self.students.is_fitted(first):
-            scores = self.students.scores(first)
+        first, students = self.plan.teacher, self.students
+        if self.shares.source == "both" and self.plan.baseline.frozen:
+            scores = students.sample_scores(self.plan.baseline)
+        elif self.shares.estimated and first.with_probe and not self.plan.teaches_once and students.is_fitted(first):
+            scores = students.scores(first)
         return self.shares.of_corpus(scores, self.config.seed)
 
     def selected(self, stage: Stage) -> Selection | None:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from sstext.data.order import random_rows
 from sstext.data.sampling import stratified_folds
 from sstext.evaluation.calibration import (
     SPREAD_OF_PROBE,
@@ -29,8 +28,6 @@ from sstext.selftraining.evidence import Evidence, OutOfFold
 from sstext.selftraining.plan import Plan
 from sstext.storage.run_folder import ALL_LABELS, RunDirectory, chain_folder
 
-#: Rows of the corpus on which a collapse is detected.
-EVIDENCE_ROWS = 512
 #: Fewest texts per fold with which folds are worth their time. A given --folds may have fewer.
 TEXTS_PER_FOLD = 2
 #: Temperatures of a probe are used within these bounds.
@@ -217,7 +214,7 @@ def _believed_temperature(chains: Sequence[Chain], stage: Stage) -> float:
 def evidence(
     chains: Sequence[Chain], stage: Stage, agreement: float | None, class_weights: np.ndarray | None = None
 ) -> Evidence:
-    """The evidence by which a stage is compared. Class shares and agreement are computed on `EVIDENCE_ROWS` rows of the corpus.
+    """The evidence by which a stage is compared. Class shares and agreement are computed on a sample of the corpus.
 
     Args:
         agreement: share of the corpus that kept its class since the stage before.
@@ -227,9 +224,7 @@ def evidence(
     if chains[0].tokens.corpus is None:
         return Evidence(out_of_fold(chains, stage), np.full(classes, 1 / classes), None, 1.0)
     held_out = out_of_fold(chains, stage, class_weights=class_weights)
-    corpus = len(chains[0].tokens.corpus)
-    rows = random_rows(corpus, min(corpus, EVIDENCE_ROWS), chains[0].config.seed)
-    predicted = [chain.students.sample_logits(stage, rows).argmax(-1) for chain in chains]
+    predicted = [chain.students.sample_logits(stage).argmax(-1) for chain in chains]
     counts = np.bincount(np.concatenate(predicted), minlength=classes)
     agreed = [float(np.mean(one == other)) for one, other in combinations(predicted, 2)]
     return Evidence(held_out, counts / counts.sum(), agreement, float(np.mean(agreed)))

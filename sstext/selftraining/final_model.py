@@ -5,14 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sstext.data.order import random_rows
 from sstext.evaluation.calibration import matching_temperature
 from sstext.inference.scoring import score
 from sstext.methods.method import Stage
 from sstext.pseudolabels.alignment import CorpusScores, Mean
 from sstext.pseudolabels.selection import Selection
 from sstext.selftraining.chain import Chain
-from sstext.selftraining.cross_fitting import EVIDENCE_ROWS, held_out_of_teacher, knowing_usual
+from sstext.selftraining.cross_fitting import held_out_of_teacher, knowing_usual
 from sstext.selftraining.evidence import too_few_classes
 from sstext.selftraining.student_store import Fit
 from sstext.selftraining.teachers import as_confident_as, average_to_disk, teachers_of
@@ -103,7 +102,7 @@ def teach(last: Chain, chains: Sequence[Chain], teacher: Stage, final: Stage, te
         last.reporter.note(f"the final model learns from labels alone: {selection.refusal()}")
         return None
     fit = last.fit(final, last.selected(final))
-    rows = random_rows(len(labels), min(len(labels), EVIDENCE_ROWS), last.config.seed)
+    rows = last.students.sample
     logits = score(last.students.load(final), last.tokens.corpus.select(rows), last.tokenizer)
     said = labels.aligned(prior)[rows]
     counts = np.bincount(logits.argmax(-1), minlength=said.shape[1])

@@ -17,14 +17,15 @@ from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.inference.scoring import score
 from sstext.methods.method import Stage
 from sstext.modeling.finite import refuse_bad_weights
-from sstext.modeling.mean_reading import hold_reading
+from sstext.modeling.mean_reading import hold_reading, read_linear
 from sstext.modeling.student import ATTENTION
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.progress import Reporter
 from sstext.pseudolabels.admission import Admission
 from sstext.pseudolabels.alignment import CorpusScores
 from sstext.pseudolabels.class_texts import WeighedClassTexts
-from sstext.pseudolabels.probe import with_probe
+from sstext.pseudolabels.embeddings import NOT_KEPT, Embeddings
+from sstext.pseudolabels.probe import regression_logits, with_probe
 from sstext.selftraining.plan import Plan
 from sstext.storage.damage import read_array, reading
 from sstext.storage.run_folder import (
@@ -40,6 +41,8 @@ from sstext.storage.run_folder import (
 )
 from sstext.storage.whole import write_array_whole
 
+#: Rows of the corpus on which students are compared: their class shares, and whether they agree.
+EVIDENCE_ROWS = 512
 #: Rows of the corpus on which the temperature of a head is fitted to the probe.
 PROBED_ROWS = 256
 #: In the folder of a stage: predictions that depend only on its student and on the rows. A sample depends on other stages, too.
@@ -81,6 +84,7 @@ class StudentStore:
         held_out: tokenized labeled rows that the chain never learns from, or None.
         number: of the chain, from 1; 0 for the chain with all labels.
         class_texts: names or descriptions of the classes, or None.
+        embeddings: by the encoder as it was pretrained.
     """
 
     config: RunConfig
@@ -92,6 +96,7 @@ class StudentStore:
     held_out: Any = None
     number: int = 0
     class_texts: WeighedClassTexts | None = None
+    embeddings: Embeddings = NOT_KEPT
 
     # On disk
 
@@ -159,21 +164,37 @@ class StudentStore:
                 model = self.with_probe(model, precision)
             return score_to_disk(model, self.tokens.corpus, self.tokenizer, folder, precision=precision, tick=tick)
 
-    def sample_logits(self, stage: Stage, rows: np.ndarray) -> np.ndarray:
-        """Logits for a sample of the corpus, (n, C).
+    @property
+    def sample(self) -> np.ndarray:
+        """The rows of the corpus on which students are compared, (n,)."""
+        size = len(self.tokens.corpus)
+        return random_rows(size, min(size, EVIDENCE_ROWS), self.config.seed)
+
+    def sample_logits(self, stage: Stage) -> np.ndarray:
+        """Logits for the sample of the corpus, (n, C).
 
         If all rows are scored anyway, because a later stage of the chain learns from this one, the sample is taken from them.
         Otherwise only the sample is scored, and kept in `sample.npy`.
         """
         if (self.folder(stage) / SCORES).exists() or (self.number and self.scores_all(stage)):
-            return self._corpus_logits(stage)[rows]
+            return self._corpus_logits(stage)[self.sample]
         file = self.folder(stage) / SAMPLE_SCORES
         if not from_main_process(file.exists()):
-            logits = score(self.load(stage), self.tokens.corpus.select(rows), self.tokenizer, precision=self.precision)
+            model, rows = self.load(stage), self.tokens.corpus.select(self.sample)
+            if stage.frozen:
+                logits = regression_logits(
+                    model, [read_linear(model)], rows, self.tokenizer, precision=self.precision, kept=self.embeddings
+                )
+            else:
+                logits = score(model, rows, self.tokenizer, precision=self.precision)
             if is_main_process():
                 write_array_whole(file, logits)
             wait_for_everyone()
         return read_array(file)
+
+    def sample_scores(self, stage: Stage) -> CorpusScores:
+        """Scores of a regression for the sample of the corpus. A regression is calibrated as a probe is."""
+        return CorpusScores(self.sample_logits(stage), self.fitted(stage).temperature, with_probe=True)
 
     def score_passes(self, stage: Stage, admission: Admission, temperature: float) -> tuple[np.ndarray, np.ndarray]:
         """Rows (M,) of the corpus, and a summary of dropout passes over them by the student of a stage, (M, C + 2).

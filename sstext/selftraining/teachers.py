@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sstext.evaluation.calibration import softmax, temperature_of_confidence
-from sstext.inference.corpus_scores import score_to_disk
+from sstext.inference.corpus_scores import computed_to_disk
 from sstext.methods.method import Stage
-from sstext.modeling.mean_reading import side_by_side
+from sstext.modeling.mean_reading import read_linear
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.pseudolabels.alignment import CorpusScores, slices
+from sstext.pseudolabels.probe import regression_logits
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import HeldOut, out_of_fold
 from sstext.storage.chunks import open_array_whole
@@ -110,13 +112,20 @@ def share_of_later(before: np.ndarray, later: np.ndarray, labels: np.ndarray) ->
 
 def _scores_of_regressions(chains: Sequence[Chain], stage: Stage, temperature: float) -> list[CorpusScores]:
     """What the regression of each chain predicts for the corpus. They read the same encoder, which passes over it once."""
-    students, classes = chains[-1].students, len(chains[-1].texts.classes)
-    folder = chains[-1].directory.path / f"{stage.name}_of_all_chains"
-    with students.reporter.phase(f"{stage.name}: scoring", len(students.tokens.corpus), "text") as tick:
-        together = side_by_side([chain.students.load(stage) for chain in chains])
-        logits = score_to_disk(
-            together, students.tokens.corpus, students.tokenizer, folder, precision=students.precision, tick=tick
-        )
+    last = chains[-1]
+    students, corpus, classes = last.students, last.tokens.corpus, len(last.texts.classes)
+    folder = last.directory.path / f"{stage.name}_of_all_chains"
+    heads = [read_linear(chain.students.load(stage)) for chain in chains]
+    model = students.load(stage)
+    kept = students.embeddings.for_parts_of(len(corpus), model.config.hidden_size)
+    with students.reporter.phase(f"{stage.name}: scoring", len(corpus), "text") as tick:
+
+        def predict(rows: Any) -> np.ndarray:
+            return regression_logits(
+                model, heads, rows, last.tokenizer, precision=students.precision, kept=kept, tick=tick
+            )
+
+        logits = computed_to_disk(predict, corpus, len(chains) * classes, folder, tick)
     wait_for_everyone()
     return [
         CorpusScores(logits[:, number * classes : (number + 1) * classes], temperature) for number in range(len(chains))

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field, replace
 from sstext.methods.method import FIRST_ROUND, Stage
 from sstext.pseudolabels.regression import FOLDS, WEIGHTS
 from sstext.pseudolabels.texts_to_label import CANDIDATES, PER_CLASS
-from sstext.selftraining.cross_fitting import EVIDENCE_ROWS
 from sstext.selftraining.plan import Plan
-from sstext.selftraining.student_store import PROBED_ROWS
+from sstext.selftraining.student_store import EVIDENCE_ROWS, PROBED_ROWS
 from sstext.storage.run_folder import FINAL
 
 #: Evaluations on the development rows in a training that does not stop early.
@@ -83,7 +82,8 @@ class Counter:
             if plan.folds:
                 judged = self._probe(labeled) if plan.judges_probe(stage) else Work()
                 work += replace(judged, exact=judged.exact + held_out, reads=1)
-                work += self._corpus(stage, labeled) if self._scores_all(stage) else self._sample()
+                shared = Work(reads=1) if stage.frozen and plan.corpus else self._sample()  # see `rest`
+                work += self._corpus(stage, labeled) if self._scores_all(stage) else shared
             elif plan.labels_corpus(stage):
                 work += self._corpus(stage, labeled)
         return work
@@ -94,6 +94,8 @@ class Counter:
         if plan.folds:
             for stage in plan.stages[: plan.teacher.position + 1]:
                 work += self._training(stage, plan.labeled)
+            if plan.baseline.frozen:  # the regressions of all chains read the same embeddings
+                work += Work(texts=self._rows_of_sample)
             if plan.final is not None:
                 if plan.teacher.with_probe or plan.teaches_once:
                     work += self._corpus(plan.teacher, plan.labeled)

@@ -96,10 +96,10 @@ class FiniteTrainer(Trainer):
     """A `Trainer` that skips and counts steps whose loss or gradients are not finite (NaN or infinite).
 
     A skipped step changes no weight and no state of the optimizer. It is found by the norm of the gradients, which `Trainer`
-    computes anyway, and which is the same in all processes. A loss that is not finite makes the gradients NaN. A fused optimizer
-    (the default of `Trainer`) is told on the device, so that no step waits for a GPU; others wait once. With
-    `logging_nan_inf_filter=False`, the two reads of `Trainer` per micro-batch, which are not needed, are left out, too. If all
-    is finite, the training has the same bits as with `Trainer`.
+    computes anyway, and which is the same in all processes. A loss that is not finite makes the gradients NaN. A fused
+    optimizer (the default of `Trainer`) is told on the device, so that no step waits for a GPU; with another one, each step
+    waits once. With `logging_nan_inf_filter=False`, the two reads of `Trainer` per micro-batch, which are not needed, are left
+    out, too. If all is finite, the training has the same bits as with `Trainer`.
 
     Raises:
         UserError: too many steps were skipped, or outputs of an evaluation, weights to be saved or those of a checkpoint are
@@ -176,7 +176,9 @@ class FiniteTrainer(Trainer):
             if norm is None:  # older versions of transformers have no such methods
                 norm = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
             counts.count(not math.isfinite(float(norm)))
-            if counts.last and self.accelerator.scaler is None:  # that of fp16 skips the step itself, and wants to see why
+            if (
+                counts.last and self.accelerator.scaler is None
+            ):  # that of fp16 skips the step itself, and wants to see why
                 self.model.zero_grad()  # without gradients, the optimizer does nothing
         if counts.total > max(FEW, SHARE * self.state.max_steps) or counts.longest >= IN_A_ROW:
             self._stop()

@@ -1,5 +1,6 @@
 """A head that reads the mean: what reaches it, in every family, after saving, in 16 bits, and after training."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import (
     AutoModelForSequenceClassification,
@@ -30,6 +31,7 @@ from sstext.modeling.embedder import Embedder
 from sstext.modeling.mean_reading import (
     FAMILIES,
     MARK,
+    Diagonal,
     has_mean_layer,
     head_rate_factor,
     hold_reading,
@@ -164,6 +166,45 @@ def test_plain_transformers_loads_it(name: str, tmp_path: Path) -> None:
         assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
     assert has_mean_layer(loaded)
     assert getattr(loaded.config, MARK) == "mean"
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_mean_is_computed_without_products_of_matrices_and_has_the_same_bits(name: str) -> None:
+    """Guards a shorter way that rounds, forward or backward, and one that plain transformers would not go."""
+    fast = made(name)
+    assert make_read_mean(fast)
+    plain = copy.deepcopy(fast)
+    shortened = [part for part in plain.modules() if isinstance(part, Diagonal)]
+    assert len(shortened) == 6
+    for part in shortened:
+        part.__class__ = nn.Linear
+    found = []
+    for model in (fast, plain):
+        logits = model(**batch()).logits
+        logits.square().sum().backward()
+        found.append([logits.detach(), *(part.grad for part in model.parameters() if part.grad is not None)])
+    assert len(found[0]) == len(found[1])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert list(fast.state_dict()) == list(plain.state_dict())
+
+
+def test_only_a_part_that_is_what_it_should_be_is_shortened() -> None:
+    """Guards a layer that an adapter was merged into, or that another version has made with other numbers."""
+    model = made("bert")
+    make_read_mean(model)
+    changed = copy.deepcopy(model)
+    for part in changed.modules():
+        if isinstance(part, Diagonal):
+            part.__class__ = nn.Linear
+    attention = changed.bert.encoder.layer[-1].attention
+    attention.self.value.weight.data[3, 4] = 0.1
+    attention.self.key.bias.data[0] = 0.1
+    attention.output.dense.weight.data *= 2
+    hold_reading(changed)
+    kinds = [type(part) for part in (attention.self.value, attention.self.key, attention.output.dense)]
+    assert kinds == [nn.Linear] * 3
+    assert type(attention.self.query) is Diagonal
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -24,9 +24,10 @@ from sstext.evaluation.calibration import (
     temperature_of_confidence,
 )
 from sstext.inference.classifier import Classifier
-from sstext.pseudolabels.alignment import CorpusScores, align
+from sstext.pseudolabels.alignment import align
 from sstext.reporting.comparison import evidence_of
 from sstext.reporting.run_files import open_run_files
+from sstext.run import shipping
 from sstext.run.pseudo_label_data import pseudo_label_files
 from sstext.run.train import open_run, train
 from sstext.selftraining import choice, final_model, loop
@@ -133,7 +134,8 @@ def run_logits(model: Path, run: Run) -> np.ndarray:
 
 def test_labels_are_those_of_the_starts_and_of_the_regressions(taught: tuple[Path, dict[str, Any], Run]) -> None:
     """½ mean of the chains + ½ the model with all labels, for the starts (head and probe) and for the regressions, each at the
-    temperature of held-out rows, mixed by these rows. The regressions are scored one by one here, and together in the run.
+    temperature of held-out rows, mixed by these rows. The regressions are read from their models here, whose layer before the
+    head is only nearly linear, and from embeddings in the run.
 
     Guards teachers that are left out or mixed up, and labels that are more confident than they are right.
     """
@@ -152,7 +154,7 @@ def test_labels_are_those_of_the_starts_and_of_the_regressions(taught: tuple[Pat
         for said, stage, probe, part in ((by_start, start, True, share), (by_regression, regression, False, 1 - share)):
             temperature = out_of_fold(run.chains, stage, probe=probe).temperature()
             expected += part * weight * softmax(said, temperature)
-    np.testing.assert_allclose(np.exp(np.load(out / "all_labels" / "averaged.npy")), expected, atol=1e-5)
+    np.testing.assert_allclose(np.exp(np.load(out / "all_labels" / "averaged.npy")), expected, atol=1e-3)
 
 
 def test_the_better_of_two_predictions_counts_more() -> None:
@@ -213,7 +215,7 @@ def test_a_teacher_that_collapsed_as_the_final_model_did_gives_way_to_the_regres
     which is as useless."""
     told_to_choose(monkeypatch, 1)
     monkeypatch.setattr(final_model, "score", lambda *_, **__: np.tile([3.0, 0.0, 0.0], (60, 1)))
-    monkeypatch.setattr(CorpusScores, "predicted_shares", lambda _: np.array([1.0, 0.0, 0.0]))
+    monkeypatch.setattr(shipping, "check_one", lambda chain, stage: ("collapsed", None))
     found = train(quick(tmp_path / "out", test=None))
     chosen = found["chosen"]
     assert (chosen["stage"], chosen["model"], chosen["judged"]) == ("regression", "regression", 0)

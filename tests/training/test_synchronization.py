@@ -95,7 +95,11 @@ def test_a_step_reads_no_number(
     [
         ("mean-teacher", "adamw_torch_fused", {"finite.py": 1}),  # a teacher must know whether the step was skipped
         ("fixmatch", "adafactor", {"finite.py": 1}),  # this optimizer cannot be told on the device
-        ("vat", "adamw_torch_fused", {"views.py": 1}),  # the noise of a row depends on the row alone, and the host draws it
+        (
+            "vat",
+            "adamw_torch_fused",
+            {"views.py": 1},
+        ),  # the noise of a row depends on the row alone, and the host draws it
     ],
 )
 def test_a_step_that_reads_a_number(
