@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from sstext.inference.scoring import score
 from sstext.modeling.embedder import Embedder
 from sstext.modeling.mean_reading import make_read_mean
 from sstext.pseudolabels import embeddings
-from sstext.pseudolabels.embeddings import Embeddings, key_of
-from sstext.run.train import train
+from sstext.pseudolabels.embeddings import NOT_KEPT, Embeddings, key_of
+from sstext.run.train import open_run, train
 from sstext.run.verifying import differences, forget, verify
 
 
@@ -99,6 +100,28 @@ def test_the_oldest_go_first(tiny_encoder: Path, tokenizer: Any, passes: list[in
     assert all(file.stat().st_size <= kept.most for file in tmp_path.glob("*.npy"))
 
 
+def test_an_earlier_folder_is_read_and_stays_as_it_is(
+    tiny_encoder: Path, tokenizer: Any, passes: list[int], tmp_path: Path
+) -> None:
+    """Guards `train out --more`, which would embed the corpus of the finished run again, or write to its folder."""
+    encoder, rows = AutoModel.from_pretrained(tiny_encoder).eval(), _rows(tokenizer, "money back", "no")
+    expected = Embeddings(tmp_path / "earlier").of(encoder, rows, tokenizer)
+    now = Embeddings(tmp_path / "now", also=tmp_path / "earlier")
+    np.testing.assert_array_equal(now.of(encoder, rows, tokenizer), expected)
+    assert passes == [2]
+    now.of(encoder, _rows(tokenizer, "another"), tokenizer)
+    assert [len(list((tmp_path / name).iterdir())) for name in ("earlier", "now")] == [1, 1]
+    now.of(encoder, _rows(tokenizer, "another"), tokenizer)
+    assert passes == [2, 1]
+
+
+def test_parts_of_a_corpus_that_does_not_fit_are_not_kept() -> None:
+    """Guards a folder in which every part of a large corpus pushes out one that was not read yet."""
+    kept = Embeddings(Path("somewhere"), most=1_000 * 16 * 4)
+    assert kept.for_parts_of(1_000, 16) is kept
+    assert kept.for_parts_of(1_001, 16) is NOT_KEPT
+
+
 @pytest.mark.slow
 def test_a_run_is_the_same_with_and_without_and_computes_less(
     tiny_run: Callable[..., Any], passes: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -121,6 +144,11 @@ def test_a_run_is_the_same_with_and_without_and_computes_less(
     assert 0 < with_it < 0.6 * without
     found = [line for line in differences(tmp_path / "with", tmp_path / "without") if "data/embeddings" not in line]
     assert [line for line in found if not line.startswith("config.yaml")] == []
+    monkeypatch.setattr(Embeddings, "of", own)
+    passes.clear()
+    changed = replace(tiny_run(tmp_path / "changed", **options), method_args={}, round_steps=3)
+    train(changed, before=tmp_path / "with", report=False)
+    assert max(passes, default=0) < len(open_run(changed).whole.tokens.corpus), "the corpus was embedded before"
     kept = list((tmp_path / "with" / "data" / "embeddings").glob("*.npy"))
     assert kept
     assert verify(tmp_path / "with").problems == []
