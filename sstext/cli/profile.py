@@ -1,5 +1,6 @@
 """`--profile`: where the time of a command went."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,9 @@ def shown(folder: str | None) -> Iterator[None]:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"profile: expected a folder to write to, and {folder} cannot be made ({error})") from error
+    os.environ.setdefault(
+        "KINETO_LOG_LEVEL", "6"
+    )  # the profiler of torch would print a line when each trace begins and ends
     with profiled(folder) as profile:
         yield
     show(profile)

@@ -115,8 +115,8 @@ def _scores_of_regressions(chains: Sequence[Chain], stage: Stage, temperature: f
     last = chains[-1]
     students, corpus, classes = last.students, last.tokens.corpus, len(last.texts.classes)
     folder = last.directory.path / f"{stage.name}_of_all_chains"
-    heads = [read_linear(chain.students.load(stage)) for chain in chains]
-    model = students.load(stage)
+    *others, model = (chain.students.load(stage) for chain in chains)
+    heads = [read_linear(one) for one in (*others, model)]
     kept = students.embeddings.for_parts_of(len(corpus), model.config.hidden_size)
     with students.reporter.phase(f"{stage.name}: scoring", len(corpus), "text") as tick:
 
