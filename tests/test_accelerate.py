@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
@@ -93,6 +95,72 @@ def test_deepspeed_says_what_is_missing(files: list[object], tmp_path: Path) -> 
     ended = launched("deepspeed_zero2.yaml", ["-m", "sstext", "train", *files, *FLAGS, "--output", tmp_path / "out"])
     assert ended.returncode != 0
     assert "DeepSpeed is not" in ended.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--method", "class-balanced", "--method-args", "stop_agreement=1.1", "round_batch_size=8"),
+        ("--method", "softmatch", "--method-args", "momentum=0.5"),
+        ("--method", "mean-teacher"),
+        ("gradient_accumulation_steps=2", "--method", "class-balanced"),  # more of --training-args
+    ],
+    ids=["class-balanced", "softmatch", "mean-teacher", "accumulation"],
+)
+def test_two_processes_of_deepspeed_train_as_one(
+    tiny_task: Callable, tiny_encoder: Path, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    """ZeRO-2 on CPUs, with its own optimizer and its own exchange of gradients: the students of one process.
+
+    Guards gradients that DeepSpeed scales, clips or adds up otherwise, a plugin that is not used, and models in parts.
+    """
+    can_start_deepspeed()
+    task = tiny_task(tmp_path)
+    program = ["train", "--labeled", task.labeled, "--unlabeled", task.unlabeled, "--test", task.test]
+    # SGD: Adam would blow rounding up to the size of a step.
+    program += ["--encoder", tiny_encoder, "--training-args", "optim=sgd", *more, "--rounds", "2", "--keep", "0.3"]
+    program += ["--learning-rate", "0.05", "--head-learning-rate", "0.05", "--dropout", "0", "--batch-size", "12"]
+    program += ["--steps", "6", "--round-steps", "6", "--precision", "fp32", "--device", "cpu", "--output"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    ended = started([sys.executable, "-m", "sstext", *program, one])
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    ended = launched("deepspeed_zero2.yaml", [Path(__file__).with_name("zero_job.py"), *program, two])
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert set(re.findall("trained: (.*)", ended.stderr)) == {"DeepSpeedZeroOptimizer, stage 2, 2 processes"}
+    models = sorted(file.relative_to(one) for file in one.rglob("model.safetensors"))
+    assert {"round_1", "round_2"} < {file.parts[0] for file in models}
+    for file in models:
+        alone, shared = load_file(one / file), load_file(two / file)
+        assert alone.keys() == shared.keys()
+        assert max((alone[name] - shared[name]).abs().max().item() for name in alone) < 1e-5, file
+    results = [json.loads((run / "results.json").read_text()) for run in (one, two)]
+    assert [record["per_class"] for record in results[0]["rounds"]] == [
+        record["per_class"] for record in results[1]["rounds"]
+    ]
+    scores = [run["test"]["self_trained"]["metrics"]["nll"]["score"] for run in results]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_deepspeed_skips_a_step_that_is_not_finite(tiny_encoder: Path, tmp_path: Path) -> None:
+    """It takes its step before `Trainer` looks at the gradients. Guards weights of NaN, and a step that is not counted."""
+    can_start_deepspeed()
+    ended = launched("deepspeed_zero2.yaml", [Path(__file__).with_name("skipping_job.py"), tiny_encoder, tmp_path])
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    first, second = (json.loads((tmp_path / f"process-{number}.json").read_text()) for number in range(2))
+    assert first == second
+    assert first["skipped"] == 1
+    assert np.isfinite(first["weights"]).all()
+
+
+def can_start_deepspeed() -> None:
+    """Skip a test where DeepSpeed is missing, or what it builds its exchange between processes on CPUs with."""
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed; pip install deepspeed")
+    if shutil.which("c++") is None:
+        pytest.skip("DeepSpeed needs a compiler on CPUs")
 
 
 def test_models_in_parts_are_refused() -> None:

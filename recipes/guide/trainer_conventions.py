@@ -178,7 +178,7 @@ ARGUMENTS = (
     ),
     Convention(
         "fsdp fsdp_config deepspeed",
-        note="FSDP is tested without unlabeled rows in a step; refused by `reconstruction`.",
+        note="FSDP is tested without unlabeled rows in a step, DeepSpeed with them; refused by `reconstruction`.",
     ),
     Convention(
         "dataloader_num_workers dataloader_pin_memory dataloader_prefetch_factor dataloader_multiprocessing_context"
