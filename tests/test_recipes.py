@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import defaultdict
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from conftest import texts_of_words
 
 from sstext.cli import main as cli
 from sstext.config.options import options
@@ -26,6 +28,7 @@ from sstext.config.run_config import RunConfig
 from sstext.data.sampling import Sample
 from sstext.data.sources import REPLACEMENTS
 from sstext.inference.classifier import Classifier
+from sstext.inference.files import predict_file
 from sstext.selftraining.pace import Pace
 
 ROOT = Path(__file__).parent.parent
@@ -297,6 +300,45 @@ def test_the_function_for_spark_labels_frames_as_they_come(tiny_classifier: Path
     texts = ["money back", "", "late"]
     assert labeled["predicted_label"].tolist() == classifier.predict(texts)
     assert labeled["confidence"].tolist() == pytest.approx(classifier.predict_proba(texts).max(-1), abs=1e-6)
+
+
+@pytest.mark.slow
+def test_spark_labels_a_corpus_as_predict_does(tiny_classifier: Path, tmp_path: Path) -> None:
+    """recipes/spark_predict.py on two files, in local mode. Guards other labels, lost rows, and numbers that pandas rounds."""
+    pytest.importorskip("pyspark", reason="pyspark is not installed; pip install pyspark")
+    if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
+        pytest.skip("Spark needs Java")
+    lines = (ROOT / "data" / "support_tickets" / "unlabeled.jsonl").read_text(encoding="utf-8").splitlines()[:200]
+    texts = [json.loads(line)["text"] for line in lines] + texts_of_words(100)  # the tickets are of one class to it
+    columns = {
+        "id": pa.array([2**53 + number for number in range(300)]),  # more than a float can tell apart …
+        "stars": pa.array([None, 1, 5] * 100, pa.int8()),  # … and what pandas makes floats of
+        "tags": pa.array([["new", None], [], None] * 100),
+        "text": pa.array([None, *texts[1:]]),
+    }
+    corpus, scored = tmp_path / "corpus", tmp_path / "scored"
+    corpus.mkdir()
+    table = pa.table(columns)
+    for part in range(2):
+        pq.write_table(table.slice(150 * part, 150), corpus / f"{part}.parquet")
+    local = {
+        "PYSPARK_SUBMIT_ARGS": "--master local[2] --conf spark.ui.enabled=false pyspark-shell",
+        "PYSPARK_PYTHON": sys.executable,
+        "SPARK_LOCAL_IP": "127.0.0.1",
+    }
+    command = [sys.executable, ROOT / "recipes" / "spark_predict.py", tiny_classifier, corpus, scored]
+    ended = subprocess.run(
+        list(map(str, command)), env=os.environ | local, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    found = pq.read_table(list(scored.glob("*.parquet"))).sort_by("id")
+    pq.write_table(table, tmp_path / "whole.parquet")
+    predict_file(Classifier.from_pretrained(tiny_classifier), tmp_path / "whole.parquet", tmp_path / "expected.parquet")
+    expected = pq.read_table(tmp_path / "expected.parquet")
+    assert found.schema.remove_metadata() == expected.schema.remove_metadata()
+    assert found.drop_columns("confidence").to_pydict() == expected.drop_columns("confidence").to_pydict()
+    assert found["confidence"].to_pylist() == pytest.approx(expected["confidence"].to_pylist(), abs=1e-6)
+    assert len(set(found["predicted_label"].to_pylist())) == 3
 
 
 # The page
