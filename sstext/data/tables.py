@@ -3,8 +3,9 @@
 import datetime
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
@@ -29,8 +30,13 @@ def parquet(stream: IO[bytes], name: str, batch_size: int) -> Iterator[Rows]:
         raise UserError(f"{name}: not a readable parquet file ({error})") from None
 
 
-def parquet_batches(path: str, begin: int, rows: int, batch_size: int) -> Iterator[pa.Table]:
+def parquet_batches(
+    path: str, begin: int, rows: int, batch_size: int, types: Mapping[str, pa.DataType] | None = None
+) -> Iterator[pa.Table]:
     """Rows `begin` … `begin + rows` of a parquet file, with the types of its columns. Other row groups are not read.
+
+    Args:
+        types: types that columns get instead, see `types_of`.
 
     Raises:
         UserError: the file cannot be read.
@@ -38,6 +44,9 @@ def parquet_batches(path: str, begin: int, rows: int, batch_size: int) -> Iterat
     try:
         with pq.ParquetFile(path) as file:
             check_header(file.schema_arrow.names, path)
+            kept = [field for field in file.schema_arrow if not field.name.startswith(_INDEX)]
+            names = [field.name for field in kept]
+            schema = pa.schema([field.with_type((types or {}).get(field.name, field.type)) for field in kept])
             groups, skipped, seen = list[int](), 0, 0
             for number in range(file.num_row_groups):
                 size = file.metadata.row_group(number).num_rows
@@ -51,9 +60,40 @@ def parquet_batches(path: str, begin: int, rows: int, batch_size: int) -> Iterat
                 first, end = max(0, begin - at), min(batch.num_rows, begin + rows - at)
                 at += batch.num_rows
                 if first < end:
-                    yield pa.Table.from_batches([batch.slice(first, end - first)], schema=file.schema_arrow)
+                    table = pa.Table.from_batches([batch.slice(first, end - first)], schema=file.schema_arrow)
+                    yield table.select(names).cast(schema)
     except (pa.ArrowException, ArithmeticError, OSError) as error:
         raise UserError(f"{path}: not a readable parquet file ({error})") from None
+
+
+def types_of(files: Sequence[str | Path], remedy: str = "convert the column") -> dict[str, pa.DataType]:
+    """The types of the columns of parquet files whose rows become one table. A column without values holds strings.
+
+    Columns of extension types are left out, because Arrow cannot make all of these from Python values.
+
+    Args:
+        remedy: what helps where types do not go together, for messages.
+
+    Raises:
+        UserError: a file cannot be read, or a column has types in two files that do not go together.
+    """
+    found = pa.schema([])
+    for file in files:
+        try:
+            types = {field.name: field.type for field in pq.read_schema(file)}
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{file}: not a readable parquet file ({error})") from None
+        try:
+            found = pa.unify_schemas([found, pa.schema(types)], promote_options="permissive")
+        except pa.ArrowException as error:
+            raise UserError(
+                f"{file}: expected the types of the files before it, because the shards are one table: {error}; {remedy}"
+            ) from None
+    return {
+        field.name: pa.string() if pa.types.is_null(field.type) else field.type
+        for field in found
+        if not isinstance(field.type, pa.BaseExtensionType)
+    }
 
 
 def arrow(stream: IO[bytes], name: str, batch_size: int) -> Iterator[Rows]:
@@ -102,11 +142,16 @@ def _arrow_rows(schema: pa.Schema, batches: Iterator[pa.RecordBatch], name: str,
 
 
 def _values(column: pa.Array) -> list:
-    """The values of a column. Texts may be stored as bytes."""
+    """The values of a column. Texts may be stored as bytes; what is no UTF-8 stays as it is."""
     values = column.to_pylist()
-    if any(isinstance(value, bytes) for value in values):
-        return [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in values]
-    return values
+    return [_decoded(value) for value in values] if any(isinstance(value, bytes) for value in values) else values
+
+
+def _decoded(value: Any) -> Any:
+    try:
+        return value.decode("utf-8") if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        return value
 
 
 def class_labels_of(schema: pa.Schema) -> dict[str, list[str]]:

@@ -175,7 +175,13 @@ class _Delimited(_Sink):
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else str(value)
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, default=_as_text)
+    return _as_text(value)
+
+
+def _as_text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def check_columns(
@@ -199,7 +205,7 @@ class _Json(_Sink):
 
     def write(self, columns: dict[str, list]) -> None:
         rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
-        lines = [json.dumps(row, ensure_ascii=False, default=str) for row in rows]
+        lines = [json.dumps(row, ensure_ascii=False, default=_as_text) for row in rows]
         if not self._array:
             self._emit("".join(f"{line}\n" for line in lines))
         elif lines:
@@ -289,6 +295,8 @@ def table_of(
 
 
 def _array(values: Sequence, kind: pa.DataType | None, column: str, name: str, remedy: str) -> pa.Array:
+    if kind in (None, pa.string(), pa.large_string(), pa.string_view()):
+        values = [_as_text(value) if isinstance(value, bytes) else value for value in values]  # what was no UTF-8
     try:
         return pa.array(values, kind)
     except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:  # a number of more than 64 bits overflows

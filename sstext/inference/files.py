@@ -9,11 +9,13 @@ import numpy as np
 from sstext.data.formats import format_of, read_rows
 from sstext.data.formulas import Formulas
 from sstext.data.loading import load_labeled
+from sstext.data.tables import types_of
 from sstext.data.writers import RowWriter
 from sstext.errors import UserError
 from sstext.evaluation.bootstrap import evaluate_predictions
 from sstext.inference.classifier import Classifier
 from sstext.inference.labeling import Labeling
+from sstext.inference.shard_folder import is_parquet
 from sstext.processes import is_main_process
 from sstext.progress import SILENT, Reporter
 
@@ -40,7 +42,8 @@ def predict_file(
 ) -> int:
     """Label every row of a file. Adds the columns `predicted_label` and `confidence`, and keeps columns and order.
 
-    Empty texts are labeled too, so no row is lost. Rows are processed in batches, so memory use does not grow.
+    Empty texts are labeled too, so no row is lost. From parquet to parquet, columns keep their types. Rows are processed in
+    batches, so memory use does not grow.
 
     Args:
         source, target: paths, whose formats are recognized by their names, or byte streams. The default `input_format`
@@ -72,8 +75,10 @@ def predict_file(
     )
     output_format = output_format or "csv"
     formulas = Formulas(excel_safe)
+    known = output_format == "parquet" and isinstance(source, str | Path) and _is_parquet(Path(source))
+    types = types_of([str(source)]) if known else None
     writer = (
-        RowWriter(target, output_format, text_column="predicted_label", formulas=formulas)
+        RowWriter(target, output_format, text_column="predicted_label", formulas=formulas, types=types)
         if is_main_process()
         else None
     )
@@ -90,6 +95,10 @@ def predict_file(
     for note in labeling.notes(done):
         reporter.note(note)
     return done
+
+
+def _is_parquet(file: Path) -> bool:
+    return file.is_file() and is_parquet(file)
 
 
 def _rows_in(source: str | Path | IO[bytes], format: str | None) -> int | None:

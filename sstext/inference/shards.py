@@ -6,7 +6,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from huggingface_hub import try_to_load_from_cache
 
@@ -15,6 +14,7 @@ from sstext.data.formulas import Formulas
 from sstext.data.many_files import known_rows, read_files
 from sstext.data.parsers import Rows
 from sstext.data.standard_input import Spooled
+from sstext.data.tables import types_of
 from sstext.data.writers import RowWriter, check_columns
 from sstext.errors import UserError
 from sstext.inference.classifier import Classifier
@@ -122,13 +122,14 @@ class _Columns:
 
     def __init__(self, folder: Path, format: str, files: Sequence[Path], formulas: Formulas) -> None:
         self._folder, self._format, self._formulas = folder, format, formulas
-        self._types = _types_of(files) if format == "parquet" else {}
+        known = format == "parquet" and all(map(is_parquet, files))
+        self._types = types_of(files, "convert the column, or write shards of jsonl") if known else {}
         self._names: list[str] = []
 
     def of_earlier_call(self) -> None:
         """Take those of a call that was killed."""
         if self._format == "parquet" and (written := sorted(self._folder.glob("part-*.parquet"))):
-            self._types, self._names = _types_in(written[0]), pq.read_schema(written[0]).names
+            self._types, self._names = types_of(written[:1]), pq.read_schema(written[0]).names
 
     def writer(self, file: Path) -> RowWriter:
         """A writer of a shard."""
@@ -158,43 +159,6 @@ def _commit_of(classifier: Classifier) -> str | None:
     file = f"{inside}/config.json" if inside else "config.json"
     found = try_to_load_from_cache(name, file, cache_dir=place.get("cache_dir"), revision=place.get("revision"))
     return commit_in(found) if isinstance(found, str) else None
-
-
-def _types_of(files: Sequence[Path]) -> dict[str, pa.DataType]:
-    """The types of the columns of parquet files. Those of other formats are known when rows are read.
-
-    Raises:
-        UserError: a file cannot be read, or a column has types in two files that do not go together.
-    """
-    if not all(map(is_parquet, files)):
-        return {}
-    found = pa.schema([])
-    for file in files:
-        try:
-            found = pa.unify_schemas([found, pa.schema(list(_types_in(file).items()))], promote_options="permissive")
-        except pa.ArrowException as error:
-            raise UserError(
-                f"{file}: expected the types of the files before it, because the shards are one table: {error}; convert the "
-                "column, or write shards of jsonl"
-            ) from None
-    return dict(zip(found.names, found.types, strict=True))
-
-
-def _types_in(file: Path) -> dict[str, pa.DataType]:
-    """The types of columns, as far as rows keep them (`sstext.data.tables.parquet`): bytes are read as texts."""
-    try:
-        schema = pq.read_schema(file)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file}: not a readable parquet file ({error})") from None
-    types = dict(zip(schema.names, schema.types, strict=True))
-    return {
-        name: pa.string() if any(is_kind(kind) for is_kind in _AS_TEXT) else kind
-        for name, kind in types.items()
-        if not isinstance(kind, pa.BaseExtensionType)
-    }
-
-
-_AS_TEXT = (pa.types.is_null, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
 
 
 def _rows_of(files: Sequence[Path]) -> int | None:

@@ -11,12 +11,13 @@ import pyarrow.parquet as pq
 from huggingface_hub import hf_hub_download
 
 from sstext.data.many_files import every_file
+from sstext.data.tables import types_of
 from sstext.errors import MachineError, UserError
-from sstext.inference.shard_folder import PART_ON_ITS_WAY, ROWS_PER_SHARD, claim, commit_in, job_of
+from sstext.inference.shard_folder import PART_ON_ITS_WAY, ROWS_PER_SHARD, claim, commit_in, is_parquet, job_of
 from sstext.modeling.pretrained import explained
 from sstext.progress import SILENT, Reporter
 from sstext.ray.cluster import cluster, imported_ray, nodes_of, pool_for
-from sstext.ray.shards import DONE, Shard, ShardScorer, as_row, shards_of, size_of
+from sstext.ray.shards import DONE, REMEDY, Shard, ShardScorer, as_row, shards_of, size_of
 from sstext.storage.model_folder import find_model
 from sstext.storage.ownership import owned
 from sstext.storage.whole import remove
@@ -60,7 +61,8 @@ def predict_shards(
         The number of rows that are in the folder.
 
     Raises:
-        UserError: ray is not installed, an input cannot be read, or the folder has files of something else.
+        UserError: ray is not installed, an input cannot be read, types of parquet files do not go together, or the folder has
+            files of something else.
     """
     imported_ray()
     found, output = find_model(model), Path(output).absolute()
@@ -84,6 +86,7 @@ def predict_shards(
         arguments = {
             "output": str(output),
             "encoding": encoding,
+            "types": types_of(files, REMEDY) if all(map(is_parquet, files)) else None,
             "model": job["model"]["name"],
             "device": device,
         } | options

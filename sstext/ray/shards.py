@@ -1,7 +1,7 @@
 """Shards: parts of the input, each of which one actor reads, labels and writes as one parquet file."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -24,7 +24,7 @@ from sstext.storage.whole import written_whole
 #: Bytes of a shard before compression, for long texts.
 BYTES_PER_SHARD = 2**28
 #: What helps where rows do not fit parquet, the only format of these shards.
-_REMEDY = "correct the rows, or leave --engine ray out and write shards of jsonl"
+REMEDY = "correct the rows, or leave --engine ray out and write shards of jsonl"
 #: Columns of what `ShardScorer` returns.
 DONE = ("number", "rows", "cut", "error", "kind")
 
@@ -86,20 +86,25 @@ def _rows_that_fit(known: pq.FileMetaData, rows_per_shard: int) -> int:
     return max(1, min(rows_per_shard, BYTES_PER_SHARD * known.num_rows // total if total else rows_per_shard))
 
 
-def tables_of(shard: Shard, encoding: str = "utf-8") -> Iterator[pa.Table]:
+def tables_of(
+    shard: Shard, encoding: str = "utf-8", types: Mapping[str, pa.DataType] | None = None
+) -> Iterator[pa.Table]:
     """The rows of a shard, `ROWS_PER_BATCH` at a time. A parquet file keeps the types of its columns.
+
+    Args:
+        types: types that columns of parquet files get instead, so that all shards have the same ones.
 
     Raises:
         UserError: it cannot be read, its rows have different columns, or a column has values of several types.
     """
     if shard.rows is not None:
-        yield from parquet_batches(shard.source, shard.begin, shard.rows, ROWS_PER_BATCH)
+        yield from parquet_batches(shard.source, shard.begin, shard.rows, ROWS_PER_BATCH, types)
         return
     schema: pa.Schema | None = None
     for rows in read_rows(shard.source, encoding=encoding, batch_size=ROWS_PER_BATCH):
         if schema is None:
-            schema = schema_of(rows.columns, shard.source, remedy=_REMEDY)
-        yield table_of(rows.columns, schema, shard.source, _REMEDY)
+            schema = schema_of(rows.columns, shard.source, remedy=REMEDY)
+        yield table_of(rows.columns, schema, shard.source, REMEDY)
 
 
 class ShardScorer:
@@ -108,6 +113,7 @@ class ShardScorer:
     Args:
         output: folder for the shards. Each appears whole or not at all.
         encoding: encoding of text files.
+        types: see `tables_of`.
         **classifier: arguments of `sstext.ray.Classifier`.
 
     Attributes:
@@ -116,8 +122,10 @@ class ShardScorer:
 
     attempts = 5
 
-    def __init__(self, output: str, encoding: str, **classifier: Any) -> None:
-        self.output, self.encoding = Path(output), encoding
+    def __init__(
+        self, output: str, encoding: str, types: Mapping[str, pa.DataType] | None = None, **classifier: Any
+    ) -> None:
+        self.output, self.encoding, self.types = Path(output), encoding, types
         self._refused: UserError | None = None
         try:
             self.classifier = Classifier(**classifier)
@@ -153,7 +161,7 @@ class ShardScorer:
     def _write(self, shard: Shard) -> int:
         """Label a shard and write its file. Returns the number of rows."""
         attempts = self._count_attempt(shard)
-        tables = map(self._labeled(shard), tables_of(shard, self.encoding))
+        tables = map(self._labeled(shard), tables_of(shard, self.encoding, self.types))
         first = next(tables)  # an input that is refused leaves nothing
         rows = 0
         with (

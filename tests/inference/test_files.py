@@ -92,6 +92,16 @@ def test_every_format_in_and_out(source: str, output: str, classifier: Classifie
         assert found["confidence"] == confidence.tolist(), "all digits"
 
 
+@pytest.mark.parametrize("output", ["csv", "jsonl"])
+def test_bytes_are_texts_where_a_format_has_no_bytes(output: str, classifier: Classifier, tmp_path: Path) -> None:
+    """Guards the b'…' of Python, and a text with a broken character, which is labeled all the same."""
+    source = write(tmp_path / "in.parquet", {"text": [b"late", b"caf\xe9"], "raw": [b"\xff", b"x"]})
+    predict_file(classifier, source, tmp_path / f"out.{output}")
+    found = read(tmp_path / f"out.{output}")
+    assert (found["text"], found["raw"]) == (["late", "caf\ufffd"], ["\ufffd", "x"])
+    assert found["predicted_label"] == classifier.predict(["late", "caf\ufffd"])
+
+
 def test_rows_stream_in_batches_that_change_nothing(
     classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,15 +135,16 @@ def test_shards_of_parquet_keep_the_types_of_the_input(classifier: Classifier, m
     days = [datetime.date(2024, 1, 2), None, None, datetime.date(2024, 1, 3)]
     for part, kind in enumerate((pa.int16(), pa.int32())):
         columns = {"text": pa.array(["a", "b", "c", "d"], pa.large_string()), "n": pa.array([None, None, 7, 8], kind),
-                   "day": pa.array(days, pa.date32()), "raw": pa.array([b"x"] * 4), "none": pa.nulls(4)}  # fmt: skip
+                   "day": pa.array(days, pa.date32()), "raw": pa.array([b"x", b"\xff"] * 2), "none": pa.nulls(4)}  # fmt: skip
         pq.write_table(pa.table(columns), tmp_path / f"{part}.parquet")
     files, out = sorted(tmp_path.glob("*.parquet")), tmp_path / "out"
     assert predict_shards(classifier, files, out, model=str(model), rows_per_shard=2) == 8
     one = pa.concat_tables(pq.read_table(file) for file in sorted(out.glob("part-*")))
-    types = [pa.large_string(), pa.int32(), pa.date32(), pa.string(), pa.string(), pa.string(), pa.float64()]
+    types = [pa.large_string(), pa.int32(), pa.date32(), pa.binary(), pa.string(), pa.string(), pa.float64()]
     assert one.schema.types == types
     assert one["n"].to_pylist() == [None, None, 7, 8] * 2
     assert one["day"].to_pylist() == days * 2
+    assert one["raw"].to_pylist() == [b"x", b"\xff"] * 4
     pq.write_table(pa.table({"text": ["a"], "n": ["seven"]}), files[1])
     with pytest.raises(UserError, match=r"1\.parquet: expected the types of the files before it.* n .*int16 vs string"):
         predict_shards(classifier, files, tmp_path / "other", model=str(model))

@@ -72,6 +72,24 @@ def test_the_command_labels_as_without_ray(
     assert table["id"].to_pylist() == list(range(70))
 
 
+def test_shards_have_the_types_of_those_without_ray(local_ray: Any, tiny_classifier: Path, tmp_path: Path) -> None:
+    """Two files whose numbers have other types. Guards actors that do not know the types of all files."""
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for part, kind in enumerate((pa.null(), pa.int8())):
+        columns = {"text": pa.array(["late", "money"], pa.large_string()), "n": pa.array([None, None], kind)}
+        pq.write_table(pa.table(columns), corpus / f"{part}.parquet")
+    tables = []
+    for engine in ("local", "ray"):
+        out = tmp_path / engine
+        command = ["predict", str(tiny_classifier), str(corpus), "-o", str(out), "--engine", engine, "--quiet"]
+        assert cli.main(command) == 0
+        tables.append(pa.concat_tables(pq.read_table(file) for file in sorted(out.glob("part-*.parquet"))))
+    assert tables[0].schema.types == [pa.large_string(), pa.int8(), pa.string(), pa.float64()]
+    assert tables[1].schema == tables[0].schema
+    assert tables[1].drop_columns("confidence").to_pydict() == tables[0].drop_columns("confidence").to_pydict()
+
+
 class Doomed(ShardScorer):
     """Ends its process in the middle of a shard, once: when a part of its file is on disk."""
 

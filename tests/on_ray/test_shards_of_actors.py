@@ -1,5 +1,7 @@
 """Shards: every row in exactly one, in the order of the input, with its types."""
 
+import datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,10 +9,24 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import texts_of_words
 
+from sstext.data.tables import types_of
 from sstext.errors import MachineError, UserError
+from sstext.inference.classifier import Classifier as Model
+from sstext.inference.files import predict_file
+from sstext.inference.shards import predict_shards as predict_local_shards
 from sstext.ray import shards as module
 from sstext.ray.predicting import _commit_of
 from sstext.ray.shards import Shard, ShardScorer, shards_of, tables_of
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_classifier: Path) -> Model:
+    return Model.from_pretrained(tiny_classifier, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def scorer(tiny_classifier: Path) -> ShardScorer:
+    return ShardScorer("", "utf-8", model=str(tiny_classifier), device="cpu")
 
 
 @pytest.mark.parametrize("groups", [1, 7, 20, 100])
@@ -25,6 +41,64 @@ def test_every_row_is_in_one_shard(groups: int, size: int, tmp_path: Path, monke
     read = [pa.concat_tables(tables_of(shard)) for shard in found]
     assert [len(part) for part in read] == [shard.rows for shard in found]
     assert pa.concat_tables(read).equals(table)
+
+
+#: Half past two in Berlin, which comes a second time an hour later.
+TWICE = datetime.datetime(2026, 10, 25, 0, 30, tzinfo=datetime.UTC)
+AGAIN = TWICE + datetime.timedelta(hours=1)
+TYPES = {
+    "large strings": pa.array(["a", None, "", "b"], pa.large_string()),
+    "string views": pa.array(["a", None, "", "b"], pa.string_view()),
+    "a dictionary": pa.array(["a", None, "b", "a"]).dictionary_encode(),
+    "lists": pa.array([["a", None], None, [], ["b"]], pa.large_list(pa.string())),
+    "structs": pa.array([{"n": 1, "tags": ["a"]}, None, {"n": None, "tags": []}, {"n": 2, "tags": None}]),
+    "lists of structs": pa.array([[{"n": 1}], None, [], [{"n": None}, None]]),
+    "maps": pa.array([[("a", 1)], None, [], [("b", None)]], pa.map_(pa.string(), pa.int64())),
+    "a time zone": pa.array([TWICE, AGAIN, None, TWICE], pa.timestamp("ms", "Europe/Berlin")),
+    "nanoseconds": pa.array([1, None, 1_700_000_000_000_000_001, 3], pa.timestamp("ns", "UTC")),
+    "decimals": pa.array([Decimal("1.10"), None, Decimal("-3.00"), Decimal(4)], pa.decimal128(20, 2)),
+    "small numbers": pa.array([None, None, None, 4], pa.int8()),
+    "large numbers": pa.array([2**64 - 1, None, 0, 1], pa.uint64()),
+    "short floats": pa.array([0.1, None, -0.0, float("inf")], pa.float32()),
+    "bytes": pa.array([b"\xff\x00", None, b"", b"late"]),
+    "bytes of one length": pa.array([b"\xff\x00", None, b"ab", b"cd"], pa.binary(2)),
+}
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_columns_beside_the_text_stay_as_they_are(
+    name: str, tiny_classifier: Path, classifier: Model, scorer: ShardScorer, tmp_path: Path
+) -> None:
+    """With Ray, without it, and in one file. Guards other types, values that pass through Python, and bytes as broken texts."""
+    source, scorer.output = tmp_path / "a.parquet", tmp_path
+    try:
+        pq.write_table(pa.table({"text": texts_of_words(4), "other": TYPES[name]}), source, row_group_size=2)
+    except pa.ArrowNotImplementedError:
+        pytest.skip("this version of pyarrow does not write such a column")
+    scorer._write(*shards_of([source]))
+    predict_file(classifier, source, tmp_path / "one.parquet")
+    predict_local_shards(classifier, [source], tmp_path / "local", model=str(tiny_classifier))
+    for file in (tmp_path / Shard(0, "").name, tmp_path / "one.parquet", tmp_path / "local" / Shard(0, "").name):
+        found = pq.read_table(file)
+        assert found.column_names == ["text", "other", "predicted_label", "confidence"]
+        assert found.schema.field("other").type == pq.read_schema(source).field("other").type, file
+        assert found["other"].to_pylist() == TYPES[name].to_pylist(), file
+
+
+def test_files_with_other_types_become_one_table(tmp_path: Path) -> None:
+    """Guards shards that no reader can put together, and the index of pandas, which `sstext predict` leaves out."""
+    for part, kind in enumerate((pa.null(), pa.int8(), pa.int16())):
+        columns = {"text": ["late"], "n": pa.array([None], kind), "none": pa.nulls(1), "__index_level_0__": [7]}
+        pq.write_table(pa.table(columns), tmp_path / f"{part}.parquet")
+    files = sorted(tmp_path.glob("*.parquet"))
+    types = types_of(files)
+    for shard in shards_of(files):
+        (table,) = tables_of(shard, types=types)
+        assert table.schema == pa.schema({"text": pa.string(), "n": pa.int16(), "none": pa.string()})
+        assert table.to_pylist() == [{"text": "late", "n": None, "none": None}]
+    pq.write_table(pa.table({"text": ["late"], "n": ["seven"]}), files[2])
+    with pytest.raises(UserError, match=r"2\.parquet: expected the types of the files before it.*; drop it"):
+        types_of(files, "drop it")
 
 
 def test_long_texts_make_small_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
