@@ -22,7 +22,7 @@ from sstext.data.tokens import TextEncoder, choose_max_length, tokenize
 from sstext.errors import MissingOptionsError, UserError
 from sstext.progress import SILENT, Reporter, Tick
 from sstext.storage.damage import reading
-from sstext.storage.mapped import open_rows
+from sstext.storage.mapped import give_back, open_rows
 from sstext.storage.whole import write_whole
 
 #: Key of the row counts for unlabeled texts that are not read, because the training steps can use no more.
@@ -143,6 +143,7 @@ def read_texts(
                 named["audit"], classes=labeled.classes, rows=rows, total=unlabeled.total,
                 label_column=config.label_column, encoding=config.encoding,
             )  # fmt: skip
+            give_back(unlabeled.texts)
     return Texts(labeled, labeled.classes, unlabeled, dev, test, audit, told, zero_shot, same)
 
 
@@ -287,6 +288,7 @@ def tokenize_texts(
         with reporter.phase(f"tokenizing {title}", len(rows), "text") as tick:
             tokens = tokenize(rows, encoder, cache=cache, name=name, tick=tick)
         truncated[name] = pc.sum(tokens.data.column("truncated")).as_py()
+        give_back(tokens)
         if truncated[name]:
             cut = f"{truncated[name]:,} of {len(rows):,} texts were cut"
             reporter.note(f"{title}: {cut} to {max_length} tokens for training")

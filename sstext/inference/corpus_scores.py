@@ -13,7 +13,6 @@ from torch import nn
 from sstext.inference.scoring import score
 from sstext.progress import Tick
 from sstext.storage.chunks import computed_in_chunks
-from sstext.storage.mapped import give_back
 from sstext.storage.run_folder import SCORES
 
 #: Rows that are scored before their result is stored. A killed run repeats at most this number of rows.
@@ -34,7 +33,6 @@ def score_to_disk(
     Returns:
         (N, C) float32, mapped from `directory/scores.npy`.
     """
-
     columns = int(model.config.num_labels)  # type: ignore[union-attr, arg-type]
     return computed_to_disk(
         lambda some: score(model, some, tokenizer, precision=precision, tick=tick), rows, columns, directory, tick
@@ -55,10 +53,7 @@ def computed_to_disk(
     """
 
     def of_rows(start: int, end: int) -> np.ndarray:
-        some = rows.select(range(start, end))
-        found = compute(some)
-        give_back(some)
-        return found
+        return compute(rows.select(range(start, end)))
 
     return computed_in_chunks(directory / SCORES, (len(rows), columns), CHUNK_ROWS, of_rows, done=tick)
 

@@ -19,6 +19,7 @@ from sstext.inference.devices import TOKENS_PER_BATCH, autocast
 from sstext.modeling.finite import refuse_bad_outputs
 from sstext.profiling import SCORING, section, step
 from sstext.progress import Tick
+from sstext.storage.mapped import give_back
 
 #: Share of the tokens of a batch that may be padding. Less padding saves more than a few more batches cost.
 PADDING = 0.03
@@ -124,6 +125,7 @@ def score(
     budget = tokens_per_batch or TOKENS_PER_BATCH.get(device.type, 16_384)
     mine = np.arange(state.process_index, len(rows), state.num_processes)
     features = _features(rows, mine)
+    give_back(rows)
     share = math.ceil(len(rows) / state.num_processes)  # a gather needs equal shapes, so shorter shares are padded
     logits = torch.zeros(share, model.config.num_labels, device=device)  # type: ignore[union-attr, arg-type]
     training = model.training

@@ -70,6 +70,11 @@ class Selection:
         return len(self.rows)
 
     @property
+    def different(self) -> int:
+        """Number of different rows."""
+        return int(np.count_nonzero(self.rows[1:] != self.rows[:-1])) + (len(self) > 0)
+
+    @property
     def taught(self) -> np.ndarray:
         """What a student learns: the probabilities (M, C) if there are any, or else the pseudo-labels (M,)."""
         return self.labels if self.targets is None else self.targets
@@ -99,11 +104,7 @@ def select(
     array([0, 2])
     """
     admission = deepcopy(admission) if admission is not None else Admission()  # its parts have state
-    for part in admission.parts():
-        part.bind(len(prior), len(scores))
-    sample = scores.signals(slice(None, None, -(-len(scores) // SLICE_ROWS)))
-    for part in admission.parts():
-        part.observe(sample)
+    _observe(scores, admission, len(prior))
     predicted, confidence, weight = _judged(scores, admission)
     trusted = (confidence >= admission.min_confidence) & (weight > 0)
     if scores.margin is None:
@@ -113,14 +114,7 @@ def select(
     quotas: Sequence[int | None] = [None] * len(prior)
     if admission.quotas != "none":
         quotas = class_quotas(admission.at_most(len(scores), share), admission.class_shares(prior)).tolist()
-    kept = []
-    for number, quota in enumerate(quotas):
-        candidates = np.flatnonzero((predicted == number) & trusted)
-        best = np.argsort(-priority[candidates], kind="stable")[:quota]  # ties: the earlier row
-        if admission.refill and quota is not None and len(best):
-            best = np.resize(best, quota)  # from the first one on again
-        kept.append(candidates[best])
-    rows = np.sort(np.concatenate(kept))
+    rows = _best(predicted, trusted, priority, quotas, admission.refill)
     return Selection(
         rows=rows if scores.rows is None else scores.rows[rows],
         labels=predicted[rows].astype(np.int64),
@@ -153,6 +147,39 @@ def margin_history(rounds: Sequence[Probabilities]) -> np.ndarray:
             clear -= probs.max(-1)
         margins[some] = np.where(flipped, -np.inf, clear / len(rounds))
     return margins
+
+
+def _observe(scores: Scores, admission: Admission, classes: int) -> None:
+    """Let the parts with statistics see a sample of the rows."""
+    for part in admission.parts():
+        part.bind(classes, len(scores))
+    sample = scores.signals(slice(None, None, -(-len(scores) // SLICE_ROWS)))
+    for part in admission.parts():
+        part.observe(sample)
+
+
+def _best(
+    predicted: np.ndarray, trusted: np.ndarray, priority: np.ndarray, quotas: Sequence[int | None], refill: bool
+) -> np.ndarray:
+    """The rows with the highest priorities of each class, ascending.
+
+    Args:
+        predicted: (N,) classes.
+        trusted: (N,) whether a row may be selected.
+        priority: (N,).
+        quotas: number of rows per class. None: all of them.
+        refill: whether a class repeats its rows up to its quota.
+    """
+    kept = []
+    for number, quota in enumerate(quotas):
+        rows = np.flatnonzero((predicted == number) & trusted)
+        if quota is not None and len(rows) and (refill or quota < len(rows)):  # otherwise, no order is needed
+            best = np.argsort(-priority[rows], kind="stable")[:quota]  # ties: the earlier row
+            rows = rows[np.resize(best, quota)]  # from the first one on again, if there are too few
+        kept.append(rows)
+    rows = np.concatenate(kept)
+    rows.sort()  # in place: no second copy
+    return rows
 
 
 def _judged(scores: Scores, admission: Admission) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

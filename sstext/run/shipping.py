@@ -121,7 +121,7 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
         others = {baseline.name: baseline_temperature}
         baseline, baseline_temperature = plan.plain, train_plain(chain, plan.plain)
     elif plan.regression is not None:
-        others = {plan.regression.name: chain.fit(plan.regression, None).temperature}
+        others = {plan.regression.name: chain.fit(plan.regression).temperature}
     same = stage is baseline and temperature == baseline_temperature
     test, uncalibrated = measure(
         run,
@@ -175,7 +175,7 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
 def train_plain(whole: Chain, plain: Stage) -> float:
     """Train plain fine-tuning on all labels, to be measured on the test rows beside the model. Returns its temperature."""
     there, began = whole.students.is_fitted(plain), time.monotonic()
-    fit = whole.fit(plain, None)
+    fit = whole.fit(plain)
     seconds = time.monotonic() - began
     if not there:
         whole.reporter.note(

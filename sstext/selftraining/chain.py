@@ -1,5 +1,6 @@
 """Chain: one line of teachers and students. The predictions of each student select the pseudo-labels of the next one."""
 
+import gc
 import json
 import shutil
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ from sstext.pseudolabels.table import read_pseudo_labels, write_pseudo_labels
 from sstext.selftraining.plan import Plan
 from sstext.selftraining.reuse import copy_if_whole, key_of_scores, key_of_training, same_training
 from sstext.selftraining.student_store import SCORED_ONCE, Fit, StudentStore
+from sstext.storage.mapped import give_back
 from sstext.storage.run_folder import CHECKPOINTS, FIT, LOG, MODEL, PSEUDO_LABELS, RunDirectory
 from sstext.storage.whole import write_folder_whole, write_whole
 from sstext.training.arguments import SemiSupervisedTrainingArguments
@@ -90,8 +92,8 @@ class Chain:
 
     # Train
 
-    def fit(self, stage: Stage, selected: Selection | None) -> Fit:
-        """Train the student of a stage on the labeled rows and the selected ones, and write it to the folder of the stage.
+    def fit(self, stage: Stage) -> Fit:
+        """Train the student of a stage on the labeled rows and its pseudo-labels, and write it to the folder of the stage.
 
         Training continues from the newest whole checkpoint, if there is one.
 
@@ -99,7 +101,8 @@ class Chain:
             KeyboardInterrupt: the training was stopped by a signal, after writing a checkpoint.
         """
         if not self.students.is_fitted(stage):
-            self._train(stage, selected)
+            self._train(stage)
+            gc.collect()  # a trainer is part of cycles, and holds the pseudo-labels
             wait_for_everyone()
         elif is_main_process():  # a kill may have left its checkpoints
             shutil.rmtree(self.students.folder(stage) / CHECKPOINTS, ignore_errors=True)
@@ -107,8 +110,8 @@ class Chain:
         self.reporter.trained(fit.steps)
         return fit
 
-    def _train(self, stage: Stage, selected: Selection | None) -> None:
-        student = self.student(stage)
+    def _train(self, stage: Stage) -> None:
+        student, selected = self.student(stage), self.selected(stage)
         key = key_of_training(self, stage, selected, student)
         if self._take_over(stage, key):
             return None
@@ -317,10 +320,10 @@ class Chain:
             candidates = replace(candidates, margin=margin_history([*(history or []), candidates.probs]))
         seed = self.students.seed(stage)
         selected = select(candidates, admission, share=keep, prior=shares, seed=seed)
+        give_back(scores.logits)
         if is_main_process():
-            ids = self.tokens.corpus.data.column("row").take(selected.rows).combine_chunks()
-            path = self.students.folder(stage) / PSEUDO_LABELS
-            write_pseudo_labels(path, selected, ids=ids, classes=self.texts.classes, index=stage.position)
+            path, corpus = self.students.folder(stage) / PSEUDO_LABELS, self.tokens.corpus
+            write_pseudo_labels(path, selected, corpus=corpus, classes=self.texts.classes, index=stage.position)
         wait_for_everyone()
         return selected
 

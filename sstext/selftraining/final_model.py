@@ -9,7 +9,6 @@ from sstext.evaluation.calibration import matching_temperature
 from sstext.inference.scoring import score
 from sstext.methods.method import Stage
 from sstext.pseudolabels.alignment import CorpusScores, Mean
-from sstext.pseudolabels.selection import Selection
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import held_out_of_teacher, knowing_usual
 from sstext.selftraining.evidence import too_few_classes
@@ -39,7 +38,7 @@ def train_final_model(
     """
     plan = last.plan
     for stage in plan.stages[: min(chosen.position, plan.teacher.position) + 1]:
-        last.fit(stage, None)
+        last.fit(stage)
     final = plan.final
     if chosen.learns_from is None or final is None:
         return chosen, temperatures[chosen.position], None
@@ -58,7 +57,6 @@ class Taught:
     """What the training of the final model brought.
 
     Attributes:
-        selected: the pseudo-labels that it learned from.
         fit: of its training.
         temperature: of its calibration, see `teach`.
         shares: (C,) shares of the classes that it predicts for the corpus.
@@ -67,7 +65,6 @@ class Taught:
         share: weight of the chosen teacher beside the regression, see `Teachers`.
     """
 
-    selected: Selection
     fit: Fit
     temperature: float
     shares: np.ndarray
@@ -97,11 +94,10 @@ def teach(last: Chain, chains: Sequence[Chain], teacher: Stage, final: Stage, te
     selection = final.selection
     assert selection is not None
     history = _history(chains, teacher, prior) if selection.history else None
-    selected = last.select_from(final, labels, keep=plan.keep_after(teacher), history=history)
-    if len(selected) == 0:
+    if not len(last.select_from(final, labels, keep=plan.keep_after(teacher), history=history)):
         last.reporter.note(f"the final model learns from labels alone: {selection.refusal()}")
         return None
-    fit = last.fit(final, last.selected(final))
+    fit = last.fit(final)
     rows = last.students.sample
     logits = score(last.students.load(final), last.tokens.corpus.select(rows), last.tokenizer)
     said = labels.aligned(prior)[rows]
@@ -110,9 +106,7 @@ def teach(last: Chain, chains: Sequence[Chain], teacher: Stage, final: Stage, te
     if plan.teaches_once:
         said = as_confident_as(teachers, labels, said, rows)
         fitted = temperature_of_final(logits, said)
-    return Taught(
-        selected, fit, fitted, counts / counts.sum(), said.mean(0), float(said.max(-1).mean()), teachers.share
-    )
+    return Taught(fit, fitted, counts / counts.sum(), said.mean(0), float(said.max(-1).mean()), teachers.share)
 
 
 def temperature_of_final(logits: np.ndarray, said: np.ndarray) -> float:

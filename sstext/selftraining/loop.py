@@ -20,7 +20,6 @@ from sstext.evaluation.calibration import softmax
 from sstext.methods.method import Stage
 from sstext.processes import is_main_process, wait_for_everyone
 from sstext.pseudolabels.alignment import slices
-from sstext.pseudolabels.selection import Selection
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.choice import choose_stage
 from sstext.selftraining.cross_fitting import Run, corpus_weights, evidence, out_of_fold
@@ -48,18 +47,15 @@ def run_stages(run: Run) -> Iterator[StageRecord]:
 
     for stage in plan.stages[len(done) :] if not ended else ():
         began = time.monotonic()
-        selected = [chain.selected(stage) for chain in chains]
-        fits = fit_side_by_side(chains, stage, selected)
-        found, verdict = compare(run, stage, selected)
+        fits = fit_side_by_side(chains, stage)
+        found, verdict = compare(run, stage)
 
         stopped, following = reason_to_stop(run, stage, found, verdict), plan.after(stage)
         if stopped is None and following is not None:
-            stopped = nothing_selected(following, select_for(following, chains))
+            stopped = select_for(following, chains)
 
         seconds = time.monotonic() - began
-        records.append(
-            keep(run, describe(run, stage, selected, fits, **found, stopped_because=stopped, seconds=seconds))
-        )
+        records.append(keep(run, describe(run, stage, chains, fits, **found, stopped_because=stopped, seconds=seconds)))
         yield records[-1]
         if stopped is not None:
             break
@@ -79,7 +75,7 @@ def train_the_one_student(run: Run, records: Sequence[StageRecord]) -> Iterator[
     position, _ = choose_stage(run, records)
     teacher = plan.stages[position]
     for stage in plan.stages[: position + 1]:
-        run.whole.fit(stage, None)
+        run.whole.fit(stage)
     if teacher.frozen:
         return
     if plan.method.goes_on:
@@ -99,7 +95,7 @@ def train_the_one_student(run: Run, records: Sequence[StageRecord]) -> Iterator[
         "stopped_because": ALL_DONE,
         "seconds": time.monotonic() - began,
     }
-    yield keep(run, describe(run, final, [taught.selected], [taught.fit], **found))
+    yield keep(run, describe(run, final, [run.whole], [taught.fit], **found))
 
 
 def labeled_by(teacher: Stage, regression: Stage, share: float) -> str:
@@ -114,17 +110,15 @@ def labeled_by(teacher: Stage, regression: Stage, share: float) -> str:
     return words if share == 1 else f"{words} ({share:.0%}), and the {regression.name}s ({1 - share:.0%})"
 
 
-def select_for(stage: Stage, chains: Sequence[Chain]) -> list[Selection | None]:
+def select_for(stage: Stage, chains: Sequence[Chain]) -> str | None:
     """Each chain selects the pseudo-labels of a stage from the scores of its own teacher.
 
-    The list ends after a chain that selects none.
+    Returns why the stage cannot be trained, or None. It cannot if a chain selects none; the chains after it do not select then.
     """
-    selected: list[Selection | None] = []
-    for chain in chains:
-        selected.append(chain.select(stage) if stage.selection is not None else None)
-        if nothing_selected(stage, selected):
-            break
-    return selected
+    if stage.selection is None:
+        return None
+    enough = all(len(chain.select(stage)) for chain in chains)
+    return None if enough else stage.selection.refusal()
 
 
 def reason_to_stop(run: Run, stage: Stage, found: Mapping[str, Any], verdict: Verdict) -> str | None:
@@ -142,13 +136,7 @@ def reason_to_stop(run: Run, stage: Stage, found: Mapping[str, Any], verdict: Ve
     return None
 
 
-def nothing_selected(stage: Stage, selected: Sequence[Selection | None]) -> str | None:
-    """Returns why a stage cannot be trained, or None. It cannot if a chain has selected no pseudo-label for it."""
-    empty = any(rows is not None and len(rows) == 0 for rows in selected)
-    return stage.selection.refusal() if empty and stage.selection is not None else None
-
-
-def compare(run: Run, stage: Stage, selected: Sequence[Selection | None]) -> tuple[dict[str, Any], Verdict]:
+def compare(run: Run, stage: Stage) -> tuple[dict[str, Any], Verdict]:
     """Compare a finished stage. Returns fields of its record, and the verdict of its held-out predictions."""
     follows = run.plan.after(stage) is not None
     agreement = agreement_with_previous(run.chains, stage) if follows or run.cross_fitted else None
@@ -169,7 +157,7 @@ def compare(run: Run, stage: Stage, selected: Sequence[Selection | None]) -> tup
         "refused": verdict.refused,
         "class_shares": dict(zip(run.whole.texts.classes, own.class_shares.tolist(), strict=True)),
         "chain_agreement": own.chain_agreement,
-        "estimated_precision": estimated_precision(run.chains, stage, selected),
+        "estimated_precision": estimated_precision(run.chains, stage),
     }
     return found, verdict
 
@@ -197,43 +185,51 @@ def agreement_with_previous(chains: Sequence[Chain], stage: Stage) -> float | No
     return float(np.mean(same))
 
 
-def estimated_precision(chains: Sequence[Chain], stage: Stage, selected: Sequence[Selection | None]) -> float | None:
+def estimated_precision(chains: Sequence[Chain], stage: Stage) -> float | None:
     """Share of the pseudo-labels of a stage that is expected to be right, mean over chains. None without pseudo-labels.
 
     It is the mean probability that the teachers give to the pseudo-labels, at the temperature that fits the held-out rows.
     Scores of head and probe together are already calibrated.
     """
-    used = [(chain, rows) for chain, rows in zip(chains, selected, strict=True) if rows is not None and len(rows)]
-    if not used:
+    if stage.selection is None:
         return None
     teacher = chains[0].plan.named(str(stage.learns_from))
     temperature = 1.0
     if not teacher.with_probe:
         temperature = out_of_fold(chains, teacher, class_weights=corpus_weights(chains, teacher)).temperature()
-    means = []
-    for chain, rows in used:
-        logits = chain.students.scores(teacher).logits[rows.rows]
-        probs = softmax(np.asarray(logits, dtype=np.float64), temperature)
-        means.append(probs[np.arange(len(rows)), rows.labels].mean())
-    return float(np.mean(means))
+
+    def mean_of(chain: Chain) -> float:
+        logits, selected = chain.students.scores(teacher).logits, chain.selected(stage)
+        assert selected is not None
+        likely = np.empty(len(selected))
+        for some in slices(len(selected)):
+            probs = softmax(np.asarray(logits[selected.rows[some]], dtype=np.float64), temperature)
+            likely[some] = probs[np.arange(len(probs)), selected.labels[some]]
+        return float(likely.mean())
+
+    return float(np.mean([mean_of(chain) for chain in chains]))
 
 
-def describe(
-    run: Run, stage: Stage, selected: Sequence[Selection | None], fits: Sequence[Fit], **found: Any
-) -> StageRecord:
+def describe(run: Run, stage: Stage, chains: Sequence[Chain], fits: Sequence[Fit], **found: Any) -> StageRecord:
     """The record of a stage: the training data of its chains, and the results of its comparison."""
     classes, corpus, audit = run.whole.texts.classes, run.whole.tokens.corpus, run.whole.texts.audit
-    used = [rows for rows in selected if rows is not None]
-    none = [np.zeros(len(classes), dtype=np.int64)]
-    mean_counts = np.mean([np.bincount(rows.labels, minlength=len(classes)) for rows in used] or none, axis=0)
-    distinct = np.mean([len(np.unique(rows.rows)) for rows in used] or [0])
-    right = [float(np.mean(rows.labels == audit[rows.rows])) for rows in used if audit is not None]
+
+    def counted(chain: Chain) -> tuple[np.ndarray, int, float | None]:
+        selected = chain.selected(stage)
+        assert selected is not None
+        right = float(np.mean(selected.labels == audit[selected.rows])) if audit is not None else None
+        return np.bincount(selected.labels, minlength=len(classes)), selected.different, right
+
+    used = [counted(chain) for chain in chains] if stage.selection is not None else []
+    mean_counts = np.mean([counts for counts, _, _ in used] or [np.zeros(len(classes), dtype=np.int64)], axis=0)
+    different = np.mean([rows for _, rows, _ in used] or [0])
+    right = [share for *_, share in used if share is not None]
     record: dict[str, Any] = {
         "index": stage.position,
         "stage": stage.name,
         "labeled_by": run.plan.labeled_by(stage),
         "admitted": round(float(mean_counts.sum())),
-        "coverage": float(distinct) / max(1, len(corpus) if corpus is not None else 0),
+        "coverage": float(different) / max(1, len(corpus) if corpus is not None else 0),
         "per_class": {name: round(float(count)) for name, count in zip(classes, mean_counts, strict=True)},
         "audit_precision": float(np.mean(right)) if right else None,
         "temperature": fits[0].temperature,

@@ -127,7 +127,7 @@ def fit_in_tasks(todo: Sequence[Job]) -> Figures:
 def _job(job: Job, threads: int) -> tuple:
     """What a task needs, see `work`."""
     config = replace(job.chain.config, workers=1, engine="local")
-    return replace(job.chain, config=config, reporter=Reporter(quiet=True)), job.stage, job.rows, threads
+    return replace(job.chain, config=config, reporter=Reporter(quiet=True)), job.stage, threads
 
 
 class _Mailbox:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import accelerate
+import numpy as np
 import torch
 import transformers
 import xxhash
@@ -86,8 +87,8 @@ def key_of_training(chain: "Chain", stage: Stage, selected: Selection | None, st
     if selected is not None:
         for values in (selected.rows, selected.taught, selected.weight):
             digest.update(f"{values.shape} {values.dtype}".encode())
-            digest.update(values.tobytes())
-        add_rows(digest, _read(chain.tokens.corpus.select(selected.rows)))
+            digest.update(np.ascontiguousarray(values).data)
+        add_rows(digest, _read(chain.tokens.corpus), selected.rows)
     return digest.hexdigest()
 
 

@@ -27,7 +27,6 @@ from sstext.inference.devices import calm_libraries, resolve_device
 from sstext.interrupts import on_interrupt
 from sstext.methods.method import Stage
 from sstext.progress import Reporter, Tick
-from sstext.pseudolabels.selection import Selection
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.student_store import Fit
 
@@ -51,23 +50,16 @@ def _any_gpu(config: RunConfig) -> bool:
     return resolve_device(config.device).type == "cuda" and ":" not in config.device
 
 
-def fit_side_by_side(chains: Sequence[Chain], stage: Stage, selected: Sequence[Selection | None]) -> list[Fit]:
+def fit_side_by_side(chains: Sequence[Chain], stage: Stage) -> list[Fit]:
     """Train the students of a stage, one per chain. `workers_for` gives the number of processes at a time.
 
     With `engine: ray`, each is a task on a Ray cluster instead (`sstext.selftraining.ray_tasks`).
-
-    Args:
-        selected: the pseudo-labels that each chain trains on, besides its labels.
 
     Raises:
         KeyboardInterrupt: a signal stopped it, and every training has written a checkpoint.
         UserError: a worker raised one. It is a `MachineError` if memory ran out, or if it ended without a message.
     """
-    todo = [
-        Job(chain, stage, rows)
-        for chain, rows in zip(chains, selected, strict=True)
-        if not chain.students.is_fitted(stage)
-    ]
+    todo = [Job(chain, stage) for chain in chains if not chain.students.is_fitted(stage)]
     workers = min(workers_for(chains[0].config), len(todo))
     figures: Figures = {}
     if chains[0].config.engine == "ray":
@@ -77,10 +69,10 @@ def fit_side_by_side(chains: Sequence[Chain], stage: Stage, selected: Sequence[S
     elif workers > 1:
         figures = _in_processes(todo, workers)
     found = []
-    for chain, rows in zip(chains, selected, strict=True):
+    for chain in chains:
         for values, step in figures.get(chain.number, ()):  # chain by chain: a logger's steps only grow
             chain.reporter.figures(values, step)
-        found.append(chain.fit(stage, rows))
+        found.append(chain.fit(stage))
     return found
 
 
@@ -90,7 +82,6 @@ class Job:
 
     chain: Chain
     stage: Stage
-    rows: Selection | None
     process: Any = None
     slot: int = 0
     figures: dict[tuple[int, tuple[str, ...]], Mapping[str, Any]] = field(default_factory=dict)
@@ -156,7 +147,7 @@ def _started(job: Job, slot: int, workers: int) -> Connection:
     theirs.close()
     chain = replace(job.chain, config=config, reporter=Reporter(quiet=True))
     with suppress(OSError):  # it has ended already, and `_ended` reports it
-        ours.send((chain, job.stage, job.rows, max(1, torch.get_num_threads() // workers)))
+        ours.send((chain, job.stage, max(1, torch.get_num_threads() // workers)))
     return ours
 
 
@@ -272,13 +263,13 @@ class Sent(Reporter):
 def work(pipe: Sender, job: Any) -> None:
     """Do a job: train the student of a stage, and score the rows that the loop needs next. Messages go through the pipe."""
     calm_libraries()
-    chain, stage, rows, threads = job
+    chain, stage, threads = job
     torch.set_num_threads(threads)
     reporter = Sent(pipe)
     chain = replace(chain, reporter=reporter)
     name = chain.students.phase(stage, "training")
     try:
-        chain.fit(stage, rows)
+        chain.fit(stage)
         if chain.held_out is not None:
             chain.students.score_held_out(stage, chain.plan.judges_probe(stage))
         if chain.tokens.corpus is not None and chain.students.scores_all(stage):

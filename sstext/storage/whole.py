@@ -10,6 +10,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -215,8 +216,19 @@ def write_array_whole(path: Path, values: np.ndarray, *, private: bool = False, 
 
 def write_table_whole(path: Path, table: pa.Table, *, private: bool = False) -> None:
     """Write a table as parquet, whole or not at all."""
-    with written_whole(path, private=private) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    write_tables_whole(path, [table], private=private)
+
+
+def write_tables_whole(path: Path, tables: Iterable[pa.Table], *, private: bool = False) -> None:
+    """Write one or more tables with the same columns as one parquet file, whole or not at all. One is in memory at a time."""
+    tables = iter(tables)
+    first = next(tables)
+    with (
+        written_whole(path, private=private) as temporary,
+        pq.ParquetWriter(temporary, first.schema, compression="zstd") as writer,
+    ):
+        for table in chain([first], tables):
+            writer.write_table(table)
 
 
 def write_folder_whole(path: Path, write: Callable[[Path], object]) -> None:

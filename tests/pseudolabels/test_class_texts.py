@@ -131,7 +131,7 @@ def test_weight_zero_is_no_texts_bit_for_bit(stage: str, opened: Callable[..., C
     students = []
     for chain in chains:
         one = chain.plan.named(stage)
-        chain.fit(one, None)
+        chain.fit(one)
         students.append(load_file(chain.students.folder(one) / MODEL / "model.safetensors"))
     none, zero, used = students
     assert chains[0].class_texts is None

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from datasets import Dataset
 
 from sstext.config.run_config import RunConfig
 from sstext.data.doctor.finding import Finding, Place
@@ -184,7 +185,8 @@ def write_kept(path: Path, scores: np.ndarray, names: list[str], index: int) -> 
     rows = np.sort(np.argsort(-softmax(scores).max(-1), kind="stable")[:90])
     labels, confidence = scores[rows].argmax(-1), softmax(scores[rows]).max(-1)
     kept = Selection(rows=rows, labels=labels, confidence=confidence, weight=np.ones(len(rows)), targets=None)
-    write_pseudo_labels(path, kept, ids=pa.array(rows), classes=names, index=index)
+    corpus = Dataset.from_dict({"row": list(range(len(scores)))})
+    write_pseudo_labels(path, kept, corpus=corpus, classes=names, index=index)
 
 
 def write_corpus(path: Path, texts: list[str]) -> None:

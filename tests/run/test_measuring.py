@@ -1,6 +1,8 @@
 """What a run leaves for a report: predictions of the rows that it was measured on, phases, memory."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,3 +165,20 @@ def test_memory_is_in_mib() -> None:
     """Guards a unit that is off by 1,024: a process that has torch loaded holds between 100 MiB and 100 GiB."""
     assert 100 < peak_memory()["process"] < 100 * 1024
     json.dumps(peak_memory())
+
+
+@pytest.mark.slow
+def test_a_hundred_times_as_many_texts_take_little_more_memory(
+    tiny_encoder: Path, tiny_files: Any, tmp_path: Path
+) -> None:
+    """Guards large corpora of which nearly all texts are selected: 10⁶ texts took 1.28 times the memory of 10⁴."""
+    peaks, program = {}, Path(__file__).parent.parent / "memory_job.py"
+    for texts in (10_000, 1_000_000):
+        folder = tmp_path / str(texts)
+        job = [sys.executable, program, tiny_encoder, tiny_files.labeled, texts, folder]
+        finished = subprocess.run([*map(str, job)], capture_output=True, text=True, check=False)
+        assert finished.returncode == 0, finished.stderr[-3000:]
+        peaks[texts] = float(finished.stdout.splitlines()[-1])
+        admitted = json.loads((folder / "rounds.jsonl").read_text().splitlines()[-1])["admitted"]
+        assert 0.9 * texts < admitted < texts
+    assert peaks[1_000_000] < 1.15 * peaks[10_000], peaks

@@ -191,7 +191,7 @@ def test_dropout_passes_are_of_the_student_before(opened: Callable[..., Chain], 
 
     def fitted() -> Chain:
         one = opened(keep=[1.0], steps=2, method="ust", method_args={"passes": 4, "subset": 5}, dropout=0.3)
-        one.fit(one.plan.baseline, None)
+        one.fit(one.plan.baseline)
         return one
 
     chain, cold = fitted(), fitted()
@@ -284,7 +284,7 @@ def test_rounds_differ_in_their_seeds(chain: Chain) -> None:
 def test_a_student_starts_from_what_was_asked_for(opened: Callable[..., Chain], tiny_encoder: Path) -> None:
     """Guards `start`: the pretrained encoder, or the student before; nothing in between, and no silent default."""
     chain = opened(steps=2)
-    chain.fit(chain.plan.baseline, None)
+    chain.fit(chain.plan.baseline)
 
     def body(chain: Chain) -> torch.Tensor:
         return chain.student(chain.plan.named("round 1")).base_model.state_dict()["pooler.dense.weight"]
@@ -300,7 +300,7 @@ def test_a_student_starts_from_what_was_asked_for(opened: Callable[..., Chain], 
 def test_a_finished_fit_is_read_not_repeated(opened: Callable[..., Chain], monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards a kill between training and scoring; the checkpoints of a finished fit are gone, and nothing is a pickle."""
     chain = opened(steps=2)
-    fit = chain.fit(chain.plan.baseline, None)
+    fit = chain.fit(chain.plan.baseline)
     assert (fit.steps, fit.temperature, fit.metrics, len(fit.training_hash), len(fit.scores_hash)) == (
         2,
         1.0,
@@ -316,7 +316,7 @@ def test_a_finished_fit_is_read_not_repeated(opened: Callable[..., Chain], monke
         "scores_hash": fit.scores_hash,
     }  # fmt: skip
     monkeypatch.setattr(Chain, "_train", lambda *_: pytest.fail("trained again"))
-    assert chain.fit(chain.plan.baseline, None) == fit
+    assert chain.fit(chain.plan.baseline) == fit
 
 
 def test_development_metrics_by_hand() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import weakref
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -24,6 +25,7 @@ from sstext.progress import Reporter
 from sstext.pseudolabels.alignment import CorpusScores, align
 from sstext.run.opening import open_chain
 from sstext.run.train import open_run, self_train, train
+from sstext.selftraining import chain as chain_module
 from sstext.selftraining import choice, loop
 from sstext.selftraining.cross_fitting import cross_fitted, out_of_fold
 from sstext.selftraining.record import StageRecord
@@ -136,12 +138,36 @@ def test_shuffled_labels_stay_at_chance_after_three_rounds(quick: Quick, task: A
     run = open_run(quick(tmp_path / "mixed", **options), **data)
     baseline, first = run.plan.stages[:2]
     for chain in run.chains:
-        chain.fit(baseline, None)
+        chain.fit(baseline)
     scores = [chain.students.scores(baseline) for chain in run.chains]
     mean = average_to_disk(Teachers(scores, [1 / len(scores)] * len(scores)), tmp_path / "averaged.npy")
     for chain in run.chains:
-        chain.fit(first, chain.select_from(first, CorpusScores(mean), keep=first.keep))
+        chain.select_from(first, CorpusScores(mean), keep=first.keep)
+        chain.fit(first)
     assert out_of_fold(run.chains, first).metrics()["accuracy"] > 1 / 3 + three_errors, "the canary would not sing"
+
+
+def test_pseudo_labels_of_one_chain_are_in_memory_at_a_time(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards large corpora: all chains held those of a stage until it ended, and those of the next one were made meanwhile."""
+    made, together = list[weakref.ref](), list[int]()
+
+    def counted(name: str) -> None:
+        whole = getattr(chain_module, name)
+
+        def call(*given: Any, **options: Any) -> Any:
+            together.append(sum(one() is not None for one in made))
+            made.append(weakref.ref(found := whole(*given, **options)))
+            return found
+
+        monkeypatch.setattr(chain_module, name, call)
+
+    counted("select")
+    counted("read_pseudo_labels")
+    list(self_train(quick(tmp_path / "out")))
+    assert len(made) >= 2 * 2 * 4  # two chains and rounds: selected, trained on, compared, described
+    assert max(together) == 0
 
 
 # What they say together
@@ -313,7 +339,7 @@ def test_a_method_inside_a_step_is_compared_with_plain_fine_tuning(quick: Quick,
     assert (plain.max_steps, plain.learning_rate) == (own.max_steps, own.learning_rate) == (8, 5e-3)
     other = open_run(quick(tmp_path / "supervised", method="supervised", rounds=0))
     for chain in (run.chains[0], other.chains[0]):
-        chain.fit(chain.plan.baseline, None)
+        chain.fit(chain.plan.baseline)
     one, two = (
         load_file(tmp_path / name / "chain_1/baseline/model/model.safetensors") for name in ("fixmatch", "supervised")
     )

@@ -303,5 +303,5 @@ def test_folds_start_from_what_the_probe_says(
     assert out_of_fold(run.chains, run.plan.baseline).believed == 1, "a regression is as sure as a probe"
     plain = open_run(quick(tmp_path / "plain", method="class-balanced"))
     for chain in plain.chains:
-        chain.fit(plain.plan.baseline, None)
+        chain.fit(plain.plan.baseline)
     assert out_of_fold(plain.chains, plain.plan.baseline).believed == USUAL_TEMPERATURE

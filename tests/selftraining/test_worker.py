@@ -45,7 +45,7 @@ def test_figures_of_a_task_that_was_begun_again_are_kept_once() -> None:
     """Ray begins a task again at its checkpoint. Guards steps that a logger gets twice, and steps that go back."""
     stage: Any = None
     chain: Any = SimpleNamespace(reporter=Reporter(quiet=True))
-    job = Job(chain, stage, None)
+    job = Job(chain, stage)
     for step, values in (
         (2, {"loss": 0.9}),
         (2, {"accuracy": 0.5}),

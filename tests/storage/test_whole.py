@@ -21,6 +21,7 @@ from sstext.storage.whole import (
     write_array_whole,
     write_folder_whole,
     write_table_whole,
+    write_tables_whole,
     write_whole,
     written_whole,
 )
@@ -46,6 +47,7 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
     "array": lambda path: write_array_whole(path, np.zeros(3)),
     "mapped array": array_to,
     "table": lambda path: write_table_whole(path, pa.table({"a": [1]})),
+    "tables": lambda path: write_tables_whole(path, [pa.table({"a": [1]}), pa.table({"a": [2]})]),
     "rows": rows_to,
 }
 
