@@ -22,16 +22,27 @@ ROWS, GAINS, DRAWS = (20, 40, 60, 200), (-0.5, -0.2, -0.1, 0.0, 0.1, 0.2), 4_000
 
 @dataclass(frozen=True)
 class Rule:
-    """What a round is compared with, the gain that is expected beforehand, and the spread of the rows."""
+    """What a round is compared with, the gain that is expected beforehand, and the spread of the rows.
+
+    A round is refused if its expected gain is below `limit`.
+    """
 
     over: str
     mean: float
     spread: float
     rows_spread: float
+    limit: float = 0.0
 
 
 RULES = (
     Rule("the first stage", PROVEN.over_baseline, PROVEN.spread, 0.8),
+    Rule(
+        "the first stage, a start of `auto` that only teaches",
+        PROVEN.over_baseline,
+        PROVEN.spread,
+        0.8,
+        -PROVEN.over_round,
+    ),
     Rule("the first stage, methods other than `auto`", UNPROVEN.over_baseline, UNPROVEN.spread, 0.8),
     Rule("the best round before", PROVEN.over_round, ROUND_SPREAD, 0.6),
 )
@@ -44,7 +55,9 @@ def refused(rule: Rule, rows: int, gain: float, *, seed: int = 0) -> float:
     (True, True)
     """
     draws = np.random.default_rng(seed).normal(gain, rule.rows_spread, size=(DRAWS, rows))
-    return float(np.mean([expected_gain(np.zeros(rows), -one, rule.mean, rule.spread).expected < 0 for one in draws]))
+    return float(
+        np.mean([expected_gain(np.zeros(rows), -one, rule.mean, rule.spread).expected < rule.limit for one in draws])
+    )
 
 
 def power_table() -> str:

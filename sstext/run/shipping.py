@@ -78,7 +78,7 @@ def the_one_student(run: Run, records: Sequence[StageRecord], teacher: Stage, wh
     """The model of a run whose chains only make teachers.
 
     It is the final model, if there is one that has not collapsed. Otherwise it is the teacher with all labels, whose head is
-    the model. If that has collapsed, too, it is the regression.
+    the model. If that has collapsed, too, or is expected to be worse than the regression, it is the regression.
     """
     plan, last = run.plan, records[-1]
     final = plan.final
@@ -86,21 +86,27 @@ def the_one_student(run: Run, records: Sequence[StageRecord], teacher: Stage, wh
         why = f"it learned from pseudo-labels of the {teacher.name}, which was chosen as teacher: {why}"
         return Choice(final, last, teacher, last, last.temperature, why)
     reason = "warning: no text was selected for a final model"
+    if last.stage == FINAL:
+        reason = f"warning: the final model was refused: {last.refused}"
     if teacher.frozen:
         reason = (
             f"the {teacher.name} itself is the model, because models that learned from a {teacher.name} were worse in our "
             "measurements"
         )
-    if last.stage == FINAL:
-        reason = f"warning: the final model was refused: {last.refused}"
-        if (
-            plan.baseline.frozen and check_one(run.whole, teacher)[0] is not None
-        ):  # without the probe: the head is the model
-            reason += f"; those of the {teacher.name} have, too, so that the {plan.baseline.name} is the model"
-            teacher = plan.baseline
+    elif plan.baseline.frozen and (unfit := unfit_as_model(run.whole, records[teacher.position], teacher)):
+        reason += f"; {unfit}, so that the {plan.baseline.name} is the model"
+        teacher = plan.baseline
     unusable = check_checked_rows(run, teacher, teacher)
     temperature, own = out_of_fold(run.chains, teacher, probe=False).temperature(), records[teacher.position]
     return Choice(teacher, own, teacher, own, temperature, f"{why}; {reason}", unusable)
+
+
+def unfit_as_model(whole: Chain, record: StageRecord, teacher: Stage) -> str:
+    """Why a teacher that was not refused should not be the model itself. Empty if it may be."""
+    if check_one(whole, teacher)[0] is not None:  # by its head alone, which would be the model
+        return f"those of the {teacher.name} have, too"
+    worse = record.gain is not None and record.gain["expected"] < 0
+    return f"the {teacher.name} itself is expected to be worse than the first stage" if worse else ""
 
 
 def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:

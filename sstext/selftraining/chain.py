@@ -318,8 +318,7 @@ class Chain:
                 earlier = self.plan.teachers(teacher)[:-1]
                 history = [self.students.scores(before).aligned(prior) for before in earlier]
             candidates = replace(candidates, margin=margin_history([*(history or []), candidates.probs]))
-        seed = self.students.seed(stage)
-        selected = select(candidates, admission, share=keep, prior=shares, seed=seed)
+        selected = select(candidates, admission, share=keep, prior=shares, seed=self.students.seed(stage))
         give_back(scores.logits)
         if is_main_process():
             path, corpus = self.students.folder(stage) / PSEUDO_LABELS, self.tokens.corpus

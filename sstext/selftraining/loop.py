@@ -148,7 +148,8 @@ def compare(run: Run, stage: Stage) -> tuple[dict[str, Any], Verdict]:
     own = evidence(run.chains, stage, agreement, weights) if stage.position else baseline
     verdict = Verdict(None, None)
     if stage.position:
-        verdict = judge([baseline, own], run.whole.shares.prior, run.plan.expected_gain, run.plan.baseline.name)[1]
+        plan, prior = run.plan, run.whole.shares.prior
+        verdict = judge([baseline, own], prior, plan.expected_gain, plan.baseline.name, plan.gain_of_student)[1]
     found = {
         "agreement": agreement,
         "out_of_fold": own.out_of_fold.metrics(),

@@ -136,6 +136,11 @@ class Plan:
         """The gain of its rounds that is expected before anything is measured."""
         return self.method.expected_gain
 
+    @property
+    def gain_of_student(self) -> float:
+        """What the model is expected to gain over the stages, if they are only its teachers; otherwise 0."""
+        return self.expected_gain.over_round if self.teaches_once else 0.0
+
     def after(self, stage: Stage) -> Stage | None:
         """The next stage, or None after the last one."""
         return (

@@ -99,15 +99,23 @@ class Verdict:
     collapsed: bool = False
 
 
-def judge(stages: Sequence[Evidence], prior: np.ndarray, belief: Belief, first_name: str = "baseline") -> list[Verdict]:
+def judge(
+    stages: Sequence[Evidence],
+    prior: np.ndarray,
+    belief: Belief,
+    first_name: str = "baseline",
+    gain_of_student: float = 0.0,
+) -> list[Verdict]:
     """Compare every stage with the baseline, which is the first stage. The baseline is never refused.
 
-    A stage is refused if harm is more likely than gain (`expected_gain` below 0), or if it has collapsed.
+    A stage is refused if harm is more likely than gain (`expected_gain` and that of its student below 0), or if it has
+    collapsed.
 
     Args:
         stages: evidence by stage.
         prior: (C,) class shares of the corpus.
         belief: the gain that is expected of the method.
+        gain_of_student: what the model is expected to gain over the stages, if they are only its teachers; otherwise 0.
     """
     first, verdicts = stages[0], [Verdict(None, None)]
     losses = first.out_of_fold.losses()
@@ -117,7 +125,7 @@ def judge(stages: Sequence[Evidence], prior: np.ndarray, belief: Belief, first_n
         gain = expected_gain(losses, own, belief.over_baseline, belief.spread, weights)
         refused = collapse(later, first, prior)
         collapsed = refused is not None
-        if refused is None and gain.expected < 0:
+        if refused is None and gain.expected + gain_of_student < 0:
             weighted = "" if later.out_of_fold.class_weights is None else WEIGHTED
             than = f"{_compared(gain)} than that of the {first_name}{weighted}"
             refused = f"harm is more likely than gain: its held-out log-loss is {than}"
@@ -170,6 +178,8 @@ def best_stage(
             f"its held-out log-loss is {_compared(gain)} than that of the {names[0]}{weighted}; allowing for chance, its "
             f"expected gain is {gain.expected:.3f}"
         ]
+        if gain.expected < 0:  # it was not refused
+            reasons.append(f"the model that learns from it is expected to gain {belief.over_round:.2f} more")
     reasons += [f"the log-loss of {names[index]} is {words}" for index, words in steps.items()]
     reasons += [f"{names[index]} was refused: {v.refused}" for index, v in enumerate(verdicts) if v.refused is not None]
     return best, "; ".join(reasons)

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -223,6 +224,18 @@ def test_a_teacher_that_collapsed_as_the_final_model_did_gives_way_to_the_regres
     trained = weights(tmp_path / "out" / "all_labels" / "regression" / "model")["classifier.weight"]
     model = weights(tmp_path / "out" / "model")["classifier.weight"]
     np.testing.assert_allclose(model, trained / chosen["temperature"], rtol=1e-6)
+
+
+def test_a_teacher_that_is_expected_to_be_worse_is_not_the_model(quick: Quick, tmp_path: Path) -> None:
+    """It may teach, because its student is expected to gain more. Guards harm where no student can take its place."""
+    run = open_run(quick(tmp_path / "out"))
+    start = run.plan.named("start")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shipping, "check_one", lambda chain, stage: (None, None))
+        worse, better = ({"observed": 0.0, "standard_error": 0.1, "expected": gain} for gain in (-0.01, 0.01))
+        assert shipping.unfit_as_model(run.whole, SimpleNamespace(gain=better), start) == ""
+        said = shipping.unfit_as_model(run.whole, SimpleNamespace(gain=worse), start)
+        assert said == "the start itself is expected to be worse than the first stage"
 
 
 def test_a_final_model_that_collapsed_gives_way_to_its_teacher(

@@ -239,6 +239,21 @@ def test_what_has_not_earned_a_belief_is_refused_by_less(method: str, refused: b
     assert (verdict.refused is not None) == refused
 
 
+def test_a_teacher_is_refused_only_if_its_student_is_expected_to_harm_too() -> None:
+    """Twenty rows find a start slightly worse. Guards a model that is a frozen regression although its students are better."""
+    before = evidence(out_of_fold(20, seed=1))
+    for later, alone, taught in (
+        (out_of_fold(20, right=0.62, seed=2), True, False),
+        (out_of_fold(20, right=0.3), True, True),
+    ):
+        rounds = [before, evidence(later)]
+        verdicts = [judge(rounds, UNIFORM, PROVEN, "regression", gain)[1] for gain in (0.0, PROVEN.over_round)]
+        assert [verdict.refused is not None for verdict in verdicts] == [alone, taught], verdicts[0].gain
+        losses = [one.out_of_fold.losses() for one in rounds]
+        why = best_stage(["regression", "start"], [Verdict(None, None), verdicts[1]], losses, PROVEN)[1]
+        assert ("the model that learns from it is expected to gain 0.05 more" in why) == (not taught)
+
+
 @pytest.mark.parametrize(
     ("apart", "chosen"),
     [
