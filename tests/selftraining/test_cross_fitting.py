@@ -60,9 +60,9 @@ def results(quick: Quick, out: Path) -> dict[str, Any]:
     """What a run came to in which no round is refused and the last one is chosen; its folder is `out`. Read only."""
     gains, choose = iter([0.1, 0.2]), choice.choose
 
-    def judged(rounds: Any, prior: Any, belief: Belief, first_name: str) -> list[Verdict]:
+    def judged(rounds: Any, prior: Any, belief: Belief, first_name: str, gain_of_student: float) -> list[Verdict]:
         assert belief == UNPROVEN, "the method is not auto: it has to earn its rounds"
-        assert first_name == "baseline"
+        assert (first_name, gain_of_student) == ("baseline", 0.0)
         return [BASELINE, Verdict(Gain(0.3, 0.1, next(gains)), None)]
 
     with pytest.MonkeyPatch.context() as patch:
