@@ -48,7 +48,7 @@ def add_predict(commands: Any) -> None:
     predict.add_argument(
         "-o", "--output", default="-",
         help="File to write; its extension sets the format; - for stdout. A folder (scored/) gets shards; the same command "
-        "goes on after a kill. Default: -.",
+        "continues if it was stopped. Default: -.",
     )  # fmt: skip
     predict.add_argument(
         "--shard-rows", type=_rows, metavar="N",

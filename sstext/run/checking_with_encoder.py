@@ -18,6 +18,8 @@ from sstext.pseudolabels.regression import out_of_fold
 from sstext.run.encoders import find_encoder
 from sstext.run.suggesting import open_reader
 
+#: Share of the labels that may look wrong. With few rows per class, a model of the others knows too little to doubt them.
+BELIEVABLE = 0.3
 #: Texts of a role that are tokenized, and that are embedded, at most. They are drawn at random.
 TOKENIZED, EMBEDDED = 20_000, 4_000
 #: Share of unknown tokens, and tokens for each word, above which a vocabulary does not cover a script, or a known language.
@@ -69,14 +71,15 @@ def encoder_findings(texts: Texts, by: WithEncoder, reporter: Reporter = SILENT)
     logits = out_of_fold(own, labels, len(names), seed=by.seed, balance=False).logits
     probabilities = softmax(logits, fit_temperature(logits, labels))
     suspects = label_suspects(probabilities, labels)
-    if len(suspects):
+    if (
+        0 < len(suspects) <= BELIEVABLE * len(labeled)
+    ):  # if most labels look wrong, the model of the others is what is wrong
         first = suspects[0]
         guess = texts.classes[names[probabilities[first].argmax()]]
         said = (
-            f"{rows_said(len(suspects), len(labeled))} {verb(len(suspects), 'has a label', 'have labels')} that a model of "
-            f"the other rows does not expect; the most doubtful one is {texts.classes[names[labels[first]]]!r}, expected was "
-            f"{guess!r}"
-        ).replace("; the", ", the")
+            f"a model that was trained on the other rows predicts another label for {rows_said(len(suspects), len(labeled))}, "
+            f"most clearly where the label is {texts.classes[names[labels[first]]]!r} and it predicts {guess!r}"
+        )
         examples = alone(texts, labeled[suspects[:PLACES]])
         yield Finding("label noise", "labeled", len(suspects), said, "read these texts again", examples)
     if len(corpus):

@@ -47,7 +47,7 @@ def test_unlike_texts() -> None:
     assert len(found) <= 3 + 4, "about one in a hundred by chance"
 
 
-def test_with_an_encoder(tiny_files: Any, tiny_encoder: Path, tmp_path: Path) -> None:
+def test_with_an_encoder(tiny_files: Any, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards planted faults: a wrong label, a text that is too long, and a script that the vocabulary does not have."""
     with tiny_files.test.open(encoding="utf-8") as file:
         rows = [(row["text"], row["label"]) for row in csv.DictReader(file)]
@@ -65,6 +65,13 @@ def test_with_an_encoder(tiny_files: Any, tiny_encoder: Path, tmp_path: Path) ->
     assert "Cyrillic" in kinds["vocabulary"].said
     assert "line 6" in [group[0].at for group in kinds["label noise"].examples]
     assert kinds["label noise"].count <= 6, "most labels are right"
+    assert "predicts another label for" in kinds["label noise"].said
+    monkeypatch.setattr(checking_with_encoder, "BELIEVABLE", (kinds["label noise"].count - 0.5) / len(rows))
+    with examined([Given("data", labeled)], lengths=False) as found:
+        findings = list(encoder_findings(found.texts, WithEncoder(str(tiny_encoder), device="cpu")))
+    assert "label noise" not in {finding.kind for finding in findings}, (
+        "a model that doubts most labels knows too little"
+    )
 
 
 def test_the_vocabulary_is_checked_for_each_language(tiny_encoder: Path, tmp_path: Path, monkeypatch: Any) -> None:
