@@ -5,6 +5,7 @@ import importlib.util
 import inspect
 import os
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
@@ -159,7 +160,10 @@ def _why_not(name: str, error: Exception) -> str:
         return f"this is the folder of a run; use its model, {folder / MODEL} ({reason})"
     trouble = None if os.path.isdir(folder) else hub_trouble(error, name)
     if trouble is not None:
-        return trouble
+        if "/" in name or not trouble.startswith("the Hub"):
+            return trouble
+        meant = f"; did you mean {DEMO}?" if get_close_matches(name, [DEMO]) else ""
+        return f"there is no folder {name!r} here, and {trouble}{meant}"  # most often, it is a typing error
     if "trust_remote_code" in reason:
         return "it needs its own code, which sstext never runs; choose a model that transformers knows"
     if isinstance(error, UnpicklingError):
