@@ -133,7 +133,10 @@ def advice(results: Mapping[str, Any]) -> str:
         remedy = cause_and_remedy(results.get("nothing_held_out"))[1]
         return f"Next: this choice was not checked. To check it, {remedy}, or give --dev with labeled rows."
     if len(records) > 1 and chosen["round"] == 0 and not records[0].get("reads_corpus"):
-        return "Next: the unlabeled texts did not help here. More labels help most; the report lists texts to check and label."
+        happened = "the unlabeled texts did not help here"
+        if not any(record.get("admitted") or record.get("reads_corpus") for record in records):
+            happened = f"no model learned from the unlabeled texts, because the {stage_name(records[-1])} was refused"
+        return f"Next: {happened}. More labels help most; the report lists texts to check and label."
     return ""
 
 

@@ -125,9 +125,11 @@ def test_stages_have_their_names(capsys: pytest.CaptureFixture[str]) -> None:
 def test_people_are_told_what_to_do_next() -> None:
     """Guards two ends that look like any other: a choice that nothing has checked, and a corpus that did not help."""
     checked = [a_round(0, out_of_fold={"accuracy": 0.9}), a_round(1, out_of_fold={"accuracy": 0.8})]
+    refused = [checked[0], a_round(1, stage="start", admitted=0, out_of_fold={"accuracy": 0.8})]
     for chosen, records, told in (
         (1, [a_round(0), a_round(1)], "was not checked"),
         (0, checked, "did not help here"),
+        (0, refused, "no model learned from the unlabeled texts, because the start was refused"),
         (1, checked, ""),
         (0, [a_round(0)], ""),
         (1, [a_round(0), a_round(1, metrics={"macro_f1": 0.5})], ""),
