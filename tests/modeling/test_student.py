@@ -150,7 +150,9 @@ def test_an_encoder_that_cannot_be_found(tmp_path: Path) -> None:
         new_student(str(tmp_path), CLASSES, seed=0)
 
 
-@pytest.mark.parametrize(("name", "said"), [("demmo", "and the Hub .*; did you mean demo\\?$"), ("model", "and the Hub .*\\)$")])
+@pytest.mark.parametrize(
+    ("name", "said"), [("demmo", "and the Hub .*; did you mean demo\\?$"), ("model", "and the Hub .*\\)$")]
+)
 def test_a_name_without_an_owner_is_looked_for_here_first(name: str, said: str) -> None:
     """Guards a typing error that is reported as a trouble of the network."""
     from sstext.modeling.pretrained import explained
