@@ -168,12 +168,15 @@ def test_memory_is_in_mib() -> None:
 
 
 @pytest.mark.slow
-def test_a_hundred_times_as_many_texts_take_little_more_memory(
+def test_forty_times_as_many_texts_take_little_more_memory(
     tiny_encoder: Path, tiny_files: Any, tmp_path: Path
 ) -> None:
-    """Guards large corpora of which nearly all texts are selected: 10⁶ texts took 1.28 times the memory of 10⁴."""
+    """Guards large corpora of which nearly all texts are selected: 10⁶ texts took 1.28 times the memory of 10⁴, and take 1.13 now.
+
+    With 400,000 texts, CI needs less time.
+    """
     peaks, program = {}, Path(__file__).parent.parent / "memory_job.py"
-    for texts in (10_000, 1_000_000):
+    for texts in (10_000, 400_000):
         folder = tmp_path / str(texts)
         job = [sys.executable, program, tiny_encoder, tiny_files.labeled, texts, folder]
         finished = subprocess.run([*map(str, job)], capture_output=True, text=True, check=False)
@@ -181,4 +184,4 @@ def test_a_hundred_times_as_many_texts_take_little_more_memory(
         peaks[texts] = float(finished.stdout.splitlines()[-1])
         admitted = json.loads((folder / "rounds.jsonl").read_text().splitlines()[-1])["admitted"]
         assert 0.9 * texts < admitted < texts
-    assert peaks[1_000_000] < 1.15 * peaks[10_000], peaks
+    assert peaks[400_000] < 1.09 * peaks[10_000], peaks
