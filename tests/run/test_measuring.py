@@ -168,10 +168,8 @@ def test_memory_is_in_mib() -> None:
 
 
 @pytest.mark.slow
-def test_forty_times_as_many_texts_take_little_more_memory(
-    tiny_encoder: Path, tiny_files: Any, tmp_path: Path
-) -> None:
-    """Guards large corpora of which nearly all texts are selected: 10⁶ texts took 1.28 times the memory of 10⁴, and take 1.13 now.
+def test_forty_times_as_many_texts_take_little_more_memory(tiny_encoder: Path, tiny_files: Any, tmp_path: Path) -> None:
+    """Guards large corpora of which nearly all texts are selected: 10⁶ texts took 1.28 times the memory of 10⁴, now 1.13.
 
     With 400,000 texts, CI needs less time.
     """
