@@ -161,8 +161,8 @@ def hold_reading(model: Any) -> None:
     Other models do not change.
 
     Frozen parameters have no gradient and are in no group of the optimizer, so that no weight decay moves them either;
-    DDP leaves them out. Dropout of the mean would be noise on top of that of the head. The layer then costs a tenth of another
-    one. This must be called after every load, because a checkpoint stores only the weights.
+    DDP leaves them out. Dropout of the mean would be noise on top of that of the head. On a CPU, the layer
+    then costs much less than another one. This must be called after every load, because a checkpoint stores only the weights.
     """
     if not has_mean_layer(model):
         return
@@ -173,7 +173,8 @@ def hold_reading(model: Any) -> None:
         if isinstance(part, nn.Dropout):
             part.p = 0.0
     for linear, size in _diagonals(layer, FAMILIES[model.config.model_type]).items():
-        _shorten(linear, size)
+        if type(linear) is nn.Linear:  # not one that is quantized or has an adapter
+            linear.__class__, linear.size = Diagonal, size  # type: ignore[assignment]
 
 
 def reading_scale(model: Any) -> float:
@@ -241,6 +242,9 @@ def read_linear(model: Any) -> tuple[Tensor, Tensor]:
 class Diagonal(nn.Linear):
     """A linear layer whose weight is s · I, computed as s · x: the same bits without the product of two matrices.
 
+    Its weight is looked at in every pass, which is cheap on a CPU: merging an adapter, or loading weights, may have changed
+    it. On other devices, where a look would wait, in exports and in compiled models, it is an ordinary linear layer.
+
     Attributes:
         size: s.
     """
@@ -248,9 +252,18 @@ class Diagonal(nn.Linear):
     size: float
 
     def forward(self, input: Tensor) -> Tensor:
-        kind = input.device.type
-        x = input.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else input
+        plain = input.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if plain or not self.is_diagonal():
+            return super().forward(input)
+        x = input.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else input
         return x.new_zeros(*x.shape[:-1], self.out_features) if self.size == 0 else x * self.size
+
+    @torch.no_grad()
+    def is_diagonal(self) -> bool:
+        """Whether weight and bias are what they should be."""
+        weight, bias, size = self.weight, self.bias, self.size
+        entries = int(weight.count_nonzero()) == (len(weight) if size else 0)
+        return entries and bool((weight.diagonal() == size).all()) and not bool(bias.any())
 
 
 def _activation(config: Any) -> str:
@@ -280,14 +293,3 @@ def _set_diagonal(part: nn.Linear, size: float) -> None:
     part.weight.zero_()
     part.weight.fill_diagonal_(size)
     part.bias.zero_()
-
-
-@torch.no_grad()
-def _shorten(part: nn.Linear, size: float) -> None:
-    """Let a part compute s · x, if its weight is s · I. One that is wrapped, sharded or not in memory stays as it is."""
-    weight = part.weight
-    if type(part) is not nn.Linear or type(weight) is not nn.Parameter or weight.is_meta or part.bias.any():
-        return
-    square = weight[: min(weight.shape), : min(weight.shape)]
-    if weight.count_nonzero() == (len(square) if size else 0) and (square.diagonal() == size).all():
-        part.__class__, part.size = Diagonal, size  # type: ignore[assignment]

@@ -189,22 +189,36 @@ def test_the_mean_is_computed_without_products_of_matrices_and_has_the_same_bits
     assert list(fast.state_dict()) == list(plain.state_dict())
 
 
-def test_only_a_part_that_is_what_it_should_be_is_shortened() -> None:
-    """Guards a layer that an adapter was merged into, or that another version has made with other numbers."""
+@pytest.mark.parametrize("part", ["self.query", "self.value", "output.dense"])
+def test_a_part_that_was_changed_is_computed_as_it_is(part: str) -> None:
+    """Guards a merged adapter, and weights that are loaded into the layer: no class and no flag says that they are there."""
     model = made("bert")
     make_read_mean(model)
-    changed = copy.deepcopy(model)
-    for part in changed.modules():
-        if isinstance(part, Diagonal):
-            part.__class__ = nn.Linear
-    attention = changed.bert.encoder.layer[-1].attention
-    attention.self.value.weight.data[3, 4] = 0.1
-    attention.self.key.bias.data[0] = 0.1
-    attention.output.dense.weight.data *= 2
-    hold_reading(changed)
-    kinds = [type(part) for part in (attention.self.value, attention.self.key, attention.output.dense)]
-    assert kinds == [nn.Linear] * 3
-    assert type(attention.self.query) is Diagonal
+    changed = model.bert.encoder.layer[-1].attention.get_submodule(part)
+    assert isinstance(changed, Diagonal)
+    before = changed(torch.ones(2, WIDTH))
+    changed.weight.data[3, 4] += 0.5
+    changed.bias.data[5] += 0.25
+    expected = before.clone()
+    expected[:, 3] += 0.5
+    expected[:, 5] += 0.25
+    torch.testing.assert_close(changed(torch.ones(2, WIDTH)), expected)
+    changed.weight.data[3, 4] -= 0.5
+    assert changed(torch.ones(2, WIDTH))[0, 5] == before[0, 5] + 0.25, "the bias alone counts, too"
+
+
+def test_an_adapter_is_merged() -> None:
+    """Guards predictions that change when the weights of an adapter become part of the layer."""
+    peft = pytest.importorskip("peft")
+    model, inputs = made("bert"), batch()
+    make_read_mean(model)
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["query", "value"])).eval()
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    with torch.no_grad():
+        before = adapted(**inputs).logits
+        torch.testing.assert_close(adapted.merge_and_unload()(**inputs).logits, before, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
