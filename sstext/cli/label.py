@@ -54,3 +54,8 @@ def run_label(parsed: argparse.Namespace) -> None:
         LabelApp(file).run()
     left = file.total - file.done
     print(f"{parsed.file}: {file.done:,} of {file.total:,} texts are labeled{'' if left else '; all of them'}.")
+    if file.done:
+        print(
+            f"Next: sstext train --labeled {parsed.file} --unlabeled CORPUS, or, to go on from a run: "
+            f"sstext train RUN --more {parsed.file}"
+        )

@@ -86,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _act(self, name: str, body: Any) -> None:
         file = self.server.file
         if name == "label":
-            file.give(int(body["row"]), str(body["label"]))
+            file.give(int(body["row"]), str(body["label"]), new=bool(body.get("new", False)))
         elif name == "skip":
             file.skip(int(body["row"]))
         elif name == "undo":

@@ -41,6 +41,7 @@ class LabelApp(App[None]):
     def __init__(self, file: LabelFile) -> None:
         super().__init__()
         self.file = file
+        self._doubted = ""  # a new name that may be misspelled: typed again, it is a new class
 
     def compose(self) -> ComposeResult:
         yield Static(id="state", markup=False)
@@ -74,10 +75,12 @@ class LabelApp(App[None]):
     def _give(self, label: str) -> None:
         if (current := self.file.current()) is not None:
             try:
-                self.file.give(current.row, label)
+                self.file.give(current.row, label, new=label == self._doubted)
             except UserError as error:
+                self._doubted = label
                 self.show(str(error))
                 return
+            self._doubted = ""
             self.show(f"last: {label}")
 
     def action_pick(self, number: int) -> None:

@@ -62,8 +62,12 @@ def find_column(
             f"{source}: {listed(pairs)} look like a pair of texts; sstext classifies single texts: join both in one column, "
             f"or name one of them {remedy}"
         )
+    without = ""
+    if kind == "label":
+        start = f"{spelled('descriptions')} starts without labels"
+        without = f". If nothing is labeled yet, `sstext suggest` chooses texts to label, and {start}"
     raise UserError(
-        f"{source}: no {kind} column was recognized (usual names: {listed(names, 6)}); {found}; name one {remedy}"
+        f"{source}: no {kind} column was recognized (usual names: {listed(names, 6)}); {found}; name one {remedy}{without}"
     )
 
 

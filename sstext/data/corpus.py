@@ -1,6 +1,6 @@
 """Unlabeled sources → the corpus, an Arrow file of texts, and the true labels of the corpus for the audit."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from sstext.config.spelling import spelled
 from sstext.data.column_names import LABEL_NAMES
 from sstext.data.columns import VIEW_TEXTS, check_views, find_column, paraphrases, text_of
 from sstext.data.labels import class_index, label_of
@@ -76,6 +77,7 @@ def load_unlabeled(
     tick: Tick | None = None,
     comparing: Callable[[int], AbstractContextManager[Tick]] | None = None,
     besides: WithoutLabel | None = None,
+    labeled: Collection[str] = (),
 ) -> Unlabeled:
     """Stream the texts of a source into an Arrow file and map it. Rows without text are skipped. Labels are not read.
 
@@ -89,10 +91,11 @@ def load_unlabeled(
         comparing: begins the phase in which near duplicates among the texts that are kept are found and left out, and gets
             the number of these texts. Default: near duplicates stay.
         besides: texts of the labeled source that have no label. Their places follow those of `source`.
+        labeled: texts that are labeled. They are left out, because a model needs no guess of their labels.
 
     Raises:
         UserError: if the source cannot be read or has no text, a column of `views` is missing, or all of them are
-            empty.
+            empty, or all texts are labeled.
     """
     from sstext.data.order import random_rows
 
@@ -100,21 +103,33 @@ def load_unlabeled(
     if views:
         schema = schema.append(pa.field(VIEW_TEXTS, pa.list_(pa.string())))
     corpus = _Corpus(source, text_column, views, encoding, split) if source is not None else None
-    kept, paraphrased, left = 0, 0, 0
+    own, kept, paraphrased, left = 0, 0, 0, 0  # `own` counts the texts of `source`, and `kept` those of the corpus
+    known = {text.strip() for text in labeled}
     with written_whole(arrow_file, private=True) as partial:
         # One record batch per batch of rows: offsets within a batch have 32 bits, but the file may have any size.
         with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-            for batch in _joined(corpus.batches(tick)) if corpus is not None else ():
-                writer.write_batch(pa.record_batch(list(batch.values()), schema=schema))
-                kept += len(batch["row"])
+
+            def write(batch: dict[str, list]) -> None:
+                nonlocal kept, paraphrased
                 paraphrased += sum(map(bool, batch.get(VIEW_TEXTS, ())))
+                batch = _without(batch, known)
+                kept += len(batch["row"])
+                writer.write_batch(pa.record_batch(list(batch.values()), schema=schema))
+
+            for batch in _joined(corpus.batches(tick)) if corpus is not None else ():
+                own += len(batch["row"])
+                write(batch)
             total = corpus.total if corpus is not None else 0
             if corpus is not None:
-                corpus.check(kept, paraphrased)
+                corpus.check(own, paraphrased)
             for batch in _batches_of(besides, first=total, views=bool(views)) if besides is not None else ():
-                writer.write_batch(pa.record_batch(list(batch.values()), schema=schema))
-                paraphrased += sum(map(bool, batch.get(VIEW_TEXTS, ())))
-        own, kept = kept, kept + (len(besides) if besides is not None else 0)
+                write(batch)
+        read = own + (len(besides) if besides is not None else 0)
+        if not kept:
+            raise UserError(
+                f"unlabeled: all {read:,} texts are labeled, too, so nothing is left to learn from; give other texts, or "
+                f"{spelled('rounds', 0)} and no unlabeled texts, to train on the labels alone"
+            )
         left = kept - min(kept, at_most if at_most is not None else kept)
         if left:
             _keep_part(partial, random_rows(kept, kept - left, seed))
@@ -124,15 +139,17 @@ def load_unlabeled(
                 repeated = _drop_near_duplicates(partial, kept - left, compared)
     notes = (corpus.notes(own) if corpus is not None else []) + (besides.notes if besides is not None else [])
     if views:
-        notes.append(f"unlabeled: {paraphrased:,} of {kept:,} texts have a paraphrase in {listed(list(views))}")
+        notes.append(f"unlabeled: {paraphrased:,} of {read:,} texts have a paraphrase in {listed(list(views))}")
+    if read > kept:
+        notes.append(f"unlabeled: {read - kept:,} of these texts are labeled, too, and left out of the corpus")
     if left:
         notes.append(f"unlabeled: {kept - left:,} of these texts are used, drawn at random; {why_at_most}")
     if comparing is not None:
         notes.append(f"unlabeled: {repeated:,} of {kept - left:,} texts are near duplicates of others and left out")
-    others = len(besides) if besides is not None else 0
-    rows = accounted(
-        total + others, {"without text": total - own, "left out at random": left, "near duplicates": repeated}
-    )
+    skipped = {
+        "without text": total - own, "labeled, too": read - kept, "left out at random": left, "near duplicates": repeated,
+    }  # fmt: skip
+    rows = accounted(total + read - own, skipped)
     total += besides.total if besides is not None else 0
     return Unlabeled(open_rows(arrow_file), total, notes, left, rows)
 
@@ -205,6 +222,14 @@ def _batches_of(texts: WithoutLabel, first: int, views: bool, size: int = 1000) 
     for start in range(0, len(texts), size):
         batch = {name: texts.columns[name][start : start + size] for name in names}
         yield batch | {"row": [first + row for row in batch["row"]]}
+
+
+def _without(batch: dict[str, list], known: set[str]) -> dict[str, list]:
+    """A batch of the corpus without the texts that are known."""
+    places = [place for place, text in enumerate(batch["text"]) if text.strip() not in known]
+    if len(places) == len(batch["text"]):
+        return batch
+    return {name: [values[place] for place in places] for name, values in batch.items()}
 
 
 def _keep_part(file: Path, rows: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +96,28 @@ class LabelFile:
         row = min(open_rows, key=lambda one: (later.get(one, -1), one))
         return Shown(row, self._texts[row], self._guesses[row], self._reasons[row])
 
-    def give(self, row: int, label: str) -> None:
+    def resembled(self, name: str) -> str | None:
+        """The class that a new name is much like, because it may be misspelled. None if the name is a class, or like none."""
+        if name in self.classes:
+            return None
+        lower = {one.lower(): one for one in reversed(self.classes)}
+        found = get_close_matches(name.lower(), lower, n=1, cutoff=0.75)
+        return lower[found[0]] if found else None
+
+    def give(self, row: int, label: str, *, new: bool = True) -> None:
         """Give a row a label, and write the file. A new name becomes a class.
 
+        Args:
+            new: whether a name that is much like that of a class is a new class, too.
+
         Raises:
-            UserError: no such row, an empty label, or another program has changed the file.
+            UserError: no such row, an empty label, a name that may be misspelled, or another program has changed the file.
         """
         label = label.strip()
+        if not new and (like := self.resembled(label)) is not None:
+            raise UserError(
+                f"no class is named {label!r}; did you mean {like!r}? To add a new class, type {label!r} again"
+            )
         if not label or "\n" in label or "\r" in label:
             raise UserError(f"label: expected the name of a class in one line, found {label!r}")
         self._check(row)

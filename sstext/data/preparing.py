@@ -1,6 +1,7 @@
 """The sources of a run → its data: classes, tokenized rows, audit labels. All errors appear before training."""
 
 import json
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -136,7 +137,8 @@ def read_texts(
             f"{spelled('labeled')} without a label; label them, delete them, or leave out {spelled('audit')}"
         )
     if has_corpus:
-        unlabeled = _read_corpus(config, named.get("unlabeled"), arrow_file, reporter, at_most, besides)
+        own = [] if zero_shot else labeled.texts["text"][:]
+        unlabeled = _read_corpus(config, named.get("unlabeled"), arrow_file, reporter, at_most, own, besides)
         if "audit" in named:
             rows = unlabeled.texts.data.column("row").to_numpy()
             audit = load_audit(
@@ -193,9 +195,9 @@ def _draw_sample(
         f"{len(corpus):,} unlabeled rows (their labels are only used for the audit)"
         + (f"; {len(measured.texts):,} test rows" if measured is not None else "")
     )
-    unlabeled = _read_corpus(config, corpus, arrow_file, SILENT, at_most)
-    if unlabeled.left:
-        reporter.note(unlabeled.notes[-1])
+    unlabeled = _read_corpus(config, corpus, arrow_file, SILENT, at_most, few.texts["text"][:])
+    for note in unlabeled.notes[1:]:  # the first one names the source
+        reporter.note(note)
     audit = labels[drawn.unlabeled][unlabeled.texts.data.column("row").to_numpy()]
     return Texts(few, labeled.classes, unlabeled, dev, measured, audit)
 
@@ -214,6 +216,7 @@ def _read_corpus(
     arrow_file: Path,
     reporter: Reporter,
     at_most: int | None,
+    labeled: Sequence[str],
     besides: WithoutLabel | None = None,
 ) -> Unlabeled:
     """Read the corpus from its Arrow file if an earlier call or another process wrote it, otherwise from the source."""
@@ -234,7 +237,7 @@ def _read_corpus(
         unlabeled = load_unlabeled(
             source, arrow_file=arrow_file, text_column=config.text_column, views=config.views, encoding=config.encoding,
             at_most=at_most, seed=config.seed, tick=tick, comparing=comparing if config.drop_near_duplicates else None,
-            besides=besides, **why,
+            besides=besides, labeled=labeled, **why,
         )  # fmt: skip
     for note in unlabeled.notes:
         reporter.note(note)

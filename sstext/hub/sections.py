@@ -166,7 +166,7 @@ def training_section(
     section += f"\n\n{method}" if method else ""
     section += "".join(f"\n\n{sentence(said)}" for said in (encoders, class_texts) if said)
     given = "descriptions of the classes" if zero_shot else "the labeled rows"
-    stages = [_stage(stage, given) for stage in (plan or {}).get("stages", ())]
+    stages = [_stage(stage, given) for stage in _trained((plan or {}).get("stages", ()), rounds)]
     if stages:
         section += f"\n\nStages: {'; '.join(stages)}."
     if not rounds:
@@ -194,6 +194,13 @@ def method_paragraph(
 
 def _is_regression(chosen: str | None) -> bool:
     return (chosen or "").startswith("regression")
+
+
+def _trained(planned: Sequence[Mapping[str, Any]], rounds: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """The stages of a plan up to the last one that was trained: a training may have stopped before the others."""
+    names = {record.get("stage") for record in rounds}
+    last = max((place for place, stage in enumerate(planned) if stage["name"] in names), default=len(planned) - 1)
+    return planned[: last + 1]
 
 
 def _stage(stage: Mapping[str, Any], given: str) -> str:

@@ -72,7 +72,7 @@ def _named(finding: Finding) -> bool:
 
 
 def _usual(finding: Finding) -> bool:
-    """Labeled texts in the corpus: they are there if `sstext suggest` chose them, and do no harm."""
+    """Near copies of labeled texts in the corpus, which do no harm. The labeled texts themselves are left out of it."""
     return finding.kind in ("overlap", "near overlap") and finding.where == "unlabeled"
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class Labels:
 
     classes: dict[str, str]
     reasons: dict[str, str]
+    unlabeled: list[str] = field(default_factory=list)  #: texts of the same source that have no label
 
 
 def finished_run(folder: str | Path, what: str = "run") -> RunDirectory:
@@ -99,7 +100,8 @@ def read_labels(source: Any, least_classes: int = 2, **reading: Any) -> Labels:
     reasons = reasons_in(source, **reading)
     read = load_labeled(source, what="more", least_classes=least_classes, **reading)
     names = [read.classes[number] for number in read.texts["label"][:]]
-    return Labels(dict(zip(read.texts["text"][:], names, strict=True)), reasons)
+    others = read.without_label.columns["text"] if read.without_label is not None else []
+    return Labels(dict(zip(read.texts["text"][:], names, strict=True)), reasons, others)
 
 
 def next_folder(run: Path) -> Path:
@@ -163,7 +165,12 @@ def go_on(
         if REASON not in columns:  # a column of that name may hold the texts or the labels
             columns[REASON] = [joined.reasons.get(text) for text in joined.classes]
         writer.write(columns)
-    if (table := options.pop("data", None)) is not None:  # its rows without a label stay in the corpus
+        table = options.pop("data", None)
+        if table is not None and options.get("unlabeled") and old.unlabeled:  # the corpus is in both files
+            text, label = list(columns)[:2]
+            empty = [None] * len(old.unlabeled)
+            writer.write(dict.fromkeys(columns, empty) | {text: old.unlabeled, label: empty})
+    if table is not None:  # its rows without a label stay in the corpus; those with one are left out of it
         options["unlabeled"] = options.get("unlabeled") or table
     return RunConfig(**options | {"labeled": str(place)})
 
@@ -212,12 +219,15 @@ def what_it_brought(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """
     labeled = [results["rows"].get("labeled", 0) for results in (before, after)]
     said = []
-    for name, of in (("estimated accuracy", _estimate), ("accuracy on the test rows", _on_test)):
+    kinds = (
+        ("estimated accuracy (with 90 % interval)", _estimate), ("accuracy on the test rows (with 95 % interval)", _on_test),
+    )  # fmt: skip
+    for name, of in kinds:
         figures = [of(results) for results in (before, after)]
-        if all(figure is not None for figure in figures):
-            said.append(f"{name} {figures[0]:.1%} → {figures[1]:.1%}")
-        elif figures[1] is not None:
-            said.append(f"{name} {figures[1]:.1%} (not known before)")
+        if all(figures):
+            said.append(f"{name} {figures[0]} → {figures[1]}")
+        elif figures[1]:
+            said.append(f"{name} {figures[1]}, not known before")
     if not said:
         return ""
     if labeled[0] == labeled[1]:
@@ -225,11 +235,18 @@ def what_it_brought(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     return f"With {labeled[1]:,} labels instead of {labeled[0]:,}: {'; '.join(said)}."
 
 
-def _estimate(results: Mapping[str, Any]) -> float | None:
+def _estimate(results: Mapping[str, Any]) -> str:
     found = results.get("accuracy_estimate")
-    return None if found is None else float(found["value"])
+    return "" if found is None else _with_interval(found["value"], found["low"], found["high"])
 
 
-def _on_test(results: Mapping[str, Any]) -> float | None:
+def _on_test(results: Mapping[str, Any]) -> str:
     found = (results.get("test") or {}).get("self_trained")
-    return None if found is None else float(found["metrics"]["accuracy"]["score"])
+    if found is None:
+        return ""
+    measured = found["metrics"]["accuracy"]
+    return _with_interval(measured["score"], *measured["confidence_interval"])
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    return f"{value:.1%} [{low:.1%}, {high:.1%}]"

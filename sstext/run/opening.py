@@ -160,7 +160,9 @@ def _refuse_missing(config: RunConfig, named: Mapping[str, Any], method: Method)
     missing = [name for name in there if not there[name]]
     if len(missing) > 1:
         *most, last = (spelled(name) for name in missing)
-        raise MissingOptionsError(f"missing options: {', '.join(most)} and {last}", *missing)
+        one_file = f" (one file with all texts, {spelled('data', 'my.csv')}, may replace the first two)"
+        both = one_file if {"labeled", "unlabeled"} <= set(missing) else ""
+        raise MissingOptionsError(f"missing options: {', '.join(most)} and {last}{both}", *missing)
     if missing == ["output"]:
         raise MissingOptionsError(f"output: no folder for the run; give {spelled('output', 'out')}", "output")
 

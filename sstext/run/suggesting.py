@@ -225,7 +225,10 @@ def _candidates(
             with reading(run.corpus):
                 rows = Dataset.from_file(str(run.corpus))
         else:
-            raise UserError("corpus: the run has no unlabeled texts; give a file with texts")
+            has = "has no unlabeled texts"
+            if run is not None and run.read_results()["rows"].get("unlabeled"):
+                has = "no longer holds its unlabeled texts"
+            raise UserError(f"corpus: the run {has}; give a file with texts")
         size = candidates or max(CANDIDATES, CANDIDATES_PER_TEXT * wanted)
         some = random_rows(len(rows), min(len(rows), size), seed)
         if len(some) < len(rows):

@@ -21,7 +21,7 @@ from sstext.run.shipping import choose_and_measure
 from sstext.selftraining.budget import plan_in_budget, price
 from sstext.selftraining.cross_fitting import Run, make_run
 from sstext.selftraining.loop import run_stages
-from sstext.selftraining.record import ALL_DONE, StageRecord, sentence
+from sstext.selftraining.record import StageRecord, sentence
 from sstext.storage.ownership import owned
 from sstext.storage.run_folder import REPORT, RunDirectory
 from sstext.storage.whole import write_whole
@@ -138,8 +138,6 @@ def run_all_stages(run: Run) -> list[StageRecord]:
         records.append(record)
         if len(records) > done:
             reporter.note(sentence(record))
-            if record.stopped_because not in (None, ALL_DONE):
-                reporter.note(f"Training stopped early: {record.stopped_because}.")
     return records
 
 

@@ -68,6 +68,38 @@ def test_the_terminal(path: Path) -> None:
     assert LabelFile(path).current().row == 1  # type: ignore[union-attr]
 
 
+def test_a_misspelled_class_is_asked_about(path: Path, server: LabelServer) -> None:
+    """Guards a typing error that silently becomes a class of its own, in the terminal and on the page."""
+    from textual.widgets import Static
+
+    from sstext.cli.label_terminal import LabelApp
+
+    async def label() -> None:
+        app = LabelApp(LabelFile(path, ["account", "refund"]))
+        async with app.run_test() as pilot:
+            await pilot.press("slash", *"refnud", "enter")
+            assert "did you mean 'refund'?" in str(app.query_one("#state", Static).render())
+            assert labels(path) == ["", "", ""]
+            await pilot.press("slash", *"refnud", "enter")
+            assert labels(path) == ["refnud", "", ""], "typed again, it is a class"
+            await pilot.press("u", "q")
+
+    asyncio.run(label())
+    file = LabelFile(path, ["Account", "refund"])
+    assert [file.resembled(name) for name in ("accuont", "refund", "login", "REFUND")] == [
+        "Account",
+        None,
+        None,
+        "refund",
+    ]
+    server.file = LabelFile(path, ["refund"])
+    typed = {"row": 0, "label": "refnd"}
+    status, answer, _ = ask(server, f"/{server.token}/label", typed)
+    assert (status, b"did you mean 'refund'" in answer) == (409, True)
+    assert ask(server, f"/{server.token}/label", {**typed, "new": True})[0] == 200
+    assert labels(path)[0] == "refnd"
+
+
 def test_the_command_needs_a_terminal_and_a_file(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["label", str(path)]) == 2
     assert "label: expected a terminal; run it in one, or add --web" in capsys.readouterr().err

@@ -363,7 +363,8 @@ def test_data_that_changed_under_a_run_are_named(place: Path, encoder: str, caps
     [
         (
             "",
-            "missing options: --labeled, --unlabeled, --encoder and --output",
+            "missing options: --labeled, --unlabeled, --encoder and --output (one file with all texts, --data my.csv, may "
+            "replace the first two)",
             "--labeled my.csv --unlabeled corpus.jsonl --encoder demo --output out",
         ),
         ("--labeled 'my own.csv' --rounds 0", "missing options: --encoder and --output", "--encoder demo --output out"),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sstext.data.columns import VIEW_TEXTS
+from sstext.data.corpus import WithoutLabel
 from sstext.data.fingerprints import fingerprint
 from sstext.data.loading import (
     class_names,
@@ -159,6 +160,22 @@ def test_unlabeled_rows_remember_their_place(tmp_path):
     assert "unlabeled: skipped 2 rows without text" in read.notes
     assert "unlabeled: column 'label' is not read" in read.notes
     assert read.texts.cache_files == [{"filename": str(tmp_path / "run" / "u.arrow")}]
+
+
+def test_labeled_texts_are_not_in_the_corpus(tmp_path):
+    """Guards texts that are read twice, with their label and with a guess of it, after `sstext train out --more`.
+
+    The places of the others must stay, because the true labels of the audit are found by them.
+    """
+    source = write(tmp_path / "u.jsonl", '{"text": "a"}\n{"text": ""}\n{"text": " b "}\n{"text": "c"}\n')
+    besides = WithoutLabel({"text": ["d", "a"], "row": [1, 2]}, 3)
+    read = load_unlabeled(source, arrow_file=tmp_path / "u.arrow", besides=besides, labeled=["a", "b"])
+    assert read.texts[:] == {"text": ["c", "d"], "row": [3, 5]}
+    assert read.rows == {"rows": 6, "kept": 2, "without text": 1, "labeled, too": 3}
+    assert "unlabeled: 3 of these texts are labeled, too, and left out of the corpus" in read.notes
+    with pytest.raises(UserError, match=r"all 3 texts are labeled, too.*rounds=0"):
+        load_unlabeled(source, arrow_file=tmp_path / "v.arrow", labeled=["a", "b", "c"])
+    assert not (tmp_path / "v.arrow").exists()
 
 
 def test_positions_go_on_across_batches(tmp_path):

@@ -303,6 +303,10 @@ def test_the_plan_is_a_line_of_the_training():
     plan = "Stages: baseline: 80 steps on the labeled rows; round 1: 1,250 steps on the labeled rows and on pseudo-labels; "
     plan += "final model: 625 steps on the labeled rows and on pseudo-labels."
     assert plan in section(card(plan={"stages": stages}), "Training")
+    record = {"index": 1, "stage": "round 1", "admitted": 60, "coverage": 1.0}
+    stopped = section(card(plan={"stages": stages}, rounds=[record]), "Training")
+    assert "round 1: 1,250 steps" in stopped
+    assert "final model" not in stopped, "stages that a training did not reach are not in its card"
     assert "Plan:" not in card(plan={"steps": [80], "rounds": 0}) + card()
 
 

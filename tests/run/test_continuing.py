@@ -164,14 +164,16 @@ def test_what_more_labels_brought_by_hand() -> None:
     """Guards figures that are compared though one of them is missing."""
 
     def results(labeled: int, estimate: float | None, test: float | None) -> dict[str, Any]:
-        measured = {} if test is None else {"self_trained": {"metrics": {"accuracy": {"score": test}}}}
-        return {"rows": {"labeled": labeled}, "test": measured,
-                "accuracy_estimate": None if estimate is None else {"value": estimate}}  # fmt: skip
+        figures = {} if test is None else {"score": test, "confidence_interval": (test - 0.05, test + 0.05)}
+        measured = {} if test is None else {"self_trained": {"metrics": {"accuracy": figures}}}
+        estimated = None if estimate is None else {"value": estimate, "low": estimate - 0.1, "high": estimate + 0.1}
+        return {"rows": {"labeled": labeled}, "test": measured, "accuracy_estimate": estimated}
 
     assert what_it_brought(results(12, 0.5, 0.61), results(24, 0.625, 0.7)) == (
-        "With 24 labels instead of 12: estimated accuracy 50.0% → 62.5%; accuracy on the test rows 61.0% → 70.0%."
+        "With 24 labels instead of 12: estimated accuracy (with 90 % interval) 50.0% [40.0%, 60.0%] → 62.5% [52.5%, 72.5%]; "
+        "accuracy on the test rows (with 95 % interval) 61.0% [56.0%, 66.0%] → 70.0% [65.0%, 75.0%]."
     )
     assert what_it_brought(results(0, None, None), results(24, 0.625, None)) == (
-        "With 24 labels instead of 0: estimated accuracy 62.5% (not known before)."
+        "With 24 labels instead of 0: estimated accuracy (with 90 % interval) 62.5% [52.5%, 72.5%], not known before."
     )
     assert what_it_brought(results(12, 0.5, None), results(24, None, None)) == ""

@@ -19,7 +19,7 @@ _PAIRS = (
     (DEV, LABELED, "they make the figures look better; leave them out of the training"),
     (TEST, UNLABELED, "training sees these texts, but not their labels; leave them out of the corpus to measure new texts"),
     (DEV, UNLABELED, "training sees these texts, but not their labels; leave them out of the corpus to measure new texts"),
-    (UNLABELED, LABELED, "they teach nothing new; leave them out of the corpus"),
+    (UNLABELED, LABELED, "they teach nothing new; a training leaves out those that are equal"),
 )  # fmt: skip
 
 
