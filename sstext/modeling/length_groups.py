@@ -53,13 +53,17 @@ def logits_in_length_groups(call: Callable[..., Any], inputs: Mapping[str, Any],
     return in_length_groups(call, inputs, lambda output, own: (output.logits,), model)[0]
 
 
+def may_choose_rows(ids: Tensor, model: nn.Module) -> bool:
+    """Whether the number of rows in a pass may depend on their content: on a CPU, in one process, and not compiled."""
+    alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
+    return ids.device.type == "cpu" and alone and not hasattr(model, "_orig_mod")
+
+
 def _groups(inputs: Mapping[str, Any], model: nn.Module) -> list[Tensor]:
     mask, ids = inputs.get("attention_mask"), inputs["input_ids"]
     one_group = [torch.arange(len(ids))]
     one_shape = all(value.shape == ids.shape for value in inputs.values() if isinstance(value, Tensor))
-    if mask is None or mask.device.type != "cpu" or mask.dim() != 2 or not one_shape:
-        return one_group
-    if hasattr(model, "_orig_mod") or (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if mask is None or mask.dim() != 2 or not one_shape or not may_choose_rows(ids, model):
         return one_group
     lengths = mask.sum(1)
     filled_from_the_left = torch.arange(mask.shape[1]) < lengths[:, None]

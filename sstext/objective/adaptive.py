@@ -39,6 +39,7 @@ class Curriculum(Weight):
     tensor([0.8000, 0.0000])
     """
 
+    early = True
     last_class: Tensor
     counts: Tensor
     thresholds: Tensor
@@ -103,6 +104,7 @@ class SelfAdaptive(Weight):
     tensor([0.5250, 0.4750])
     """
 
+    early = True
     confidence: Tensor
     mean_probs: Tensor
     histogram: Tensor

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sstext.data.edits import IGNORED
 from sstext.modeling.length_groups import in_length_groups
 from sstext.modeling.pooling import last_hidden_states, mean_pooled
-from sstext.objective.outputs import LABELED, MASKED, UNLABELED_AGAIN, Outputs
+from sstext.objective.outputs import LABELED, MASKED, UNLABELED, UNLABELED_AGAIN, Outputs
 from sstext.objective.views import shifted_embeddings
 
 
@@ -22,6 +22,7 @@ def joint_pass(
     plain: nn.Module,
     blocks: Mapping[str, Mapping[str, Tensor]],
     *,
+    rows: Tensor | None = None,
     shift: Tensor | None = None,
     token_targets: Tensor | None = None,
     pooled: bool = False,
@@ -34,11 +35,16 @@ def joint_pass(
         plain: the same model without its wrapper.
         blocks: name → inputs, all padded to one length T. The labeled rows come first, the view of the unlabeled rows
             second.
+        rows: (M,) ascending positions of the unlabeled rows that are read. The logits of the others are 0, without gradient.
+            Only for blocks without a second pass of these rows. Default: all.
         shift: (N, T, D) added to the token embeddings of the view (and of its second pass).
         token_targets: (N, T) original ids of the masked tokens in the block of masked rows, `IGNORED` elsewhere.
         pooled: also return mean-pooled last hidden states.
         head_only: pass no gradient from the masked tokens to the encoder.
     """
+    everyone = len(blocks[UNLABELED]["input_ids"]) if rows is not None else 0
+    if rows is not None:
+        blocks = {**blocks, UNLABELED: {name: values[rows] for name, values in blocks[UNLABELED].items()}}
     inputs: dict[str, Any] = _stack(list(blocks.values()))
     sizes = {name: len(rows["input_ids"]) for name, rows in blocks.items()}
     if pooled:
@@ -56,12 +62,15 @@ def joint_pass(
 
     tokens = None
     if student is plain and shift is None and MASKED not in blocks:
-        rows = in_length_groups(student, inputs, read, plain)
+        read_rows = in_length_groups(student, inputs, read, plain)
     else:
         with shifted_embeddings(plain, shift, first=sizes[LABELED]):
             outputs = student(**inputs)
-        rows, tokens = list(read(outputs, inputs)), outputs.token_logits if MASKED in blocks else None
-    logits, *features = (_split(values, sizes) for values in rows)
+        read_rows, tokens = list(read(outputs, inputs)), outputs.token_logits if MASKED in blocks else None
+    logits, *features = (_split(values, sizes) for values in read_rows)
+    if rows is not None:
+        own = logits[UNLABELED]
+        logits[UNLABELED] = own.new_zeros(everyone, *own.shape[1:]).index_copy(0, rows, own)
     return Outputs(logits, features=features[0] if pooled else {}, tokens=tokens, token_targets=token_targets)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sstext.modeling.length_groups import may_choose_rows
 from sstext.objective.axes import check_axes, check_regularizers
 from sstext.objective.divergences import cross_entropy
 from sstext.objective.joint_pass import joint_pass
@@ -35,6 +36,7 @@ from sstext.objective.weights import Everyone, Weight
 Divergence = Callable[[Tensor, Tensor], Tensor]
 Gather = Callable[[Tensor], Tensor]
 Components = dict[str, tuple[Tensor, Tensor | int]]
+Weighed = tuple[Tensor, Tensor]  # weights (N,) and targets (N, C) of the unlabeled rows
 
 
 @dataclass
@@ -210,10 +212,15 @@ class Objective(nn.Module):
         used = None if self.supervised else unlabeled
         probs = self.teacher(plain, used) if self.teacher is not None and used is not None else None  # (N, C)
         blocks, shift = self._rows(plain, labeled, strong, used)
+        weighed = None
+        if used is not None and probs is not None and self._chooses_rows(student, plain, labeled):
+            with torch.autocast("cpu", enabled=False):
+                weighed = self._weigh(Signals(probs, ids=used["ids"], progress=progress), gather)
         outputs = joint_pass(
             student,
             plain,
             blocks,
+            rows=weighed[0].nonzero()[:, 0] if weighed is not None else None,
             shift=shift,
             token_targets=used.get("masked_targets") if used is not None else None,
             pooled=any(regularizer.pooled for regularizer in self._regularizers()),
@@ -223,13 +230,14 @@ class Objective(nn.Module):
             outputs = replace(outputs, logits={**outputs.logits, WEAK: outputs.logits[UNLABELED]})
         outputs = replace(outputs, labels=labels, row_weights=row_weights, progress=progress, gather=gather)
         with torch.autocast(labels.device.type, enabled=False):  # losses are float32 even if the caller uses autocast
-            return self._losses(outputs, _signals(outputs, probs, used))
+            return self._losses(outputs, _signals(outputs, probs, used), weighed)
 
-    def _losses(self, outputs: Outputs, signals: Signals) -> Losses:
+    def _losses(self, outputs: Outputs, signals: Signals, weighed: Weighed | None) -> Losses:
         """Add the labeled loss, the unlabeled loss and the regularizers."""
         loss, components = self._labeled_loss(outputs, signals)
         if len(signals.probs):
-            outputs, loss_unlabeled, more = self._unlabeled_loss(outputs, signals)
+            w, q = weighed if weighed is not None else self._weigh(signals, outputs.gather)
+            outputs, loss_unlabeled, more = self._unlabeled_loss(outputs, w, q)
             loss = loss + self.strength * self.ramp(outputs.progress) * loss_unlabeled
             components |= more
         for regularizer in self._regularizers():
@@ -257,11 +265,28 @@ class Objective(nn.Module):
                 shift = seen.shift
         return {block: rows[block] for block in self.blocks if rows.get(block) is not None}, shift
 
-    def _unlabeled_loss(self, outputs: Outputs, signals: Signals) -> tuple[Outputs, Tensor, Components]:
-        gathered = known(signals.map(outputs.gather))
+    def _weigh(self, signals: Signals, gather: Gather) -> Weighed:
+        """Let all parts observe the step, and return the weights (N,) and the targets (N, C) of the unlabeled rows."""
+        gathered = known(signals.map(gather))
         for part in self.parts():
             part.observe(gathered)
-        w, q = self.weight(signals), self.target(signals.probs)  # (N,), (N, C)
+        return self.weight(signals), self.target(signals.probs)
+
+    def _chooses_rows(self, student: nn.Module, plain: nn.Module, labeled: Mapping[str, Tensor]) -> bool:
+        """Whether the student reads only those unlabeled rows whose weight is not 0. The others add nothing to the loss.
+
+        The weights must be known before, no regularizer may read the rows, and the view must not need all of them. On an
+        accelerator, it would have to wait for the weights.
+        """
+        if student is not plain or self.view.shifts or not may_choose_rows(labeled["input_ids"], plain):
+            return False
+        observing = [part for part in self.parts() if type(part).observe is not Part.observe]
+        weights = [part for part in self.weight.modules() if isinstance(part, Weight)]
+        read = {block for regularizer in self._regularizers() for block in regularizer.blocks}
+        early = all(vars(type(part)).get("early", False) for part in (*observing, *weights))
+        return early and not OF_UNLABELED_ROWS & read
+
+    def _unlabeled_loss(self, outputs: Outputs, w: Tensor, q: Tensor) -> tuple[Outputs, Tensor, Components]:
         per_row = w * self.divergence(outputs.logits[UNLABELED], q)  # (N,)
         components: Components = {
             "loss_unlabeled": (per_row.detach().sum(), len(w)),

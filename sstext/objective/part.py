@@ -126,7 +126,13 @@ class Part(nn.Module):
     `bind` allocates state once the sizes are known. `observe` updates it exactly once per micro-batch, with the signals
     of all processes. `after_step` updates it once per optimizer step. `forward` is pure. State consists of float32
     buffers, because 1 − .999 underflows in bfloat16.
+
+    Attributes:
+        early: whether `observe` and `forward` read only `probs`, `ids` and `progress`, so that they can be called before the
+            student has read its rows. A subclass says it anew, because it may read more.
     """
+
+    early = False
 
     def bind(self, num_classes: int, num_rows: int) -> None:
         """Allocate state for C classes and N corpus rows. Default: no state."""

@@ -61,6 +61,8 @@ class Threshold(Weight):
     tensor([1., 0.])
     """
 
+    early = True
+
     def __init__(self, threshold: float = 0.95) -> None:
         super().__init__()
         self.threshold = in_range("threshold", threshold, 0)

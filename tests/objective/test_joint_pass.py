@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from sstext.data.edits import IGNORED
+from sstext.methods.registry import build
 from sstext.modeling.pooling import mean_pooled
+from sstext.objective import objective as objective_module
 from sstext.objective.joint_pass import joint_pass
 from sstext.objective.objective import Objective
 from sstext.objective.outputs import (
@@ -27,7 +29,7 @@ from sstext.objective.part import Signals
 from sstext.objective.regularizers import Entropy, Regularizer
 from sstext.objective.teachers import Self
 from sstext.objective.views import Same
-from sstext.objective.weights import Weight
+from sstext.objective.weights import Threshold, Weight
 
 LABELED_ROW, WEAK_ROW, STRONG_ROW = range(3)
 PROBS = torch.tensor([[0.8, 0.2], [0.9, 0.1], [0.5, 0.5]])
@@ -204,3 +206,48 @@ def test_several_processes_share_the_count_of_the_labels() -> None:
 
     losses = Objective(label_weight=Half())(Table(), row(LABELED_ROW, STRONG_ROW), torch.tensor([0, 1]), gather=gather)
     assert losses.total.item() == pytest.approx(-2 * math.log(0.8), abs=1e-6)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.6, 0.85, 1.1])
+@pytest.mark.parametrize("method", ["fixmatch", "uda", "pseudo-label", "flexmatch"])
+def test_rows_without_weight_are_not_read(monkeypatch: pytest.MonkeyPatch, method: str, threshold: float) -> None:
+    """Guards the loss, its parts and the gradient when only the rows that count go through the student."""
+    rows = torch.tensor([LABELED_ROW, WEAK_ROW, STRONG_ROW, WEAK_ROW])
+    ids = {"input_ids": rows[:, None], "attention_mask": torch.ones(4, 1, dtype=torch.long)}
+    unlabeled = {"weak": ids, "strong": ids, "ids": torch.arange(4), "keys": torch.arange(4)}
+    found, passes = [], []
+    for chosen in (True, False):
+        monkeypatch.setattr(objective_module, "may_choose_rows", lambda *_, chosen=chosen: chosen)
+        objective, table = (
+            build(method, {"threshold": min(threshold, 1.0) if method == "flexmatch" else threshold}),
+            Table(),
+        )
+        objective.bind(2, 4)
+        for _ in range(2):  # the second step has the counts of the first one
+            losses = objective(table, row(LABELED_ROW, STRONG_ROW), torch.tensor([0, 1]), None, unlabeled, progress=0.5)
+            losses.total.backward()
+        assert table.logits.grad is not None
+        figures = {name: float(value) for name, (value, _) in losses.components.items()}
+        found.append((losses.total.item(), table.logits.grad.tolist(), figures))
+        passes.append([len(one["input_ids"]) for one in table.asked])
+    assert found[0] == found[1]
+    kept = int(found[0][2]["kept_share"])
+    assert passes[0][-1] == 2 + kept
+    assert passes[1][-1] == 2 + 4
+    assert method == "flexmatch" or kept == sum(float(PROBS[one].max()) >= threshold for one in rows)
+
+
+def test_rows_are_all_read_if_something_else_needs_them() -> None:
+    """Guards a regularizer on unlabeled rows, and a weight of one's own that looks at the student's answers."""
+
+    class Own(Threshold):
+        def forward(self, signals: Signals) -> Tensor:
+            return self.need(signals, "student_logits")[:, 0] * 0
+
+    for objective in (
+        Objective(Self(), weight=Threshold(1.1), view=Same(), regularizers=[Entropy()]),
+        Objective(Self(), weight=Own(), view=Same()),
+    ):
+        table = Table()
+        objective(table, row(LABELED_ROW), torch.tensor([0]), None, UNLABELED_ROWS)
+        assert [len(one["input_ids"]) for one in table.asked] == [1, 2]
