@@ -1,6 +1,7 @@
 """Speed of scoring, training and start-up as ratios, measured in one run.
 
-python recipes/benchmark/speed.py TEXTS [--of scoring training startup] [--rows N] [--steps N] [--repeats N] [--output FILE]
+python recipes/benchmark/speed.py TEXTS [--of scoring training startup] [--precision bf16] [--rows N] [--steps N]
+                                  [--repeats N] [--output FILE]
 
 TEXTS is a file with the columns text and label (parquet, csv or jsonl). All jobs of a group are run in turn, and this is
 repeated, so that other work on the machine slows all of them. The median of the repeats counts. Ratios can be compared
@@ -66,11 +67,16 @@ WANTED = (
 )
 
 
-def scoring(texts: list[str], model: str) -> Jobs:
-    """Predict all texts with a classifier in several ways."""
-    ours = Classifier.from_pretrained(model)
-    device = resolve_device()
-    pipe = pipeline("text-classification", model, device=device, truncation=True, max_length=MAX_LENGTH)
+def scoring(texts: list[str], model: str, precision: str) -> Jobs:
+    """Predict all texts with a classifier in several ways.
+
+    Args:
+        precision: fp32 or bf16. The pipeline then has weights in bfloat16, the others autocast.
+    """
+    ours = Classifier.from_pretrained(model, precision=precision)
+    device, half = resolve_device(), precision == "bf16"
+    dtype = torch.bfloat16 if half else torch.float32
+    pipe = pipeline("text-classification", model, device=device, dtype=dtype, truncation=True, max_length=MAX_LENGTH)
     plain = AutoModelForSequenceClassification.from_pretrained(model).eval().to(device)
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokens = sorted(tokenizer(texts, truncation=True, max_length=MAX_LENGTH)["input_ids"], key=len)
@@ -83,7 +89,8 @@ def scoring(texts: list[str], model: str) -> Jobs:
             rows = tokens[start : start + max(1, CEILING_TOKENS // len(tokens[start]))]
             length = round(statistics.mean(map(len, rows)))  # as many tokens as the texts have, without padding
             ids = torch.tensor([(row * 2 * length)[:length] for row in rows], device=device)
-            plain(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.cpu()
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                plain(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.cpu()
             start += len(rows)
 
     return {
@@ -220,6 +227,9 @@ def main() -> None:
     parser.add_argument("texts", metavar="TEXTS")
     parser.add_argument("--of", nargs="+", choices=GROUPS, default=list(GROUPS), help="Default: all.")
     parser.add_argument("--rows", type=int, default=600, help="Texts that are scored (default: 600).")
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16"), default="fp32", help="Precision of scoring (default: fp32)."
+    )
     parser.add_argument("--steps", type=int, default=20, help="Optimizer steps of a training (default: 20).")
     parser.add_argument("--repeats", type=int, default=5, help="Times that every job is run (default: 5).")
     parser.add_argument("--output", type=Path, help="Append the result to this file, as a line of JSON.")
@@ -231,7 +241,7 @@ def main() -> None:
     load, seconds = os.getloadavg()[0], dict[str, dict[str, list[float]]]()
     with a_classifier(classes) as model, tempfile.TemporaryDirectory() as folder:
         makers: dict[str, Callable[[], Jobs]] = {
-            "scoring": lambda: scoring(texts[: asked.rows], model),
+            "scoring": lambda: scoring(texts[: asked.rows], model, asked.precision),
             "training": lambda: training(texts, labels, classes, asked.steps),
             "startup": lambda: startup(texts[0], model, folder),
         }
@@ -241,7 +251,7 @@ def main() -> None:
     line = {
         "commit": commit(), "torch": torch.__version__, "transformers": transformers.__version__,
         "device": str(resolve_device()), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
-        "load_before": round(load, 2), "load_after": round(os.getloadavg()[0], 2), "rows": asked.rows, "steps": asked.steps,
+        "load_before": round(load, 2), "load_after": round(os.getloadavg()[0], 2), "rows": asked.rows, "steps": asked.steps, "precision": asked.precision,
         "seconds": seconds,
         "ratios": {words: round(value, 3) for words, value in ratios(medians).items()},
     }  # fmt: skip
