@@ -251,7 +251,8 @@ def main() -> None:
     line = {
         "commit": commit(), "torch": torch.__version__, "transformers": transformers.__version__,
         "device": str(resolve_device()), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
-        "load_before": round(load, 2), "load_after": round(os.getloadavg()[0], 2), "rows": asked.rows, "steps": asked.steps, "precision": asked.precision,
+        "load_before": round(load, 2), "load_after": round(os.getloadavg()[0], 2), "rows": asked.rows, "steps": asked.steps,
+        "precision": asked.precision,
         "seconds": seconds,
         "ratios": {words: round(value, 3) for words, value in ratios(medians).items()},
     }  # fmt: skip

@@ -11,6 +11,8 @@ from sstext.config.pairs import from_pairs, yaml_value
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 
+#: Short forms of flags, as other commands have them.
+SHORT = {"output": "-o"}
 #: Placeholders of a value in the help: for the first value, and for further values.
 METAVARS: dict[str, str | tuple[str, ...]] = {
     "method": "NAME",
@@ -53,6 +55,7 @@ def add_flag(group: Any, name: str, spec: Field, *, shown: bool = True) -> None:
         "dest": name,
     }
     flag = "--" + name.replace("_", "-")
+    flags = [flag, SHORT[name]] if name in SHORT else [flag]
     if kind is bool:
         group.add_argument(flag, action=argparse.BooleanOptionalAction, **settings)
     elif typing.get_origin(kind) is dict:
@@ -65,7 +68,7 @@ def add_flag(group: Any, name: str, spec: Field, *, shown: bool = True) -> None:
         group.add_argument(flag, nargs="+", metavar=METAVARS.get(name, "X"), **settings)
     else:
         choices = spec.metadata["choices"]
-        group.add_argument(flag, choices=choices, metavar=None if choices else METAVARS.get(name, "X"), **settings)
+        group.add_argument(*flags, choices=choices, metavar=None if choices else METAVARS.get(name, "X"), **settings)
 
 
 class _KeyValues(argparse.Action):

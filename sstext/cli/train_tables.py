@@ -16,6 +16,7 @@ from sstext.progress import duration
 from sstext.reporting.words import accuracy_said, capitalized, left_out_said, skipped_said
 from sstext.run.continuing import what_it_brought
 from sstext.run.dry_run import Forecast
+from sstext.run.sharing import in_units
 from sstext.run.usable import unusable_said
 from sstext.selftraining.plan import Plan
 from sstext.selftraining.record import ALL_DONE
@@ -57,7 +58,7 @@ def show_results(
     ]
     for line in filter(None, lines):
         console.print(line, highlight=False)
-    console.print(f"Model: {output}/model", highlight=False, soft_wrap=True)
+    console.print(f"Model: {output}/model{_sizes(Path(output))}", highlight=False, soft_wrap=True)
     if Path(output, REPORT).exists():
         console.print(f"Report: {output}/{REPORT}", highlight=False, soft_wrap=True)
     if to_label := to_label_said(results, output):
@@ -70,6 +71,14 @@ def show_results(
         f"print(pipeline('text-classification', '{output}/model')({example!r}, truncation=True))\"",
         highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
+
+
+def _sizes(folder: Path) -> str:
+    """How large a model is, and the whole folder of its run, which also has the models of all stages."""
+    model, every = (
+        sum(file.stat().st_size for file in one.rglob("*") if file.is_file()) for one in (folder / "model", folder)
+    )
+    return f" ({in_units(model)}; {folder} has {in_units(every)}, also for runs that go on from it)" if model else ""
 
 
 def said_first(results: Mapping[str, Any]) -> list[str]:
