@@ -1,6 +1,7 @@
 """`sstext label`."""
 
 import argparse
+import shlex
 from typing import Any
 
 from sstext.cli.flags import add_same_flags, values_of_same_flags
@@ -55,7 +56,12 @@ def run_label(parsed: argparse.Namespace) -> None:
     left = file.total - file.done
     print(f"{parsed.file}: {file.done:,} of {file.total:,} texts are labeled{'' if left else '; all of them'}.")
     if file.done:
-        print(
-            f"Next: sstext train --labeled {parsed.file} --unlabeled CORPUS, or, to go on from a run: "
-            f"sstext train RUN --more {parsed.file}"
-        )
+        flags = [
+            word
+            for name in SAME
+            if (value := getattr(parsed, name, None))
+            for word in (f"--{name.replace('_', '-')}", value)
+        ]
+        own = shlex.join([parsed.file, *flags])
+        print(f"Train with them: sstext train --labeled {own} --unlabeled corpus.jsonl --encoder demo --output out")
+        print(f"Or go on from a run: sstext train out --more {shlex.quote(parsed.file)}")

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from typing import Any
 
-from sstext.data.label_file import LabelFile
+from sstext.data.label_file import LabelFile, MisspelledError
 from sstext.errors import UserError
 
 #: The loopback address: no other machine can connect to it.
@@ -77,7 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
             with self.server.lock:
                 self._act(name, body)
         except UserError as error:
-            self._json(409, {"error": str(error)})
+            self._json(409, {"error": str(error), "misspelled": isinstance(error, MisspelledError)})
         except OSError as error:
             self._json(500, {"error": f"not saved: {error}"})
         except (ValueError, KeyError, TypeError):

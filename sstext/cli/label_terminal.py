@@ -7,7 +7,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import Footer, Input, Static
 
-from sstext.data.label_file import LabelFile
+from sstext.data.label_file import LabelFile, MisspelledError
 from sstext.errors import UserError
 from sstext.plain import plain, plain_text
 
@@ -77,7 +77,7 @@ class LabelApp(App[None]):
             try:
                 self.file.give(current.row, label, new=label == self._doubted)
             except UserError as error:
-                self._doubted = label
+                self._doubted = label if isinstance(error, MisspelledError) else ""
                 self.show(str(error))
                 return
             self._doubted = ""
@@ -123,12 +123,14 @@ class LabelApp(App[None]):
 
     def action_skip(self) -> None:
         """Leave the text for later."""
+        self._doubted = ""
         if (current := self.file.current()) is not None:
             self.file.skip(current.row)
             self.show("skipped")
 
     def action_undo(self) -> None:
         """Take the last label or skip back."""
+        self._doubted = ""
         try:
             self.show("taken back" if self.file.undo() else "nothing to take back")
         except UserError as error:

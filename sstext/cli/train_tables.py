@@ -75,10 +75,17 @@ def show_results(
 
 def _sizes(folder: Path) -> str:
     """How large a model is, and the whole folder of its run, which also has the models of all stages."""
-    model, every = (
-        sum(file.stat().st_size for file in one.rglob("*") if file.is_file()) for one in (folder / "model", folder)
-    )
-    return f" ({in_units(model)}; {folder} has {in_units(every)}, also for runs that go on from it)" if model else ""
+    model, every = (sum(map(_size, one.rglob("*"))) for one in (folder / "model", folder))
+    if not model:
+        return ""
+    return f" ({in_units(model)}; the whole folder {folder} has {in_units(every)}: runs that go on from this one use the rest)"
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size if file.is_file() else 0
+    except OSError:  # it has vanished meanwhile
+        return 0
 
 
 def said_first(results: Mapping[str, Any]) -> list[str]:

@@ -16,6 +16,10 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 VIEW_TEXTS = "view_texts"
 
 
+class NoSuchColumnError(UserError):
+    """No column of a source is recognized as that of the texts or of the labels."""
+
+
 def find_column(
     columns: Sequence[str],
     kind: Literal["text", "label"],
@@ -62,12 +66,8 @@ def find_column(
             f"{source}: {listed(pairs)} look like a pair of texts; sstext classifies single texts: join both in one column, "
             f"or name one of them {remedy}"
         )
-    without = ""
-    if kind == "label":
-        start = f"{spelled('descriptions')} starts without labels"
-        without = f". If nothing is labeled yet, `sstext suggest` chooses texts to label, and {start}"
-    raise UserError(
-        f"{source}: no {kind} column was recognized (usual names: {listed(names, 6)}); {found}; name one {remedy}{without}"
+    raise NoSuchColumnError(
+        f"{source}: no {kind} column was recognized (usual names: {listed(names, 6)}); {found}; name one {remedy}"
     )
 
 

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     import datasets  # the import takes half a second, so only the functions that build data sets import it
 
 
+class AllLabeledError(UserError):
+    """Every text of a corpus is labeled."""
+
+
 @dataclass(frozen=True)
 class WithoutLabel:
     """Texts of a labeled source that have no label. They belong to the corpus."""
@@ -95,7 +99,8 @@ def load_unlabeled(
 
     Raises:
         UserError: if the source cannot be read or has no text, a column of `views` is missing, or all of them are
-            empty, or all texts are labeled.
+            empty.
+        AllLabeledError: all texts are labeled.
     """
     from sstext.data.order import random_rows
 
@@ -126,9 +131,9 @@ def load_unlabeled(
                 write(batch)
         read = own + (len(besides) if besides is not None else 0)
         if not kept:
-            raise UserError(
-                f"unlabeled: all {read:,} texts are labeled, too, so nothing is left to learn from; give other texts, or "
-                f"{spelled('rounds', 0)} and no unlabeled texts, to train on the labels alone"
+            raise AllLabeledError(
+                f"unlabeled: all {read:,} texts are labeled, too, so that the corpus is empty; give other texts, or "
+                f"{spelled('rounds', 0)} to train on the labels alone"
             )
         left = kept - min(kept, at_most if at_most is not None else kept)
         if left:

@@ -16,6 +16,10 @@ from sstext.data.writers import RowWriter
 from sstext.errors import UserError
 
 
+class MisspelledError(UserError):
+    """A new name is much like that of a class."""
+
+
 @dataclass(frozen=True)
 class Shown:
     """The text that is to be labeled next.
@@ -111,11 +115,12 @@ class LabelFile:
             new: whether a name that is much like that of a class is a new class, too.
 
         Raises:
-            UserError: no such row, an empty label, a name that may be misspelled, or another program has changed the file.
+            MisspelledError: a name that may be misspelled.
+            UserError: no such row, an empty label, or another program has changed the file.
         """
         label = label.strip()
         if not new and (like := self.resembled(label)) is not None:
-            raise UserError(
+            raise MisspelledError(
                 f"no class is named {label!r}; did you mean {like!r}? To add a new class, type {label!r} again"
             )
         if not label or "\n" in label or "\r" in label:

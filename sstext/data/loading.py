@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sstext.config.spelling import spelled
 from sstext.data import doubts
-from sstext.data.columns import VIEW_TEXTS, find_column, paraphrases, text_of
+from sstext.data.columns import VIEW_TEXTS, NoSuchColumnError, find_column, paraphrases, text_of
 from sstext.data.corpus import Unlabeled, WithoutLabel, accounted, load_audit, load_unlabeled, skipped_note
 from sstext.data.labels import (
     NoLabel,
@@ -75,10 +75,18 @@ def load_labeled(
     """
     table = open_table(source, encoding, split)
     read = _LabeledRows(table, text_column, label_column, views)
-    for rows in table.batches:
-        read.add(rows)
-    if not read.columns[1] and read.no_label_column is not None:
-        raise read.no_label_column
+    try:
+        for rows in table.batches:
+            read.add(rows)
+        if not read.columns[1] and read.no_label_column is not None:
+            raise read.no_label_column
+    except NoSuchColumnError as error:
+        if what != "labeled" or not read.columns[0]:
+            raise
+        raise UserError(
+            f"{error}. If nothing is labeled yet, `sstext suggest` chooses texts to label, and with "
+            f"{spelled('descriptions', 'classes.yaml')} no label is needed"
+        ) from None
     if not read.texts:
         raise UserError(f"{table.name}: expected texts in column {read.columns[0]!r}, found only empty ones")
     named = read.columns[1] in table.class_labels and unlabeled_value is None  # then −1 and None are empty already
@@ -151,6 +159,7 @@ class _LabeledRows:
     def _find_columns(self, rows: Rows) -> tuple[str, str]:
         columns, name = list(rows.columns), self.table.name
         text = find_column(columns, "text", self._wanted[0], name, self.table.text)
+        self.columns = text, ""
         try:
             label = find_column(columns, "label", self._wanted[1], name, self.table.label)
         except UserError as error:

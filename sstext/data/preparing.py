@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from sstext.config.run_config import RunConfig
 from sstext.config.spelling import spelled
-from sstext.data.corpus import Unlabeled, WithoutLabel, load_audit, load_unlabeled
+from sstext.data.corpus import AllLabeledError, Unlabeled, WithoutLabel, load_audit, load_unlabeled
 from sstext.data.descriptions import class_texts, described_classes, kind_of
 from sstext.data.loading import Labeled, load_labeled
 from sstext.data.many_files import known_rows
@@ -138,8 +138,13 @@ def read_texts(
         )
     if has_corpus:
         own = [] if zero_shot else labeled.texts["text"][:]
-        unlabeled = _read_corpus(config, named.get("unlabeled"), arrow_file, reporter, at_most, own, besides)
-        if "audit" in named:
+        try:
+            unlabeled = _read_corpus(config, named.get("unlabeled"), arrow_file, reporter, at_most, own, besides)
+        except AllLabeledError:
+            if needs_corpus:
+                raise
+            reporter.note("unlabeled: all texts are labeled, too, so that there is no corpus")
+        if "audit" in named and unlabeled is not None:
             rows = unlabeled.texts.data.column("row").to_numpy()
             audit = load_audit(
                 named["audit"], classes=labeled.classes, rows=rows, total=unlabeled.total,

@@ -81,6 +81,8 @@ class Objective(nn.Module):
         class_weight: (C,) weights w of the classes in the labeled loss. A label of probabilities has the mean of its
             classes. None if all are equal.
         tasks: the tasks that it supports. Any other task raises an error.
+        reads_all: whether the student reads all unlabeled rows, also where those without weight could be left out, so that a
+            step takes its full time.
 
     >>> Objective().supervised
     True
@@ -118,6 +120,7 @@ class Objective(nn.Module):
         self.class_weight: Tensor | None
         self.register_buffer("class_weight", None, persistent=False)
         self.regularizers = nn.ModuleList(regularizers)
+        self.reads_all = False
 
     def extra_repr(self) -> str:
         """The settings that are not parts. `print` shows them above the parts."""
@@ -213,7 +216,7 @@ class Objective(nn.Module):
         probs = self.teacher(plain, used) if self.teacher is not None and used is not None else None  # (N, C)
         blocks, shift = self._rows(plain, labeled, strong, used)
         weighed = None
-        if used is not None and probs is not None and self._chooses_rows(student, plain, labeled):
+        if used is not None and probs is not None and shift is None and self._chooses_rows(student, plain, labeled):
             with torch.autocast("cpu", enabled=False):
                 weighed = self._weigh(Signals(probs, ids=used["ids"], progress=progress), gather)
         outputs = joint_pass(
@@ -275,16 +278,15 @@ class Objective(nn.Module):
     def _chooses_rows(self, student: nn.Module, plain: nn.Module, labeled: Mapping[str, Tensor]) -> bool:
         """Whether the student reads only those unlabeled rows whose weight is not 0. The others add nothing to the loss.
 
-        The weights must be known before, no regularizer may read the rows, and the view must not need all of them. On an
-        accelerator, it would have to wait for the weights.
+        The weights must be known before, and no regularizer may look at the other rows. On an accelerator, it would have to
+        wait for the weights.
         """
-        if student is not plain or self.view.shifts or not may_choose_rows(labeled["input_ids"], plain):
+        if self.reads_all or student is not plain or not may_choose_rows(labeled["input_ids"], plain):
             return False
         observing = [part for part in self.parts() if type(part).observe is not Part.observe]
         weights = [part for part in self.weight.modules() if isinstance(part, Weight)]
-        read = {block for regularizer in self._regularizers() for block in regularizer.blocks}
         early = all(vars(type(part)).get("early", False) for part in (*observing, *weights))
-        return early and not OF_UNLABELED_ROWS & read
+        return early and not len(self.regularizers)
 
     def _unlabeled_loss(self, outputs: Outputs, w: Tensor, q: Tensor) -> tuple[Outputs, Tensor, Components]:
         per_row = w * self.divergence(outputs.logits[UNLABELED], q)  # (N,)

@@ -28,7 +28,7 @@ class Outputs:
     """The student's outputs in one step, **with** gradient, by block. B labeled rows, N unlabeled rows, C classes.
 
     Attributes:
-        logits: block → (B or N, C).
+        logits: block → (B or N, C). They are 0 for unlabeled rows that the student did not read because they do not count.
         labels: (B,) classes, or (B, C) probabilities.
         row_weights: (B,) weight of each labeled row. Default: 1.
         features: block → (B or N, D) mean-pooled last hidden states, if a regularizer needs them.

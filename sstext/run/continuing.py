@@ -30,6 +30,7 @@ class Labels:
     classes: dict[str, str]
     reasons: dict[str, str]
     unlabeled: list[str] = field(default_factory=list)  #: texts of the same source that have no label
+    source: str = ""  #: its name
 
 
 def finished_run(folder: str | Path, what: str = "run") -> RunDirectory:
@@ -101,7 +102,7 @@ def read_labels(source: Any, least_classes: int = 2, **reading: Any) -> Labels:
     read = load_labeled(source, what="more", least_classes=least_classes, **reading)
     names = [read.classes[number] for number in read.texts["label"][:]]
     others = read.without_label.columns["text"] if read.without_label is not None else []
-    return Labels(dict(zip(read.texts["text"][:], names, strict=True)), reasons, others)
+    return Labels(dict(zip(read.texts["text"][:], names, strict=True)), reasons, others, str(source))
 
 
 def next_folder(run: Path) -> Path:
@@ -127,7 +128,9 @@ def go_on(
     """The options of a new run that has the options and labels of a finished one, other options, and further labels.
 
     All labels are written to a file beside the new folder (`out-2.labeled.csv` for `out-2`), so that the new run can be
-    repeated like any other, and others can go on from it. If a text has another label in both, the new one counts.
+    repeated like any other, and others can go on from it. If a text has another label in both, the new one counts. If the file
+    of the old labels also has texts without a label, these stay in the corpus: the new file has them, too, unless the old file
+    becomes the corpus. Texts of a corpus that are labeled are left out of it.
 
     Args:
         run: folder of the finished run. It stays as it is.
@@ -165,13 +168,17 @@ def go_on(
         if REASON not in columns:  # a column of that name may hold the texts or the labels
             columns[REASON] = [joined.reasons.get(text) for text in joined.classes]
         writer.write(columns)
-        table = options.pop("data", None)
-        if table is not None and options.get("unlabeled") and old.unlabeled:  # the corpus is in both files
+        others = [text for text in old.unlabeled if text not in joined.classes]
+        if others and (options.get("unlabeled") or not options.get("data")):
             text, label = list(columns)[:2]
-            empty = [None] * len(old.unlabeled)
-            writer.write(dict.fromkeys(columns, empty) | {text: old.unlabeled, label: empty})
-    if table is not None:  # its rows without a label stay in the corpus; those with one are left out of it
-        options["unlabeled"] = options.get("unlabeled") or table
+            empty = [None] * len(others)
+            writer.write(dict.fromkeys(columns, empty) | {text: others, label: empty})
+            if options.get("views"):
+                reporter.note(f"views: the {len(others):,} unlabeled texts of {old.source} lose their paraphrases")
+    if (table := options.pop("data", None)) is not None:
+        options["unlabeled"] = (
+            options.get("unlabeled") or table
+        )  # the rows that have a label are left out of the corpus
     return RunConfig(**options | {"labeled": str(place)})
 
 

@@ -149,6 +149,8 @@ def _seconds_of_step(chain: Chain, stage: Stage, model: Any, precision: str) -> 
         corpus, classes = chain.tokens.corpus, len(chain.texts.classes)
         rows = random_rows(len(corpus), min(len(corpus), DRAWN * stage.schedule.batch_size), chain.config.seed)
         pseudo_labeled = Relabeled(corpus, rows, np.full((len(rows), classes), 1 / classes), np.ones(len(rows)))
+    objective = stage.objective()
+    objective.reads_all = True  # no text is confident yet, and in the training many will be
     with tempfile.TemporaryDirectory(prefix="sstext-pace-") as folder:
         arguments = chain.training_arguments(stage, None, Path(folder))
         arguments.report_to = []  # loggers are told of trainings alone
@@ -160,7 +162,7 @@ def _seconds_of_step(chain: Chain, stage: Stage, model: Any, precision: str) -> 
             processing_class=chain.tokenizer,
             unlabeled_dataset=chain.tokens.corpus,
             pseudo_labeled_dataset=pseudo_labeled,
-            method=stage.objective(),
+            method=objective,
         )
         device = trainer.args.device
         began = _now(device)

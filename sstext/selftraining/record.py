@@ -83,4 +83,5 @@ def sentence(record: StageRecord) -> str:
         parts.append("held-out accuracy {accuracy:.1%}, log-loss {log_loss:.3f}".format(**record.out_of_fold))
     if record.metrics:
         parts.append(f"development macro-F1 {record.metrics['macro_f1']:.3f}")
-    return ", ".join(parts)
+    end = "; training stops here" if record.stopped_because not in (None, ALL_DONE) else ""
+    return ", ".join(parts) + end

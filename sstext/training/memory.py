@@ -20,8 +20,8 @@ class MemoryTrainer(ComponentLogTrainer):
 
     The step is begun again, with the same rows. They count once in what is logged. The loss of a part counts by its share of
     the rows, so that the mean over the rows is the same up to rounding. It is another loss if it compares the rows of a batch
-    (contrastive losses, class weights), as with gradient accumulation. Moving averages of a method see a batch twice if memory
-    ran out after its forward pass.
+    (contrastive losses, class weights), as with gradient accumulation. Moving averages of a method may see a batch twice if
+    memory ran out.
 
     `auto_find_batch_size` of transformers makes batches smaller instead, and begins the training again.
 

@@ -80,7 +80,9 @@ def test_a_misspelled_class_is_asked_about(path: Path, server: LabelServer) -> N
             await pilot.press("slash", *"refnud", "enter")
             assert "did you mean 'refund'?" in str(app.query_one("#state", Static).render())
             assert labels(path) == ["", "", ""]
-            await pilot.press("slash", *"refnud", "enter")
+            await pilot.press("s", "slash", *"refnud", "enter")
+            assert labels(path) == ["", "", ""], "of another text, it is asked again"
+            await pilot.press("u", "slash", *"refnud", "enter", "slash", *"refnud", "enter")
             assert labels(path) == ["refnud", "", ""], "typed again, it is a class"
             await pilot.press("u", "q")
 
@@ -95,7 +97,7 @@ def test_a_misspelled_class_is_asked_about(path: Path, server: LabelServer) -> N
     server.file = LabelFile(path, ["refund"])
     typed = {"row": 0, "label": "refnd"}
     status, answer, _ = ask(server, f"/{server.token}/label", typed)
-    assert (status, b"did you mean 'refund'" in answer) == (409, True)
+    assert (status, b"did you mean 'refund'" in answer, json.loads(answer)["misspelled"]) == (409, True, True)
     assert ask(server, f"/{server.token}/label", {**typed, "new": True})[0] == 200
     assert labels(path)[0] == "refnd"
 

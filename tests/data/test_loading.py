@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sstext.data.columns import VIEW_TEXTS
-from sstext.data.corpus import WithoutLabel
+from sstext.data.corpus import AllLabeledError, WithoutLabel
 from sstext.data.fingerprints import fingerprint
 from sstext.data.loading import (
     class_names,
@@ -173,7 +173,7 @@ def test_labeled_texts_are_not_in_the_corpus(tmp_path):
     assert read.texts[:] == {"text": ["c", "d"], "row": [3, 5]}
     assert read.rows == {"rows": 6, "kept": 2, "without text": 1, "labeled, too": 3}
     assert "unlabeled: 3 of these texts are labeled, too, and left out of the corpus" in read.notes
-    with pytest.raises(UserError, match=r"all 3 texts are labeled, too.*rounds=0"):
+    with pytest.raises(AllLabeledError, match=r"all 3 texts are labeled, too.*rounds=0"):
         load_unlabeled(source, arrow_file=tmp_path / "v.arrow", labeled=["a", "b", "c"])
     assert not (tmp_path / "v.arrow").exists()
 

@@ -26,7 +26,7 @@ from sstext.objective.outputs import (
     Outputs,
 )
 from sstext.objective.part import Signals
-from sstext.objective.regularizers import Entropy, Regularizer
+from sstext.objective.regularizers import Entropy, Regularizer, SupervisedContrast
 from sstext.objective.teachers import Self
 from sstext.objective.views import Same
 from sstext.objective.weights import Threshold, Weight
@@ -238,15 +238,19 @@ def test_rows_without_weight_are_not_read(monkeypatch: pytest.MonkeyPatch, metho
 
 
 def test_rows_are_all_read_if_something_else_needs_them() -> None:
-    """Guards a regularizer on unlabeled rows, and a weight of one's own that looks at the student's answers."""
+    """Guards regularizers of unlabeled rows, one's own weight that reads the student's answers, and a step that is timed."""
 
     class Own(Threshold):
         def forward(self, signals: Signals) -> Tensor:
             return self.need(signals, "student_logits")[:, 0] * 0
 
+    every = Objective(Self(), weight=Threshold(1.1), view=Same())
+    every.reads_all = True
     for objective in (
         Objective(Self(), weight=Threshold(1.1), view=Same(), regularizers=[Entropy()]),
+        Objective(Self(), weight=Threshold(1.1), view=Same(), regularizers=[SupervisedContrast()]),
         Objective(Self(), weight=Own(), view=Same()),
+        every,
     ):
         table = Table()
         objective(table, row(LABELED_ROW), torch.tensor([0]), None, UNLABELED_ROWS)

@@ -15,6 +15,7 @@ from sstext.errors import UserError
 from sstext.run import accuracy
 from sstext.run.continuing import go_on, what_it_brought
 from sstext.run.suggesting import suggest
+from sstext.storage.run_folder import RunDirectory
 
 CLASSES = ("account", "delivery", "refund")
 
@@ -52,6 +53,40 @@ def test_the_labels_join(finished_run: Path, more: Path, tmp_path: Path) -> None
         {"text": "charged twice again", "label": "refund", "reason": "many texts are like it"},
     ]
     assert not (tmp_path / "next").exists(), "nothing was trained"
+
+
+def test_texts_without_a_label_stay_in_the_corpus(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards unlabeled rows of a labeled file that vanish, at the first or at the second time that a run goes on.
+
+    The run has one file with both, alone or beside a corpus.
+    """
+    rows = [
+        *((row["text"], row["label"]) for row in read(finished_run.parent / "labeled.csv")),
+        ("one", ""),
+        ("two", ""),
+    ]
+    both = write(tmp_path / "both.csv", rows, ("text", "label"))
+    more = [write(tmp_path / f"{text}.csv", [(text, "refund")], ("text", "label")) for text in ("one", "another")]
+    corpus = str(finished_run.parent / "unlabeled.jsonl")
+    options = RunDirectory(finished_run).read_options()
+    own = {name: value for name, value in options.items() if name not in ("labeled", "unlabeled", "audit")}
+    for given, kept, unlabeled in (
+        ({"data": str(both)}, [], str(both)),
+        ({"data": str(both), "unlabeled": corpus}, ["two"], corpus),
+        ({"labeled": str(both), "unlabeled": corpus}, ["two"], corpus),
+        ({"labeled": str(both)}, ["two"], None),
+    ):
+        for number, labels in enumerate(more):
+            monkeypatch.setattr(RunDirectory, "read_options", lambda self, given=given: own | given)
+            config = go_on(
+                finished_run, labels, {"output": str(tmp_path / f"out {len(list(tmp_path.iterdir()))} {number}")}
+            )
+            assert config.labeled is not None
+            assert [row["text"] for row in read(Path(config.labeled)) if not row["label"]] == kept
+            assert (config.data, config.unlabeled) == (None, unlabeled)
+            given = {"labeled": config.labeled} | ({"unlabeled": unlabeled} if unlabeled else {})
 
 
 def test_a_new_label_of_an_old_text_counts(finished_run: Path, tmp_path: Path) -> None:
