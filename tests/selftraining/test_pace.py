@@ -94,6 +94,17 @@ def test_every_kind_of_step_is_measured_once(tiny_run: Quick, tmp_path: Path, co
     assert not list((tmp_path / "out").glob("**/checkpoints")), "nothing is left of it"
 
 
+def test_steps_are_priced_with_all_unlabeled_rows(tiny_run: Quick, tmp_path: Path, counted: SimpleNamespace) -> None:
+    """Guards a budget that is overrun: a new head is not confident of any text, and a trained one is."""
+    prices = [
+        Pace.measure(
+            open_chain(tiny_run(tmp_path / str(at), method="fixmatch", method_args={"threshold": at}, folds=0))
+        )
+        for at in (0.0, 1.1)
+    ]
+    assert prices[0].steps == prices[1].steps
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("_all_stages")
 def test_the_estimate_holds_for_many_rows(tiny_run: Quick, tmp_path: Path, counted: SimpleNamespace) -> None:
