@@ -41,6 +41,9 @@ def run_forget(parsed: argparse.Namespace) -> None:
         )
     beside = Path(f"{parsed.folder.rstrip('/')}.labeled.csv")
     if beside.is_file():
-        said.append(f"{beside} still holds the labeled texts of this run; delete it if nothing else needs it.")
+        said.append(
+            f"{beside} still holds the labeled texts of this run. To go on from the run, `sstext train {run.path} --more` and "
+            "`sstext suggest --run` need it; otherwise, delete it."
+        )
     for line in said:
         print(plain(line))

@@ -22,7 +22,8 @@ def add_label(commands: Any) -> None:
     label.add_argument("file", help="File with texts and a column of labels, as `sstext suggest` writes it.")
     label.add_argument(
         "--classes", nargs="+", metavar="NAME", default=[],
-        help="Names of the classes. Default: those that occur in the file. You can also add classes while you label.",
+        help="Names of the classes. Those that occur in the file are known, and in the folder of a run, those of the run. You "
+        "can also add classes while you label.",
     )  # fmt: skip
     label.add_argument(
         "--web", action="store_true",
@@ -32,13 +33,25 @@ def add_label(commands: Any) -> None:
     add_same_flags(label, *SAME)
 
 
+def _classes_of_run(file: str) -> list[str]:
+    """The classes of the run in whose folder a file is. A model guesses only some of them."""
+    from pathlib import Path
+
+    from sstext.storage.run_folder import RunDirectory
+
+    run = RunDirectory(Path(file).absolute().parent)
+    return list(run.read_results()["classes"]) if run.holds_run() and run.results.is_file() else []
+
+
 def run_label(parsed: argparse.Namespace) -> None:
     """`sstext label`."""
     import sys
 
     from sstext.data.label_file import LabelFile
 
-    file = LabelFile(parsed.file, parsed.classes, **values_of_same_flags(parsed, *SAME))
+    file = LabelFile(
+        parsed.file, [*parsed.classes, *_classes_of_run(parsed.file)], **values_of_same_flags(parsed, *SAME)
+    )
     if parsed.web:
         from sstext.cli.label_page import serve
 
@@ -56,12 +69,10 @@ def run_label(parsed: argparse.Namespace) -> None:
     left = file.total - file.done
     print(f"{parsed.file}: {file.done:,} of {file.total:,} texts are labeled{'' if left else '; all of them'}.")
     if file.done:
-        flags = [
-            word
-            for name in SAME
-            if (value := getattr(parsed, name, None))
-            for word in (f"--{name.replace('_', '-')}", value)
-        ]
+        given = {
+            name: value for name, value in values_of_same_flags(parsed, *SAME).items() if value not in (None, "utf-8")
+        }
+        flags = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", value)]
         own = shlex.join([parsed.file, *flags])
         print(f"Train with them: sstext train --labeled {own} --unlabeled corpus.jsonl --encoder demo --output out")
         print(f"Or go on from a run: sstext train out --more {shlex.quote(parsed.file)}")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sstext.cli.flags import add_excel_safe, add_quiet, add_same_flags, values_of_same_flags
+from sstext.errors import UserError
 from sstext.progress import Reporter
 
 EXAMPLE = """examples:
@@ -92,6 +93,7 @@ def run_suggest(parsed: argparse.Namespace) -> None:
     from sstext.storage.whole import check_target
 
     columns = values_of_same_flags(parsed, *COLUMNS)
+    _keep_labels(parsed, columns)
     check_ending(parsed.output, parsed.to)  # before anything is embedded
     check_columns(parsed.to, **columns)
     check_target("output", Path(parsed.output))
@@ -112,14 +114,39 @@ def run_suggest(parsed: argparse.Namespace) -> None:
     formulas.note(parsed.output, Reporter(parsed.quiet))
     reasons = dict.fromkeys(task.reason for task in found.tasks)
     counted = "; ".join(f"{reason}: {sum(task.reason == reason for task in found.tasks):,}" for reason in reasons)
-    lines = [f"{parsed.output}: {len(found.tasks):,} texts to label ({counted}).", *next_steps(parsed, columns)]
+    lines = [f"{parsed.output}: {len(found.tasks):,} texts to label ({counted}).", *next_steps(parsed, columns, found)]
     console = new_console()
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def next_steps(parsed: argparse.Namespace, columns: Mapping[str, Any]) -> list[str]:
+def _keep_labels(parsed: argparse.Namespace, columns: Mapping[str, Any]) -> None:
+    """Refuse to write over a file that somebody has labeled.
+
+    Raises:
+        UserError: there are labels in it.
+    """
+    from pathlib import Path
+
+    from sstext.data.label_file import LabelFile
+
+    if parsed.to != "csv" or not Path(parsed.output).is_file():
+        return
+    try:
+        done = LabelFile(parsed.output, **columns).done
+    except UserError:  # no file of labels
+        return
+    if done:
+        raise UserError(
+            f"output: {parsed.output} has {done:,} label{'s' if done > 1 else ''} already; give another --output, or delete it"
+        )
+
+
+def next_steps(parsed: argparse.Namespace, columns: Mapping[str, Any], found: Any = None) -> list[str]:
     """How to label the texts, and how to train with the labels. `labels.csv` stands for what another tool exports.
+
+    Args:
+        found: the `Suggestions`. Classes that occur neither as label nor as guess are named for `sstext label`.
 
     >>> next_steps(argparse.Namespace(to="csv", output="a.csv", run="out"), {})
     ['Label them: sstext label a.csv', 'Then go on: sstext train out --more a.csv']
@@ -127,11 +154,18 @@ def next_steps(parsed: argparse.Namespace, columns: Mapping[str, Any]) -> list[s
     here = parsed.to == "csv"
     file = parsed.output if here else "labels.csv"
     flags = [word for name in COLUMNS if columns.get(name) for word in (f"--{name.replace('_', '-')}", columns[name])]
-    label = f"Label them: {shlex.join(['sstext', 'label', file, *flags])}"
+    classes = list(found.classes) if found is not None else []
+    if {task.guess for task in found.tasks if task.guess} >= set(classes) if found is not None else True:
+        classes = []
+    named = ["--classes", *classes] if classes else []
+    label = f"Label them: {shlex.join(['sstext', 'label', file, *named, *flags])}"
     if not here:
         label = f"Label them in {NAMES[parsed.to]}, and export them, for example to {file}."
     if parsed.run is not None:
         return [label, f"Then go on: {shlex.join(['sstext', 'train', parsed.run, '--more', file])}"]
+    if found is not None and found.one_file:
+        train = shlex.join(["sstext", "train", parsed.corpus, "--encoder", parsed.encoder, *flags, "--output", "out"])
+        return [label, f"Then write the labels into {parsed.corpus}, and train: {train}"]
     if parsed.labeled:
         return [label, f"Then add them to {parsed.labeled}, and train with --labeled {shlex.quote(parsed.labeled)}."]
     for name, usual in (("encoding", "utf-8"), ("prefix", None)):

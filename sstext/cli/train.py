@@ -67,9 +67,10 @@ def _add_arguments(train: Any, *, every: bool) -> None:
                 "--dry-run", action="store_true", help="Print the plan with its expected time, and stop."
             )
             group.add_argument(
-                "--more", metavar="FILE",
+                "--more", metavar="FILE", action="append",
                 help="Further labeled texts, to go on from a run, whose folder is given instead of the recipe. They join "
-                "its labels in a new run. Its folder has the next number (out-2), unless --output names another one.",
+                "its labels in a new run. Its folder has the next number (out-2), unless --output names another one. "
+                "For several files, repeat it.",
             )  # fmt: skip
             report = group.add_argument
             report(

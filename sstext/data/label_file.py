@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from sstext.data.columns import find_column, text_of
+from sstext.data.columns import NoSuchColumnError, find_column, text_of
 from sstext.data.containers import damage_explained, unpacked
 from sstext.data.decoding import codec_of, encoding_of
 from sstext.data.exports.export import REASON
 from sstext.data.formats import format_of, read_rows
+from sstext.data.labels import similar_class
 from sstext.data.writers import RowWriter
 from sstext.errors import UserError
 
@@ -64,7 +64,10 @@ class LabelFile:
         self._columns = _all_rows(self.path, self._encoding)
         names, where = list(self._columns), str(path)
         self._text = find_column(names, "text", text_column, where)
-        self._label = find_column(names, "label", label_column, where)
+        try:
+            self._label = find_column(names, "label", label_column, where)
+        except NoSuchColumnError as error:
+            raise UserError(f"{error}, add an empty column 'label', or let `sstext suggest` make the file") from None
         self._texts = [text_of(value, f"{where}: row {i}") for i, value in enumerate(self._columns[self._text], 1)]
         self.labels, self._guesses, self._reasons = (
             [
@@ -74,12 +77,18 @@ class LabelFile:
             for name in (self._label, "predicted_label", REASON)
         )
         known = dict.fromkeys([*classes, *sorted({*self.labels, *self._guesses} - {""})])
-        self.classes = [name for name in (one.strip() for one in known) if name]
+        self._given = [name for name in (one.strip() for one in known) if name]
+        self._added: list[str] = []
         if not any(text.strip() for text in self._texts):
             raise UserError(f"{path}: expected texts in column {self._text!r}, found only empty ones")
         self._skipped: list[int] = []
         self._done: list[tuple[int, str | None]] = []  # row and the label that it had before; None if it was skipped
         self._state = self._on_disk()
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes: those that were known, and those that labels have added."""
+        return [*self._given, *self._added]
 
     @property
     def total(self) -> int:
@@ -102,11 +111,7 @@ class LabelFile:
 
     def resembled(self, name: str) -> str | None:
         """The class that a new name is much like, because it may be misspelled. None if the name is a class, or like none."""
-        if name in self.classes:
-            return None
-        lower = {one.lower(): one for one in reversed(self.classes)}
-        found = get_close_matches(name.lower(), lower, n=1, cutoff=0.75)
-        return lower[found[0]] if found else None
+        return None if name in self.classes else similar_class(name, self.classes)
 
     def give(self, row: int, label: str, *, new: bool = True) -> None:
         """Give a row a label, and write the file. A new name becomes a class.
@@ -130,7 +135,7 @@ class LabelFile:
         self._write(row, label)
         self._done.append((row, before))
         if label not in self.classes:
-            self.classes.append(label)
+            self._added.append(label)
 
     def skip(self, row: int) -> None:
         """Leave a row for later.
@@ -149,6 +154,7 @@ class LabelFile:
         row, before = self._done[-1]
         if before is not None:
             self._write(row, before)
+            self._added = [name for name in self._added if name in self.labels]
         self._done.pop()
         self._skipped = [one for one in self._skipped if one != row]
         return True

@@ -23,6 +23,17 @@ _ENCODED = {"[": "]", "{": "}"}
 _INVISIBLE = {ord(mark): None for mark in "\u200b\u200c\u200d\ufeff\u2060"}
 
 
+def similar_class(name: str, classes: Iterable[str]) -> str | None:
+    """The class that a name is much like, because it may be misspelled. None if there is none.
+
+    >>> similar_class("refnud", ["delivery", "Refund"]), similar_class("login", ["delivery", "Refund"])
+    ('Refund', None)
+    """
+    lower = {one.lower(): one for one in reversed(list(classes))}
+    found = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.75)
+    return lower[found[0]] if found else None
+
+
 def label_of(value: Any, where: str) -> str:
     """A cell as a class name, or "" if it is empty.
 

@@ -95,10 +95,10 @@ def load_labeled(
         return _held_out(read, what, classes, {label for label in no_label if label not in classes})
     apart = read.take_out(no_label, doubtful=unlabeled_value is None)
     if not read.texts:
-        with_descriptions = f"{spelled('descriptions', 'classes.yaml')} and {spelled('unlabeled', 'corpus.jsonl')}"
+        without = f"{spelled('descriptions', 'classes.yaml')} and {spelled('unlabeled', 'corpus.jsonl')}"
         raise UserError(
             f"{table.name}: expected labels in column {read.columns[1]!r}, found none; label some of the rows, for "
-            f"example with `sstext label`, or start without labels, with {with_descriptions}"
+            "example with `sstext label`" + (f", or start without labels, with {without}" if what == "labeled" else "")
         )
     merged = one_spelling(Counter(read.labels)) if read.columns[1] not in table.class_labels else {}
     labels = [merged.get(label, label) for label in read.labels]

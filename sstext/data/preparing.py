@@ -298,7 +298,7 @@ def tokenize_texts(
         truncated[name] = pc.sum(tokens.data.column("truncated")).as_py()
         give_back(tokens)
         if truncated[name]:
-            cut = f"{truncated[name]:,} of {len(rows):,} texts were cut"
+            cut = f"{truncated[name]:,} of {len(rows):,} texts {'were' if truncated[name] > 1 else 'was'} cut"
             reporter.note(f"{title}: {cut} to {max_length} tokens for training")
         return tokens
 

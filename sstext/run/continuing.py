@@ -1,8 +1,10 @@
 """Go on from a finished run with further labeled texts or other options: `sstext train out --more labels.csv --rounds 2`."""
 
+import io
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from sstext.config.run_config import RunConfig
 from sstext.config.spelling import spelled
 from sstext.data.exports.export import REASON
 from sstext.data.labeling_tasks import reasons_in
+from sstext.data.labels import similar_class
 from sstext.data.loading import load_labeled
 from sstext.data.run_sources import fingerprints, sources
 from sstext.data.sources import open_table
@@ -18,6 +21,7 @@ from sstext.errors import UserError, listed
 from sstext.progress import SILENT, Reporter
 from sstext.reporting.readers import read_predictions
 from sstext.storage.run_folder import CONFIG, RunDirectory
+from sstext.storage.whole import written_whole
 
 #: Options that say how labeled texts are read.
 READING = ("text_column", "label_column", "encoding", "unlabeled_value")
@@ -31,6 +35,7 @@ class Labels:
     reasons: dict[str, str]
     unlabeled: list[str] = field(default_factory=list)  #: texts of the same source that have no label
     source: str = ""  #: its name
+    contradicted: int = 0  #: texts with several labels, of which the last one counts
 
 
 def finished_run(folder: str | Path, what: str = "run") -> RunDirectory:
@@ -102,7 +107,9 @@ def read_labels(source: Any, least_classes: int = 2, **reading: Any) -> Labels:
     read = load_labeled(source, what="more", least_classes=least_classes, **reading)
     names = [read.classes[number] for number in read.texts["label"][:]]
     others = read.without_label.columns["text"] if read.without_label is not None else []
-    return Labels(dict(zip(read.texts["text"][:], names, strict=True)), reasons, others, str(source))
+    pairs = list(zip(read.texts["text"][:], names, strict=True))
+    several = sum(count > 1 for count in Counter(text for text, _ in set(pairs)).values())
+    return Labels(dict(pairs), reasons, others, str(source), several)
 
 
 def next_folder(run: Path) -> Path:
@@ -134,7 +141,8 @@ def go_on(
 
     Args:
         run: folder of the finished run. It stays as it is.
-        more: labeled texts, in any format that `labeled` may have; rows without a label are left out. None: there are none.
+        more: labeled texts, in any format that `labeled` may have, or a list of files; rows without a label are left out. None:
+            there are none.
         changes: options that differ from those of the finished run. Default output: see `next_folder`.
         reporter: says how many labels there are.
         file: the file to write instead.
@@ -157,10 +165,15 @@ def go_on(
         raise UserError(
             f"more: the labeled texts of {run} are not in a file; train with --labeled, with all labels in it"
         )
-    new = read_labels(more, least_classes=1 if old.classes else 2, **_that_fit(more, reading))
-    joined = _joined(old, new, reporter)
-    place = file or Path(f"{options['output']}.labeled.csv")
-    with RowWriter(place, encoding=reading.get("encoding", "utf-8"), private=True) as writer:
+    if not zero_shot:
+        _note_changes(before, RunConfig(**before.read_options()), ("labeled",), reporter)
+    files = more if isinstance(more, list) and all(isinstance(one, str | Path) for one in more) else [more]
+    joined = old
+    for one in files:
+        new = read_labels(one, least_classes=1 if joined.classes else 2, **_that_fit(one, reading))
+        joined = _joined(joined, new, reporter)
+    content = io.BytesIO()
+    with RowWriter(content, "csv", encoding=reading.get("encoding", "utf-8")) as writer:
         columns: dict[str, list[Any]] = {
             reading.get("text_column", "text"): list(joined.classes),
             reading.get("label_column", "label"): list(joined.classes.values()),
@@ -175,11 +188,32 @@ def go_on(
             writer.write(dict.fromkeys(columns, empty) | {text: others, label: empty})
             if options.get("views"):
                 reporter.note(f"views: the {len(others):,} unlabeled texts of {old.source} lose their paraphrases")
-    if (table := options.pop("data", None)) is not None:
-        options["unlabeled"] = (
-            options.get("unlabeled") or table
-        )  # the rows that have a label are left out of the corpus
+    place = _written(content.getvalue(), Path(f"{options['output']}.labeled.csv"), str(options["output"]), file)
+    if (table := options.pop("data", None)) is not None and old.unlabeled:  # those that have a label leave the corpus
+        options["unlabeled"] = options.get("unlabeled") or table
     return RunConfig(**options | {"labeled": str(place)})
+
+
+def _written(content: bytes, place: Path, output: str, instead: Path | None) -> Path:
+    """Write the labels of a run to their place, unless they are there already, and return it.
+
+    Args:
+        output: folder of the run.
+        instead: file to write if the place has other content.
+
+    Raises:
+        UserError: the folder has a run with other labels.
+    """
+    if place.is_file() and place.read_bytes() == content:
+        return place
+    if RunDirectory(output).holds_run():
+        raise UserError(
+            f"output: {output} is a run with other labels; choose another {spelled('output')}, or delete it"
+        )
+    place = instead or place
+    with written_whole(place, private=True, recorded=False) as partial:
+        partial.write_bytes(content)
+    return place
 
 
 def _with_other_options(before: RunDirectory, options: Mapping[str, Any], reporter: Reporter) -> RunConfig:
@@ -190,70 +224,93 @@ def _with_other_options(before: RunDirectory, options: Mapping[str, Any], report
             f"{before.path}: this is the folder of a finished run, and nothing changes; give --more labels.csv to go on from "
             "it with more labels, or an option to change, such as --rounds 2"
         )
-    named, known = sources(config), before.read_data().get("fingerprints", {})
+    named = sources(config)
     if lacking := sorted(given_in_python(before) - named.keys()):
         raise UserError(
             f"{before.path}: the run was given {listed(lacking)} in Python, not as files; give "
             f"{' and '.join(spelled(name) for name in lacking)}"
         )
-    same = {name: source for name, source in named.items() if sources(former).get(name) == source}
-    changed = [name for name, found in fingerprints(same).items() if found != known.get(name)]
+    same = [name for name, source in named.items() if sources(former).get(name) == source]
+    _note_changes(before, config, same, reporter)
+    return config
+
+
+def _note_changes(before: RunDirectory, config: RunConfig, names: Iterable[str], reporter: Reporter) -> None:
+    """Say which of these sources have another content than they had in a run."""
+    known = before.read_data().get("fingerprints", {})
+    named = {name: source for name, source in sources(config).items() if name in names}
+    changed = [name for name, found in fingerprints(named).items() if found != known.get(name)]
     if changed:
         reporter.note(f"{listed(changed)}: the content has changed since the run in {before.path}")
-    return config
 
 
 def _joined(old: Labels, new: Labels, reporter: Reporter) -> Labels:
     added = [text for text in new.classes if text not in old.classes]
     changed = [text for text in new.classes if old.classes.get(text, new.classes[text]) != new.classes[text]]
     if not added and not changed:
-        raise UserError("more: expected texts that are not labeled yet, found none")
+        raise UserError(f"more: {new.source} has no label that the run does not have already")
     reporter.note(
-        f"more: {len(added):,} labeled text{'s' if len(added) != 1 else ''} join {len(old.classes):,}"
+        f"more: {len(added):,} labeled text{'s join' if len(added) != 1 else ' joins'} {len(old.classes):,}"
         + (f"; {len(changed):,} got another label" if changed else "")
     )
-    unknown = sorted(set(new.classes.values()) - set(old.classes.values())) if old.classes else []
-    if unknown:
-        reporter.note(f"more: new classes {listed(unknown)}")
-    return Labels(old.classes | new.classes, old.reasons | new.reasons)
+    if new.contradicted:
+        count = new.contradicted
+        reporter.note(f"more: {count:,} text{'s have' if count > 1 else ' has'} several labels; the last one counts")
+    known = set(old.classes.values())
+    for name, count in sorted(Counter(new.classes.values()).items()) if known else ():
+        if name not in known:
+            like = similar_class(name, known)
+            asked = f"; did you mean {like!r}?" if like is not None else ""
+            reporter.note(f"more: new class {name!r} ({count:,} text{'s' if count > 1 else ''}){asked}")
+    return replace(old, classes=old.classes | new.classes, reasons=old.reasons | new.reasons)
 
 
 def what_it_brought(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """What more labels or other options have brought, in a sentence. Empty if nothing was measured in both runs.
+    """What more labels or other options have brought, in a few sentences. Empty if nothing was measured in the new run.
+
+    The accuracy on the test rows if both runs have measured it, otherwise the estimated accuracy.
 
     Args:
         before, after: `results.json` of both runs.
     """
     labeled = [results["rows"].get("labeled", 0) for results in (before, after)]
-    said = []
-    kinds = (
-        ("estimated accuracy (with 90 % interval)", _estimate), ("accuracy on the test rows (with 95 % interval)", _on_test),
-    )  # fmt: skip
-    for name, of in kinds:
-        figures = [of(results) for results in (before, after)]
-        if all(figures):
-            said.append(f"{name} {figures[0]} → {figures[1]}")
-        elif figures[1]:
-            said.append(f"{name} {figures[1]}, not known before")
-    if not said:
+    start = "Before → now" if labeled[0] == labeled[1] else f"With {labeled[1]:,} labels instead of {labeled[0]:,}"
+    tested, estimate = _on_test(after), _estimate(after)
+    if tested is not None and (_on_test(before) is not None or estimate is None):
+        return _compared(f"{start}: accuracy on the test rows", _on_test(before), tested, "95 %")
+    if estimate is None:
         return ""
-    if labeled[0] == labeled[1]:
-        return f"Before → now: {'; '.join(said)}."
-    return f"With {labeled[1]:,} labels instead of {labeled[0]:,}: {'; '.join(said)}."
+    said = _compared(f"{start}: estimated accuracy", _estimate(before), estimate, "90 %")
+    chosen = after["accuracy_estimate"].get("chosen", 0)
+    if chosen and _estimate(before) is not None:
+        said += (
+            f" The estimates may be too low: {chosen:,} of the labeled texts were chosen because they are difficult."
+        )
+    return said
 
 
-def _estimate(results: Mapping[str, Any]) -> str:
+#: Accuracy, and the ends of its interval.
+_Figure = tuple[float, float, float]
+
+
+def _estimate(results: Mapping[str, Any]) -> _Figure | None:
     found = results.get("accuracy_estimate")
-    return "" if found is None else _with_interval(found["value"], found["low"], found["high"])
+    return None if found is None else (found["value"], found["low"], found["high"])
 
 
-def _on_test(results: Mapping[str, Any]) -> str:
+def _on_test(results: Mapping[str, Any]) -> _Figure | None:
     found = (results.get("test") or {}).get("self_trained")
     if found is None:
-        return ""
+        return None
     measured = found["metrics"]["accuracy"]
-    return _with_interval(measured["score"], *measured["confidence_interval"])
+    return (measured["score"], *measured["confidence_interval"])
 
 
-def _with_interval(value: float, low: float, high: float) -> str:
-    return f"{value:.1%} [{low:.1%}, {high:.1%}]"
+def _compared(start: str, first: _Figure | None, second: _Figure, level: str) -> str:
+    """A figure before and now, with intervals. If they overlap, the difference may be chance."""
+    figures = [second] if first is None else [first, second]
+    said = " → ".join(f"{value:.1%} [{low:.1%}, {high:.1%}]" for value, low, high in figures)
+    if first is None:
+        return f"{start} {said} ({level} interval; not known before)."
+    overlap = max(first[1], second[1]) < min(first[2], second[2])
+    return f"{start} {said} ({level} intervals{'; they overlap, so this may be chance' if overlap else ''})."

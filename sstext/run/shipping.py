@@ -83,7 +83,7 @@ def the_one_student(run: Run, records: Sequence[StageRecord], teacher: Stage, wh
     plan, last = run.plan, records[-1]
     final = plan.final
     if final is not None and last.stage == FINAL and last.refused is None:
-        why = f"it learned from pseudo-labels of the {teacher.name}, which was chosen as teacher: {why}"
+        why = f"it learned from pseudo-labels of the {teacher.name}; the {teacher.name} was chosen as teacher: {why}"
         return Choice(final, last, teacher, last, last.temperature, why)
     reason = "warning: no text was selected for a final model"
     if last.stage == FINAL:

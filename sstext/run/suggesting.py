@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from sstext.data.fingerprints import fingerprint
 from sstext.data.labeling_tasks import LabelingTask
-from sstext.data.loading import class_names, load_unlabeled
+from sstext.data.loading import class_names, load_labeled, load_unlabeled
 from sstext.data.order import random_rows
 from sstext.data.tokens import TextEncoder, choose_max_length
 from sstext.errors import MissingOptionsError, UserError
@@ -54,10 +54,14 @@ class Suggestions:
     Attributes:
         tasks: the texts, in the order in which they were chosen.
         model: name of the model that guesses their classes, or None without a model.
+        classes: names of the classes, as far as they are known.
+        one_file: whether the labeled texts are those of the corpus file that have a label.
     """
 
     tasks: list[LabelingTask]
     model: str | None
+    classes: Sequence[str] = ()
+    one_file: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,8 @@ def suggest(
     columns = {"text_column": text_column, "encoding": encoding}
     of_labels = {"label_column": label_column, "unlabeled_value": unlabeled_value}
     folder = None if run is None else finished_run(run)
-    known, labels, classes = _labeled_texts(labeled, folder, columns | of_labels, reporter)
+    one_file = labeled is None and folder is None and _is_one_file(corpus, columns | of_labels)
+    known, labels, classes = _labeled_texts(corpus if one_file else labeled, folder, columns | of_labels, reporter)
     wanted = count if count is not None else PER_CLASS * len(classes) or COUNT
     texts, places = _candidates(corpus, folder, columns, set(known), wanted, candidates, seed, reporter)
     if not texts:
@@ -187,7 +192,18 @@ def suggest(
     if reader.classes:  # as `sstext predict` says it, which reads in float32
         exact = reader.read(taken, reporter, "chosen texts", precision="fp32")
         guesses = softmax(exact[:, : len(reader.classes)].astype(np.float64))
-    return Suggestions(tasks_of(chosen, taken, classes, guesses), model)
+    return Suggestions(tasks_of(chosen, taken, classes, guesses), model, tuple(classes), one_file)
+
+
+def _is_one_file(corpus: Any, columns: dict[str, Any]) -> bool:
+    """Whether a file has both rows with a label and rows without one, as `sstext train FILE` reads it."""
+    if not isinstance(corpus, str | Path) or not Path(corpus).is_file():
+        return False
+    try:
+        read = load_labeled(corpus, least_classes=1, **columns)
+    except UserError:  # it has no labels
+        return False
+    return read.without_label is not None
 
 
 def _labeled_texts(
@@ -228,7 +244,10 @@ def _candidates(
             has = "has no unlabeled texts"
             if run is not None and run.read_results()["rows"].get("unlabeled"):
                 has = "no longer holds its unlabeled texts"
-            raise UserError(f"corpus: the run {has}; give a file with texts")
+            example = (
+                f"sstext suggest corpus.jsonl --run {run.path}" if run is not None else "sstext suggest corpus.jsonl"
+            )
+            raise UserError(f"corpus: the run {has}; give a file with texts, for example: {example}")
         size = candidates or max(CANDIDATES, CANDIDATES_PER_TEXT * wanted)
         some = random_rows(len(rows), min(len(rows), size), seed)
         if len(some) < len(rows):

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sstext.cli.label import _classes_of_run
 from sstext.cli.label_page import LabelServer
 from sstext.cli.main import main
 from sstext.data.label_file import LabelFile
@@ -87,7 +88,12 @@ def test_a_misspelled_class_is_asked_about(path: Path, server: LabelServer) -> N
             await pilot.press("u", "q")
 
     asyncio.run(label())
+    assert LabelFile(path, ["refund"]).classes == ["refund", "delivery"], "what was undone is no class"
     file = LabelFile(path, ["Account", "refund"])
+    file.give(0, "praise")
+    assert file.classes == ["Account", "refund", "delivery", "praise"]
+    file.undo()
+    assert file.classes == ["Account", "refund", "delivery"]
     assert [file.resembled(name) for name in ("accuont", "refund", "login", "REFUND")] == [
         "Account",
         None,
@@ -100,6 +106,12 @@ def test_a_misspelled_class_is_asked_about(path: Path, server: LabelServer) -> N
     assert (status, b"did you mean 'refund'" in answer, json.loads(answer)["misspelled"]) == (409, True, True)
     assert ask(server, f"/{server.token}/label", {**typed, "new": True})[0] == 200
     assert labels(path)[0] == "refnd"
+
+
+def test_a_file_in_the_folder_of_a_run_has_its_classes(finished_run: Path) -> None:
+    """Guards classes that the model does not guess for any text of the file: nobody could choose them."""
+    assert _classes_of_run(str(finished_run / "to_label.csv")) == ["account", "delivery", "refund"]
+    assert _classes_of_run(str(finished_run.parent / "to_label.csv")) == []
 
 
 def test_the_command_needs_a_terminal_and_a_file(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

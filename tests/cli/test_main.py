@@ -398,7 +398,7 @@ def test_all_missing_options_are_named_with_a_command_that_has_them(
     [
         (LABELED, "classes: refund (2), account (1), delivery (1)"),
         (LABELED + b",refund\n  ,account\n", "labeled: skipped 2 rows without text"),
-        (LABELED + b"money " * 80 + b",refund\n", "labeled: 1 of 5 texts were cut to 16 tokens for training"),
+        (LABELED + b"money " * 80 + b",refund\n", "labeled: 1 of 5 texts was cut to 16 tokens for training"),
     ],
 )
 def test_what_is_odd_but_usable_is_a_note(

@@ -146,7 +146,7 @@ def test_the_length_is_chosen_from_the_corpus_and_said(task: Any, tiny_encoder: 
     assert notes.said[0] == "max length: 8 tokens (95 % of the texts are not longer; the encoder reads up to 64)"
     assert max(map(len, tokens.corpus["input_ids"])) == 8
     assert tokens.truncated["unlabeled"] == 1
-    assert "unlabeled: 1 of 60 texts were cut to 8 tokens for training" in notes.said
+    assert "unlabeled: 1 of 60 texts was cut to 8 tokens for training" in notes.said
 
 
 def test_a_length_that_was_asked_for_is_taken_within_the_limit(task: Any, tiny_encoder: Path) -> None:

@@ -2,12 +2,14 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from notes import Notes
 
 from sstext.cli.main import main
 from sstext.data.labeling_tasks import AT_RANDOM
@@ -140,7 +142,7 @@ def test_a_column_of_texts_may_be_named_reason(finished_run: Path, more: Path, t
             [("a text", "", "")],
             "expected labels in column 'label', found none; label some of the rows, for example with `sstext label`",
         ),
-        ("old", "more: expected texts that are not labeled yet, found none"),
+        ("old", "more.csv has no label that the run does not have already"),
     ],
 )
 def test_files_that_add_nothing_are_refused(rows: Any, message: str, finished_run: Path, tmp_path: Path) -> None:
@@ -195,20 +197,55 @@ def test_reasons_are_found_for_held_out_rows(tmp_path: Path, monkeypatch: pytest
     assert accuracy._drawn_at_random(run).all(), "labels that Python passes have no reasons"
 
 
+def test_several_files_contradictions_and_slips(finished_run: Path, tmp_path: Path) -> None:
+    """Guards a file that is dropped without a word, a text with two labels, and a slip that becomes a class."""
+    first = write(
+        tmp_path / "first.csv", [("one more", "refund", ""), ("two more", "refund", ""), ("two more", "account", "")]
+    )
+    second = write(tmp_path / "second.csv", [("three more", "acount", ""), ("four more", "praise", "")])
+    notes = Notes()
+    config = go_on(finished_run, [str(first), str(second)], {"output": str(tmp_path / "out")}, reporter=notes)
+    assert [row["label"] for row in read(Path(str(config.labeled)))[12:]] == ["refund", "account", "acount", "praise"]
+    assert notes.said == [
+        "more: 2 labeled texts join 12", "more: 1 text has several labels; the last one counts",
+        "more: 2 labeled texts join 14", "more: new class 'acount' (1 text); did you mean 'account'?",
+        "more: new class 'praise' (1 text)",
+    ]  # fmt: skip
+
+
+def test_a_run_that_is_refused_keeps_its_labels(finished_run: Path, more: Path, tmp_path: Path) -> None:
+    """Guards the file of labels of a finished run against a command that goes on from the same run with other labels."""
+    out = tmp_path / "next"
+    labels = Path(str(go_on(finished_run, more, {"output": str(out)}).labeled))
+    shutil.copytree(finished_run, out)
+    before = labels.read_bytes()
+    other = write(tmp_path / "other.csv", [("another text", "refund", "")])
+    with pytest.raises(UserError, match="is a run with other labels"):
+        go_on(finished_run, other, {"output": str(out)})
+    assert labels.read_bytes() == before
+    planned = go_on(finished_run, more, {"output": str(out)}, file=tmp_path / "planned.csv")
+    assert planned.labeled == str(labels), "the same labels are there already, so that a plan has nothing to write"
+
+
 def test_what_more_labels_brought_by_hand() -> None:
     """Guards figures that are compared though one of them is missing."""
 
     def results(labeled: int, estimate: float | None, test: float | None) -> dict[str, Any]:
         figures = {} if test is None else {"score": test, "confidence_interval": (test - 0.05, test + 0.05)}
         measured = {} if test is None else {"self_trained": {"metrics": {"accuracy": figures}}}
-        estimated = None if estimate is None else {"value": estimate, "low": estimate - 0.1, "high": estimate + 0.1}
+        estimated = None if estimate is None else {
+            "value": estimate, "low": estimate - 0.1, "high": estimate + 0.1, "chosen": 7,
+        }  # fmt: skip
         return {"rows": {"labeled": labeled}, "test": measured, "accuracy_estimate": estimated}
 
-    assert what_it_brought(results(12, 0.5, 0.61), results(24, 0.625, 0.7)) == (
-        "With 24 labels instead of 12: estimated accuracy (with 90 % interval) 50.0% [40.0%, 60.0%] → 62.5% [52.5%, 72.5%]; "
-        "accuracy on the test rows (with 95 % interval) 61.0% [56.0%, 66.0%] → 70.0% [65.0%, 75.0%]."
+    assert what_it_brought(results(12, 0.5, 0.61), results(24, 0.625, 0.75)) == (
+        "With 24 labels instead of 12: accuracy on the test rows 61.0% [56.0%, 66.0%] → 75.0% [70.0%, 80.0%] (95 % intervals)."
+    )
+    assert what_it_brought(results(12, 0.5, None), results(12, 0.625, 0.75)) == (
+        "Before → now: estimated accuracy 50.0% [40.0%, 60.0%] → 62.5% [52.5%, 72.5%] (90 % intervals; they overlap, so this "
+        "may be chance). The estimates may be too low: 7 of the labeled texts were chosen because they are difficult."
     )
     assert what_it_brought(results(0, None, None), results(24, 0.625, None)) == (
-        "With 24 labels instead of 0: estimated accuracy (with 90 % interval) 62.5% [52.5%, 72.5%], not known before."
+        "With 24 labels instead of 0: estimated accuracy 62.5% [52.5%, 72.5%] (90 % interval; not known before)."
     )
     assert what_it_brought(results(12, 0.5, None), results(24, None, None)) == ""

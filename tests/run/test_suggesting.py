@@ -12,11 +12,12 @@ import pytest
 from sstext.cli.main import main
 from sstext.cli.suggest import TOOLS, next_steps
 from sstext.data import labeling_tasks
+from sstext.data.labeling_tasks import LabelingTask
 from sstext.errors import UserError
 from sstext.inference.classifier import Classifier
 from sstext.pseudolabels.texts_to_label import AT_RANDOM, TYPICAL, UNSURE
 from sstext.run import suggesting
-from sstext.run.suggesting import suggest
+from sstext.run.suggesting import Suggestions, suggest
 from sstext.storage.run_folder import RunDirectory
 
 
@@ -71,6 +72,31 @@ def test_labeled_texts_are_not_chosen_again(tiny_files: Any, tiny_encoder: Path,
     assert {task.text for task in found.tasks} == set(texts[50:])
 
 
+def test_one_file_with_labels_and_a_file_that_was_labeled(
+    tiny_files: Any, tiny_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards labels that are in the file of the corpus, and were not read, and labels of a person that were written over."""
+    one = tmp_path / "one.csv"
+    labeled = [(row["text"], row["label"]) for row in read(tiny_files.labeled)]
+    with one.open("w", encoding="utf-8", newline="") as file:
+        rows = [*labeled, *((text, "") for text in texts_of(tiny_files.unlabeled)[:20])]
+        csv.writer(file).writerows([("text", "label"), *rows])
+    output = tmp_path / "to_label.csv"
+    command = ["suggest", str(one), "-n", "20", "--encoder", str(tiny_encoder), "-o", str(output)]
+    assert main(command) == 0
+    shown = capsys.readouterr()
+    assert "labeled: 12 texts" in shown.err
+    assert f"Then write the labels into {one}, and train: sstext train {one} --encoder" in shown.out
+    chosen = read(output)
+    assert not {row["text"] for row in chosen} & {text for text, _ in labeled}
+    with output.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), (chosen[0]["text"], "refund"), (chosen[1]["text"], "")])
+    before = output.read_bytes()
+    assert main(command) == 2
+    assert f"output: {output} has 1 label already; give another --output" in capsys.readouterr().err
+    assert output.read_bytes() == before
+
+
 def test_a_run_names_its_corpus_its_classes_and_its_guesses(
     finished_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,6 +128,11 @@ def test_the_next_steps_name_the_columns_and_keep_labels_that_are_there() -> Non
     ]
     (_, then) = next_steps(argparse.Namespace(**given | {"labeled": "my.csv"}), columns)
     assert then == "Then add them to my.csv, and train with --labeled my.csv."
+    tasks = [LabelingTask("a", AT_RANDOM, "refund", 0.5)]
+    found = Suggestions(tasks, "model", ("refund", "my account"))
+    assert next_steps(argparse.Namespace(**given), {}, found)[0] == (
+        "Label them: sstext label 'to label.csv' --classes refund 'my account'"
+    )
     (_, then) = next_steps(argparse.Namespace(**given, encoding="cp1252", prefix="query: "), {})
     assert "--encoder demo --encoding cp1252 --prefix 'query: ' --output out" in then
 

@@ -120,7 +120,9 @@ def test_the_record_of_the_final_model(taught: tuple[Path, dict[str, Any], Run])
     assert list(last["class_shares"].values()) == pytest.approx(shares.tolist())
     chosen = found["chosen"]
     assert (chosen["stage"], chosen["model"], chosen["round"], chosen["judged"]) == ("final", "final", 2, 1)
-    assert chosen["why"] == "it learned from pseudo-labels of the start, which was chosen as teacher: it was told to"
+    assert (
+        chosen["why"] == "it learned from pseudo-labels of the start; the start was chosen as teacher: it was told to"
+    )
     assert chosen["calibrated_on"] == (
         "pseudo-labels that were calibrated on held-out predictions of the labeled rows (the model's confidence is half way "
         "between that of its teachers and its own)"
