@@ -39,6 +39,7 @@ class Labeling:
         classifier.refuse_regression()
         self.classifier, self.probabilities = classifier, probabilities
         self.threshold = None if target_precision is None else classifier.threshold(target_precision)
+        self._kept = self._read = 0
         self.added = [
             "predicted_label",
             "confidence",
@@ -85,6 +86,8 @@ class Labeling:
         }
         if self.threshold is not None:
             columns["abstain"] = [bool(p < self.threshold) for p in scored.max(-1)]
+            self._kept += len(texts) - sum(columns["abstain"])
+            self._read += len(texts)
         if self.probabilities:
             for number, label in enumerate(classes):
                 columns[f"probability/{label}"] = written(scored[:, number])
@@ -122,6 +125,11 @@ class Labeling:
             found.append(
                 "the model is multi-label: each class has a probability of its own, and predicted_label is the most probable "
                 "one; --probabilities shows all of them"
+            )
+        if self.threshold is not None and self._read:  # a shard that was there already is not read again
+            found.append(
+                f"{self._kept:,} of {self._read:,} texts have a confidence of {self.threshold:.2f} or more; the column abstain "
+                "marks the others"
             )
         if cut := self.cut():
             limit = self.classifier.encoder.max_length

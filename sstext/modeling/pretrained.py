@@ -158,9 +158,11 @@ def _why_not(name: str, error: Exception) -> str:
     folder, reason = Path(name), " ".join(str(error).split())[:300]
     if os.path.exists(folder / MODEL / "config.json"):
         return f"this is the folder of a run; use its model, {folder / MODEL} ({reason})"
+    if runs := sorted(place.parent for place in folder.glob(f"*/{MODEL}/config.json")):
+        return f"this folder holds runs; use the model of one, for example {runs[0]}"
     trouble = None if os.path.isdir(folder) else hub_trouble(error, name)
     if trouble is not None:
-        if "/" in name or not trouble.startswith("the Hub"):
+        if not trouble.startswith("the Hub"):
             return trouble
         meant = f"; did you mean {DEMO}?" if get_close_matches(name, [DEMO]) else ""
         return f"there is no folder {name!r} here, and {trouble}{meant}"  # most often, it is a typing error

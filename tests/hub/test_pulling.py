@@ -171,6 +171,8 @@ def test_the_command_predicts_with_a_private_model_of_ones_own(said: dict[str, A
 def test_a_dead_network_is_said_at_once(said: dict[str, Any]) -> None:
     """Guards against retries that make a person wait for minutes."""
     unreachable = "the Hub (http://127.0.0.1:9) cannot be reached, or the connection was lost; check the network"
-    assert said["network"][1].startswith(f"cannot load 'ada/never-seen': {unreachable}")
+    assert said["network"][1].startswith(
+        f"cannot load 'ada/never-seen': there is no folder 'ada/never-seen' here, and {unreachable}"
+    )
     assert unreachable in said["network, data set"][1]
     assert said["waits"] == []

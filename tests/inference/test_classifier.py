@@ -406,9 +406,12 @@ def test_a_name_that_cannot_be_found_says_what_to_do(name: str) -> None:
 
 def test_the_folder_of_a_run_is_told_from_its_model(tmp_path: Path) -> None:
     """Guards `sstext predict out new.csv`: the message names out/model."""
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
+    run = tmp_path / "out"
+    (run / "model").mkdir(parents=True)
+    (run / "model" / "config.json").write_text("{}")
     with pytest.raises(UserError, match="this is the folder of a run; use its model"):
+        Classifier.from_pretrained(run)
+    with pytest.raises(UserError, match=r"this folder holds runs; use the model of one, for example .*out/model"):
         Classifier.from_pretrained(tmp_path)
 
 

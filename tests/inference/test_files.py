@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from notes import Notes
 import torch
 from transformers import AutoTokenizer
 
@@ -353,12 +354,16 @@ def test_rows_that_are_not_sure_enough_are_marked(model: Path, tmp_path: Path) -
     classifier.tokenizer.save_pretrained(tmp_path / "again")
     again = Classifier.from_pretrained(tmp_path / "again", device="cpu")
     source, target = write(tmp_path / "in.csv", {"text": TEXTS}), tmp_path / "out.csv"
-    predict_file(again, source, target, target_precision=0.8)
+    notes = Notes()
+    predict_file(again, source, target, target_precision=0.8, reporter=notes)
     with target.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["text", "predicted_label", "confidence", "abstain"]
     assert [row["abstain"] for row in rows] == [str(float(row["confidence"]) < middle) for row in rows]
     assert len({row["abstain"] for row in rows}) == 2, "canary: some rows are marked, others not"
+    kept = sum(row["abstain"] == "False" for row in rows)
+    said = f"{kept} of {len(rows)} texts have a confidence of {middle:.2f} or more; the column abstain marks the others"
+    assert said in notes.said
 
 
 @pytest.mark.parametrize(("curve", "precision", "message"), [
