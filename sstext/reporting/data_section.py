@@ -38,6 +38,7 @@ class DataSection:
         classes: a line for each class.
         findings: what the check found.
         checked: rows that were checked, for example "64 labeled, 20,000 of 1,000,000 unlabeled".
+        partly: whether there are more rows than these.
         command: checks all rows.
     """
 
@@ -45,6 +46,7 @@ class DataSection:
     classes: list[list[str]]
     findings: list[Shown]
     checked: str
+    partly: bool
     command: str
 
 
@@ -64,7 +66,9 @@ def data_section(run: RunFiles) -> DataSection | None:
         f"{rows['checked']:,} {'of ' + format(rows['all'], ',') + ' ' if rows['checked'] < rows['all'] else ''}{role}"
         for role, rows in found["rows"].items()
     )
-    return DataSection(titles, lines, [_shown(one) for one in found["findings"]], checked, check_command(run.options))
+    partly = any(rows["checked"] < rows["all"] for rows in found["rows"].values())
+    findings = [_shown(one) for one in found["findings"]]
+    return DataSection(titles, lines, findings, checked, partly, check_command(run.options))
 
 
 def _shown(finding: dict[str, Any]) -> Shown:

@@ -149,7 +149,7 @@ def what_overlaps(run: RunFiles) -> str:
 def what_to_label(run: RunFiles) -> str:
     """A sentence on the texts that should be labeled next. Empty if none were chosen."""
     chosen = run.results.get("to_label")
-    if not chosen:
+    if not chosen or not (run.path / TO_LABEL).exists():  # `sstext forget` deletes them
         return ""
     return f"{TO_LABEL} has {chosen:,} texts that should be labeled {'first' if run.first == ZERO_SHOT else 'next'}."
 

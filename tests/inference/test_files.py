@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from notes import Notes
 import torch
+from notes import Notes
 from transformers import AutoTokenizer
 
 from sstext.cli.main import main
