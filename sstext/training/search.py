@@ -7,6 +7,7 @@ from transformers import Trainer
 from transformers.trainer_utils import BestRun, number_of_arguments
 
 from sstext.errors import UserError, nearest
+from sstext.interrupts import handlers_kept
 from sstext.objective.objective import Objective
 from sstext.training.arguments import OUR_FIELDS
 
@@ -59,9 +60,10 @@ class SearchTrainer(Trainer):
         self.callback_handler.optimizer = self.callback_handler.lr_scheduler = None
         self.accelerator.free_memory()
         try:
-            return super().hyperparameter_search(
-                hp_space, compute_objective, n_trials, direction, backend, hp_name, **kwargs
-            )
+            with handlers_kept():  # Ray leaves one of its own for Ctrl-C
+                return super().hyperparameter_search(
+                    hp_space, compute_objective, n_trials, direction, backend, hp_name, **kwargs
+                )
         finally:
             self._restore_arguments()
             self._train_batch_size = self.args.train_batch_size

@@ -1,5 +1,6 @@
 """A search over hyperparameters: it reaches the method, and no trial knows of the one before."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -249,10 +250,12 @@ def test_trials_of_ray_reach_the_method_and_run_in_processes_of_their_own(
     trainer = searcher(method="fixmatch", as_argument=True, method_args={"threshold": 0.4})
     trainer.train()
     space = {"learning_rate": 2e-2, "method_args.threshold": tune.grid_search([0.0, 1.0])}
+    interrupt = signal.getsignal(signal.SIGINT)
     best = trainer.hyperparameter_search(
         lambda trial: space, n_trials=1, backend="ray", storage_path=str(tmp_path), verbose=0,
         resources_per_trial={"cpu": 1},
     )  # fmt: skip
+    assert signal.getsignal(signal.SIGINT) is interrupt, "Ctrl-C in a later training is ours again"
     analysis = best.run_summary
     losses = {trial.config["method_args.threshold"]: trial.last_result["objective"] for trial in analysis.trials}
     assert losses[0.0] != losses[1.0]
