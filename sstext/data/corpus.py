@@ -132,7 +132,7 @@ def load_unlabeled(
         read = own + (len(besides) if besides is not None else 0)
         if not kept:
             raise AllLabeledError(
-                f"unlabeled: all {read:,} texts are labeled, too, so that the corpus is empty; give other texts, or "
+                f"unlabeled: all {read:,} texts are labeled, too, so that they bring little; give other texts, or "
                 f"{spelled('rounds', 0)} to train on the labels alone"
             )
         left = kept - min(kept, at_most if at_most is not None else kept)

@@ -138,13 +138,8 @@ def read_texts(
         )
     if has_corpus:
         own = [] if zero_shot else labeled.texts["text"][:]
-        try:
-            unlabeled = _read_corpus(config, named.get("unlabeled"), arrow_file, reporter, at_most, own, besides)
-        except AllLabeledError:
-            if needs_corpus:
-                raise
-            reporter.note("unlabeled: all texts are labeled, too, so that there is no corpus")
-        if "audit" in named and unlabeled is not None:
+        unlabeled = _read_corpus(config, named.get("unlabeled"), arrow_file, reporter, at_most, own, besides)
+        if "audit" in named:
             rows = unlabeled.texts.data.column("row").to_numpy()
             audit = load_audit(
                 named["audit"], classes=labeled.classes, rows=rows, total=unlabeled.total,
@@ -238,12 +233,19 @@ def _read_corpus(
     def comparing(texts: int) -> AbstractContextManager[Tick]:
         return reporter.phase("comparing texts", texts, "text")
 
-    with reporter.phase("reading the corpus", known_rows(source), "text") as tick:
-        unlabeled = load_unlabeled(
-            source, arrow_file=arrow_file, text_column=config.text_column, views=config.views, encoding=config.encoding,
-            at_most=at_most, seed=config.seed, tick=tick, comparing=comparing if config.drop_near_duplicates else None,
-            besides=besides, labeled=labeled, **why,
-        )  # fmt: skip
+    def load(labeled: Sequence[str]) -> Unlabeled:
+        with reporter.phase("reading the corpus", known_rows(source), "text") as tick:
+            return load_unlabeled(
+                source, arrow_file=arrow_file, text_column=config.text_column, views=config.views, encoding=config.encoding,
+                at_most=at_most, seed=config.seed, tick=tick, comparing=comparing if config.drop_near_duplicates else None,
+                besides=besides, labeled=labeled, **why,
+            )  # fmt: skip
+
+    try:
+        unlabeled = load(labeled)
+    except AllLabeledError as error:
+        unlabeled = load(())
+        unlabeled.notes.append(str(error))
     for note in unlabeled.notes:
         reporter.note(note)
     counts = {"total": unlabeled.total, "notes": unlabeled.notes, "left": unlabeled.left, "rows": unlabeled.rows}

@@ -340,6 +340,18 @@ def test_rows_without_a_label_join_other_unlabeled_texts(tmp_path: Path, task: A
     assert texts.classes == ["-1", "0", "1"]
 
 
+def test_a_corpus_of_labeled_texts_alone_stays(task: Any, tmp_path: Path) -> None:
+    """Guards a person who gives the same rows twice, or who has labeled the whole corpus: this is no reason to end."""
+    rows = Dataset.from_dict({"text": ["one", "two", "three", "four"], "label": ["a", "b", "a", "b"]})
+    config, notes = config_of(task, labeled=None, unlabeled=None, dev=None, test=None, audit=None), Notes()
+    texts = read(config, tmp_path, notes, labeled=rows, unlabeled=rows)
+    assert texts.unlabeled is not None
+    assert texts.unlabeled.texts["text"][:] == ["one", "two", "three", "four"]
+    assert any(
+        note.startswith("unlabeled: all 4 texts are labeled, too, so that they bring little") for note in notes.said
+    )
+
+
 def test_one_source_has_one_name(task: Any) -> None:
     """Guards two files of which one is never read."""
     with pytest.raises(UserError, match=r"data: give data .* or labeled, not both"):
