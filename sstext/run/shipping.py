@@ -94,7 +94,7 @@ def the_one_student(run: Run, records: Sequence[StageRecord], teacher: Stage, wh
             "measurements"
         )
     elif plan.baseline.frozen and (unfit := unfit_as_model(run.whole, records[teacher.position], teacher)):
-        reason += f"; {unfit}, so that the {plan.baseline.name} is the model"
+        why = f"{unfit}, so that the {plan.baseline.name} is the model"  # why it was a teacher is no reason any more
         teacher = plan.baseline
     unusable = check_checked_rows(run, teacher, teacher)
     temperature, own = out_of_fold(run.chains, teacher, probe=False).temperature(), records[teacher.position]
@@ -104,7 +104,7 @@ def the_one_student(run: Run, records: Sequence[StageRecord], teacher: Stage, wh
 def unfit_as_model(whole: Chain, record: StageRecord, teacher: Stage) -> str:
     """Why a teacher that was not refused should not be the model itself. Empty if it may be."""
     if check_one(whole, teacher)[0] is not None:  # by its head alone, which would be the model
-        return f"those of the {teacher.name} have, too"
+        return f"the predictions of the {teacher.name} have collapsed, too"
     worse = record.gain is not None and record.gain["expected"] < 0
     return f"the {teacher.name} itself is expected to be worse than the first stage" if worse else ""
 
