@@ -93,7 +93,7 @@ def run_suggest(parsed: argparse.Namespace) -> None:
     from sstext.storage.whole import check_target
 
     columns = values_of_same_flags(parsed, *COLUMNS)
-    _keep_labels(parsed, columns)
+    _keep_labels(parsed)
     check_ending(parsed.output, parsed.to)  # before anything is embedded
     check_columns(parsed.to, **columns)
     check_target("output", Path(parsed.output))
@@ -120,7 +120,7 @@ def run_suggest(parsed: argparse.Namespace) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _keep_labels(parsed: argparse.Namespace, columns: Mapping[str, Any]) -> None:
+def _keep_labels(parsed: argparse.Namespace) -> None:
     """Refuse to write over a file that somebody has labeled.
 
     Raises:
@@ -133,7 +133,7 @@ def _keep_labels(parsed: argparse.Namespace, columns: Mapping[str, Any]) -> None
     if parsed.to != "csv" or not Path(parsed.output).is_file():
         return
     try:
-        done = LabelFile(parsed.output, **columns).done
+        done = LabelFile(parsed.output, **values_of_same_flags(parsed, *COLUMNS, "encoding")).done
     except UserError:  # no file of labels
         return
     if done:
@@ -146,7 +146,7 @@ def next_steps(parsed: argparse.Namespace, columns: Mapping[str, Any], found: An
     """How to label the texts, and how to train with the labels. `labels.csv` stands for what another tool exports.
 
     Args:
-        found: the `Suggestions`. Classes that occur neither as label nor as guess are named for `sstext label`.
+        found: the `Suggestions`. If a class is guessed for none of the texts, the classes are named for `sstext label`.
 
     >>> next_steps(argparse.Namespace(to="csv", output="a.csv", run="out"), {})
     ['Label them: sstext label a.csv', 'Then go on: sstext train out --more a.csv']
@@ -154,10 +154,9 @@ def next_steps(parsed: argparse.Namespace, columns: Mapping[str, Any], found: An
     here = parsed.to == "csv"
     file = parsed.output if here else "labels.csv"
     flags = [word for name in COLUMNS if columns.get(name) for word in (f"--{name.replace('_', '-')}", columns[name])]
-    classes = list(found.classes) if found is not None else []
-    if {task.guess for task in found.tasks if task.guess} >= set(classes) if found is not None else True:
-        classes = []
-    named = ["--classes", *classes] if classes else []
+    named = []
+    if found is not None and set(found.classes) - {task.guess for task in found.tasks}:
+        named = ["--classes", *found.classes]
     label = f"Label them: {shlex.join(['sstext', 'label', file, *named, *flags])}"
     if not here:
         label = f"Label them in {NAMES[parsed.to]}, and export them, for example to {file}."

@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from sstext.data.fingerprints import fingerprint
 from sstext.data.labeling_tasks import LabelingTask
-from sstext.data.loading import class_names, load_labeled, load_unlabeled
+from sstext.data.loading import class_names, load_unlabeled
 from sstext.data.order import random_rows
 from sstext.data.tokens import TextEncoder, choose_max_length
 from sstext.errors import MissingOptionsError, UserError
@@ -33,7 +33,7 @@ from sstext.pseudolabels.texts_to_label import (
     texts_to_label,
     uncertainty,
 )
-from sstext.run.continuing import finished_run, labels_of, read_labels
+from sstext.run.continuing import Labels, finished_run, labels_of, read_labels
 from sstext.run.encoders import find_encoder
 from sstext.storage.chunks import computed_in_chunks
 from sstext.storage.damage import check, read_array, reading
@@ -158,8 +158,8 @@ def suggest(
     columns = {"text_column": text_column, "encoding": encoding}
     of_labels = {"label_column": label_column, "unlabeled_value": unlabeled_value}
     folder = None if run is None else finished_run(run)
-    one_file = labeled is None and folder is None and _is_one_file(corpus, columns | of_labels)
-    known, labels, classes = _labeled_texts(corpus if one_file else labeled, folder, columns | of_labels, reporter)
+    one_file = _labels_of_one_file(corpus, columns | of_labels) if labeled is None and folder is None else None
+    known, labels, classes = _labeled_texts(labeled, folder, one_file, columns | of_labels, reporter)
     wanted = count if count is not None else PER_CLASS * len(classes) or COUNT
     texts, places = _candidates(corpus, folder, columns, set(known), wanted, candidates, seed, reporter)
     if not texts:
@@ -192,28 +192,28 @@ def suggest(
     if reader.classes:  # as `sstext predict` says it, which reads in float32
         exact = reader.read(taken, reporter, "chosen texts", precision="fp32")
         guesses = softmax(exact[:, : len(reader.classes)].astype(np.float64))
-    return Suggestions(tasks_of(chosen, taken, classes, guesses), model, tuple(classes), one_file)
+    return Suggestions(tasks_of(chosen, taken, classes, guesses), model, tuple(classes), one_file is not None)
 
 
-def _is_one_file(corpus: Any, columns: dict[str, Any]) -> bool:
-    """Whether a file has both rows with a label and rows without one, as `sstext train FILE` reads it."""
+def _labels_of_one_file(corpus: Any, columns: dict[str, Any]) -> Labels | None:
+    """The labels in a file that also has rows without one, as `sstext train FILE` reads it. None for other files."""
     if not isinstance(corpus, str | Path) or not Path(corpus).is_file():
-        return False
+        return None
     try:
-        read = load_labeled(corpus, least_classes=1, **columns)
+        found = read_labels(corpus, least_classes=1, **columns)
     except UserError:  # it has no labels
-        return False
-    return read.without_label is not None
+        return None
+    return found if found.unlabeled else None
 
 
 def _labeled_texts(
-    given: Any, run: RunDirectory | None, columns: dict[str, Any], reporter: Reporter
+    given: Any, run: RunDirectory | None, one_file: Labels | None, columns: dict[str, Any], reporter: Reporter
 ) -> tuple[list[str], list[int], list[str]]:
     """The texts that are labeled already, their classes as numbers, and the names of the classes."""
     classes: list[str] = [] if run is None else run.read_results()["classes"]
-    if given is None and run is None:
+    if given is None and run is None and one_file is None:
         return [], [], []
-    found = read_labels(given, **columns) if given is not None else labels_of(run) if run is not None else None
+    found = read_labels(given, **columns) if given is not None else labels_of(run) if run is not None else one_file
     if found is None:
         reporter.note(
             "labeled: the labeled texts of the run are not known and may be chosen again; --labeled names them"

@@ -151,15 +151,14 @@ def compare(run: Run, stage: Stage) -> tuple[dict[str, Any], Verdict]:
         plan, prior = run.plan, run.whole.shares.prior
         verdict = judge([baseline, own], prior, plan.expected_gain, plan.baseline.name, plan.gain_of_student)[1]
     has_corpus = run.whole.tokens.corpus is not None
+    shares = dict(zip(run.whole.texts.classes, own.class_shares.tolist(), strict=True))
     found = {
         "agreement": agreement,
         "out_of_fold": own.out_of_fold.metrics(),
         "temperature": own.out_of_fold.temperature(),
         "gain": None if verdict.gain is None else asdict(verdict.gain),
         "refused": verdict.refused,
-        "class_shares": dict(zip(run.whole.texts.classes, own.class_shares.tolist(), strict=True))
-        if has_corpus
-        else None,
+        "class_shares": shares if has_corpus else None,
         "chain_agreement": own.chain_agreement if has_corpus else None,
         "estimated_precision": estimated_precision(run.chains, stage),
     }

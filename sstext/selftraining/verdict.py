@@ -175,8 +175,8 @@ def best_stage(
     if gain is not None:
         weighted = "" if weights is None else WEIGHTED
         reasons = [
-            f"its held-out log-loss is {_compared(gain)} than that of the {names[0]}{weighted}; with what other "
-            f"data have shown, its expected gain is {gain.expected:.3f} nats"
+            f"its held-out log-loss is {_compared(gain)} than that of the {names[0]}{weighted}; given what other "
+            f"data have shown, its expected gain is {gain.expected:.3f}"
         ]
         if gain.expected < 0:  # it was not refused
             reasons.append(f"the model that learns from it is expected to gain {belief.over_round:.2f} more")
