@@ -13,6 +13,13 @@ from sstext.errors import UserError
 
 #: Short forms of flags, as other commands have them.
 SHORT = {"output": "-o"}
+#: Help of options in commands that do not train.
+WITHOUT_TRAINING = {
+    "max_length": "Maximum number of tokens per text that the encoder reads; the rest is ignored. Default: as many as in "
+    "training. Raise it if the end of your texts matters.",
+    "prefix": "Text that is put before every text, for example 'query: '. Default: that of the encoder if an earlier run made "
+    "it, otherwise none. Set it if the encoder was trained with one, as E5 was; '' means none.",
+}
 #: Placeholders of a value in the help: for the first value, and for further values.
 METAVARS: dict[str, str | tuple[str, ...]] = {
     "method": "NAME",
@@ -39,14 +46,15 @@ METAVARS: dict[str, str | tuple[str, ...]] = {
 }
 
 
-def add_flag(group: Any, name: str, spec: Field, *, shown: bool = True) -> None:
+def add_flag(group: Any, name: str, spec: Field, *, shown: bool = True, text: str | None = None) -> None:
     """Add the flag of an option. It has no default, because only given flags override the recipe.
 
     Args:
         shown: whether the help of the command shows it.
+        text: help for it. Default: that of the option.
     """
     kind, _ = value_type(spec)
-    default, text = default_of(spec), spec.metadata["help"].replace("%", "%%")
+    default, text = default_of(spec), (text or spec.metadata["help"]).replace("%", "%%")
     if isinstance(default, str | int | float) and "Default: " not in text:
         text += f" Default: {default}."
     settings: dict[str, Any] = {
@@ -152,10 +160,10 @@ def add_excel_safe(command: Any) -> None:
 
 
 def add_same_flags(command: Any, *names: str) -> None:
-    """Add flags with the same meaning as in `train`, and with the defaults of the options."""
+    """Add flags with the same meaning as in `train`, and with the defaults of the options, to a command that does not train."""
     known = options(RunConfig)
     for name in names:
-        add_flag(command, name, known[name])
+        add_flag(command, name, known[name], text=WITHOUT_TRAINING.get(name))
         command.set_defaults(**{name: default_of(known[name])})
 
 

@@ -3,6 +3,7 @@
 import argparse
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -99,6 +100,7 @@ def run_suggest(parsed: argparse.Namespace) -> None:
     check_target("output", Path(parsed.output))
     from sstext.cli.console import new_console
     from sstext.inference.devices import calm_libraries
+    from sstext.pseudolabels.texts_to_label import REASONS_OF_SEVERAL
     from sstext.run.suggesting import suggest
 
     calm_libraries()
@@ -112,9 +114,9 @@ def run_suggest(parsed: argparse.Namespace) -> None:
         parsed.output, found.tasks, parsed.to, found.model or "sstext", formulas=formulas, **columns
     )  # fmt: skip
     formulas.note(parsed.output, Reporter(parsed.quiet))
-    reasons = dict.fromkeys(task.reason for task in found.tasks)
-    counted = "; ".join(f"{reason}: {sum(task.reason == reason for task in found.tasks):,}" for reason in reasons)
-    lines = [f"{parsed.output}: {len(found.tasks):,} texts to label ({counted}).", *next_steps(parsed, columns, found)]
+    reasons = Counter(task.reason for task in found.tasks)
+    counted = ", ".join(f"{count:,} {REASONS_OF_SEVERAL[reason]}" for reason, count in reasons.items())
+    lines = [f"{parsed.output}: {len(found.tasks):,} texts to label: {counted}.", *next_steps(parsed, columns, found)]
     console = new_console()
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -188,4 +188,5 @@ def _go_on(parsed: argparse.Namespace, given: dict[str, Any], reporter: Reporter
 
         file = Path(mkdtemp(prefix="sstext-"), "labeled.csv")
         atexit.register(shutil.rmtree, file.parent, ignore_errors=True)
+        reporter.note("more: the labels are read from a temporary file, which --dry-run deletes at the end")
     return go_on(folder, parsed.more, given, reporter=reporter, file=file), before

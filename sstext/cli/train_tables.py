@@ -207,7 +207,7 @@ def records_table(records: list[Mapping[str, Any]]) -> Table:
         "pseudo-labels": lambda r: f"{r['admitted']:,}" if r["admitted"] else "",
         "share of corpus": lambda r: f"{r['coverage']:.1%}" if r["admitted"] else "",
         "correct (audit)": lambda r: percent(r["audit_precision"]),
-        "correct (estimate)": lambda r: percent(r.get("estimated_precision")),
+        "mean confidence": lambda r: percent(r.get("estimated_precision")),
         "held-out accuracy": lambda r: percent(r["out_of_fold"]["accuracy"]) if r.get("out_of_fold") else "",
         "dev macro-F1": lambda r: f"{r['metrics']['macro_f1']:.3f}" if r["metrics"] else "",
         "unchanged class": lambda r: percent(r["agreement"]),

@@ -225,7 +225,7 @@ ROUNDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "stage": lambda record: record.get("stage") or f"round {record['index']}",
     "unlabeled rows selected": lambda record: f"{record['admitted']:,}",
     "share of corpus": lambda record: f"{record['coverage']:.1%}",
-    "correct (estimate)": lambda record: _share(record.get("estimated_precision")),
+    "mean confidence": lambda record: _share(record.get("estimated_precision")),
     "correct (audit)": lambda record: _share(record.get("audit_precision")),
     "held-out accuracy": lambda record: _share((record.get("out_of_fold") or {}).get("accuracy")),
     "development macro-F1": lambda record: _share((record.get("metrics") or {}).get("macro_f1")),

@@ -19,6 +19,12 @@ TARGETS = 4_096
 #: Reasons for a choice.
 TYPICAL, UNSURE = "many texts are like it", "the model is unsure of it and of texts like it"
 REASONS = (AT_RANDOM, TYPICAL, UNSURE)
+#: A reason → how a count of texts is completed that were chosen for it.
+REASONS_OF_SEVERAL = {
+    AT_RANDOM: AT_RANDOM,
+    TYPICAL: "because many texts are like them",
+    UNSURE: "because the model is unsure of them and of texts like them",
+}
 #: Candidates whose gain is computed together.
 _BLOCK, _AGAIN = 2_048, 32
 

@@ -53,7 +53,7 @@ def rounds_shown(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float |
     rows = "held-out rows" if measured == "out_of_fold" else "development rows"
     lines = {
         f"accuracy ({rows})": [record.get(measured, {}).get("accuracy") for record in records],
-        "correct (estimate)": [record.get("estimated_precision") for record in records],
+        "mean confidence": [record.get("estimated_precision") for record in records],
         "correct (audit)": [record.get("audit_precision") for record in records],
         "share of corpus": [record["coverage"] or None for record in records],
     }

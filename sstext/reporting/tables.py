@@ -44,7 +44,7 @@ def rounds_table(rounds: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[l
         "stage": stage_name,
         "pseudo-labels": lambda r: f"{r['admitted']:,}",
         "share of corpus": lambda r: _share(r["coverage"] or None),
-        "correct (estimate)": lambda r: _share(r.get("estimated_precision")),
+        "mean confidence": lambda r: _share(r.get("estimated_precision")),
         "correct (audit)": lambda r: _share(r.get("audit_precision")),
         "accuracy, held-out": lambda r: _share(r.get("out_of_fold", {}).get("accuracy")),
         "macro-F1, held-out": lambda r: _share(r.get("out_of_fold", {}).get("macro_f1")),

@@ -96,7 +96,7 @@ def test_columns_appear_where_a_round_fills_them(capsys: pytest.CaptureFixture[s
     show_results(results([a_round(0), a_round(1)], test={}), "out")
     bare = capsys.readouterr().out
     assert "test rows" not in bare
-    for title in ("(audit)", "(estimate)", "held-out", "macro-F1", "unchanged class"):
+    for title in ("(audit)", "mean", "confidence", "held-out", "macro-F1", "unchanged class"):
         assert title not in bare
     assert ["round", "1", "1,000", "25.0%", "120", "1", "min", "1", "s"] in [line.split() for line in bare.splitlines()]
     assert ["baseline", "120", "1", "min", "1", "s"] in [line.split() for line in bare.splitlines()]

@@ -265,7 +265,7 @@ def test_rounds_show_their_evidence_and_no_empty_columns():
         {"index": 1, "admitted": 9, "coverage": 0.5, "out_of_fold": {"accuracy": 0.625}, "estimated_precision": 0.75},
     ]
     lines = section(card(rounds=rounds), "Training").strip().split("\n\n")[-1].splitlines()
-    assert lines[0] == "| stage | unlabeled rows selected | share of corpus | correct (estimate) | held-out accuracy |"
+    assert lines[0] == "| stage | unlabeled rows selected | share of corpus | mean confidence | held-out accuracy |"
     assert lines[2:] == ["| round 0 | 0 | 0.0% | – | 50.0% |", "| round 1 | 9 | 50.0% | 75.0% | 62.5% |"]
 
 

@@ -44,7 +44,7 @@ def test_without_labels(
     assert [row["reason"] for row in rows].count(AT_RANDOM) == 3
     assert [row["reason"] for row in rows].count(TYPICAL) == 9
     shown = capsys.readouterr()
-    assert "12 texts to label (many texts are like it: 9; drawn at random: 3)" in shown.out
+    assert "12 texts to label: 9 because many texts are like them, 3 drawn at random." in shown.out
     assert f"Label them: sstext label {output}" in shown.out
     train = f"sstext train --labeled {output} --unlabeled {tiny_files.unlabeled} --encoder {tiny_encoder} --output out"
     assert f"Then train: {train}" in shown.out
