@@ -13,17 +13,13 @@ from sstext.evaluation.held_out import cause_and_remedy
 from sstext.methods.method import HEAD, Stage
 from sstext.objective.targets import Hard
 from sstext.progress import duration
-from sstext.reporting.words import accuracy_said, capitalized, left_out_said, skipped_said
+from sstext.reporting.words import accuracy_said, capitalized, left_out_said, said_first, skipped_said
 from sstext.run.continuing import what_it_brought
 from sstext.run.dry_run import Forecast
 from sstext.run.sharing import in_units
-from sstext.run.usable import unusable_said
 from sstext.selftraining.plan import Plan
-from sstext.selftraining.record import ALL_DONE
 from sstext.storage.run_folder import FINAL, REPORT, TO_LABEL, ZERO_SHOT, stage_name
 
-#: How a reason begins that people must see first.
-WARNING = "warning: "
 #: Name of a model in `results.json` → its name in tables.
 MODELS = {"self_trained": "chosen model"}
 
@@ -45,7 +41,7 @@ def show_results(
     console.print(records_table(results["rounds"]))
     chosen = results["chosen"]
     name = stage_name(results["rounds"][chosen["round"]])
-    first, *others = [reason for reason in chosen["why"].split("; ") if not reason.startswith(WARNING)]
+    first, *others = chosen["why"].split("; ")
     reasons = [f"  - {reason}" for reason in others]
     lines = [
         f"Chosen: {name} ({first}).",
@@ -86,15 +82,6 @@ def _size(file: Path) -> int:
         return file.stat().st_size if file.is_file() else 0
     except OSError:  # it has vanished meanwhile
         return 0
-
-
-def said_first(results: Mapping[str, Any]) -> list[str]:
-    """What people must see first: a model that cannot be used, a training that stopped early, and warnings."""
-    lines = [unusable_said(results["unusable"])] if results.get("unusable") else []
-    if (stopped := results["rounds"][-1]["stopped_because"]) not in (None, ALL_DONE):
-        lines.append(f"Training stopped early: {stopped}.")
-    reasons = results["chosen"]["why"].split("; ")
-    return lines + [f"Warning: {r.removeprefix(WARNING)}." for r in reasons if r.startswith(WARNING)]
 
 
 def _skipped(results: Mapping[str, Any]) -> str:
@@ -228,7 +215,7 @@ def show_forecast(forecast: Forecast) -> None:
     console, plan = new_console(), forecast.plan
     table = new_table("Plan (nothing was trained, nothing is left on disk)", show_header=False)
     for name, count in forecast.rows.items():
-        table.add_row(f"{name} rows", f"{count:,}")
+        table.add_row(name if name == "descriptions" else f"{name} rows", f"{count:,}")
     table.add_row("classes", f"{len(forecast.classes)}: {listed(forecast.classes)}")
     table.add_row("max length", f"{forecast.max_length} tokens")
     table.add_row("device", f"{forecast.device}, {forecast.precision}")

@@ -10,11 +10,39 @@ _MOST = 100_000
 _DEEPEST = 100
 
 
+class _WithoutRepeats:
+    """For a loader: a key that is given twice is an error. PyYAML would silently keep the last value."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := [key for key in dict.fromkeys(keys) if keys.count(key) > 1]:
+            raise yaml.MarkedYAMLError(problem=f"{twice[0]!r} is given twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)  # type: ignore[misc]
+
+
+class _Loader(_WithoutRepeats, yaml.SafeLoader):
+    pass
+
+
+class _WordLoader(_WithoutRepeats, yaml.BaseLoader):
+    pass
+
+
+def read_words(text: str) -> Any:
+    """The content of a YAML document without YAML's types: `no`, `01` and `1.0` are words.
+
+    Raises:
+        yaml.YAMLError: it is not valid, or a key is given twice.
+    """
+    return yaml.load(text, Loader=_WordLoader)
+
+
 def read_yaml(text: str) -> Any:
     """The content of a YAML document.
 
     Raises:
-        yaml.YAMLError: it is not valid, a value is not what its tag says, it is nested too deeply, or it contains itself.
+        yaml.YAMLError: it is not valid, a key is given twice, a value is not what its tag says, it is nested too deeply, or it
+            contains itself.
     """
     depth = 0
     for mark in re.findall(r"[\[\]{}]", text):  # before PyYAML, which takes long to fail
@@ -22,7 +50,7 @@ def read_yaml(text: str) -> Any:
         if depth > _DEEPEST:
             raise yaml.YAMLError("nested too deeply")
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, Loader=_Loader)
         _count(content)
     except yaml.YAMLError:
         raise

@@ -6,6 +6,7 @@ A class name often says what the texts of the class are about. How much class te
 Source: Gao et al. 2023, "The Benefits of Label-Description Training for Zero-Shot Text Classification" (arXiv 2305.02239).
 """
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ from typing import Any
 
 import yaml
 
+from sstext.config.yaml_text import read_words
+from sstext.data.doubts import near_twins
 from sstext.data.loading import Labeled, load_labeled
 from sstext.errors import UserError, listed
 
@@ -22,6 +25,8 @@ from sstext.errors import UserError, listed
 TEMPLATES = ("{}", "This text is {}.")
 #: Words that mean "class". Beside a number or a letter, they say nothing about the class.
 _CLASS = frozenset({"label", "class", "category", "cat", "cluster", "group", "type", "code", "id", "topic"})
+#: Why names of classes are not used.
+CODES = "some are numbers or codes"
 _ROMAN = re.compile(r"[ivx]+", re.IGNORECASE)
 
 
@@ -116,7 +121,7 @@ def described_classes(descriptions: Any, encoding: str = "utf-8") -> Labeled:
     rows = _as_rows(read_descriptions(descriptions, None, encoding))
     if len(rows.classes) < 2:
         raise UserError(f"descriptions: expected at least two classes, found {listed(rows.classes)}")
-    return rows
+    return replace(rows, notes=near_twins("descriptions", rows.classes, "for both"))
 
 
 def _as_rows(found: Mapping[str, list[str]]) -> Labeled:
@@ -153,7 +158,7 @@ def read_descriptions(source: Any, classes: Sequence[str] | None, encoding: str 
     """The descriptions of all classes, in the order of the classes: class → its texts.
 
     Args:
-        source: a mapping, a YAML file with such a mapping, or a table (csv, tsv, json, jsonl, parquet) with a column of
+        source: a mapping, a YAML or JSON file with such a mapping, or a table (csv, tsv, json, jsonl, parquet) with a column of
             texts and a column of classes.
         classes: C names. Descriptions of other classes are left out. None: all that are described, in the order of the
             source.
@@ -171,6 +176,9 @@ def _given(source: Any, encoding: str) -> tuple[dict[str, Any], str]:
     path = descriptions_file(source)
     if path is None:
         return {str(name): texts for name, texts in source.items()}, "descriptions"
+    mapping = _json_mapping(path, encoding) if path.suffix.lower() == ".json" else None
+    if mapping is not None:
+        return mapping, str(source)
     if path.suffix.lower() not in (".yaml", ".yml"):
         rows = load_labeled(path, what="descriptions", encoding=encoding)
         if rows.without_label is not None:
@@ -182,8 +190,7 @@ def _given(source: Any, encoding: str) -> tuple[dict[str, Any], str]:
             found.setdefault(rows.classes[label], []).append(text)
         return found, str(source)
     try:
-        # Without YAML's types: classes named `no`, `01` or `1.0` keep their names.
-        content = yaml.load(path.read_text(encoding=encoding), Loader=yaml.BaseLoader)
+        content = read_words(path.read_text(encoding=encoding))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"descriptions: {path} cannot be read: {error}") from None
     except (yaml.YAMLError, RecursionError) as error:
@@ -192,6 +199,32 @@ def _given(source: Any, encoding: str) -> tuple[dict[str, Any], str]:
         found_instead = "nothing" if content is None else f"a {type(content).__name__}"
         raise UserError(f"{path}: expected `class: description` lines, found {found_instead}")
     return dict(content), str(path)
+
+
+def _json_mapping(path: Path, encoding: str) -> dict[str, Any] | None:
+    """The mapping of a JSON file: class → a text or a list of texts. None if the file is a table.
+
+    Raises:
+        UserError: a class is there twice.
+    """
+
+    twice: list[str] = []
+
+    def noting_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        twice.extend(name for name in dict.fromkeys(names) if names.count(name) > 1)
+        return dict(pairs)
+
+    try:
+        content = json.loads(path.read_text(encoding=encoding), object_pairs_hook=noting_repeats)
+    except (OSError, ValueError, RecursionError):  # JSON lines, or what the reader of tables explains
+        return None
+    if twice:
+        raise UserError(f"{path}: {twice[0]!r} is given twice")
+    if not isinstance(content, dict):
+        return None
+    texts = [text for value in content.values() for text in (value if isinstance(value, list) else [value])]
+    return content if texts and all(isinstance(text, str) for text in texts) else None
 
 
 def _checked(given: Mapping[str, Any], classes: Sequence[str] | None, where: str) -> dict[str, list[str]]:

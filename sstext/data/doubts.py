@@ -34,7 +34,7 @@ def classes_said(names: Sequence[str], counts: Mapping[str, int]) -> str:
     return f"classes: {said} and {len(rest):,} more ({rows} row{'s' if max(rest) != 1 else ''} each)"
 
 
-def near_twins(what: str, names: Sequence[str]) -> list[str]:
+def near_twins(what: str, names: Sequence[str], where: str = "in all rows") -> list[str]:
     """Classes whose names differ only by case, by marks between words or by the width of letters.
 
     >>> near_twins("labeled", ["Billing", "billing", "refund"])
@@ -51,9 +51,7 @@ def near_twins(what: str, names: Sequence[str]) -> list[str]:
         return []
     more = f", also {', '.join(twins[1:3])}" if len(twins) > 1 else ""
     more += f" and {len(twins) - 3} more" if len(twins) > 3 else ""
-    return [
-        f"{what}: {twins[0]} are two classes, but their names are nearly the same; write one name in all rows{more}"
-    ]
+    return [f"{what}: {twins[0]} are two classes, but their names are nearly the same; write one name {where}{more}"]
 
 
 def small_classes(what: str, counts: Mapping[str, int], *, training: bool) -> list[str]:

@@ -26,6 +26,8 @@ from sstext.storage.damage import reading
 from sstext.storage.mapped import give_back, open_rows
 from sstext.storage.whole import write_whole
 
+#: Tokens that a text of a class may have, even if the limit of the other texts is lower.
+LONGEST_CLASS_TEXT = 512
 #: Key of the row counts for unlabeled texts that are not read, because the training steps can use no more.
 LEFT_OUT = "unlabeled_left_out"
 
@@ -53,7 +55,7 @@ class Texts:
 
     def counts(self) -> dict[str, int]:
         """Number of rows by kind."""
-        given = "description" if self.zero_shot else "labeled"
+        given = "descriptions" if self.zero_shot else "labeled"
         held = {given: self.labeled, "unlabeled": self.unlabeled, "dev": self.dev, "test": self.test}
         counted = {name: len(read.texts) for name, read in held.items() if read is not None}
         return counted | ({LEFT_OUT: self.unlabeled.left} if self.unlabeled is not None and self.unlabeled.left else {})
@@ -95,17 +97,19 @@ def read_texts(
     zero_shot = is_zero_shot(config, named)
     sample = _sample_of(config, named)
 
-    def read(name: str, classes: list[str] | None = None) -> Labeled:
-        rows = load_labeled(
-            named[name], what=name, classes=classes, split=SPLITS[name], text_column=config.text_column,
-            label_column=config.label_column, encoding=config.encoding, unlabeled_value=config.unlabeled_value,
-            views=config.views if name == "labeled" else (),
-        )  # fmt: skip
+    def with_notes(rows: Labeled) -> Labeled:
         for note in rows.notes:
             reporter.note(note)
         return rows
 
-    labeled = described_classes(config.descriptions, config.encoding) if zero_shot else read("labeled")
+    def read(name: str, classes: list[str] | None = None) -> Labeled:
+        return with_notes(load_labeled(
+            named[name], what=name, classes=classes, split=SPLITS[name], text_column=config.text_column,
+            label_column=config.label_column, encoding=config.encoding, unlabeled_value=config.unlabeled_value,
+            views=config.views if name == "labeled" else (),
+        ))  # fmt: skip
+
+    labeled = with_notes(described_classes(config.descriptions, config.encoding)) if zero_shot else read("labeled")
     besides = labeled.without_label
     if "unlabeled" not in named and besides is None and sample is None and needs_corpus:
         alone = "use descriptions alone" if zero_shot else "train on labels alone"
@@ -115,8 +119,7 @@ def read_texts(
             f"{alone}", "unlabeled",
         )  # fmt: skip
     told = class_texts(config.descriptions, labeled.classes, config.encoding) if not zero_shot else None
-    for note in told.notes if told is not None else ():
-        reporter.note(note)
+    told = with_notes(told) if told is not None else None
     dev, test = (read(name, labeled.classes) if name in named else None for name in ("dev", "test"))
     if sample is not None:
         if besides is not None:
@@ -277,6 +280,17 @@ def text_encoder(texts: Texts, tokenizer: Any, limit: int, config: RunConfig) ->
     return TextEncoder(tokenizer, max_length, prefix), reason
 
 
+def class_text_encoder(encoder: TextEncoder, limit: int) -> TextEncoder:
+    """What tokenizes names or descriptions of the classes. They are few and must be whole, even if the texts are short.
+
+    Args:
+        encoder: what tokenizes the texts.
+        limit: maximum number of tokens that the encoder reads.
+    """
+    longest = max(encoder.max_length, min(limit, LONGEST_CLASS_TEXT))
+    return TextEncoder(encoder.tokenizer, longest, encoder.prefix)
+
+
 def tokenize_texts(
     texts: Texts, tokenizer: Any, limit: int, config: RunConfig, cache: Path, reporter: Reporter
 ) -> Tokens:
@@ -289,26 +303,27 @@ def tokenize_texts(
     max_length = encoder.max_length
     reporter.note(f"max length: {max_length} tokens ({reason})")
 
-    truncated: dict[str, int] = {}
+    truncated, for_classes = dict[str, int](), class_text_encoder(encoder, limit)
 
-    def encode(read: Labeled | Unlabeled | None, name: str, title: str = "") -> Any:
+    def encode(read: Labeled | Unlabeled | None, name: str, title: str = "", by: TextEncoder = encoder) -> Any:
         if read is None:
             return None
         rows, title = read.texts, title or name
         with reporter.phase(f"tokenizing {title}", len(rows), "text") as tick:
-            tokens = tokenize(rows, encoder, cache=cache, name=name, tick=tick)
+            tokens = tokenize(rows, by, cache=cache, name=name, tick=tick)
         truncated[name] = pc.sum(tokens.data.column("truncated")).as_py()
         give_back(tokens)
         if truncated[name]:
             cut = f"{truncated[name]:,} of {len(rows):,} texts {'were' if truncated[name] > 1 else 'was'} cut"
-            reporter.note(f"{title}: {cut} to {max_length} tokens for training")
+            reporter.note(f"{title}: {cut} to {by.max_length} tokens for training")
         return tokens
 
+    described = ("class descriptions", for_classes) if texts.zero_shot else ()
     return Tokens(
-        labeled=encode(texts.labeled, "labeled", "class descriptions" if texts.zero_shot else ""),
+        labeled=encode(texts.labeled, "labeled", *described),
         corpus=encode(texts.unlabeled, "unlabeled"),
         dev=encode(texts.dev, "dev"),
         max_length=max_length,
-        class_texts=encode(texts.class_texts, "class_texts", f"class {kind_of(config.descriptions)}"),
+        class_texts=encode(texts.class_texts, "class_texts", f"class {kind_of(config.descriptions)}", for_classes),
         truncated=truncated,
     )

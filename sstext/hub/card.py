@@ -67,6 +67,7 @@ def model_card(
     part: bool = False,
     zero_shot: bool = False,
     estimate: str = "",
+    said_first: Sequence[str] = (),
 ) -> str:
     """The README.md of a trained model, in the format of Hub model cards: YAML front matter, then Markdown.
 
@@ -109,6 +110,7 @@ def model_card(
         part: whether only a random part of the corpus was read.
         zero_shot: whether the model was made from descriptions of the classes, without labeled rows.
         estimate: sentences on the estimated accuracy of a model without test rows. Default: none.
+        said_first: warnings, a sentence each. They are shown before everything else. Default: none.
 
     Raises:
         UserError: a value that the Hub would refuse, for example a license that it does not know the form of.
@@ -150,6 +152,7 @@ def model_card(
             learned_from(rounds if self_trained else None, part, chosen, zero_shot),
             title=model_name,
             datasets=titles or named_data,
+            said_first=said_first,
         ),
         how_to_use_section(name, max_length, prefix or ""),
         classes_section(classes),

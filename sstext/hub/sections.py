@@ -52,22 +52,25 @@ def summary_section(
     *,
     title: str | None = None,
     datasets: Sequence[str] = (),
+    said_first: Sequence[str] = (),
 ) -> str:
-    """The title, and in a sentence each what the model is made from and which one it is.
+    """The title, warnings, and in a sentence each what the model is made from and which one it is.
 
     Args:
         learned_from: see `learned_from`.
         title: the title. Default: the number of classes.
         datasets: titles of the data sets that it was trained on.
+        said_first: the warnings, a sentence each.
     """
     origin = f"[{base_model}](https://huggingface.co/{base_model})" if base_model else "a local encoder"
     stage, _, why = sentence(chosen or "").rstrip(".").partition(": ")
     which = f"\n\nChosen: {stage} ({why})." if why else f"\n\nChosen: {stage}." if stage else ""
     kind = f"Text classifier with {len(classes)} classes"
     data = f"\n\nData: {', '.join(sentence(name) for name in datasets)}." if datasets else ""
+    warnings = "".join(f"**{sentence(warning)}**\n\n" for warning in said_first)
     return f"""# {sentence(title) if title else kind}
 
-{f"{kind}. " if title else ""}Made with `sstext` from {origin}:
+{warnings}{f"{kind}. " if title else ""}Made with `sstext` from {origin}:
 {learned_from}{data}{which}"""
 
 
@@ -223,8 +226,8 @@ def _share(value: float | None) -> str:
 #: Columns of the table of rounds in a card. A column is left out if no round has a value.
 ROUNDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "stage": lambda record: record.get("stage") or f"round {record['index']}",
-    "unlabeled rows selected": lambda record: f"{record['admitted']:,}",
-    "share of corpus": lambda record: f"{record['coverage']:.1%}",
+    "unlabeled rows selected": lambda record: f"{record['admitted']:,}" if record["admitted"] else _NONE,
+    "share of corpus": lambda record: f"{record['coverage']:.1%}" if record["admitted"] else _NONE,
     "mean confidence": lambda record: _share(record.get("estimated_precision")),
     "correct (audit)": lambda record: _share(record.get("audit_precision")),
     "held-out accuracy": lambda record: _share((record.get("out_of_fold") or {}).get("accuracy")),
@@ -270,6 +273,7 @@ def calibration_sentence(
     *,
     fitted_on: str | None,
     folded: bool = True,
+    unlabeled: bool = False,
     before: float | None = None,
     after: Mapping[str, Any] | None = None,
 ) -> str:
@@ -279,13 +283,15 @@ def calibration_sentence(
         temperature: the divisor of the logits.
         fitted_on: the rows on which the temperature was fitted, or None if there were no such rows.
         folded: whether the last layer contains the temperature, so that the model predicts calibrated probabilities.
+        unlabeled: whether no text was labeled.
         before, after: expected calibration error on the test rows without and with the temperature (with its interval).
 
     >>> calibration_sentence(1.25, fitted_on="the development rows")
     'Logits are divided by a temperature of 1.250, fitted on the development rows. It is already folded into the last layer.'
     """
     if fitted_on is None:
-        return "The probabilities are not calibrated, because there were no folds or development rows."
+        why = "no text was labeled" if unlabeled else "there were no folds or development rows"
+        return f"The probabilities are not calibrated, because {why}."
     if not folded:
         return (
             f"The probabilities are not calibrated: the temperature {temperature:.3f}, fitted on {fitted_on}, could "

@@ -33,6 +33,7 @@ from sstext.reporting.tables import (
 from sstext.reporting.words import (
     accuracy_said,
     capitalized,
+    said_first,
     what_it_brought,
     what_overlaps,
     what_to_label,
@@ -110,7 +111,6 @@ def _page(
         first=run.first,
         rounds=rounds_table(run.rounds),
         chosen=stage_name(run.rounds[run.chosen]) if run.finished else "",
-        stopped_because=run.rounds[-1].get("stopped_because"),
         cross_fitted=run.cross_fitted,
         evidence=evidence,
         knows_precision=run.knows_precision,
@@ -134,7 +134,8 @@ def _head(run: RunFiles, compared: Comparison | None) -> list[str]:
     estimated = accuracy_said(run.results)
     brought = what_it_brought(compared, run.first) if run.finished and (compared is not None or not estimated) else ""
     of_data = (what_overlaps(run), what_was_left_out(run), what_to_label(run))
-    said = (what_was_chosen(run), brought, estimated, *of_data)
+    first = said_first(run.results) if run.finished else []
+    said = (*first, what_was_chosen(run), brought, estimated, *of_data)
     return [sentence for sentence in said if sentence]
 
 

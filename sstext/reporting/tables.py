@@ -42,7 +42,7 @@ def rounds_table(rounds: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[l
     calibrated = stage_name(rounds[0]) != ZERO_SHOT  # without labels, there is nothing to calibrate with
     cells: dict[str, Any] = {
         "stage": stage_name,
-        "pseudo-labels": lambda r: f"{r['admitted']:,}",
+        "pseudo-labels": lambda r: f"{r['admitted']:,}" if r["admitted"] else "",
         "share of corpus": lambda r: _share(r["coverage"] or None),
         "mean confidence": lambda r: _share(r.get("estimated_precision")),
         "correct (audit)": lambda r: _share(r.get("audit_precision")),

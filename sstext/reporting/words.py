@@ -4,12 +4,13 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sstext.config.spelling import spelled
 from sstext.errors import listed
 from sstext.evaluation.held_out import cause_and_remedy
 from sstext.plain import plain
 from sstext.reporting.comparison import Comparison
 from sstext.reporting.run_files import RunFiles
-from sstext.storage.run_folder import FINAL, TO_LABEL, ZERO_SHOT, stage_name
+from sstext.storage.run_folder import ALL_DONE, FINAL, TO_LABEL, ZERO_SHOT, stage_name
 
 #: The stage "regression" in words.
 REGRESSION = "a logistic regression on the encoder as it was pretrained"
@@ -34,6 +35,23 @@ def skipped_said(skipped: int, steps: int) -> str:
     """
     were = "was" if skipped == 1 else "were"
     return f"{skipped:,} of {steps:,} steps {were} skipped, because their loss or gradients were not finite (NaN or infinite)"
+
+
+def said_first(results: Mapping[str, Any]) -> list[str]:
+    """What people must see first: a model that cannot be used, a training that stopped early, and warnings.
+
+    >>> said_first({"rounds": [{"stopped_because": None}], "chosen": {"warnings": ["no text was selected for a final model"]}})
+    ['Warning: no text was selected for a final model.']
+    """
+    lines = []
+    if reason := results.get("unusable"):
+        lines = [
+            f"The model cannot be used: {reason}. Train it longer ({spelled('steps')}) or with a lower "
+            f"{spelled('learning_rate')}, and check that the labels follow from the texts."
+        ]
+    if (stopped := results["rounds"][-1]["stopped_because"]) not in (None, ALL_DONE):
+        lines.append(f"Training stopped early: {stopped}.")
+    return lines + [f"Warning: {warning}." for warning in results["chosen"].get("warnings", ())]
 
 
 def what_was_chosen(run: RunFiles) -> str:
@@ -109,7 +127,7 @@ def accuracy_said(results: Mapping[str, Any]) -> str:
     if results.get("test") or "accuracy_estimate" not in results:
         return ""
     found = results["accuracy_estimate"]
-    if found is None and "description" in results["rows"]:  # a run without labels says so beside its choice
+    if found is None and "descriptions" in results["rows"]:  # a run without labels says so beside its choice
         return ""
     if found is None:
         cause, remedy = cause_and_remedy(results.get("nothing_held_out"))
@@ -172,13 +190,18 @@ def class_texts_said(record: Mapping[str, Any]) -> str:
     """How the names or descriptions of the classes were used, and on what evidence.
 
     Args:
-        record: "weight" in labeled rows per class, and "log_loss": weight → mean log-loss of held-out labeled rows.
+        record: "weight" in labeled rows per class, and "log_loss": weight → mean log-loss of held-out labeled rows. If the
+            texts could not be tried: "why".
 
     >>> class_texts_said({"weight": 8.0, "log_loss": {"0": 1.25, "8": 1.125}})
     'used with the weight of 8 labeled rows per class (log-loss of held-out labels: 1.125 with them, 1.250 without)'
     >>> class_texts_said({"weight": 0.0, "log_loss": {"0": 1.25, "2": 1.5, "4": 2.0}})
     'not used (log-loss of held-out labels: 1.500 with them, 1.250 without)'
+    >>> class_texts_said({"weight": 0.0, "log_loss": {}, "why": "some are numbers or codes"})
+    'not used, because some are numbers or codes'
     """
+    if record.get("why"):
+        return f"not used, because {record['why']}"
     weight, losses = f"{record['weight']:g}", record["log_loss"]
     used = weight != "0"
     best = losses[weight] if used else min(loss for other, loss in losses.items() if other != "0")

@@ -9,7 +9,7 @@ from transformers import AutoConfig
 from sstext.config.run_config import RunConfig
 from sstext.config.spelling import spelled
 from sstext.data.descriptions import kind_of
-from sstext.data.preparing import Texts, text_encoder
+from sstext.data.preparing import Texts, class_text_encoder, text_encoder
 from sstext.data.tokens import tokenize
 from sstext.errors import MissingOptionsError, UserError
 from sstext.inference.devices import resolve_device
@@ -169,7 +169,8 @@ def _figures(encoder: Encoder, texts: Texts, config: RunConfig, reporter: Report
     try:
         tokens, _ = text_encoder(texts, encoder.tokenizer, encoder.limit, config)
         labeled = tokenize(texts.labeled.texts.select(rows_of_choice(len(texts.labeled.texts), config.seed)), tokens)
-        class_texts = tokenize(texts.class_texts.texts, tokens) if texts.class_texts is not None else None
+        told, by = texts.class_texts, class_text_encoder(tokens, encoder.limit)
+        class_texts = tokenize(told.texts, by) if told is not None else None
         model = new_student(name, texts.classes, seed=config.seed, revision=revision, model_args=config.model_args)
         with reporter.phase(f"comparing encoders: {encoder.name}", len(labeled), "text") as tick:
             return encoder_figures(

@@ -11,7 +11,7 @@ import numpy as np
 
 from sstext.config.run_config import RunConfig
 from sstext.config.spelling import spelled
-from sstext.data.descriptions import kind_of
+from sstext.data.descriptions import CODES, kind_of
 from sstext.data.preparing import Texts, Tokens, read_texts, tokenize_texts
 from sstext.data.run_sources import fingerprints, given_data, is_zero_shot, sources
 from sstext.data.sources import source_kind
@@ -173,7 +173,14 @@ def _fitted(
     """The options and the method of a run, as they fit its encoder. What cannot fit is refused."""
     config = with_prefix_of(encoder, config.with_encoder(encoder.name), reporter)
     config = with_edits_of(encoder, config, reporter)
-    if config.pooling == "native" or not has_linear_head(encoder.config):
+    linear = has_linear_head(encoder.config)
+    if not linear and method.plain is not None and is_main_process():
+        kind = encoder.config.model_type
+        reporter.note(
+            f"encoder: the head of {kind} cannot be a regression on the mean of the tokens; {config.method} begins with plain "
+            "fine-tuning instead"
+        )
+    if config.pooling == "native" or not linear:
         method = method.without_frozen()  # every method loses its regression, too
     if not directory.rounds():  # a run that is continued has tried it
         check_encoder(encoder, config, method, reporter if is_main_process() else SILENT)
@@ -245,17 +252,19 @@ def without_labels(config: RunConfig, method: Method, encoder: Encoder) -> Metho
     return made
 
 
+def names_are_codes(chain: Chain) -> bool:
+    """Whether a stage would read the names of the classes, but they say nothing (`sstext.data.descriptions`)."""
+    reads = any(stage.reads_class_texts for stage in chain.plan.stages)
+    return reads and chain.config.descriptions == "names" and chain.tokens.class_texts is None
+
+
 def weighed_class_texts(chain: Chain) -> WeighedClassTexts | None:
     """The names or descriptions of the classes with their weight, or None if there are none, or no stage reads them."""
     tokens, config, device = chain.tokens, chain.config, resolve_device(chain.config.device)
-    if not any(stage.reads_class_texts for stage in chain.plan.stages):
-        return None
-    if tokens.class_texts is None:
-        if config.descriptions == "names":
-            chain.reporter.note(
-                "class names: not used, because some are numbers or codes; "
-                f"{spelled('descriptions')} can say what the classes mean"
-            )
+    if names_are_codes(chain):
+        remedy = f"{spelled('descriptions')} can say what the classes mean"
+        chain.reporter.note(f"class names: not used, because {CODES}; {remedy}")
+    if tokens.class_texts is None or not any(stage.reads_class_texts for stage in chain.plan.stages):
         return None
     weighed = WeighedClassTexts.weigh(
         chain.student(chain.plan.baseline).to(device), tokens.class_texts, tokens.labeled, chain.tokenizer,

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from sstext.config.run_config import RunConfig
+from sstext.data.descriptions import CODES
 from sstext.data.fingerprints import hub_split
 from sstext.data.preparing import LEFT_OUT
 from sstext.hub.card import model_card
@@ -13,7 +14,8 @@ from sstext.hub.sections import calibration_sentence, hub_name
 from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.methods.catalog import described, entry
 from sstext.modeling.pretrained import split_revision
-from sstext.reporting.words import COMPARED_BY, accuracy_said, class_texts_said, held_out_said
+from sstext.reporting.words import COMPARED_BY, accuracy_said, class_texts_said, held_out_said, said_first
+from sstext.run.opening import names_are_codes
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import Run
 from sstext.selftraining.student_store import Fit
@@ -43,6 +45,7 @@ def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) ->
         results={in_card.get(name, name): of["metrics"] for name, of in results["test"].items()} or None,
         estimate=accuracy_said(results) if results["accuracy_estimate"] is not None else "",
         chosen=f"{results['chosen']['stage']}: {results['chosen']['why']}",
+        said_first=said_first(results),
         self_trained=_learned_from_corpus(results),
         method=described_method(config),
         citation=entry(config.method).source or None,
@@ -56,6 +59,7 @@ def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) ->
             results["chosen"]["temperature"],
             fitted_on=results["chosen"]["calibrated_on"],
             folded=results["chosen"]["folded"],
+            unlabeled="labeled" not in results["rows"],
             before=results["uncalibrated"].get("expected_calibration_error"),
             after=(results["test"].get("self_trained") or {}).get("metrics", {}).get("expected_calibration_error"),
         ),
@@ -66,9 +70,12 @@ def class_texts_record(chain: Chain) -> dict[str, Any] | None:
     """What `results.json` says about the class texts of a chain, or None if there are none.
 
     `{"kind": "names", "weight": 8.0, "log_loss": {"0": 1.25, "2": 1.21, …}}`: their kind (names or descriptions), their weight
-    in labeled rows per class, and the mean log-loss of held-out labeled rows by weight, in nats.
+    in labeled rows per class, and the mean log-loss of held-out labeled rows by weight, in nats. Names that are codes have no
+    log-loss; then "why" says so.
     """
-    return chain.class_texts.record() if chain.class_texts is not None else None
+    if chain.class_texts is not None:
+        return chain.class_texts.record()
+    return {"kind": "names", "weight": 0.0, "log_loss": {}, "why": CODES} if names_are_codes(chain) else None
 
 
 def _class_texts_sentence(results: dict[str, Any]) -> str | None:

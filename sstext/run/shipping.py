@@ -40,7 +40,8 @@ class Choice:
         judged: the stage whose held-out predictions stand for it.
         calibrated: the record of the stage that its temperature comes from.
         temperature: makes it calibrated.
-        why: the reason for the choice, in a sentence.
+        why: the reasons for the choice, separated by semicolons.
+        warnings: what people should know before they use the model.
         unusable: why the model cannot be used (`sstext.run.usable`), or None.
     """
 
@@ -50,6 +51,7 @@ class Choice:
     calibrated: StageRecord
     temperature: float
     why: str
+    warnings: tuple[str, ...] = ()
     unusable: str | None = None
 
 
@@ -64,41 +66,53 @@ def choose_model(run: Run, records: Sequence[StageRecord]) -> Choice:
     stage, calibrated, temperature = judged, judged, records[position].temperature
     if not run.cross_fitted and not records[position].metrics:
         collapsed, unusable = check_one(chain, judged)
-        why += f"; warning: {collapsed}" if collapsed else ""
-        return Choice(stage, records[position], judged, records[position], temperature, why, unusable)
+        doubt = (f"this model may be useless: {collapsed}",) if collapsed else ()
+        return Choice(stage, records[position], judged, records[position], temperature, why, doubt, unusable)
+    warnings: tuple[str, ...] = ()
     if run.cross_fitted:
         stage, temperature, refusal = train_final_model(chain, run.chains, judged, [r.temperature for r in records])
         calibrated = judged if stage is plan.final else stage
-        why += f"; warning: {refusal}" if refusal else ""
+        warnings = (refusal,) if refusal else ()
     unusable = check_checked_rows(run, stage, calibrated)
-    return Choice(stage, records[position], judged, records[calibrated.position], temperature, why, unusable)
+    own = records[calibrated.position]
+    return Choice(stage, records[position], judged, own, temperature, why, warnings, unusable)
 
 
 def the_one_student(run: Run, records: Sequence[StageRecord], teacher: Stage, why: str) -> Choice:
     """The model of a run whose chains only make teachers.
 
     It is the final model, if there is one that has not collapsed. Otherwise it is the teacher with all labels, whose head is
-    the model. If that has collapsed, too, or is expected to be worse than the regression, it is the regression.
+    the model. If that has collapsed, too, or is expected to be worse than the first stage, it is the first stage.
     """
     plan, last = run.plan, records[-1]
     final = plan.final
     if final is not None and last.stage == FINAL and last.refused is None:
         why = f"it learned from pseudo-labels of the {teacher.name}; the {teacher.name} was chosen as teacher: {why}"
         return Choice(final, last, teacher, last, last.temperature, why)
-    reason = "warning: no text was selected for a final model"
-    if last.stage == FINAL:
-        reason = f"warning: the final model was refused: {last.refused}"
+    refused = f"the final model was refused: {last.refused}" if last.stage == FINAL else None
+    warnings = [refused or "no text was selected for a final model"]
     if teacher.frozen:
-        reason = (
-            f"the {teacher.name} itself is the model, because models that learned from a {teacher.name} were worse in our "
+        why += (
+            f"; the {teacher.name} itself is the model, because models that learned from a {teacher.name} were worse in our "
             "measurements"
         )
-    elif plan.baseline.frozen and (unfit := unfit_as_model(run.whole, records[teacher.position], teacher)):
-        why = f"{unfit}, so that the {plan.baseline.name} is the model"  # why it was a teacher is no reason any more
-        teacher = plan.baseline
-    unusable = check_checked_rows(run, teacher, teacher)
+        warnings = []
+    elif unfit := unfit_as_model(run.whole, records[teacher.position], teacher):
+        if teacher is plan.baseline:
+            warnings.append(unfit)
+        else:
+            why = (
+                f"{unfit}, so that the {plan.baseline.name} is the model"  # why it was a teacher is no reason any more
+            )
+            teacher = plan.baseline
+    unusable = check_checked_rows(run, teacher, teacher) or alone_unusable(run.whole, teacher)
     temperature, own = out_of_fold(run.chains, teacher, probe=False).temperature(), records[teacher.position]
-    return Choice(teacher, own, teacher, own, temperature, f"{why}; {reason}", unusable)
+    return Choice(teacher, own, teacher, own, temperature, why, tuple(warnings), unusable)
+
+
+def alone_unusable(whole: Chain, stage: Stage) -> str | None:
+    """Whether the student of all labels cannot be used, though those of the chains can. A regression cannot collapse alone."""
+    return None if stage.frozen else check_one(whole, stage)[1]
 
 
 def unfit_as_model(whole: Chain, record: StageRecord, teacher: Stage) -> str:
@@ -146,6 +160,7 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
             "model": stage.name,
             "judged": choice.judged.position,
             "why": choice.why,
+            "warnings": list(choice.warnings),
             "temperature": temperature,
             "calibrated_on": calibrated_on(asdict(choice.calibrated)),
             "folded": temperature == wanted,

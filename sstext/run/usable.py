@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sstext.config.spelling import spelled
 from sstext.data.order import random_rows
 from sstext.inference.scoring import score
 from sstext.methods.method import Stage
@@ -32,14 +31,6 @@ def one_class(predicted: np.ndarray, labels: np.ndarray, classes: Sequence[str])
     return (
         f"it predicts {classes[int(found[0])]!r} for all {len(predicted):,} labeled texts that it was tried on, which have "
         f"{len(there)} classes"
-    )
-
-
-def unusable_said(reason: str) -> str:
-    """Say that a model cannot be used, why, and what to do about it."""
-    return (
-        f"The model cannot be used: {reason}. Train it longer ({spelled('steps')}) or with a lower "
-        f"{spelled('learning_rate')}, and check that the labels follow from the texts."
     )
 
 

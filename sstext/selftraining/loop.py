@@ -25,11 +25,11 @@ from sstext.selftraining.choice import choose_stage
 from sstext.selftraining.cross_fitting import Run, corpus_weights, evidence, out_of_fold
 from sstext.selftraining.evidence import too_few_classes
 from sstext.selftraining.final_model import teach
-from sstext.selftraining.record import ALL_DONE, StageRecord
+from sstext.selftraining.record import StageRecord
 from sstext.selftraining.student_store import Fit
 from sstext.selftraining.verdict import Verdict, judge
 from sstext.selftraining.workers import fit_side_by_side
-from sstext.storage.run_folder import FINAL
+from sstext.storage.run_folder import ALL_DONE, FINAL
 from sstext.training.loggers import figures_of_round
 
 

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-#: Why training ends after the last stage of a plan. It is the usual end, and nobody needs to be told.
-ALL_DONE = "all rounds are done"
+from sstext.storage.run_folder import ALL_DONE
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ ALL_LABELS = "all_labels"
 FINAL = "final"
 #: Name of the stage that a run without labels begins with.
 ZERO_SHOT = "zero-shot"
+#: Why training ends after the last stage of a plan. It is the usual end, and nobody needs to be told.
+ALL_DONE = "all rounds are done"
 #: Texts that should be labeled next. It is private.
 TO_LABEL = "to_label.csv"
 #: In the folder of the data: vectors of labeled texts and class texts by the pretrained encoder. It is private, because texts

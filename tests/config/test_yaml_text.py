@@ -11,11 +11,13 @@ from sstext.errors import UserError
 @pytest.mark.parametrize(
     "text",
     ["a: 0b_", "a: 2020-13-45", "a: !!timestamp z", "a: !!float", "a: 0x_", "a: &b [*b]", "&a {b: *a}", "a: " + "[" * 2000,
+     "a: 1\nb: 2\na: 3", "a: {b: 1, b: 2}",
      "a: [", "a: !!python/name:os.system", "a: !!int x", "a: !!bool maybe", "a: !!binary é",
      "\n".join(["a0: &a0 [1]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9))])],
 )  # fmt: skip
 def test_what_cannot_be_read_is_a_yaml_error(text: str) -> None:
-    """Guards tracebacks of PyYAML's constructors, endless documents, and huge ones made of aliases."""
+    """Guards tracebacks of PyYAML's constructors, endless documents, huge ones made of aliases, and options that are given
+    twice, of which the first one would be lost."""
     with pytest.raises(yaml.YAMLError):
         read_yaml(text)
 

@@ -31,13 +31,15 @@ def written(folder: Path, name: str) -> Path:
     elif path.suffix == ".jsonl":
         lines = [json.dumps({"text": text, "label": label}) for text, label in rows]
         path.write_text("\n".join(lines), encoding="utf-8")
+    elif path.suffix == ".json":
+        path.write_text(json.dumps({"refund": TEXTS["refund"], "no": TEXTS["no"][0]}), encoding="utf-8")
     else:
         lines = ['refund: ["I want my money back: now.", a return]', "no: Neither of these."]
         path.write_text("\n".join(lines), encoding="utf-8")
     return path
 
 
-@pytest.mark.parametrize("name", ["d.yaml", "d.YML", "d.csv", "d.jsonl"])
+@pytest.mark.parametrize("name", ["d.yaml", "d.YML", "d.csv", "d.jsonl", "d.json"])
 def test_every_format_gives_the_same_texts_in_the_order_of_the_classes(name: str, tmp_path: Path) -> None:
     """Guards the order of the file against becoming the order of the classes, and a class `no` that YAML reads as false."""
     found = read_descriptions(str(written(tmp_path, name)), CLASSES)
@@ -99,6 +101,8 @@ def test_only_a_file_is_a_source(option: Any) -> None:
         ("missing.yaml", "descriptions: no such file: missing.yaml (looked for "),
         (".", "descriptions: no such file: . (looked for "),
         ("bad.yaml", "bad.yaml: not valid YAML: "),
+        ("twice.yaml", "twice.yaml: not valid YAML: 'refund' is given twice"),
+        ("twice.json", "twice.json: 'refund' is given twice"),
         ("latin.yaml", "descriptions: latin.yaml cannot be read: "),
         ("list.yaml", "list.yaml: expected `class: description` lines, found a list"),
         ("empty.yaml", "empty.yaml: expected `class: description` lines, found nothing"),
@@ -114,6 +118,7 @@ def test_what_is_wrong_is_said_with_its_place(
     """Guards a description that is silently ignored, and a message that leaves its reader searching."""
     monkeypatch.chdir(tmp_path)
     files = {
+        "twice.yaml": "refund: a\nno: b\nrefund: c\n", "twice.json": '{"refund": "a", "no": "b", "refund": "c"}',
         "bad.yaml": "a: [1\n", "latin.yaml": "account: caf\xe9\n", "list.yaml": "- account\n", "empty.yaml": "",
         "none.yaml": "account: a\ndelivery: b\nrefund:\n", "other.csv": "text,label\na,refunds\nb,other\n",
         "part.csv": "text,label\na,account\nb,other\n,refund\n", "texts.csv": "text\na\n",
@@ -186,7 +191,7 @@ def test_our_own_descriptions_can_be_read(path: Path) -> None:
             assert {row["label"] for row in csv.DictReader(file)} == set(classes)
 
 
-@pytest.mark.parametrize("name", ["d.yaml", "d.csv", "d.jsonl"])
+@pytest.mark.parametrize("name", ["d.yaml", "d.csv", "d.jsonl", "d.json"])
 def test_without_labels_the_classes_are_those_of_the_file_in_its_order(name: str, tmp_path: Path) -> None:
     """Guards classes in the order of the alphabet, and a class `no` that YAML reads as false."""
     rows = described_classes(str(written(tmp_path, name)))
@@ -209,3 +214,18 @@ def test_without_labels_descriptions_must_name_the_classes(given: Any, found: st
     """Guards a classifier of one class, and a class without a name or a text."""
     with pytest.raises(UserError, match=found):
         described_classes(given)
+
+
+def test_without_labels_near_twins_among_the_classes_are_a_doubt() -> None:
+    """Guards two classes of one meaning, between which nothing could tell."""
+    (note,) = described_classes({"refund": "money", "Refund": "money back", "no": "neither"}).notes
+    assert note.startswith("descriptions: 'refund' and 'Refund' are two classes, but their names are nearly the same")
+    assert described_classes({"refund": "money", "no": "neither"}).notes == []
+
+
+def test_a_json_table_of_descriptions_is_still_a_table(tmp_path: Path) -> None:
+    """Guards a list of rows that is taken for a mapping."""
+    path = tmp_path / "d.json"
+    rows = [{"text": text, "label": label} for label, texts in TEXTS.items() for text in texts]
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    assert read_descriptions(path, CLASSES) == TEXTS

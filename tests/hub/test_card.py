@@ -119,7 +119,7 @@ def test_texts_and_folders_in_the_records_stay_out():
 def test_rows_and_rounds_are_counted():
     training = section(card(), "Training")
     assert "Rows: 64 labeled, 1,136 unlabeled." in training
-    assert "| round 0 | 0 | 0.0% |\n| round 1 | 341 | 30.0% |" in training
+    assert "| round 0 | – | – |\n| round 1 | 341 | 30.0% |" in training
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_rounds_show_their_evidence_and_no_empty_columns():
     ]
     lines = section(card(rounds=rounds), "Training").strip().split("\n\n")[-1].splitlines()
     assert lines[0] == "| stage | unlabeled rows selected | share of corpus | mean confidence | held-out accuracy |"
-    assert lines[2:] == ["| round 0 | 0 | 0.0% | – | 50.0% |", "| round 1 | 9 | 50.0% | 75.0% | 62.5% |"]
+    assert lines[2:] == ["| round 0 | – | – | – | 50.0% |", "| round 1 | 9 | 50.0% | 75.0% | 62.5% |"]
 
 
 def test_calibration_says_what_was_done_and_what_it_brought():
@@ -468,7 +468,7 @@ def test_the_card_of_a_run_says_how_class_texts_were_used(finished_run: Path, tm
 def test_the_card_of_a_zero_shot_model_claims_no_labels_and_no_check() -> None:
     """Guards "fine-tuned on labeled texts" for a model without labels, and "unknown" where development rows were given."""
     record = {"index": 1, "stage": "round 1", "admitted": 60, "coverage": 1.0}
-    rows = {"description": 6, "unlabeled": 60}
+    rows = {"descriptions": 6, "unlabeled": 60}
     plan = {"stages": [{"name": "zero-shot", "steps": 0, "labeled_by": None}]}
     usual = {"rows": rows, "rounds": [record], "results": None, "zero_shot": True, "plan": plan}
     text = card(**usual)

@@ -1,5 +1,6 @@
 """Class texts in a run: which labels choose their weight, where they are read, and that weight 0 changes nothing."""
 
+import csv
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 from sstext.config.run_config import RunConfig
+from sstext.data import preparing
 from sstext.data.order import random_rows
 from sstext.errors import UserError
 from sstext.inference.scoring import score
@@ -20,6 +22,7 @@ from sstext.modeling.embedder import Embedder
 from sstext.pseudolabels import class_texts
 from sstext.pseudolabels.class_texts import WeighedClassTexts
 from sstext.pseudolabels.regression import WEIGHTS, ClassTexts, WeightChoice, choose_weight
+from sstext.reporting.words import class_texts_said
 from sstext.run.opening import open_chain
 from sstext.run.results import class_texts_record
 from sstext.selftraining.chain import Chain
@@ -164,6 +167,22 @@ def test_only_methods_that_read_class_texts_weigh_them(opened: Callable[..., Cha
     assert class_texts_record(chain) is None
 
 
+def test_names_that_are_codes_are_in_the_record(opened: Callable[..., Chain], tiny_files: Any, tmp_path: Path) -> None:
+    """Guards a report and a card that are silent about names which could not be used."""
+    numbers = tmp_path / "numbers.csv"
+    with Path(tiny_files.labeled).open(newline="") as file, numbers.open("w", newline="") as other:
+        rows = list(csv.DictReader(file))
+        names = sorted({row["label"] for row in rows})
+        csv.writer(other).writerows(
+            [["text", "label"], *([row["text"], f"c{names.index(row['label'])}"] for row in rows)]
+        )
+    chain = opened("codes", labeled=str(numbers), test=None, descriptions="names")
+    record = class_texts_record(chain)
+    assert record == {"kind": "names", "weight": 0.0, "log_loss": {}, "why": "some are numbers or codes"}
+    assert class_texts_said(record) == "not used, because some are numbers or codes"
+    assert class_texts_record(opened("none", labeled=str(numbers), test=None, descriptions="none")) is None
+
+
 def test_a_run_is_not_continued_with_other_descriptions(opened: Callable[..., Chain], tmp_path: Path) -> None:
     """The file and the mapping alike: half of the stages would have learned from other texts."""
     file = tmp_path / "classes.yaml"
@@ -178,10 +197,15 @@ def test_a_run_is_not_continued_with_other_descriptions(opened: Callable[..., Ch
         opened("mapping", descriptions=DESCRIPTIONS | {"refund": "a return"})
 
 
-def test_what_is_cut_is_said_in_words(opened: Callable[..., Chain]) -> None:
-    """Guards the name of a variable in a message."""
+def test_what_is_cut_is_said_in_words(opened: Callable[..., Chain], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the name of a variable in a message, and texts of classes that lose their end because the texts are short."""
     notes = Notes()
+    opened("whole", notes, max_length=5)
+    assert "labeled: 12 of 12 texts were cut to 5 tokens for training" in notes.said
+    assert not [note for note in notes.said if note.startswith("class descriptions: ") and " were cut to " in note]
+    monkeypatch.setattr(preparing, "LONGEST_CLASS_TEXT", 5)
     opened("out", notes, max_length=5)
     assert "class descriptions: 3 of 5 texts were cut to 5 tokens for training" in notes.said
+    monkeypatch.setattr(preparing, "LONGEST_CLASS_TEXT", 4)
     opened("names", notes, max_length=4, descriptions="names")
     assert any(note.startswith("class names: ") and " of 6 texts were cut to 4 " in note for note in notes.said)

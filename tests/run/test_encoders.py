@@ -218,7 +218,10 @@ def test_every_text_of_a_run_begins_with_the_prefix(quick: Any, tiny_encoder: Pa
     begins = tokenizer(PREFIX)["input_ids"][:-1]
     for rows in (tokens.labeled, tokens.corpus, tokens.class_texts):
         assert {tuple(ids[:3]) for ids in rows["input_ids"][:]} == {tuple(begins)}
+    for rows in (tokens.labeled, tokens.corpus):
         assert max(map(len, rows["input_ids"][:])) <= 8
+    texts = [tokenizer(PREFIX + text)["input_ids"] for text in ("account", "This text is account.")]
+    assert tokens.class_texts["input_ids"][:2] == texts, "texts of classes are whole, even if the others are cut"
     with pytest.raises(UserError, match="prefix: expected fewer than 4 tokens, the maximum length of a text, found 4"):
         open_chain(quick(tmp_path / "other", max_length=4, **options))
     assert not (tmp_path / "other").exists()

@@ -49,7 +49,7 @@ def test_every_student_reads_the_mean(
 def test_an_encoder_that_cannot_keeps_its_head_and_says_so(
     tiny_run: Callable[..., RunConfig], tiny_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Guards an option that silently does nothing."""
+    """Guards an option that silently does nothing, and a default method that silently lacks its regression."""
     shutil.copytree(tiny_encoder, tmp_path / "encoder")
     (tmp_path / "encoder" / "model.safetensors").unlink()
     config = DistilBertConfig(vocab_size=400, dim=16, n_layers=1, n_heads=2, hidden_dim=32, max_position_embeddings=64)
@@ -61,6 +61,10 @@ def test_an_encoder_that_cannot_keeps_its_head_and_says_so(
         train(options, reporter=Reporter(), report=False)
         said = "pooling: the head of distilbert cannot be made to read the mean exactly; it keeps its own head"
         assert (said in capsys.readouterr().err) == (pooling == "mean")
+    chain = open_chain(tiny_run(tmp_path / "default", encoder=own["encoder"], method="auto"), Reporter())
+    assert chain.plan.baseline.name == "baseline"
+    said = "the head of distilbert cannot be a regression on the mean of the tokens; auto begins with plain fine-tuning instead"
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_classes_and_their_order_are_those_of_the_descriptions(out: Path) -> Non
     results = results_of(out)
     assert results["classes"] == list(DESCRIPTIONS)
     assert Classifier.from_pretrained(out / "model").classes == list(DESCRIPTIONS)
-    assert results["rows"] == {"description": 6, "unlabeled": 60}
+    assert results["rows"] == {"descriptions": 6, "unlabeled": 60}
     assert [record["stage"] for record in results["rounds"]] == ["zero-shot", "round 1"]
     assert results["rounds"][1]["admitted"] == 60
     assert results["rounds"][1]["labeled_by"] == "head"
@@ -80,7 +80,8 @@ def test_nothing_is_said_to_be_measured_or_checked(out: Path) -> None:
     card = (out / "model" / "README.md").read_text()
     assert "a zero-shot classifier, made from descriptions of the classes instead of labeled texts." in card
     assert "How often this model is right is unknown" in card
-    assert "The probabilities are not calibrated" in card
+    assert "The probabilities are not calibrated, because no text was labeled." in card
+    assert "Rows: 6 descriptions, 60 unlabeled." in card
     assert "labeled rows: " not in card
     assert "on the labeled rows" not in card
     assert "- zero-shot" in card
@@ -221,7 +222,7 @@ def test_a_dry_run_shows_the_stages_and_leaves_nothing(
     show_forecast(found)
     shown = capsys.readouterr().out
     assert "each learns from descriptions of the classes" in shown
-    assert "description rows" in shown
+    assert "descriptions     6" in shown
     assert "labeled rows" not in shown.replace("unlabeled rows", "")
 
 

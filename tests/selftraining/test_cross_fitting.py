@@ -34,7 +34,7 @@ from sstext.selftraining.verdict import Gain, Verdict
 
 Quick = Callable[..., RunConfig]
 BASELINE = Verdict(None, None)
-WITHOUT_TEXTS = "warning: no text was selected for the final model, which is trained on the labels alone"
+WITHOUT_TEXTS = "no text was selected for the final model, which is trained on the labels alone"
 #: Folders of the stages of the chains of these runs, by position.
 FOLDERS = ("baseline", "round_1", "round_2")
 
@@ -260,6 +260,7 @@ def test_a_refused_round_is_not_chosen(quick: Quick, out: Path, results: Any, tm
     assert refused["chosen"] == {
         "round": 0, "stage": "baseline", "model": "baseline", "judged": 0,
         "why": "plain fine-tuning on the labels; round 1 was refused: harm is more likely than gain",
+        "warnings": [],
         "temperature": refused["rounds"][0]["temperature"],
         "calibrated_on": "held-out predictions of the labeled rows",
         "folded": True,
@@ -281,7 +282,7 @@ def test_a_final_model_without_texts_has_the_temperature_of_its_own_stage(
     monkeypatch.setattr(choice, "choose", lambda *_: (1, "it was told to"))
     monkeypatch.setattr("sstext.selftraining.final_model.average_to_disk", lambda *_: np.log(np.full((60, 3), 1 / 3)))
     found = train(quick(tmp_path / "out", method_args={"min_confidence": 0.35}, rounds=1))
-    assert found["chosen"]["why"].endswith(WITHOUT_TEXTS)
+    assert found["chosen"]["warnings"] == [WITHOUT_TEXTS]
     assert (found["chosen"]["stage"], found["chosen"]["model"]) == ("round 1", "baseline")
     assert found["chosen"]["temperature"] == found["rounds"][0]["temperature"] != found["rounds"][1]["temperature"]
     assert found["test"]["self_trained"] == found["test"]["supervised"]
@@ -321,7 +322,7 @@ def test_a_final_model_that_nothing_is_sure_enough_for_has_labels_alone(
     monkeypatch.setattr(loop, "judge", lambda *_: [BASELINE, Verdict(Gain(0.3, 0.1, 0.2), None)])
     monkeypatch.setattr("sstext.selftraining.evidence.OutOfFold.temperature", lambda self: 15.0)
     found = train(quick(tmp_path / "out", rounds=1, method_args={"min_confidence": 0.4}))
-    assert found["chosen"]["why"].endswith(WITHOUT_TEXTS)
+    assert found["chosen"]["warnings"] == [WITHOUT_TEXTS]
     assert found["chosen"]["calibrated_on"] == "held-out predictions of the labeled rows"
     assert not (tmp_path / "out" / "all_labels" / "final" / "model").exists()
     assert found["test"]["self_trained"] == found["test"]["supervised"]
@@ -359,14 +360,17 @@ def test_the_expected_precision_is_that_of_the_chains_on_the_corpus(quick: Quick
 def test_a_collapse_is_said_where_nothing_else_can_tell(quick: Quick, tmp_path: Path, monkeypatch: Any) -> None:
     """Without folds and development rows the last round is chosen, whatever it has become: the end of the run says so."""
     fine = train(quick(tmp_path / "fine", folds=0, rounds=1))
-    assert "warning" not in fine["chosen"]["why"]
+    assert fine["chosen"]["warnings"] == []
     one_class = np.tile([3.0, 0.0, 0.0], (60, 1))
     assert fine["unusable"] is None
     monkeypatch.setattr("sstext.run.usable.score", lambda model, rows, *_, **__: one_class[: len(rows)])
     found = train(quick(tmp_path / "collapsed", folds=0, rounds=1))
-    assert found["chosen"]["why"].endswith(
-        "warning: its predictions have collapsed to few classes (effective number 1.0, expected 3.0)"
+    collapsed = (
+        "this model may be useless: its predictions have collapsed to few classes (effective number 1.0, expected 3.0)"
     )
+    assert found["chosen"]["warnings"] == [collapsed]
+    card = (tmp_path / "collapsed" / "model" / "README.md").read_text()
+    assert 0 < card.index(f"**Warning: {collapsed}.**") < card.index("Made with")
     assert (
         found["unusable"] == "it predicts 'account' for all 12 labeled texts that it was tried on, which have 3 classes"
     )

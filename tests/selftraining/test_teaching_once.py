@@ -222,10 +222,9 @@ def test_a_teacher_that_collapsed_as_the_final_model_did_gives_way_to_the_regres
     found = train(quick(tmp_path / "out", test=None))
     chosen = found["chosen"]
     assert (chosen["stage"], chosen["model"], chosen["judged"]) == ("regression", "regression", 0)
-    assert chosen["why"].startswith(
-        "the predictions of the start have collapsed, too, so that the regression is the model; "
-    )
-    assert chosen["why"].endswith("expected 3.0)")
+    assert chosen["why"] == "the predictions of the start have collapsed, too, so that the regression is the model"
+    assert [warning.endswith("expected 3.0)") for warning in chosen["warnings"]] == [True]
+    assert found["unusable"] is None
     trained = weights(tmp_path / "out" / "all_labels" / "regression" / "model")["classifier.weight"]
     model = weights(tmp_path / "out" / "model")["classifier.weight"]
     np.testing.assert_allclose(model, trained / chosen["temperature"], rtol=1e-6)
@@ -241,6 +240,20 @@ def test_a_teacher_that_is_expected_to_be_worse_is_not_the_model(quick: Quick, t
         assert shipping.unfit_as_model(run.whole, SimpleNamespace(gain=better), start) == ""
         said = shipping.unfit_as_model(run.whole, SimpleNamespace(gain=worse), start)
         assert said == "the start itself is expected to be worse than the first stage"
+
+
+def test_without_a_regression_a_teacher_that_collapsed_gives_way_to_plain_fine_tuning(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Encoders whose head cannot be a regression: guards a collapsed model that is shipped without a word."""
+    told_to_choose(monkeypatch, 1)
+    monkeypatch.setattr(final_model, "score", lambda *_, **__: np.tile([3.0, 0.0, 0.0], (60, 1)))
+    monkeypatch.setattr(shipping, "check_one", lambda chain, stage: ("collapsed", f"the {stage.name} is of no use"))
+    found = train(quick(tmp_path / "out", test=None, pooling="native"))
+    chosen = found["chosen"]
+    assert (chosen["stage"], chosen["model"], chosen["judged"]) == ("baseline", "baseline", 0)
+    assert chosen["why"] == "the predictions of the start have collapsed, too, so that the baseline is the model"
+    assert found["unusable"] == "the baseline is of no use"
 
 
 def test_a_final_model_that_collapsed_gives_way_to_its_teacher(
@@ -260,7 +273,8 @@ def test_a_final_model_that_collapsed_gives_way_to_its_teacher(
     assert found["rounds"][-1]["class_shares"] == {"account": 1.0, "delivery": 0.0, "refund": 0.0}
     chosen = found["chosen"]
     assert (chosen["stage"], chosen["model"], chosen["round"], chosen["judged"]) == ("start", "start", 1, 1)
-    assert chosen["why"] == f"it was told to; warning: the final model was refused: {refused}"
+    assert chosen["why"] == "it was told to"
+    assert chosen["warnings"] == [f"the final model was refused: {refused}"]
     assert chosen["calibrated_on"] == "held-out predictions of the labeled rows"
     with pytest.raises(UserError, match="the model of start learned from no pseudo-labels"):
         pseudo_label_files(tmp_path / "out", model="user/model")  # those of the refused student must not be published
@@ -300,7 +314,7 @@ def test_without_any_text_to_learn_from_the_teacher_is_the_model(
     assert found["rounds"][1]["gain"] is not None
     assert found["baseline"] == "regression"
     chosen = found["chosen"]
-    assert chosen["why"].endswith("; warning: no text was selected for a final model")
+    assert chosen["warnings"] == ["no text was selected for a final model"]
     assert chosen["model"] == chosen["stage"] == ("regression", "baseline", "start")[chosen["judged"]]
     assert stages_in(tmp_path / "out" / "all_labels") <= {"regression", "start", "baseline"}
     show_results(found, "out")
