@@ -179,6 +179,8 @@ def run_cell(cell: Cell, rows: pd.DataFrame, test: pd.DataFrame, encoder: str) -
         **figures_by_name(probabilities, classifier.classes, measured_on["label"].tolist()),
         **kept,
         "chosen": results["chosen"],
+        "accuracy_estimate": results["accuracy_estimate"],
+        "class_texts": results["class_texts"],
         "rounds": [{name: record[name] for name in RECORDED} for record in results["rounds"]],
         "seconds": results["seconds"],
         "peak_memory_of_the_process_mib": peak_memory()["process"],
