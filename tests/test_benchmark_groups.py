@@ -51,6 +51,20 @@ def test_harm_is_held_against_the_regression_that_is_told_the_same() -> None:
     assert "Told names:" in said
 
 
+def test_the_intervals_of_estimated_accuracies_are_counted() -> None:
+    """Guards a promise of coverage that nobody checks: [.6, .8] holds .7, not .5; the estimates are off by 0 and .2. A line
+    without an estimate does not count."""
+    estimate = {"value": 0.7, "low": 0.6, "high": 0.8, "level": 0.9}
+    rows = [
+        result("auto", accuracy, seed, "names") | {"accuracy_estimate": estimate}
+        for seed, accuracy in ((0, 0.7), (1, 0.5))
+    ]
+    said = table.report(GENERATION2, keyed(*rows, result("auto", 0.9, 2, "names") | {"accuracy_estimate": None}))
+    assert "Its 90% interval holds the accuracy on the measured rows in 1 of 2 cells." in said
+    assert "On average, the estimate is +10.0 points from it." in said
+    assert "estimates its accuracy" not in table.report(GENERATION2, keyed(result("auto", 0.9, 2, "names")))
+
+
 def test_generations_draws_and_encoders_have_tables_of_their_own() -> None:
     """A mean over two encoders, or over `auto` then and now, is a figure of nothing."""
     rows = [

@@ -59,7 +59,7 @@ def _report(profile: Profile, group: Group) -> str:
     lines = [_protocol(profile, group), "", *_table(known, cells, first=group.first), ""]
     for told in group.told:
         told_so = as_told(cells, told)
-        said = [*against_peers(told_so, results), *targets(told_so, results)]
+        said = [*against_peers(told_so, results), *estimates(told_so, results), *targets(told_so, results)]
         lines += [f"Told {told}:", "", *said] if said and told != FIRST else said
     lines += _failures(cells, results) + _missing(rows)
     if group.strangers:
@@ -78,6 +78,21 @@ def against_peers(cells: Sequence[Cell], results: Mapping[str, dict[str, Any]], 
         *(f"{name} {_interval(some)}" for name, some in by_name(gains).items()),
     ]
     return [f"*{method}* − *{best}*, the best peer on these {len(gains)} cells, points: {'; '.join(said)}.", ""]
+
+
+def estimates(cells: Sequence[Cell], results: Mapping[str, dict[str, Any]], method: str = "auto") -> list[str]:
+    """How well a method estimates its own accuracy without test rows. Empty if no line has an estimate."""
+    rows = [results[cell.key] for cell in cells if cell.method == method and cell.key in results]
+    known = [(row["accuracy"], row["accuracy_estimate"]) for row in rows if row.get("accuracy_estimate")]
+    if not known:
+        return []
+    held = sum(found["low"] <= accuracy <= found["high"] for accuracy, found in known)
+    error = statistics.mean(found["value"] - accuracy for accuracy, found in known)
+    return [
+        f"*{method}* estimates its accuracy without test rows. Its {known[0][1]['level']:.0%} interval holds the accuracy on "
+        f"the measured rows in {held} of {len(known)} cells. On average, the estimate is {100 * error:+.1f} points from it.",
+        "",
+    ]
 
 
 def targets(cells: Sequence[Cell], results: Mapping[str, dict[str, Any]]) -> list[str]:
