@@ -5,10 +5,14 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from sstext.errors import UserError
 from sstext.hub import publishing
 from sstext.hub.publishing import check_name, model_files, prepare_repository, public_results, with_names
+from sstext.modeling.mean_reading import has_mean_layer
+from sstext.modeling.student import new_student
 from sstext.selftraining.record import StageRecord
 
 
@@ -83,6 +87,24 @@ def test_configurations_lose_what_they_know_of_this_machine_and_nothing_else(tmp
     files = model_files(folder)
     assert json.loads(files["config.json"]) == {"hidden_size": 4}  # type: ignore[arg-type]
     assert files["tokenizer_config.json"] == folder / "tokenizer_config.json"
+
+
+def test_a_head_that_reads_the_mean_survives_a_push(tiny_encoder: Path, tmp_path: Path) -> None:
+    """Guards the layer of uniform attention and its mark in the configuration: a model without them would read the pooler."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_encoder)
+    model = new_student(str(tiny_encoder), ["a", "b"], seed=0, read_mean=True).eval()
+    for one in (model, tokenizer):
+        one.save_pretrained(tmp_path / "model")
+    (tmp_path / "pulled").mkdir()
+    for name, content in model_files(tmp_path / "model").items():
+        (tmp_path / "pulled" / name).write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+    pulled = AutoModelForSequenceClassification.from_pretrained(tmp_path / "pulled").eval()
+    assert has_mean_layer(pulled)
+    inputs = tokenizer(["refund my money", "hello"], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        assert torch.equal(pulled(**inputs).logits, model(**inputs).logits)
+        del pulled.config.sstext_pooling
+        assert not has_mean_layer(pulled), "canary"
 
 
 def test_paths_at_any_depth_are_left_out_and_whatever_only_looks_like_one_stays(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from sstext.config.old_options import MOVED
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.methods.catalog import composition, composition_between_rounds
-from sstext.methods.method import PROVEN, UNPROVEN, Stage
+from sstext.methods.method import FIRST_ROUND, PROVEN, UNPROVEN, Stage
 from sstext.methods.registry import IN_STEP, METHODS, OF_ROUNDS
 from sstext.objective.objective import Objective
 from sstext.objective.part import Part
@@ -512,6 +512,22 @@ def test_trainings_count_the_chain_with_all_labels() -> None:
     made = plan(method="fixmatch", rounds=1, folds=3)
     assert [made.trainings(stage) for stage in (*made.stages, made.final)] == [4, 4, 3, 1]
     assert {plan(folds=0).trainings(stage) for stage in plan(folds=0).stages} == {1}
+
+
+def test_a_default_run_trains_on_at_most_9_000_rows() -> None:
+    """The sample data: 64 labels, 1,136 texts, test rows. Guards the cost of `auto`: its first generation took about 21,900."""
+    made = make_plan(RunConfig(), labeled=64, corpus=1_136, folds=3, test=400)
+    counter = work.Counter(made)
+    counted = counter.rest()
+    for _ in range(made.folds):
+        counted += counter.chain()
+    assert made.final is not None
+    assert made.plain is not None
+    sizes = {stage.name: stage.schedule.batch_size for stage in (*made.stages, made.plain)}
+    sizes[FIRST_ROUND] = made.final.schedule.batch_size
+    rows = {name: steps * sizes[name] for name, steps in counted.steps.items()}
+    assert rows == {"start": 144 * 32, "round 1": 71 * 32, "baseline": 80 * 16}
+    assert sum(rows.values()) == 8_160 <= 9_000
 
 
 def test_a_start_beside_plain_fine_tuning_has_the_steps_of_a_method() -> None:
