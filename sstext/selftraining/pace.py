@@ -49,6 +49,7 @@ class Pace:
         exact: of a text that is scored in float32. None: as `text`.
         fit: of a regression on the labeled rows.
         read, write: of a model that is read from disk or written.
+        measuring: of measuring all this, which is a part of a short run.
     """
 
     steps: dict[str, float]
@@ -57,11 +58,13 @@ class Pace:
     fit: float = 0.0
     read: float = 0.0
     write: float = 0.0
+    measuring: float = 0.0
 
     @classmethod
     def measure(cls, chain: Chain) -> "Pace":
         """Time a few steps of every kind of stage, and the scoring of a few texts. Nothing is left on disk."""
         config, plan, device = chain.config, chain.plan, resolve_device(chain.config.device)
+        started = _now(device)
         precision = resolve_precision(config.precision, device)
         plain = (plan.plain,) if plan.plain is not None else ()
         measured: dict[Any, float] = {}
@@ -96,7 +99,8 @@ class Pace:
             began = _now(device)
             chain.save(model, Path(folder))
             write = _now(device) - began
-        return cls(steps, text, exact, fit, 0.0 if math.isinf(read) else read, write)
+        read = 0.0 if math.isinf(read) else read
+        return cls(steps, text, exact, fit, read, write, measuring=_now(device) - started)
 
     def seconds(self, chain: Chain, plan: Plan) -> float:
         """Expected time of a plan.
@@ -108,7 +112,7 @@ class Pace:
         # Each GPU trains its own chains. On a CPU, the processes share the cores and take about as long as one after another.
         at_a_time = workers_for(chain.config) if resolve_device(chain.config.device).type == "cuda" else 1
         counter, chains = counter_of(chain, plan), math.ceil(max(1, plan.folds) / at_a_time)
-        return chains * self._of(counter.chain()) + self._of(counter.rest())
+        return self.measuring + chains * self._of(counter.chain()) + self._of(counter.rest())
 
     def _of(self, work: Work) -> float:
         exact = self.text if self.exact is None else self.exact

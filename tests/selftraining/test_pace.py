@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +27,7 @@ Quick = Callable[..., RunConfig]
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """`counted.tokens`: padded tokens that have passed the encoder since the pace was measured, three times if the pass has a
-    gradient (backward, it is twice the work). It is the clock of the measurement, too."""
+    gradient (backward, it is twice the work). It is the clock of the measurement, too. `counted.measuring`: those before."""
     found, forward, measure = SimpleNamespace(tokens=0), BertModel.forward, Pace.measure
 
     def counting(self: Any, input_ids: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -35,8 +36,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
     def measured(chain: Any) -> Pace:
         made = measure(chain)
-        found.tokens = 0
-        return made
+        found.measuring, found.tokens = made.measuring, 0
+        return replace(made, measuring=0.0)
 
     monkeypatch.setattr(BertModel, "forward", counting)
     monkeypatch.setattr(pace_module, "_now", lambda device: float(found.tokens))
@@ -84,7 +85,8 @@ def test_the_estimate_is_the_work_of_the_run(
 
 
 def test_every_kind_of_step_is_measured_once(tiny_run: Quick, tmp_path: Path, counted: SimpleNamespace) -> None:
-    """Guards a stage without a price, and a regression with one: it has no steps."""
+    """Guards a stage without a price, a regression with one (it has no steps), and a short run that takes longer than planned
+    because its pace is measured."""
     whole = open_chain(tiny_run(tmp_path / "out", method="auto", folds=2, rounds=2))
     pace = Pace.measure(whole)
     assert list(pace.steps) == ["regression", "start", "round 1", "round 2", "baseline"]
@@ -92,6 +94,9 @@ def test_every_kind_of_step_is_measured_once(tiny_run: Quick, tmp_path: Path, co
     assert pace.steps["round 1"] == pace.steps["round 2"] > pace.steps["baseline"] > 0, "32 rows a step, and 16"
     assert pace.exact == pace.text > 0
     assert not list((tmp_path / "out").glob("**/checkpoints")), "nothing is left of it"
+    assert counted.measuring > 4 * pace.steps["round 1"], "a warm-up and three steps at least"
+    longer = replace(pace, measuring=100.0)
+    assert longer.seconds(whole, whole.plan) == pytest.approx(pace.seconds(whole, whole.plan) + 100.0)
 
 
 def test_steps_are_priced_with_all_unlabeled_rows(tiny_run: Quick, tmp_path: Path, counted: SimpleNamespace) -> None:
@@ -107,9 +112,15 @@ def test_steps_are_priced_with_all_unlabeled_rows(tiny_run: Quick, tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_all_stages")
-def test_the_estimate_holds_for_many_rows(tiny_run: Quick, tmp_path: Path, counted: SimpleNamespace) -> None:
-    """240 labels and 3,000 texts of 4 to 40 words, and as many steps as they get by default: start, final model and corpus have
-    other shares of the work than with twelve labels. Guards numbers of steps that are not those of the trainings."""
+@pytest.mark.parametrize(
+    ("labels", "corpus", "start", "final"),
+    [(64, 1_000, 24, 62), (240, 3_000, 90, 187), (64, 100_000, 24, 2_000), (2_000, 1_000, 500, 62)],
+)
+def test_the_estimate_holds_for_many_rows(
+    labels: int, corpus: int, start: int, final: int, tiny_run: Quick, tmp_path: Path, counted: SimpleNamespace
+) -> None:
+    """Texts of 4 to 40 words, and as many steps as they get by default: start, final model and corpus have other shares of the
+    work than with twelve labels. Guards numbers of steps that are not those of the trainings."""
     rng = np.random.default_rng(0)
 
     def texts(count: int) -> list[tuple[str, str]]:
@@ -119,13 +130,16 @@ def test_the_estimate_holds_for_many_rows(tiny_run: Quick, tmp_path: Path, count
             for label in (classes[row % 3] for row in range(count))
         ]
 
-    for name, count in (("labeled", 240), ("test", 200)):
+    for name, count in (("labeled", labels), ("test", 200)):
         lines = [f"{text},{label}\n" for text, label in texts(count)]
         (tmp_path / f"{name}.csv").write_text("".join(["text,label\n", *lines]))
-    (tmp_path / "unlabeled.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text, _ in texts(3_000)))
+    (tmp_path / "unlabeled.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text, _ in texts(corpus)))
     files = {name: str(next(tmp_path.glob(f"{name}.*"))) for name in ("labeled", "test", "unlabeled")}
     options = {"method": "auto", "folds": 2, "steps": None, "round_steps": None, "budget": "99999h"}
     found = train(tiny_run(tmp_path / "out", **files, **options))
-    assert [record["steps"] for record in found["rounds"]] == [0, 2 * 90, 187], "24 · 120 / 32, and 1.5 · 3,000 / 24"
+    steps = [record["steps"] for record in found["rounds"]]
+    assert steps == [0, 2 * start, final], (
+        "24 passes over the labels of a chain, 500 steps at most; 1.5 over the corpus, 2,000 at most"
+    )
     expected = json.loads((tmp_path / "out" / "plan.json").read_text())["seconds"]
     assert expected / counted.tokens == pytest.approx(1, abs=0.1)
