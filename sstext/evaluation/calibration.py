@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -178,6 +179,31 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     scaled = scaled - scaled.max(-1, keepdims=True)
     exponentials = np.exp(scaled)
     return exponentials / exponentials.sum(-1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What makes the logits of a model calibrated for the corpus: z / T + s.
+
+    Attributes:
+        temperature: T.
+        shift: (C,) s, for a corpus with other class shares than the training data. None: 0.
+
+    >>> Correction(2.0, np.log([3.0, 1.0])).probabilities(np.array([[5.0, 5.0]])).round(2)
+    array([[0.75, 0.25]])
+    """
+
+    temperature: float = 1.0
+    shift: np.ndarray | None = None
+
+    def logits(self, logits: np.ndarray) -> np.ndarray:
+        """The corrected logits, (N, C) in float64."""
+        divided = logits.astype(np.float64) / self.temperature
+        return divided if self.shift is None else divided + self.shift
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Their softmax, (N, C)."""
+        return softmax(self.logits(logits))
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

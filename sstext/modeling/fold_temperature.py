@@ -1,19 +1,21 @@
-"""Fold a temperature into the last linear layer of a classifier."""
+"""Fold a temperature, and a shift of the logits, into the last linear layer of a classifier."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sstext.errors import UserError
 
 
-def fold_temperature(model: nn.Module, temperature: float, probe: Mapping[str, Any]) -> None:
-    """Divide the model's logits by a temperature, in place, by dividing weight and bias of its last linear layer.
+def fold_temperature(
+    model: nn.Module, temperature: float, probe: Mapping[str, Any], shift: Tensor | None = None
+) -> None:
+    """Divide the model's logits by a temperature and add a shift, in place, in weight and bias of its last linear layer.
 
-    (W/T) h + b/T = (W h + b) / T, so the saved model predicts calibrated probabilities, and T need not be known. The
+    (W/T) h + (b/T + s) = (W h + b) / T + s, so the saved model predicts calibrated probabilities, and T need not be known. The
     layer is the last `nn.Linear` with `model.config.num_labels` outputs. A test batch checks that this layer makes the
     logits.
 
@@ -21,6 +23,7 @@ def fold_temperature(model: nn.Module, temperature: float, probe: Mapping[str, A
         model: a sequence classifier in float32. Its mode, training or evaluation, does not change.
         temperature: T, above 0.
         probe: a batch of model inputs for the check.
+        shift: (C,) s. Default: 0.
 
     Raises:
         UserError: if T is not above 0 and finite, there is no such layer, or the logits of the test batch are not
@@ -29,6 +32,8 @@ def fold_temperature(model: nn.Module, temperature: float, probe: Mapping[str, A
     if not 0 < temperature < float("inf"):
         raise UserError(f"temperature: expected a finite number above 0, found {temperature}")
     name, head = _last_linear(model)
+    if shift is not None and head.bias is None:
+        raise UserError(f"{type(model).__name__}: layer {name!r} has no bias, which a shift of the logits needs")
     original = [parameter.detach().clone() for parameter in head.parameters()]
     folded = False
     with _evaluation_mode(model), torch.no_grad():
@@ -36,6 +41,9 @@ def fold_temperature(model: nn.Module, temperature: float, probe: Mapping[str, A
             expected = model(**probe).logits.double() / temperature
             for parameter in head.parameters():
                 parameter.div_(temperature)
+            if shift is not None:
+                expected += shift.to(expected)
+                head.bias.add_(shift.to(head.bias))
             deviation = float((model(**probe).logits.double() - expected).abs().max())
             folded = deviation <= 1e-4 * float(expected.abs().max())  # False for NaN too
         finally:

@@ -8,7 +8,7 @@ import numpy as np
 
 from sstext.data.order import random_rows
 from sstext.errors import UserError, listed
-from sstext.pseudolabels.alignment import CorpusScores
+from sstext.pseudolabels.alignment import CorpusScores, alignment
 
 #: Number of rows of the corpus from whose predictions its class shares are estimated.
 PRIOR_ROWS = 10_000
@@ -99,6 +99,38 @@ class ClassShares:
             return half_way_prior(self.prior, scores.aligned().mean())
         some = random_rows(len(scores), min(len(scores), PRIOR_ROWS), seed)
         return estimated_prior(self.prior, scores.aligned()[some], self.usual)
+
+    def weights_of_model(
+        self, probabilities: np.ndarray, held_out: np.ndarray, labels: np.ndarray
+    ) -> np.ndarray | None:
+        """By how much the probabilities of a model that read no corpus are multiplied so that they suit the corpus, (C,).
+
+        Only for balanced labels, because the model then takes all classes for equally frequent. If the class shares are given,
+        the weights are those of `alignment`: the model then predicts these shares on average. If the shares π are estimated,
+        the weights are π / `prior`, but only if π explains more than chance does: g > (C − 1) / B with g of `estimated_prior`
+        and B labels. Without this condition, regressions on balanced corpora lost up to a point (recipes/benchmark/LOG.md).
+
+        Args:
+            probabilities: (N, C) of texts of the corpus, calibrated for the shares `prior`.
+            held_out: (B, C) of held-out labeled rows.
+            labels: (B,) their classes.
+
+        Returns:
+            The weights. None if the probabilities stay as they are.
+
+        Source: Saerens, Latinne and Decaestecker 2002, eq. 2.4; the condition: ours, twice the term of Akaike's criterion.
+        """
+        if not balanced(labels):
+            return None
+        if self.source == "given":
+            return alignment(probabilities, self.prior)
+        if self.source != "predictions":
+            return None
+        usual = usual_prediction(self.prior, held_out, labels)
+        shares, gain = _estimate(self.prior, probabilities, usual)
+        if gain <= (np.count_nonzero(self.prior) - 1) / len(labels):
+            return None
+        return np.divide(shares, self.prior, out=np.ones_like(shares), where=self.prior > 0)
 
 
 def resolve_prior(spec: Any, labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
@@ -221,6 +253,11 @@ def estimated_prior(prior: np.ndarray, probabilities: np.ndarray, usual: np.ndar
     >>> estimated_prior(np.array([.5, .5]), skewed, usual=np.array([.7, .3])).round(2)  # it usually prefers the first class
     array([0.84, 0.16])
     """
+    return _estimate(prior, probabilities, usual)[0]
+
+
+def _estimate(prior: np.ndarray, probabilities: np.ndarray, usual: np.ndarray | None) -> tuple[np.ndarray, float]:
+    """The shares π (C,) of `estimated_prior`, and their gain g in nats per row."""
     there = prior > 0
     start, probs = prior[there], np.asarray(probabilities, dtype=np.float64)[:, there]
     predicted = probs.mean(0) / probs.mean(0).sum()
@@ -238,7 +275,7 @@ def estimated_prior(prior: np.ndarray, probabilities: np.ndarray, usual: np.ndar
     weight = gain / (gain + DOUBT)
     found = np.zeros(len(prior))
     found[there] = (1 - weight) * predicted + weight * shares
-    return found
+    return found, gain
 
 
 def class_quotas(total: int, prior: np.ndarray) -> np.ndarray:

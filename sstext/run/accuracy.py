@@ -1,6 +1,6 @@
 """Estimate the accuracy of the model of a run without test rows."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from sstext.evaluation.accuracy import (
     rows_that_count,
     weights_of_random_labels,
 )
-from sstext.evaluation.calibration import softmax
+from sstext.evaluation.calibration import Correction
 from sstext.evaluation.held_out import BUDGET, FEW_LABELS, METHOD, NO_LABELS, NOT_ASKED
 from sstext.methods.method import Stage
 from sstext.pseudolabels.texts_to_label import REASONS
@@ -29,7 +29,9 @@ from sstext.storage.damage import read_array
 from sstext.storage.run_folder import AVERAGED
 
 
-def accuracy_estimate(run: Run, model: Stage, judged: Stage, last: Stage) -> dict[str, Any] | None:
+def accuracy_estimate(
+    run: Run, model: Stage, judged: Stage, last: Stage, correction: Correction
+) -> dict[str, Any] | None:
     """What `results.json` says about the accuracy of the model, or None if no labeled rows were held out.
 
     With folds, each labeled row is predicted by the chain that never saw it. Rows are weighted by the class shares of the
@@ -42,6 +44,7 @@ def accuracy_estimate(run: Run, model: Stage, judged: Stage, last: Stage) -> dic
         model: the stage of the chain with all labels whose student is the model.
         judged: the stage whose held-out predictions stand for it.
         last: the last stage that the chains have finished. Class shares are estimated after the first teacher.
+        correction: of the model. Only its shift changes what is predicted.
 
     Returns:
         The fields of `AccuracyEstimate`, "source": "held-out" or "development", and "chosen": number of rows that were not
@@ -58,9 +61,11 @@ def accuracy_estimate(run: Run, model: Stage, judged: Stage, last: Stage) -> dic
         drawn = _drawn_at_random(run)
         rows = rows_that_count(drawn)
         found = estimate_accuracy(
-            (held_out.logits.argmax(-1) == held_out.labels)[rows],
+            (correction.logits(held_out.logits).argmax(-1) == held_out.labels)[rows],
             counted[rows],
-            gain=_gain(run, model, judged, held_out.temperature()) if comparable else 0.0,
+            gain=_gain(run, model, judged, replace(correction, temperature=held_out.temperature()))
+            if comparable
+            else 0.0,
             worth=WORTH_OF_HELD_OUT,
         )
         return {"source": "held-out", "chosen": int((~drawn[rows]).sum()), **asdict(found)}
@@ -95,18 +100,18 @@ def nothing_held_out(run: Run) -> str | None:
     return FEW_LABELS if texts_for_folds(whole.tokens.labeled) < TEXTS_PER_FOLD * 3 else NOT_ASKED
 
 
-def _gain(run: Run, model: Stage, judged: Stage, temperature: float) -> float:
+def _gain(run: Run, model: Stage, judged: Stage, correction: Correction) -> float:
     """The expected gain of the model over the chains, on the sample of the corpus.
 
     The probabilities are the averaged labels of the teachers, if the model has learned from them. Otherwise they are half those
     of the chains, half those of the teacher with all labels if there is one, at the temperature of the held-out rows.
     """
+    corrected = correction.probabilities
     students = run.whole.students
-    chains = np.stack([chain.students.sample_logits(judged) for chain in run.chains]).astype(np.float64)
-    expected, averaged = softmax(chains, temperature).mean(0), run.whole.directory.path / AVERAGED
+    chains = np.stack([corrected(chain.students.sample_logits(judged)) for chain in run.chains])
+    expected, averaged = chains.mean(0), run.whole.directory.path / AVERAGED
     if run.plan.teaches_once and averaged.exists():
         expected = np.exp(read_array(averaged, mapped=True)[students.sample].astype(np.float64))
     elif students.is_fitted(judged):
-        of_all = students.sample_logits(judged).astype(np.float64)
-        expected = (expected + softmax(of_all, temperature)) / 2
-    return gain_over(expected, students.sample_logits(model).argmax(-1), chains.argmax(-1))
+        expected = (expected + corrected(students.sample_logits(judged))) / 2
+    return gain_over(expected, corrected(students.sample_logits(model)).argmax(-1), chains.argmax(-1))

@@ -3,14 +3,15 @@
 import importlib.metadata
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import AutoConfig
 
 from sstext.errors import UserError
-from sstext.evaluation.calibration import precision_curve, softmax
+from sstext.evaluation.calibration import Correction, precision_curve
 from sstext.methods.method import Stage
 from sstext.modeling.fold_temperature import fold_temperature
 from sstext.modeling.pretrained import length_limit
@@ -39,7 +40,7 @@ class Choice:
         shown: the record of the stage that people are told as chosen.
         judged: the stage whose held-out predictions stand for it.
         calibrated: the record of the stage that its temperature comes from.
-        temperature: makes it calibrated.
+        correction: makes it calibrated. Its shift is part of the model, as its temperature is.
         why: the reasons for the choice, separated by semicolons.
         warnings: what people should know before they use the model.
         unusable: why the model cannot be used (`sstext.run.usable`), or None.
@@ -49,7 +50,7 @@ class Choice:
     shown: StageRecord
     judged: Stage
     calibrated: StageRecord
-    temperature: float
+    correction: Correction
     why: str
     warnings: tuple[str, ...] = ()
     unusable: str | None = None
@@ -67,7 +68,9 @@ def choose_model(run: Run, records: Sequence[StageRecord]) -> Choice:
     if not run.cross_fitted and not records[position].metrics:
         collapsed, unusable = check_one(chain, judged)
         doubt = (f"this model may be useless: {collapsed}",) if collapsed else ()
-        return Choice(stage, records[position], judged, records[position], temperature, why, doubt, unusable)
+        return Choice(
+            stage, records[position], judged, records[position], Correction(temperature), why, doubt, unusable
+        )
     warnings: tuple[str, ...] = ()
     if run.cross_fitted:
         stage, temperature, refusal = train_final_model(chain, run.chains, judged, [r.temperature for r in records])
@@ -75,7 +78,7 @@ def choose_model(run: Run, records: Sequence[StageRecord]) -> Choice:
         warnings = (refusal,) if refusal else ()
     unusable = check_checked_rows(run, stage, calibrated)
     own = records[calibrated.position]
-    return Choice(stage, records[position], judged, own, temperature, why, warnings, unusable)
+    return Choice(stage, records[position], judged, own, Correction(temperature), why, warnings, unusable)
 
 
 def the_one_student(run: Run, records: Sequence[StageRecord], teacher: Stage, why: str) -> Choice:
@@ -88,7 +91,7 @@ def the_one_student(run: Run, records: Sequence[StageRecord], teacher: Stage, wh
     final = plan.final
     if final is not None and last.stage == FINAL and last.refused is None:
         why = f"it learned from pseudo-labels of the {teacher.name}; the {teacher.name} was chosen as teacher: {why}"
-        return Choice(final, last, teacher, last, last.temperature, why)
+        return Choice(final, last, teacher, last, Correction(last.temperature), why)
     refused = f"the final model was refused: {last.refused}" if last.stage == FINAL else None
     warnings = [refused or "no text was selected for a final model"]
     if teacher.frozen:
@@ -106,8 +109,29 @@ def the_one_student(run: Run, records: Sequence[StageRecord], teacher: Stage, wh
             )
             teacher = plan.baseline
     unusable = check_checked_rows(run, teacher, teacher) or alone_unusable(run.whole, teacher)
-    temperature, own = out_of_fold(run.chains, teacher, probe=False).temperature(), records[teacher.position]
-    return Choice(teacher, own, teacher, own, temperature, why, tuple(warnings), unusable)
+    own, correction = records[teacher.position], Correction(out_of_fold(run.chains, teacher, probe=False).temperature())
+    if teacher.frozen and (shift := shift_to_corpus(run, teacher, correction)) is not None:
+        correction = replace(correction, shift=shift)
+        why += "; its probabilities were multiplied so that they suit the class shares of the corpus"
+    return Choice(teacher, own, teacher, own, correction, why, tuple(warnings), unusable)
+
+
+def shift_to_corpus(run: Run, stage: Stage, correction: Correction) -> np.ndarray | None:
+    """What is added to the logits of a regression so that it suits the class shares of the corpus, (C,). None: nothing is.
+
+    A final model has learned these shares from its pseudo-labels. A regression has read labels alone. If they are balanced, it
+    takes rare classes for frequent ones.
+    """
+    whole = run.whole
+    if whole.tokens.corpus is None or not run.plan.aligns:
+        return None
+    held_out = out_of_fold(run.chains, stage, probe=False)
+    weights = whole.shares.weights_of_model(
+        correction.probabilities(whole.students.sample_logits(stage)),
+        correction.probabilities(held_out.logits),
+        held_out.labels,
+    )
+    return None if weights is None else np.log(weights.clip(1e-6))
 
 
 def alone_unusable(whole: Chain, stage: Stage) -> str | None:
@@ -127,11 +151,11 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
     """Choose the model, write it to `model/`, and measure it: most of `results.json`."""
     chain, config, directory, plan = run.whole, run.whole.config, run.directory, run.plan
     choice = choose_model(run, records)
-    stage, temperature = choice.stage, choice.temperature
+    stage, temperature = choice.stage, choice.correction.temperature
     curve = expected_precision(run, choice)
     wanted = temperature
     if is_main_process():
-        model, temperature = fold_and_load(chain, stage, temperature, curve, nothing_held_out(run))
+        model, temperature = fold_and_load(chain, stage, choice.correction, curve, nothing_held_out(run))
         chain.write_model(model, directory.model)
     temperature = from_main_process(temperature)
     of_chains = [record for record in records if record.stage != FINAL]
@@ -142,7 +166,8 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
         baseline, baseline_temperature = plan.plain, train_plain(chain, plan.plain)
     elif plan.regression is not None:
         others = {plan.regression.name: chain.fit(plan.regression).temperature}
-    same = stage is baseline and temperature == baseline_temperature
+    shift = choice.correction.shift
+    same = stage is baseline and temperature == baseline_temperature and shift is None
     test, uncalibrated = measure(
         run,
         baseline,
@@ -164,6 +189,7 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
             "temperature": temperature,
             "calibrated_on": calibrated_on(asdict(choice.calibrated)),
             "folded": temperature == wanted,
+            "shift": None if shift is None else dict(zip(chain.texts.classes, shift.round(4).tolist(), strict=True)),
         },
         "unusable": choice.unusable,
         "baseline": baseline.name,
@@ -181,9 +207,11 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
         },
         "left_out": list(plan.left_out),
         "rounds": [asdict(record) for record in records],
-        "to_label": write_texts_to_label(run, stage, temperature),
+        "to_label": write_texts_to_label(run, stage, replace(choice.correction, temperature=temperature)),
         "test": test,
-        "accuracy_estimate": accuracy_estimate(run, stage, choice.judged, plan.stages[len(of_chains) - 1]),
+        "accuracy_estimate": accuracy_estimate(
+            run, stage, choice.judged, plan.stages[len(of_chains) - 1], choice.correction
+        ),
         "nothing_held_out": nothing_held_out(run),
         "uncalibrated": uncalibrated,
         "skipped_steps": skipped_steps(run),
@@ -206,9 +234,9 @@ def train_plain(whole: Chain, plain: Stage) -> float:
 
 
 def fold_and_load(
-    chain: Chain, stage: Stage, temperature: float, curve: list[list[float]], unchecked: str | None = None
+    chain: Chain, stage: Stage, correction: Correction, curve: list[list[float]], unchecked: str | None = None
 ) -> tuple[Any, float]:
-    """Load the student of a stage, and fold a temperature into its last layer, so that its probabilities are calibrated.
+    """Load the student of a stage, and fold the correction into its last layer, so that its probabilities are calibrated.
 
     Args:
         curve: see `expected_precision`. A model that cannot be calibrated gets no curve.
@@ -220,10 +248,11 @@ def fold_and_load(
     model = chain.students.load(stage)
     known = (getattr(model.config, "sstext", None) or {}) | ({"nothing_held_out": unchecked} if unchecked else {})
     model.config.sstext = {**known, "precision_curve": curve}
-    if temperature != 1.0:
+    temperature, shift = correction.temperature, correction.shift
+    if temperature != 1.0 or shift is not None:
         columns = chain.tokenizer(["probe", "another probe"], padding=True, return_tensors="pt").to(model.device)
         try:
-            fold_temperature(model, temperature, columns)
+            fold_temperature(model, temperature, columns, None if shift is None else torch.from_numpy(shift))
         except UserError as error:
             chain.reporter.note(f"not calibrated: {error}")
             model.config.sstext = {**known, "precision_curve": []}
@@ -240,21 +269,19 @@ def expected_precision(run: Run, choice: Choice) -> list[list[float]]:
     whole, record = run.whole, choice.calibrated
     stage = run.plan.stages[record.index] if record.stage != FINAL else choice.stage
     if record.metrics:
-        return precision_curve(highest(whole.students.score_development_rows(stage), record.temperature))
+        return precision_curve(highest(whole.students.score_development_rows(stage), Correction(record.temperature)))
     if not run.cross_fitted:
         return []
     if record.stage == FINAL or (run.plan.teaches_once and stage.frozen and whole.tokens.corpus is not None):
-        return precision_curve(highest(whole.students.sample_logits(stage), choice.temperature))
+        return precision_curve(highest(whole.students.sample_logits(stage), choice.correction))
     if whole.tokens.corpus is not None and not stage.with_probe:
         logits = [chain.students.scores(stage).logits for chain in run.chains]
-        return precision_curve(np.concatenate([highest(one, record.temperature) for one in logits]))
+        return precision_curve(np.concatenate([highest(one, Correction(record.temperature)) for one in logits]))
     weights = corpus_weights(run.chains, stage)
     held_out = out_of_fold(run.chains, stage, probe=False, class_weights=weights)  # the model is the head alone
     return precision_curve(held_out.probabilities().max(-1))
 
 
-def highest(logits: np.ndarray, temperature: float) -> np.ndarray:
+def highest(logits: np.ndarray, correction: Correction) -> np.ndarray:
     """Probability of the predicted class, (N,). Logits are read in slices."""
-    return np.concatenate(
-        [softmax(logits[some].astype(np.float64), temperature).max(-1) for some in slices(len(logits))]
-    )
+    return np.concatenate([correction.probabilities(logits[some]).max(-1) for some in slices(len(logits))])

@@ -10,7 +10,7 @@ from sstext.data.formulas import Formulas
 from sstext.data.labeling_tasks import write_labeling_tasks
 from sstext.data.order import random_rows
 from sstext.errors import UserError
-from sstext.evaluation.calibration import softmax
+from sstext.evaluation.calibration import Correction
 from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.inference.scoring import score
 from sstext.methods.method import Stage
@@ -25,7 +25,7 @@ from sstext.storage.run_folder import TO_LABEL
 FEW_CANDIDATES = 512
 
 
-def write_texts_to_label(run: Run, stage: Stage, temperature: float) -> int:
+def write_texts_to_label(run: Run, stage: Stage, correction: Correction) -> int:
     """Write the texts that should be labeled next to `to_label.csv`, ten for each class.
 
     After a run without labels, they are texts that many others are like, by the encoder as it was pretrained, because nothing
@@ -35,7 +35,7 @@ def write_texts_to_label(run: Run, stage: Stage, temperature: float) -> int:
     Args:
         run: a finished run.
         stage: the stage of the chosen model, which predicts.
-        temperature: of its predictions.
+        correction: of its predictions.
 
     Returns:
         The number of texts. It is 0 without a corpus, or if every text is labeled.
@@ -45,13 +45,13 @@ def write_texts_to_label(run: Run, stage: Stage, temperature: float) -> int:
         return 0
     if from_main_process(file.exists()):
         return _rows_in(file)
-    chosen = _chosen(run, stage, temperature)
+    chosen = _chosen(run, stage, correction)
     if not chosen:
         return 0
     rows = np.array([text.row for text in chosen])
     logits = score(chain.students.load(stage), chain.tokens.corpus.select(rows), chain.tokenizer)
     if is_main_process():
-        probabilities = softmax(logits.astype(np.float64), temperature)
+        probabilities = correction.probabilities(logits)
         texts = unlabeled.texts.select(rows)["text"][:]
         formulas = Formulas()
         tasks = tasks_of(chosen, texts, chain.texts.classes, probabilities)
@@ -69,7 +69,7 @@ def _rows_in(file: Path) -> int:
         return 0
 
 
-def _chosen(run: Run, stage: Stage, temperature: float) -> list[TextToLabel]:
+def _chosen(run: Run, stage: Stage, correction: Correction) -> list[TextToLabel]:
     """Texts to label, with their rows in the corpus."""
     chain, corpus = run.whole, run.whole.tokens.corpus
     classes, seed, zero_shot = len(chain.texts.classes), chain.config.seed, chain.texts.zero_shot
@@ -90,7 +90,7 @@ def _chosen(run: Run, stage: Stage, temperature: float) -> list[TextToLabel]:
         embedded = score(encoder, corpus.select(some), chain.tokenizer, precision=precision, tick=tick)
         if not zero_shot:
             labeled = score(encoder, chain.tokens.labeled, chain.tokenizer, precision=precision)[:, classes:]
-            probabilities = softmax(embedded[:, :classes].astype(np.float64), temperature)
+            probabilities = correction.probabilities(embedded[:, :classes])
             unsure = uncertainty(probabilities, predicted_by_chains(run.directory, some))
             embedded = embedded[:, classes:]
     # On each process, rounding could decide otherwise. All processes score the same rows.

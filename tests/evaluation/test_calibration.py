@@ -174,6 +174,19 @@ def test_folding_divides_the_logits(kind: type[PreTrainedModel], training: bool)
     assert (before - before / 2.5).abs().max() > 0.01  # canary: the division is visible
 
 
+def test_a_shift_is_added_after_the_division():
+    """Guards a shift that is divided, too, and a layer that cannot take it, which must stay as it was."""
+    model, shift = tiny_model(BertForSequenceClassification).eval(), torch.tensor([1.0, -2.0, 0.5])
+    before = model(**probe()).logits
+    fold_temperature(model, 2.0, probe(), shift)
+    assert torch.allclose(model(**probe()).logits, before / 2 + shift, atol=1e-5)
+    model.classifier = nn.Linear(model.classifier.in_features, 3, bias=False)
+    weight = model.classifier.weight.clone()
+    with pytest.raises(UserError, match="layer 'classifier' has no bias, which a shift of the logits needs"):
+        fold_temperature(model, 2.0, probe(), shift)
+    assert torch.equal(model.classifier.weight, weight)
+
+
 def test_folding_changes_the_head_alone():
     """Guards an encoder that is scaled too: embeddings of the chosen model are used elsewhere."""
     model = tiny_model(BertForSequenceClassification)

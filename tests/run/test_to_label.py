@@ -10,6 +10,7 @@ import pytest
 from datasets import Dataset
 
 from sstext.data.labeling_tasks import LabelingTask, write_labeling_tasks
+from sstext.evaluation.calibration import Correction
 from sstext.progress import SILENT
 from sstext.pseudolabels.texts_to_label import AT_RANDOM, UNSURE
 from sstext.run import to_label
@@ -59,7 +60,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_uncertain_and_disputed_texts_are_chosen_and_a_quarter_at_random(run: Any) -> None:
     """Guards an uncertainty of the wrong sign, chains that are not compared, rows that are taken for positions, and labeled
     texts that are chosen again."""
-    assert write_texts_to_label(run, "final", 1.0) == 20, "ten for each class"  # type: ignore[arg-type]
+    assert write_texts_to_label(run, "final", Correction()) == 20, "ten for each class"  # type: ignore[arg-type]
     with (run.directory.path / "to_label.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     unsure = {int(row["text"].split()[1]) for row in rows if row["reason"] == UNSURE}
@@ -77,16 +78,16 @@ def test_labels_that_a_person_has_given_are_kept(run: Any) -> None:
     file = run.directory.path / "to_label.csv"
     write_labeling_tasks(file, [LabelingTask("a", UNSURE), LabelingTask("b", UNSURE)])
     before = file.read_bytes()
-    assert write_texts_to_label(run, "final", 1.0) == 2  # type: ignore[arg-type]
+    assert write_texts_to_label(run, "final", Correction()) == 2  # type: ignore[arg-type]
     assert file.read_bytes() == before
     file.write_bytes("text,label\nGröße,a\n".encode("cp1252"))
-    assert write_texts_to_label(run, "final", 1.0) == 0, "a file of a spreadsheet does not end a run"  # type: ignore[arg-type]
+    assert write_texts_to_label(run, "final", Correction()) == 0, "a file of a spreadsheet does not end a run"  # type: ignore[arg-type]
 
 
 def test_without_other_texts_nothing_is_written(run: Any) -> None:
     """Guards a file without a row, and a run without a corpus."""
     run.whole.texts.labeled.texts = run.whole.texts.unlabeled.texts
-    assert write_texts_to_label(run, "final", 1.0) == 0  # type: ignore[arg-type]
+    assert write_texts_to_label(run, "final", Correction()) == 0  # type: ignore[arg-type]
     run.whole.tokens.corpus = None
-    assert write_texts_to_label(run, "final", 1.0) == 0  # type: ignore[arg-type]
+    assert write_texts_to_label(run, "final", Correction()) == 0  # type: ignore[arg-type]
     assert not list(run.directory.path.iterdir())

@@ -15,6 +15,7 @@ from sstext.cli.main import main
 from sstext.config.run_config import RunConfig
 from sstext.data.loading import load_labeled
 from sstext.errors import UserError
+from sstext.evaluation.calibration import Correction
 from sstext.inference.classifier import Classifier
 from sstext.pseudolabels.texts_to_label import REASONS, TextToLabel
 from sstext.reporting.report import write_report
@@ -158,7 +159,7 @@ def test_all_processes_label_the_texts_that_the_first_one_chose(
     monkeypatch.setattr(to_label, "from_main_process", lambda value: chosen if value is None else value)
     monkeypatch.setattr(to_label, "Embedder", lambda model: model)
     monkeypatch.setattr(type(run.whole.students), "load", lambda *_: None)
-    assert to_label.write_texts_to_label(run, run.plan.baseline, 1.0) == 2
+    assert to_label.write_texts_to_label(run, run.plan.baseline, Correction()) == 2
     assert len(scored[0]) == 60
     assert scored[1] == [scored[0][7], scored[0][2]]
     assert not (tmp_path / "out" / "to_label.csv").exists(), "the first process writes it"

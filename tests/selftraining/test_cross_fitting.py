@@ -264,6 +264,7 @@ def test_a_refused_round_is_not_chosen(quick: Quick, out: Path, results: Any, tm
         "temperature": refused["rounds"][0]["temperature"],
         "calibrated_on": "held-out predictions of the labeled rows",
         "folded": True,
+        "shift": None,
     }  # fmt: skip
     assert [record["stopped_because"] for record in refused["rounds"]] == [None, "harm is more likely than gain"]
     trained = load_file(tmp_path / "out" / "all_labels" / "baseline" / "model" / "model.safetensors")

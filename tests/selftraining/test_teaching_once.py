@@ -222,12 +222,22 @@ def test_a_teacher_that_collapsed_as_the_final_model_did_gives_way_to_the_regres
     found = train(quick(tmp_path / "out", test=None))
     chosen = found["chosen"]
     assert (chosen["stage"], chosen["model"], chosen["judged"]) == ("regression", "regression", 0)
-    assert chosen["why"] == "the predictions of the start have collapsed, too, so that the regression is the model"
+    suits = "its probabilities were multiplied so that they suit the class shares of the corpus"
+    assert (
+        chosen["why"]
+        == f"the predictions of the start have collapsed, too, so that the regression is the model; {suits}"
+    )
     assert [warning.endswith("expected 3.0)") for warning in chosen["warnings"]] == [True]
     assert found["unusable"] is None
     trained = weights(tmp_path / "out" / "all_labels" / "regression" / "model")["classifier.weight"]
     model = weights(tmp_path / "out" / "model")["classifier.weight"]
     np.testing.assert_allclose(model, trained / chosen["temperature"], rtol=1e-6)
+    given = np.full(3, 1 / 3)  # --prior uniform: on average, the model predicts these shares for the corpus
+    run = open_run(quick(tmp_path / "out", test=None))
+    logits = run.whole.students.sample_logits(run.plan.named("regression"))
+    shift = np.array(list(chosen["shift"].values()))
+    assert softmax(logits / chosen["temperature"] + shift).mean(0) == pytest.approx(given, abs=1e-3)
+    assert softmax(logits / chosen["temperature"]).mean(0) != pytest.approx(given, abs=1e-2), "canary"
 
 
 def test_a_teacher_that_is_expected_to_be_worse_is_not_the_model(quick: Quick, tmp_path: Path) -> None:
