@@ -128,7 +128,7 @@ def judge(
         if refused is None and gain.expected + gain_of_student < 0:
             weighted = "" if later.out_of_fold.class_weights is None else WEIGHTED
             than = f"{_compared(gain)} than that of the {first_name}{weighted}"
-            refused = f"harm is more likely than gain: its held-out log-loss is {than}"
+            refused = f"harm is more likely than gain, because its held-out log-loss is {than}"
         verdicts.append(Verdict(gain, refused, collapsed))
     return verdicts
 
