@@ -218,6 +218,8 @@ def show_forecast(forecast: Forecast) -> None:
         table.add_row(name if name == "descriptions" else f"{name} rows", f"{count:,}")
     table.add_row("classes", f"{len(forecast.classes)}: {listed(forecast.classes)}")
     table.add_row("max length", f"{forecast.max_length} tokens")
+    if forecast.prefix:
+        table.add_row("prefix", repr(forecast.prefix))
     table.add_row("device", f"{forecast.device}, {forecast.precision}")
     table.add_row("method", forecast.method)
     if plan.folds:

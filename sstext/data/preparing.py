@@ -273,9 +273,9 @@ def text_encoder(texts: Texts, tokenizer: Any, limit: int, config: RunConfig) ->
     else:
         max_length, reason = min(config.max_length, limit), f"as set; the encoder reads up to {limit}"
     if prefix and (length := len(tokenizer(prefix)["input_ids"])) >= max_length:
+        longer = f", or raise {spelled('max_length')}" if max_length < limit else ""
         raise UserError(
-            f"prefix: expected fewer than {max_length} tokens, the maximum length of a text, found {length}; shorten it, or "
-            f"raise {spelled('max_length')}"
+            f"prefix: expected fewer than {max_length} tokens, the maximum length of a text, found {length}; shorten it{longer}"
         )
     return TextEncoder(tokenizer, max_length, prefix), reason
 

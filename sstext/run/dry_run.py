@@ -29,6 +29,7 @@ class Forecast:
         device, precision: device and precision of the run.
         method: the method with its arguments, in words.
         over_budget: whether the plan takes longer than the budget, although no plan is shorter.
+        prefix: what is put before every text.
     """
 
     plan: Plan
@@ -39,6 +40,7 @@ class Forecast:
     precision: str
     method: str
     over_budget: bool = False
+    prefix: str = ""
 
 
 def forecast(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> Forecast:
@@ -66,4 +68,5 @@ def forecast(config: RunConfig, *, reporter: Reporter = SILENT, **data: Any) -> 
             precision=resolve_precision(config.precision, device),
             method=described_method(config),
             over_budget=plan.seconds is not None and plan.seconds > budget,
+            prefix=str(chain.config.prefix or ""),
         )

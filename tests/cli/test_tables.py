@@ -240,6 +240,9 @@ def test_a_forecast_shows_rows_stages_and_time(capsys: pytest.CaptureFixture[str
     assert lines_with("final ", shown)[0][-2:] == ["71", "1"]
     assert "2: 'a', 'b'" in shown
     assert lines_with("estimated time", shown)[0][2:] == ["about", "2", "min", "5", "s"]
+    assert "prefix" not in shown
+    show_forecast(forecast(prefix="query: "))
+    assert lines_with("prefix", capsys.readouterr().out) == [["prefix", "'query:", "'"]]
     show_forecast(forecast(over_budget=True))
     over = "about 2 min 5 s; even the shortest plan takes longer than the budget"
     assert over in " ".join(capsys.readouterr().out.split())

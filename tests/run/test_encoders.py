@@ -22,6 +22,7 @@ from sstext.progress import Reporter
 from sstext.reporting.run_files import open_run_files
 from sstext.reporting.tables import facts
 from sstext.run import encoders
+from sstext.run.dry_run import forecast
 from sstext.run.opening import open_chain
 from sstext.run.train import train
 
@@ -222,6 +223,9 @@ def test_every_text_of_a_run_begins_with_the_prefix(quick: Any, tiny_encoder: Pa
         assert max(map(len, rows["input_ids"][:])) <= 8
     texts = [tokenizer(PREFIX + text)["input_ids"] for text in ("account", "This text is account.")]
     assert tokens.class_texts["input_ids"][:2] == texts, "texts of classes are whole, even if the others are cut"
-    with pytest.raises(UserError, match="prefix: expected fewer than 4 tokens, the maximum length of a text, found 4"):
+    assert forecast(quick(tmp_path / "out", max_length=8, **options)).prefix == PREFIX
+    with pytest.raises(
+        UserError, match=r"prefix: expected fewer than 4 tokens.*found 4; shorten it, or raise max_length"
+    ):
         open_chain(quick(tmp_path / "other", max_length=4, **options))
     assert not (tmp_path / "other").exists()
