@@ -13,7 +13,7 @@ from sstext.evaluation.held_out import cause_and_remedy
 from sstext.methods.method import HEAD, Stage
 from sstext.objective.targets import Hard
 from sstext.progress import duration
-from sstext.reporting.words import accuracy_said, capitalized, left_out_said, said_first, skipped_said
+from sstext.reporting.words import accuracy_said, capitalized, left_out_said, said_first, shares_said, skipped_said
 from sstext.run.continuing import what_it_brought
 from sstext.run.dry_run import Forecast
 from sstext.run.sharing import in_units
@@ -50,6 +50,7 @@ def show_results(
         what_it_brought(before, results) if before is not None else "",
         left_out_said(results.get("left_out", []), budget),
         _skipped(results),
+        shares_said(results),
         advice(results),
     ]
     for line in filter(None, lines):

@@ -34,6 +34,7 @@ from sstext.reporting.words import (
     accuracy_said,
     capitalized,
     said_first,
+    shares_said,
     what_it_brought,
     what_overlaps,
     what_to_label,
@@ -133,7 +134,7 @@ def _head(run: RunFiles, compared: Comparison | None) -> list[str]:
     """The sentences under the title."""
     estimated = accuracy_said(run.results)
     brought = what_it_brought(compared, run.first) if run.finished and (compared is not None or not estimated) else ""
-    of_data = (what_overlaps(run), what_was_left_out(run), what_to_label(run))
+    of_data = (shares_said(run.results), what_overlaps(run), what_was_left_out(run), what_to_label(run))
     first = said_first(run.results) if run.finished else []
     said = (*first, what_was_chosen(run), brought, estimated, *of_data)
     return [sentence for sentence in said if sentence]

@@ -18,6 +18,10 @@ REGRESSION = "a logistic regression on the encoder as it was pretrained"
 DESCRIPTIONS = "descriptions of the classes"
 
 
+#: Total variation from equal shares from which estimated class shares of a corpus are said, and the classes that are named.
+FAR_FROM_EQUAL, SHARES_SHOWN = 0.15, 5
+
+
 def capitalized(words: str) -> str:
     """Words with a capital first letter. Unlike `str.capitalize`, it keeps all other letters.
 
@@ -142,6 +146,28 @@ def accuracy_said(results: Mapping[str, Any]) -> str:
     texts = "the corpus" if results["rows"].get("unlabeled") else "texts like the labeled ones"
     chosen = f", {found['chosen']:,} of which were chosen, not drawn at random" if found.get("chosen") else ""
     return f"Accuracy on {texts}: about {figure}, estimated from {found['rows']:,} held-out labeled rows{chosen}."
+
+
+def shares_said(results: Mapping[str, Any]) -> str:
+    """A sentence on the class shares of the corpus if they seem to be far from equal, as those of balanced labels are.
+
+    >>> found = shares_said({"corpus_shares": {"ham": 0.75, "spam": 0.25}})
+    >>> found[:113]
+    'Every class has the same number of labels, but the corpus seems to have other shares: ham 75%, spam 25% (estimate'
+    >>> shares_said({"corpus_shares": {"ham": 0.6, "spam": 0.4}})
+    ''
+    """
+    shares = results.get("corpus_shares") or {}
+    if sum(abs(share - 1 / len(shares)) for share in shares.values()) / 2 < FAR_FROM_EQUAL:
+        return ""
+    order = sorted(shares, key=lambda name: -shares[name])
+    found = ", ".join(f"{name} {_whole(shares[name])}" for name in order[:SHARES_SHOWN])
+    others = f" and {len(order) - SHARES_SHOWN} more" if len(order) > SHARES_SHOWN else ""
+    option = spelled("prior", dict.fromkeys(order, "SHARE")) if len(order) <= SHARES_SHOWN else spelled("prior")
+    return (
+        f"Every class has the same number of labels, but the corpus seems to have other shares: {found}{others} (estimated). "
+        f"If you know the true shares, give {option}; the model is better with them."
+    )
 
 
 def _whole(share: float) -> str:

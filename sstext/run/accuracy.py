@@ -76,6 +76,22 @@ def accuracy_estimate(
     return {"source": "development", **asdict(found)}
 
 
+def estimated_shares(run: Run, last: Stage) -> dict[str, float] | None:
+    """Class → its estimated share of the corpus. None if the shares are given, or nothing estimates them.
+
+    Args:
+        last: see `accuracy_estimate`.
+    """
+    whole = run.whole
+    if not run.cross_fitted or whole.shares.source != "predictions":
+        return None
+    weights = corpus_weights(run.chains, last)
+    if weights is None:
+        return None
+    shares = weights * np.bincount(np.asarray(whole.tokens.labeled["labels"][:]), minlength=len(weights))
+    return dict(zip(whole.texts.classes, (shares / shares.sum()).tolist(), strict=True))
+
+
 def _drawn_at_random(run: Run) -> np.ndarray:
     """Whether each held-out row was drawn at random, (B,), as far as the file of labels tells. Other rows count as drawn."""
     config, texts = run.whole.config, run.whole.texts.labeled.texts["text"]

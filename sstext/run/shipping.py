@@ -17,7 +17,7 @@ from sstext.modeling.fold_temperature import fold_temperature
 from sstext.modeling.pretrained import length_limit
 from sstext.processes import from_main_process, is_main_process
 from sstext.pseudolabels.alignment import slices
-from sstext.run.accuracy import accuracy_estimate, nothing_held_out
+from sstext.run.accuracy import accuracy_estimate, estimated_shares, nothing_held_out
 from sstext.run.measuring import measure, write_held_out
 from sstext.run.results import VERSIONS, calibrated_on, class_texts_record, described_method, machine, skipped_steps
 from sstext.run.to_label import write_texts_to_label
@@ -213,6 +213,7 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
             run, stage, choice.judged, plan.stages[len(of_chains) - 1], choice.correction
         ),
         "nothing_held_out": nothing_held_out(run),
+        "corpus_shares": estimated_shares(run, plan.stages[len(of_chains) - 1]),
         "uncalibrated": uncalibrated,
         "skipped_steps": skipped_steps(run),
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},

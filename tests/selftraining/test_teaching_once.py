@@ -32,7 +32,7 @@ from sstext.run import shipping
 from sstext.run.pseudo_label_data import pseudo_label_files
 from sstext.run.train import open_run, train
 from sstext.selftraining import choice, final_model, loop
-from sstext.selftraining.cross_fitting import Run, out_of_fold
+from sstext.selftraining.cross_fitting import Run, corpus_weights, out_of_fold
 from sstext.selftraining.teachers import share_of_later, teachers_of
 
 Quick = Callable[..., RunConfig]
@@ -238,6 +238,24 @@ def test_a_teacher_that_collapsed_as_the_final_model_did_gives_way_to_the_regres
     shift = np.array(list(chosen["shift"].values()))
     assert softmax(logits / chosen["temperature"] + shift).mean(0) == pytest.approx(given, abs=1e-3)
     assert softmax(logits / chosen["temperature"]).mean(0) != pytest.approx(given, abs=1e-2), "canary"
+
+
+def test_estimated_shares_of_the_corpus_are_in_the_results(
+    quick: Quick, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Guards people with balanced labels of a skewed corpus, who are never told what the run made of it. The shares are those
+    by which held-out rows are weighed; given ones are no estimate."""
+    found = train(quick(tmp_path / "out", prior="auto", test=None))
+    run = open_run(quick(tmp_path / "out", prior="auto", test=None))
+    shares = found["corpus_shares"]
+    assert list(shares) == run.whole.texts.classes
+    assert sum(shares.values()) == pytest.approx(1)
+    counted = corpus_weights(run.chains, run.plan.named("start"))
+    assert np.array(list(shares.values())) * 3 == pytest.approx(counted), "the labels have equal shares"
+    show_results(found | {"corpus_shares": {"account": 0.8, "delivery": 0.15, "refund": 0.05}}, "out")
+    said = "the corpus seems to have other shares: account 80%, delivery 15%, refund 5% (estimated)"
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert train(quick(tmp_path / "given", test=None))["corpus_shares"] is None
 
 
 def test_a_teacher_that_is_expected_to_be_worse_is_not_the_model(quick: Quick, tmp_path: Path) -> None:
