@@ -59,13 +59,11 @@ def accuracy_estimate(
         comparable = whole.tokens.corpus is not None and not (model is judged and judged.with_probe)
         counted = weights_of_random_labels(held_out.labels) if weights is None else held_out.weights()
         drawn = _drawn_at_random(run)
-        rows = rows_that_count(drawn)
+        rows, at_held_out = rows_that_count(drawn), replace(correction, temperature=held_out.temperature())
         found = estimate_accuracy(
             (correction.logits(held_out.logits).argmax(-1) == held_out.labels)[rows],
             counted[rows],
-            gain=_gain(run, model, judged, replace(correction, temperature=held_out.temperature()))
-            if comparable
-            else 0.0,
+            gain=_gain(run, model, judged, at_held_out) if comparable else 0.0,
             worth=WORTH_OF_HELD_OUT,
         )
         return {"source": "held-out", "chosen": int((~drawn[rows]).sum()), **asdict(found)}

@@ -104,9 +104,8 @@ def the_one_student(run: Run, records: Sequence[StageRecord], teacher: Stage, wh
         if teacher is plan.baseline:
             warnings.append(unfit)
         else:
-            why = (
-                f"{unfit}, so that the {plan.baseline.name} is the model"  # why it was a teacher is no reason any more
-            )
+            # Why it was a teacher is no reason any more.
+            why = f"{unfit}, so that the {plan.baseline.name} is the model"
             teacher = plan.baseline
     unusable = check_checked_rows(run, teacher, teacher) or alone_unusable(run.whole, teacher)
     own, correction = records[teacher.position], Correction(out_of_fold(run.chains, teacher, probe=False).temperature())
