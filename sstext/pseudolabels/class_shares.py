@@ -33,6 +33,7 @@ class ClassShares:
         labels: number of labeled rows.
         usual: (C,) what the students predict on average for held-out rows with the shares `prior` (`usual_prediction`). None:
             no rows were held out.
+        skill: how well they predict these rows, see `skill_of`. 0: no rows were held out.
     """
 
     prior: np.ndarray
@@ -41,6 +42,7 @@ class ClassShares:
     source: str
     labels: int
     usual: np.ndarray | None = None
+    skill: float = 0.0
 
     @classmethod
     def resolve(cls, spec: Any, labels: np.ndarray, classes: Sequence[str], *, estimate: bool = True) -> "ClassShares":
@@ -74,8 +76,9 @@ class ClassShares:
         return replace(self, prior=resolve_prior(self.spec, labels, self.classes), labels=len(labels))
 
     def knowing(self, probabilities: np.ndarray, labels: np.ndarray) -> "ClassShares":
-        """The same shares with `usual`, from what students predict for held-out rows (n, C) with labels (n,)."""
-        return replace(self, usual=usual_prediction(self.prior, probabilities, labels))
+        """The same shares with `usual` and `skill`, from what students predict for held-out rows (n, C) with labels (n,)."""
+        usual = usual_prediction(self.prior, probabilities, labels)
+        return replace(self, usual=usual, skill=skill_of(probabilities, labels))
 
     def of_corpus(self, scores: CorpusScores, seed: int = 0) -> np.ndarray:
         """The shares (C,): `prior`, or an estimate from scores of the corpus.
@@ -98,7 +101,7 @@ class ClassShares:
         if not scores.with_probe:
             return half_way_prior(self.prior, scores.aligned().mean())
         some = random_rows(len(scores), min(len(scores), PRIOR_ROWS), seed)
-        return estimated_prior(self.prior, scores.aligned()[some], self.usual)
+        return estimated_prior(self.prior, scores.aligned()[some], self.usual, self.skill)
 
     def weights_of_model(
         self, probabilities: np.ndarray, held_out: np.ndarray, labels: np.ndarray
@@ -126,8 +129,8 @@ class ClassShares:
             return alignment(probabilities, self.prior)
         if self.source != "predictions":
             return None
-        usual = usual_prediction(self.prior, held_out, labels)
-        shares, gain = _estimate(self.prior, probabilities, usual)
+        known = self.knowing(held_out, labels)
+        shares, gain = _estimate(self.prior, probabilities, known.usual, known.skill)
         if gain <= (np.count_nonzero(self.prior) - 1) / len(labels):
             return None
         return np.divide(shares, self.prior, out=np.ones_like(shares), where=self.prior > 0)
@@ -226,7 +229,26 @@ def usual_prediction(prior: np.ndarray, probabilities: np.ndarray, labels: np.nd
     return total / total.sum()
 
 
-def estimated_prior(prior: np.ndarray, probabilities: np.ndarray, usual: np.ndarray | None = None) -> np.ndarray:
+def skill_of(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """How well held-out rows are predicted, from 0 (as by guessing) to 1.
+
+    q = max(0, (a − 1/C) / (1 − 1/C)) with the accuracy a = (r + 1) / (n + C) of n rows, r of which are right.
+
+    Args:
+        probabilities: (n, C).
+        labels: (n,).
+
+    >>> round(skill_of(np.tile([0.75, 0.25], (18, 1)), np.zeros(18, int)), 2)  # a = 19 / 20
+    0.9
+    """
+    rows, classes = probabilities.shape
+    right = int((probabilities.argmax(-1) == labels).sum())
+    return max(0.0, ((right + 1) / (rows + classes) - 1 / classes) / (1 - 1 / classes))
+
+
+def estimated_prior(
+    prior: np.ndarray, probabilities: np.ndarray, usual: np.ndarray | None = None, skill: float = 0.0
+) -> np.ndarray:
     """The class shares of a corpus, from the predictions of a student that was trained on balanced labels, (C,).
 
     p ← Norm(p · prior / r) first, with what the student predicts on average for rows with the shares of the prior, r. What a
@@ -236,16 +258,18 @@ def estimated_prior(prior: np.ndarray, probabilities: np.ndarray, usual: np.ndar
     have the shares of the prior: π ← (Σ_i q_i + α N · prior) / (N (1 + α)), q_i = Norm(p_i · π / prior). Its weight is
     w = g / (g + `DOUBT`), with the gain in log-likelihood g = mean log Σ_c p_ic π_c / prior_c in nats per row. The gain is
     almost 0 for a balanced corpus: predictions then stay as they are. It is large for a skewed one (recipes/benchmark/LOG.md).
-    Without α, the EM diverges if predictions are uninformative.
+    Without α, the EM diverges if predictions are uninformative. A good student is believed more: α and `DOUBT` are multiplied
+    by 1 − q² with its skill q.
 
     Args:
         prior: (C,) class shares of the labels that the student learned from; a class with a share of 0 stays at 0.
         probabilities: (N, C) p, calibrated.
         usual: (C,) r, see `usual_prediction`. Default: the prior.
+        skill: q, see `skill_of`. Default: nothing is known of it.
 
     Source: Saerens, Latinne and Decaestecker 2002, "Adjusting the Outputs of a Classifier to New a Priori Probabilities",
     section 2.2 (EM); r: Alexandari, Kundaje and Shrikumar 2020, "Maximum Likelihood with Bias-Corrected Calibration is
-    Hard-To-Beat at Label Shift Adaptation", section 3 (their bias is fitted); α and w: ours.
+    Hard-To-Beat at Label Shift Adaptation", section 3 (their bias is fitted); α, w and q: ours.
 
     >>> skewed = np.repeat([[.95, .05], [.05, .95]], [90, 10], axis=0)
     >>> estimated_prior(np.array([.5, .5]), skewed).round(2)  # the mean prediction: .86, .14
@@ -253,11 +277,14 @@ def estimated_prior(prior: np.ndarray, probabilities: np.ndarray, usual: np.ndar
     >>> estimated_prior(np.array([.5, .5]), skewed, usual=np.array([.7, .3])).round(2)  # it usually prefers the first class
     array([0.84, 0.16])
     """
-    return _estimate(prior, probabilities, usual)[0]
+    return _estimate(prior, probabilities, usual, skill)[0]
 
 
-def _estimate(prior: np.ndarray, probabilities: np.ndarray, usual: np.ndarray | None) -> tuple[np.ndarray, float]:
+def _estimate(
+    prior: np.ndarray, probabilities: np.ndarray, usual: np.ndarray | None, skill: float
+) -> tuple[np.ndarray, float]:
     """The shares π (C,) of `estimated_prior`, and their gain g in nats per row."""
+    seen_before, doubt = SEEN_BEFORE * (1 - skill**2), DOUBT * (1 - skill**2)
     there = prior > 0
     start, probs = prior[there], np.asarray(probabilities, dtype=np.float64)[:, there]
     predicted = probs.mean(0) / probs.mean(0).sum()
@@ -268,11 +295,11 @@ def _estimate(prior: np.ndarray, probabilities: np.ndarray, usual: np.ndarray | 
     for _ in range(EM_STEPS):
         explained = probs * (shares / start)
         mean = (explained / explained.sum(1, keepdims=True).clip(1e-30)).mean(0)
-        before, shares = shares, (mean + SEEN_BEFORE * start) / (1 + SEEN_BEFORE)
+        before, shares = shares, (mean + seen_before * start) / (1 + seen_before)
         if np.abs(shares - before).max() < 1e-6:
             break
     gain = max(0.0, float(np.log((probs * (shares / start)).sum(1).clip(1e-30)).mean()))
-    weight = gain / (gain + DOUBT)
+    weight = gain / (gain + doubt) if gain else 0.0  # a perfect student leaves no doubt
     found = np.zeros(len(prior))
     found[there] = (1 - weight) * predicted + weight * shares
     return found, gain
