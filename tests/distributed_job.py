@@ -43,3 +43,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     PartialState(cpu=True)
     train_all(Path(sys.argv[1]), Path(sys.argv[2]))
+    PartialState().wait_for_everyone()
+    PartialState().destroy_process_group()  # a process that ends with open connections may be aborted
