@@ -205,9 +205,8 @@ def _json_mapping(path: Path, encoding: str) -> dict[str, Any] | None:
     """The mapping of a JSON file: class → a text or a list of texts. None if the file is a table.
 
     Raises:
-        UserError: a class is there twice.
+        UserError: a class is given twice.
     """
-
     twice: list[str] = []
 
     def noting_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
