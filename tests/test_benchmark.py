@@ -149,6 +149,11 @@ def test_a_part_of_a_profile() -> None:
         cells.plan(glance, methods=["fixmatsch"])
     with pytest.raises(UserError, match="sets: expected names among 'ag_news', 'support_tickets', found 'imdb'"):
         cells.plan(glance, sets=["imdb"])
+    full = cells.PROFILES["full"]
+    few = cells.plan(full, methods=["supervised"], sets=["banking77", "imdb"], seeds=[0], n=[3, 50])
+    assert [(cell.set, cell.n) for cell in few] == [("banking77", 3), ("imdb", 50)], "sizes differ between sets"
+    with pytest.raises(UserError, match=r"n: expected some of 5, 10, 50, found 3$"):
+        cells.plan(full, sets=["imdb"], n=[3])
 
 
 # Figures

@@ -183,24 +183,30 @@ def plan(
     methods: Sequence[str] | None = None,
     sets: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
+    n: Sequence[int] | None = None,
 ) -> list[Cell]:
     """The cells of a profile, or of a part of it; all methods of a place (set, n, seed) follow each other.
 
     Args:
         encoder: its name in the results.
         told: of `TOLD`; or `FIRST` alone, for the cells of the first generation.
+        n: labeled rows per class. Default: those of the profile, which differ between its sets.
 
     Raises:
-        UserError: a method or set that is not there.
+        UserError: a method, a set or a number of rows that is not there.
     """
     methods = methods if methods is not None else profile.methods
     for name, asked, known in (("methods", methods, COMPETITORS), ("sets", sets or (), profile.sets)):
         if unknown := [value for value in asked if value not in known]:
             there = f"expected names among {listed(list(known), limit=99)}"
             raise UserError(f"{name}: {there}, found {listed(unknown)}")
+    sizes = {name: [size for size in profile.sets[name] if n is None or size in n] for name in (sets or profile.sets)}
+    if not any(sizes.values()):
+        known = sorted({size for name in sizes for size in profile.sets[name]})
+        raise UserError(f"n: expected some of {listed(known, limit=99)}, found {listed(list(n or ()))}")
     return [
         Cell(
-            set=name, n=n, seed=seed, method=method,
+            set=name, n=size, seed=seed, method=method,
             settings={
                 "pool": profile.pool, "test": profile.test, "on": on or profile.on,
                 **({} if knows == FIRST else {"told": knows, "draw": draw}),
@@ -209,8 +215,8 @@ def plan(
             },
         )
         for seed in (profile.seeds if seeds is None else seeds)
-        for name in (sets or profile.sets)
-        for n in profile.sets[name]
+        for name in sizes
+        for size in sizes[name]
         for draw in (draws or profile.draws)
         for method in methods
         for knows in _told_to(method, told or profile.told)

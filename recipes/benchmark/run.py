@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         cells = plan(
             PROFILES[asked.profile], encoder=asked.encoder_name or name_of(asked.encoder), on=asked.on, told=asked.told,
-            draws=asked.draw, methods=asked.methods, sets=asked.sets, seeds=asked.seeds,
+            draws=asked.draw, methods=asked.methods, sets=asked.sets, seeds=asked.seeds, n=asked.n,
         )  # fmt: skip
         run_cells(cells, asked.profile, asked.data, output, encoder=asked.encoder, retry=asked.retry)
     except UserError as error:
@@ -83,6 +83,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--methods", nargs="+", metavar="METHOD", help="default: those of the profile")
     options.add_argument("--sets", nargs="+", metavar="SET", help="default: all of the profile")
     options.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default: all of the profile")
+    options.add_argument(
+        "--n", nargs="+", type=int, metavar="N", help="labeled rows per class (default: all of the profile)"
+    )
     options.add_argument("--on", choices=("test", "validation"), help="rows to measure on (default: validation for "
                          "ablation, else test); choose settings on validation rows, in an --output of its own")  # fmt: skip
     options.add_argument("--told", nargs="+", choices=TOLD, help="what methods know of the classes beside labels "

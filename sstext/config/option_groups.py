@@ -141,9 +141,10 @@ class EncoderOptions:
     )
     pooling: str = option(
         "auto",
-        "What the head reads: `mean`, the mean of all tokens, or `native`, what the head of the encoder reads. Default: "
-        "auto (`mean` in stages whose head begins as a regression). Try `mean` with a sentence encoder and few labels.",
-        ("auto", "mean", "native"),
+        "What the head reads: `mean`, the mean of all tokens; `first`, the first token; or `native`, what the head of the "
+        "encoder reads. Default: auto (the method auto compares `mean` and `first` on held-out labels, the others take "
+        "`native`). Set it if you know what the encoder was trained for.",
+        ("auto", "mean", "first", "native"),
     )
     model_args: dict[str, Any] = option(
         {},

@@ -63,6 +63,7 @@ def model_card(
     plan: Mapping[str, Any] | None = None,
     class_texts: str | None = None,
     encoders: str | None = None,
+    pooling: str | None = None,
     prefix: str | None = None,
     part: bool = False,
     zero_shot: bool = False,
@@ -106,6 +107,7 @@ def model_card(
         plan: the content of `plan.json`. Default: the stages of the training are not described.
         class_texts: a sentence on how the names or descriptions of the classes were used. Default: none.
         encoders: a sentence on how the encoder was chosen among several. Default: none.
+        pooling: a sentence on what the head reads. Default: none.
         prefix: what must be put before every text. Default: nothing.
         part: whether only a random part of the corpus was read.
         zero_shot: whether the model was made from descriptions of the classes, without labeled rows.
@@ -163,6 +165,7 @@ def model_card(
             plan,
             class_texts,
             encoders,
+            pooling,
             zero_shot,
         ),
         results_section(

@@ -75,7 +75,7 @@ _PICKLES = re.compile(
 #: Keys of `results.json` that may be published: numbers, names of classes and stages, and versions. `class_texts` has the
 #: kind and the weight of the texts, but not the texts.
 _PUBLIC_RESULTS = (
-    "chosen", "baseline", "baseline_temperature", "method", "prefix", "class_texts", "classes", "rows", "max_length",
+    "chosen", "baseline", "baseline_temperature", "method", "prefix", "pooling", "class_texts", "classes", "rows", "max_length",
     "left_out", "rounds", "test", "accuracy_estimate", "corpus_shares", "uncalibrated", "versions", "machine", "seed",
     "seconds", "phases", "peak_memory_mib", "skipped_steps",
 )  # fmt: skip

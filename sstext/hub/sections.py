@@ -162,12 +162,13 @@ def training_section(
     plan: Mapping[str, Any] | None = None,
     class_texts: str | None = None,
     encoders: str | None = None,
+    pooling: str | None = None,
     zero_shot: bool = False,
 ) -> str:
     counts = ", ".join(f"{count:,} {sentence(name.replace('_', ' '))}" for name, count in rows.items()) or _NONE
     section = f"## Training\n\nRows: {counts}. The texts themselves are not published with the model."
     section += f"\n\n{method}" if method else ""
-    section += "".join(f"\n\n{sentence(said)}" for said in (encoders, class_texts) if said)
+    section += "".join(f"\n\n{sentence(said)}" for said in (encoders, pooling, class_texts) if said)
     given = "descriptions of the classes" if zero_shot else "the labeled rows"
     stages = [_stage(stage, given) for stage in _trained((plan or {}).get("stages", ()), rounds)]
     if stages:

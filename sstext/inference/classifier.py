@@ -23,8 +23,8 @@ from sstext.inference.devices import resolve_device, resolve_dtype, resolve_prec
 from sstext.inference.scoring import device_of, score
 from sstext.inference.texts import as_texts
 from sstext.modeling.finite import refuse_bad_weights
-from sstext.modeling.mean_reading import hold_reading
 from sstext.modeling.pretrained import check_vocabulary, explained, length_limit, load_tokenizer, prefix_of
+from sstext.modeling.reading import hold_reading
 from sstext.progress import Tick
 
 

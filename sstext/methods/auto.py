@@ -47,7 +47,7 @@ def auto(contrast: float = 10.0, temperature: float = 0.1, labels: str = "soft",
     objective()  # its arguments are checked now
     start = Stage(
         "start", objective, START,
-        labels_with=HEAD_AND_PROBE, regression_head=True, reads_class_texts=True,
+        labels_with=HEAD_AND_PROBE, chooses_reading=True, regression_head=True, reads_class_texts=True,
     )  # fmt: skip
     grow = Stage(
         "round", Objective,

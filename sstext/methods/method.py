@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from sstext.modeling.reading import MEAN
 from sstext.objective.objective import Objective
 from sstext.pseudolabels.admission import Admission
 from sstext.storage.run_folder import ZERO_SHOT
@@ -70,8 +71,10 @@ class Stage:
         labels_with: how its own student labels the corpus for a later stage, or None if it does not.
         starts_from: the stage whose student is trained further, or None to start from the pretrained encoder.
         noise: whether labeled and pseudo-labeled rows get token edits.
-        regression_head: whether the head reads the mean of the tokens, and begins as a regression on the embeddings of the
-            labeled rows. Without steps it also ends as one, and the encoder stays as it was pretrained.
+        chooses_reading: whether the head reads what held-out labels prefer, the mean of the tokens or the first token.
+            Otherwise it reads what the head of the encoder reads, unless `--pooling` says more.
+        regression_head: whether the head begins as a regression on the embeddings of the labeled rows. Without steps it also
+            ends as one, and the encoder stays as it was pretrained.
         reads_class_texts: whether the names or descriptions of the classes are labeled rows in it, if they have shown to help.
         position: position in the plan, from 0. The seed of the training depends on it.
     """
@@ -85,6 +88,7 @@ class Stage:
     labels_with: str | None = None
     starts_from: str | None = None
     noise: bool = True
+    chooses_reading: bool = False
     regression_head: bool = False
     reads_class_texts: bool = False
     position: int = 0
@@ -93,6 +97,17 @@ class Stage:
     def frozen(self) -> bool:
         """Whether the encoder stays as it was pretrained."""
         return not self.schedule.most
+
+    def reading(self, pooling: str, chosen: str | None = None) -> str | None:
+        """What its head reads, mean or first token, or None for what the head of the encoder reads.
+
+        Args:
+            pooling: the option.
+            chosen: what held-out labels prefer. None: nothing was compared, so that it is the mean.
+        """
+        if pooling != "auto":
+            return None if pooling == "native" else pooling
+        return (chosen or MEAN) if self.chooses_reading else None
 
     @property
     def reads_corpus(self) -> bool:

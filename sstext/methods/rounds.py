@@ -45,6 +45,7 @@ def regression() -> Stage:
         "regression",
         Objective,
         Schedule(passes=0, least=0, most=0),
+        chooses_reading=True,
         regression_head=True,
         reads_class_texts=True,
         labels_with=HEAD,

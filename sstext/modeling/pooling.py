@@ -5,14 +5,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from sstext.errors import UserError
-from sstext.modeling.mean_reading import has_mean_layer
+from sstext.modeling.reading import FIRST, has_reading_layer, reading_of
 
 
 def last_hidden_states(outputs: Any, student: nn.Module) -> Tensor:
     """The encoder's last hidden states (N, T, D) from the outputs of a student.
 
-    A last layer that makes the mean (`sstext.modeling.mean_reading`) is not the encoder's: after it, all tokens of a text
-    have the same state.
+    A last layer that was appended for the head to read (`sstext.modeling.reading`) is not the encoder's.
 
     Args:
         outputs: outputs of the student.
@@ -28,7 +27,22 @@ def last_hidden_states(outputs: Any, student: nn.Module) -> Tensor:
             f"{type(student).__name__} returns no hidden states, but embeddings, reconstruction and supervised contrast "
             "need them; choose another encoder, or leave these losses out"
         )
-    return states[-2] if has_mean_layer(student) else states[-1]
+    return states[-2] if has_reading_layer(student) else states[-1]
+
+
+def embeddings_of(outputs: Any, student: nn.Module, mask: Tensor, reading: str | None = None) -> Tensor:
+    """The embeddings (N, D) of texts: the mean of the last hidden states, or the state of the first token.
+
+    Args:
+        outputs, student: see `last_hidden_states`.
+        mask: (N, T), 1 for tokens and 0 for padding.
+        reading: which of the two. Default: what belongs to the student (`sstext.modeling.reading.reading_of`).
+
+    Raises:
+        UserError: see `last_hidden_states` and `mean_pooled`.
+    """
+    states = last_hidden_states(outputs, student)
+    return states[:, 0] if (reading or reading_of(student)) == FIRST else mean_pooled(states, mask)
 
 
 def mean_pooled(hidden: Tensor, mask: Tensor) -> Tensor:

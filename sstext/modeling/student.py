@@ -11,8 +11,8 @@ from sstext.errors import UserError, listed, nearest
 from sstext.hub.access import ask_once
 from sstext.hub.foreign import check_shards
 from sstext.modeling.finite import refuse_bad_weights
-from sstext.modeling.mean_reading import has_mean_layer, hold_reading, make_read_mean
 from sstext.modeling.pretrained import encoder_path, explained
+from sstext.modeling.reading import has_reading_layer, hold_reading, make_read, reading_of
 
 #: How the attention is computed, in `model_args`. The others are values of a configuration.
 ATTENTION = "attn_implementation"
@@ -32,7 +32,7 @@ def new_student(
     freeze_embeddings: bool = False,
     freeze_layers: int = 0,
     keep_head: bool = False,
-    read_mean: bool = False,
+    reading: str | None = None,
     prefix: str = "",
     model_args: Mapping[str, Any] | None = None,
 ) -> Any:
@@ -50,8 +50,8 @@ def new_student(
         dropout: replaces every dropout probability of the encoder's configuration. Default: no change.
         freeze_embeddings, freeze_layers: whether the embeddings stay pretrained, and how many of the first layers do.
         keep_head: whether to keep the head of `encoder`, which is then an earlier student.
-        read_mean: whether a new head reads the mean of the tokens, if the architecture allows it
-            (`sstext.modeling.mean_reading`). A model that was saved with such a head keeps it in any case.
+        reading: what a new head reads, one of `sstext.modeling.reading.READINGS`, if the architecture allows it. Default:
+            what the head of the encoder reads, or that for which an earlier run has saved it.
         prefix: what is put before every text. The configuration keeps it (`sstext.modeling.pretrained.prefix_of`).
         model_args: `attn_implementation`, and values of the encoder's configuration. Default: no change.
 
@@ -97,8 +97,8 @@ def new_student(
     if model.config.pad_token_id is None:
         model.config.pad_token_id = getattr(model.config, "eos_token_id", None)
     freeze(model, embeddings=freeze_embeddings, layers=freeze_layers)
-    if not keep_head and (read_mean or has_mean_layer(model)):
-        make_read_mean(model)
+    if not keep_head and (reading or has_reading_layer(model)):
+        make_read(model, reading or reading_of(model))
     hold_reading(model)
     return model
 

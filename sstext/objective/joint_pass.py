@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sstext.data.edits import IGNORED
 from sstext.modeling.length_groups import in_length_groups
-from sstext.modeling.pooling import last_hidden_states, mean_pooled
+from sstext.modeling.pooling import embeddings_of
 from sstext.objective.outputs import LABELED, MASKED, UNLABELED, UNLABELED_AGAIN, Outputs
 from sstext.objective.views import shifted_embeddings
 
@@ -39,7 +39,7 @@ def joint_pass(
             Only for blocks without a second pass of these rows. Default: all.
         shift: (N, T, D) added to the token embeddings of the view (and of its second pass).
         token_targets: (N, T) original ids of the masked tokens in the block of masked rows, `IGNORED` elsewhere.
-        pooled: also return mean-pooled last hidden states.
+        pooled: also return the embeddings of the rows (`sstext.modeling.pooling.embeddings_of`).
         head_only: pass no gradient from the masked tokens to the encoder.
     """
     everyone = len(blocks[UNLABELED]["input_ids"]) if rows is not None else 0
@@ -57,7 +57,7 @@ def joint_pass(
         shift = torch.cat([shift, shift])
 
     def read(outputs: Any, own: Mapping[str, Any]) -> tuple[Tensor, ...]:
-        states = [mean_pooled(last_hidden_states(outputs, plain), own["attention_mask"])] if pooled else []
+        states = [embeddings_of(outputs, plain, own["attention_mask"])] if pooled else []
         return (outputs.logits, *states)
 
     tokens = None

@@ -20,7 +20,7 @@ from sstext.inference.devices import TOKENS_PER_BATCH
 from sstext.inference.scoring import device_of, score
 from sstext.modeling.digests import add_rows, add_weights
 from sstext.modeling.embedder import Embedder
-from sstext.modeling.mean_reading import has_mean_layer
+from sstext.modeling.reading import has_reading_layer, reading_of
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.progress import Tick
 from sstext.storage.damage import DamagedFileError, read_array
@@ -52,16 +52,19 @@ class Embeddings:
         return self if rows * width * 4 <= self.most else NOT_KEPT
 
     def of(
-        self, model: Any, rows: Any, tokenizer: Any, *, precision: str = "fp32", tick: Tick | None = None
-    ) -> np.ndarray:
+        self, model: Any, rows: Any, tokenizer: Any, *, precision: str = "fp32", tick: Tick | None = None,
+        reading: str | None = None,
+    ) -> np.ndarray:  # fmt: skip
         """Embeddings (N, D) of rows by the encoder of a model.
 
         Args:
             model: an encoder or classifier, on its device. Its head is not read.
             rows, tokenizer, precision, tick: see `sstext.inference.scoring.score`.
+            reading: mean or first token. Default: what belongs to the model.
         """
+        reading = reading or reading_of(model)
         folders = [folder for folder in (self.folder, self.also) if folder is not None]
-        name = f"{key_of(model, rows, tokenizer, precision)}.npy" if folders else ""
+        name = f"{key_of(model, rows, tokenizer, precision, reading)}.npy" if folders else ""
         file = self.folder / name if self.folder is not None else None
         found = next((values for folder in folders if (values := _read(folder / name)) is not None), None)
         if from_main_process(found is not None):
@@ -69,7 +72,7 @@ class Embeddings:
             if tick is not None:
                 tick(len(values))
             return np.asarray(values)
-        values = score(Embedder(model), rows, tokenizer, precision=precision, tick=tick)
+        values = score(Embedder(model, reading=reading), rows, tokenizer, precision=precision, tick=tick)
         size = values.nbytes + _HEADER
         if file is not None and is_main_process() and size <= self.most:
             file.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
@@ -97,7 +100,7 @@ class Embeddings:
 NOT_KEPT = Embeddings()
 
 
-def key_of(model: Any, rows: Any, tokenizer: Any, precision: str) -> str:
+def key_of(model: Any, rows: Any, tokenizer: Any, precision: str, reading: str) -> str:
     """What the embeddings of rows depend on, as a hash: the weights of the encoder, all tokens, and how they are computed.
 
     The rows count together, because the padding of a row, and so its last bits, depend on the others.
@@ -105,7 +108,7 @@ def key_of(model: Any, rows: Any, tokenizer: Any, precision: str) -> str:
     device = device_of(model)
     how = (
         type(getattr(model, "base_model", model)).__name__, tokenizer.padding_side, tokenizer.pad_token_id, precision,
-        device.type, torch.__version__, torch.get_num_threads(),
+        reading, device.type, torch.__version__, torch.get_num_threads(),
         getattr(model.config, "_attn_implementation", None), TOKENS_PER_BATCH.get(device.type), PartialState().num_processes,
     )  # fmt: skip
     digest = xxhash.xxh3_128(repr(how).encode())
@@ -115,10 +118,10 @@ def key_of(model: Any, rows: Any, tokenizer: Any, precision: str) -> str:
 
 
 def _weights_of_encoder(model: Any) -> list[tuple[str, torch.Tensor]]:
-    """The weights that embeddings depend on: neither those of a head nor those of a layer that makes the mean for it."""
+    """The weights that embeddings depend on: neither those of a head nor those of a layer that was appended for it."""
     encoder = getattr(model, "base_model", model)
     left_out = ["pooler."]
-    if has_mean_layer(model):
+    if has_reading_layer(model):
         left_out.append(f"encoder.layer.{len(encoder.encoder.layer) - 1}.")
     return [
         item for item in encoder.state_dict().items() if not item[0].startswith(tuple(left_out)) and item[1].numel()

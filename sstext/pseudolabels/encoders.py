@@ -8,7 +8,9 @@ import numpy as np
 from sstext.evaluation.calibration import fit_temperature, softmax
 from sstext.inference.scoring import score
 from sstext.modeling.embedder import Embedder
+from sstext.modeling.reading import MEAN, READINGS
 from sstext.progress import Tick
+from sstext.pseudolabels.readings import choose_reading
 from sstext.pseudolabels.regression import ClassTexts, choose_weight, out_of_fold
 
 
@@ -22,12 +24,14 @@ class EncoderFigures:
             penalty then keeps the regression too cautious.
         accuracy: share of the held-out labels that are predicted.
         weight: number of labeled rows that the texts of a class count like together. 0 means that they are not used.
+        reading: which embeddings were taken, of the mean of the tokens or of the first token.
     """
 
     log_loss: float
     temperature: float
     accuracy: float
     weight: float
+    reading: str = MEAN
 
 
 def encoder_figures(
@@ -39,6 +43,7 @@ def encoder_figures(
     classes: int,
     seed: int = 0,
     tick: Tick | None = None,
+    reading: str | None = MEAN,
 ) -> EncoderFigures:
     """Predict held-out labels from the embeddings of an encoder as it was pretrained.
 
@@ -55,12 +60,18 @@ def encoder_figures(
         classes: C.
         seed: of the folds. With the same seed, all encoders have the same folds.
         tick: called with the number of embedded rows.
+        reading: which embeddings are taken, mean or first token. None: those that `choose_reading` chooses.
 
     Raises:
         UserError: the encoder returns no hidden states.
     """
-    embedder = Embedder(encoder)
-    embedded, labels = score(embedder, labeled, tokenizer, tick=tick), np.asarray(labeled["labels"][:])
+    labels, compared = np.asarray(labeled["labels"][:]), READINGS if reading is None else (reading,)
+    readings = {
+        name: score(Embedder(encoder, reading=name), labeled, tokenizer, tick=tick if name == compared[0] else None)
+        for name in compared
+    }
+    reading = choose_reading(readings, labels, classes, seed).reading if len(readings) > 1 else compared[0]
+    embedder, embedded = Embedder(encoder, reading=reading), readings[reading]
     texts, weight = None, 0.0
     if class_texts is not None:
         texts = ClassTexts(score(embedder, class_texts, tokenizer), np.asarray(class_texts["labels"][:]))
@@ -69,4 +80,4 @@ def encoder_figures(
     temperature = fit_temperature(held_out.logits, labels)
     right = softmax(held_out.logits, temperature)[np.arange(len(labels)), labels]
     log_loss = float(-np.log(right.clip(1e-12)).mean())
-    return EncoderFigures(log_loss, temperature, float(held_out.right.mean()), weight)
+    return EncoderFigures(log_loss, temperature, float(held_out.right.mean()), weight, reading)

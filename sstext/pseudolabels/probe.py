@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from sstext.evaluation.calibration import matching_temperature
 from sstext.inference.scoring import score
 from sstext.modeling.embedder import Embedder
-from sstext.modeling.mean_reading import write_linear
+from sstext.modeling.reading import write_linear
 from sstext.progress import Tick
 from sstext.pseudolabels.embeddings import NOT_KEPT, Embeddings
 from sstext.pseudolabels.regression import ClassTexts, fit_regression, nearest_description
@@ -64,7 +64,7 @@ def with_regression(
     length 1.
 
     Args:
-        model: a classifier whose head reads the mean (`sstext.modeling.mean_reading`), on its device.
+        model: a classifier whose head reads the mean (`sstext.modeling.reading`), on its device.
         labeled, tokenizer, class_texts, weight, precision: see `with_probe`.
         kept: where embeddings are kept. Default: nowhere.
     """
@@ -91,7 +91,7 @@ def regression_logits(
 
     Args:
         model: one of their classifiers, on its device.
-        heads: W (C, D) and b (C,) of each regression, see `sstext.modeling.mean_reading.read_linear`.
+        heads: W (C, D) and b (C,) of each regression, see `sstext.modeling.reading.read_linear`.
         rows, tokenizer, precision, tick: see `sstext.inference.scoring.score`.
         kept: see `with_regression`.
     """

@@ -10,7 +10,14 @@ from sstext.errors import UserError
 from sstext.progress import duration
 from sstext.reporting.comparison import Comparison
 from sstext.reporting.run_files import RunFiles
-from sstext.reporting.words import DESCRIPTIONS, capitalized, class_texts_said, encoders_said, with_interval
+from sstext.reporting.words import (
+    DESCRIPTIONS,
+    capitalized,
+    class_texts_said,
+    encoders_said,
+    reading_said,
+    with_interval,
+)
 from sstext.storage.run_folder import FINAL, ZERO_SHOT, stage_name
 
 #: The stage "regression" in words.
@@ -122,12 +129,13 @@ def facts(run: RunFiles) -> list[tuple[str, str]]:
     results = run.results
     machine, lengths = results.get("machine", {}), results.get("max_length", {})
     texts = results.get("class_texts")  # runs of earlier versions have none
-    encoders = results.get("encoders")  # neither do they have several encoders
+    encoders, reading = results.get("encoders"), results.get("pooling")  # neither do they have these
     found = {
         "method": results.get("method", ""),
         "classes": f"{len(run.classes):,}",
         "rows": ", ".join(f"{count:,} {name}" for name, count in results.get("rows", {}).items()),
         **({"encoders": "; ".join(encoders_said(encoders))} if encoders else {}),
+        **({"pooling": reading_said(reading)} if reading else {}),
         **({f"class {texts['kind']}": class_texts_said(texts)} if texts else {}),
         "tokens read": ", ".join(f"{count:,} in {name}" for name, count in lengths.items()),
         "seed": str(results.get("seed", "")),

@@ -235,6 +235,26 @@ def class_texts_said(record: Mapping[str, Any]) -> str:
     return f"{how} (log-loss of held-out labels: {best:.3f} with them, {losses['0']:.3f} without)"
 
 
+def reading_said(record: Mapping[str, Any]) -> str:
+    """What the head reads, and on what evidence.
+
+    Args:
+        record: "reading" and "log_loss", see `sstext.pseudolabels.readings.ReadingChoice`.
+
+    >>> reading_said({"reading": "mean", "log_loss": {"mean": 1.25, "first": 1.5}})
+    'the head reads the mean of all tokens (log-loss of held-out labels: 1.250, with the first token 1.500)'
+    >>> reading_said({"reading": "first", "log_loss": {"mean": 1.5, "first": 1.25}})
+    'the head reads the first token (log-loss of held-out labels: 1.250, with the mean of all tokens 1.500)'
+    """
+    names = {"mean": "the mean of all tokens", "first": "the first token"}
+    taken, losses = record["reading"], record["log_loss"]
+    (other,) = names.keys() - {taken}
+    return (
+        f"the head reads {names[taken]} (log-loss of held-out labels: {losses[taken]:.3f}, with {names[other]} "
+        f"{losses[other]:.3f})"
+    )
+
+
 def zero_shot_said(classes: Sequence[str], *, checked: bool) -> str:
     """What people must know of a run without labels, before it begins.
 
@@ -253,8 +273,8 @@ def held_out_said(figures: Mapping[str, Any]) -> str:
     """How well the embeddings of an encoder predict held-out labels.
 
     Args:
-        figures: "log_loss", "accuracy", and if there are class texts, their "class_texts" ("names" or "descriptions") and
-            "weight".
+        figures: "log_loss", "accuracy", "reading" ("mean" or "first"), and if there are class texts, their "class_texts"
+            ("names" or "descriptions") and "weight".
 
     >>> held_out_said({"log_loss": 0.625, "accuracy": 0.75})
     'calibrated log-loss of held-out labels 0.625, accuracy 75.0%'
@@ -262,6 +282,8 @@ def held_out_said(figures: Mapping[str, Any]) -> str:
     'calibrated log-loss of held-out labels 0.625, accuracy 75.0%, class names used with the weight of 4 labeled rows per class'
     """
     said = f"calibrated log-loss of held-out labels {figures['log_loss']:.3f}, accuracy {figures['accuracy']:.1%}"
+    if figures.get("reading") == "first":
+        said += ", by the first token"
     if not figures.get("class_texts"):
         return said
     weight = (

@@ -15,9 +15,9 @@ from sstext.data.edits import MaskedTokens, TokenEdits
 from sstext.errors import UserError
 from sstext.methods.method import Method
 from sstext.methods.registry import build, compose
-from sstext.modeling.mean_reading import why_not
-from sstext.modeling.pooling import last_hidden_states, mean_pooled
+from sstext.modeling.pooling import embeddings_of
 from sstext.modeling.pretrained import split_revision
+from sstext.modeling.reading import READINGS, why_not
 from sstext.modeling.student import has_dropout, new_student
 from sstext.objective.outputs import MASKED
 from sstext.objective.regularizers import Regularizer
@@ -108,9 +108,9 @@ def check_encoder(encoder: Encoder, config: RunConfig, method: Method, reporter:
     student = new_student(
         name, ["0", "1"], seed=config.seed, revision=revision, dropout=config.dropout,
         freeze_embeddings="embeddings" in config.freeze, freeze_layers=config.frozen_layers,
-        read_mean=config.pooling == "mean",
+        reading=config.pooling if config.pooling in READINGS else None,
     )  # fmt: skip
-    if config.pooling == "mean" and (reason := why_not(student)):
+    if config.pooling in READINGS and (reason := why_not(student)):
         reporter.note(f"pooling: {reason}; it keeps its own head")
     pooled = any(part.pooled for part in objective.regularizers if isinstance(part, Regularizer))
     _try(encoder, student.eval(), pooled=method.teacher.with_probe or pooled)
@@ -129,7 +129,7 @@ def _try(encoder: Encoder, student: Any, *, pooled: bool) -> None:
         with torch.no_grad():
             outputs = student(**inputs, output_hidden_states=pooled)
             if pooled:
-                mean_pooled(last_hidden_states(outputs, student), inputs["attention_mask"])
+                embeddings_of(outputs, student, inputs["attention_mask"])
     except UserError:
         raise
     except Exception as error:  # every architecture has its own conditions

@@ -13,6 +13,7 @@ from sstext.data.preparing import Texts, class_text_encoder, text_encoder
 from sstext.data.tokens import tokenize
 from sstext.errors import MissingOptionsError, UserError
 from sstext.inference.devices import resolve_device
+from sstext.methods.method import Stage
 from sstext.modeling.pretrained import (
     check_mask,
     check_vocabulary,
@@ -24,6 +25,7 @@ from sstext.modeling.pretrained import (
     split_revision,
     tell_limit,
 )
+from sstext.modeling.reading import MEAN, READINGS, why_not
 from sstext.modeling.student import new_student
 from sstext.processes import from_main_process, is_main_process
 from sstext.progress import SILENT, Reporter
@@ -97,8 +99,7 @@ def choose_encoder(
     config: RunConfig,
     directory: RunDirectory,
     reporter: Reporter,
-    *,
-    reads_class_texts: bool,
+    stages: Sequence[Stage],
 ) -> Encoder:
     """The encoder of a run: the only one, or the one whose embeddings predict held-out labels with the lowest log-loss.
 
@@ -108,7 +109,8 @@ def choose_encoder(
     Args:
         texts: the data of the run.
         config: the options, with all encoders.
-        reads_class_texts: whether the run may learn from names or descriptions of the classes. If so, the comparison does, too.
+        stages: the first stages of the run. The comparison reads what they read: names or descriptions of the classes if one of
+            them does, and of the mean of the tokens and the first token what held-out labels prefer, if one of them chooses.
 
     Raises:
         UserError: an encoder cannot be loaded, or returns no hidden states.
@@ -117,7 +119,7 @@ def choose_encoder(
         return encoders[0]
     known = from_main_process(directory.read_encoders() if is_main_process() else None)
     if known is None:
-        known = from_main_process(_compared(encoders, texts, config, reporter, reads_class_texts))
+        known = from_main_process(_compared(encoders, texts, config, reporter, stages))
         if is_main_process():
             directory.write_encoders(known)
         lines = [f"encoder {line}" for line in encoders_said(known)]
@@ -147,13 +149,17 @@ def with_prefix_of(encoder: Encoder, config: RunConfig, reporter: Reporter = SIL
 
 
 def _compared(
-    encoders: Sequence[Encoder], texts: Texts, config: RunConfig, reporter: Reporter, reads_class_texts: bool
+    encoders: Sequence[Encoder], texts: Texts, config: RunConfig, reporter: Reporter, stages: Sequence[Stage]
 ) -> dict[str, Any]:
     """The content of `encoders.json`. Of equally good encoders, the first one is taken."""
-    if not reads_class_texts:
+    if not any(stage.reads_class_texts for stage in stages):
         texts = replace(texts, class_texts=None)
+    reading: str | None = config.pooling if config.pooling in READINGS else MEAN
+    if config.pooling == "auto" and any(stage.chooses_reading for stage in stages):
+        reading = None
     found = {
-        one.name: _figures(one, texts, with_prefix_of(one, config.with_encoder(one.name)), reporter) for one in encoders
+        one.name: _figures(one, texts, with_prefix_of(one, config.with_encoder(one.name)), reading, reporter)
+        for one in encoders
     }
     kind = None if texts.class_texts is None else kind_of(config.descriptions)
     return {
@@ -163,7 +169,9 @@ def _compared(
     }
 
 
-def _figures(encoder: Encoder, texts: Texts, config: RunConfig, reporter: Reporter) -> EncoderFigures:
+def _figures(
+    encoder: Encoder, texts: Texts, config: RunConfig, reading: str | None, reporter: Reporter
+) -> EncoderFigures:
     """The figures of one encoder. Texts are cut as they would be in a run with it."""
     name, revision = split_revision(encoder.name)
     try:
@@ -176,6 +184,7 @@ def _figures(encoder: Encoder, texts: Texts, config: RunConfig, reporter: Report
             return encoder_figures(
                 model.to(resolve_device(config.device)), labeled, class_texts, encoder.tokenizer,
                 classes=len(texts.classes), seed=config.seed, tick=tick,
+                reading=MEAN if why_not(model) else reading,
             )  # fmt: skip
     except UserError as error:
         raise UserError(f"encoder {encoder.name!r} cannot be compared: {error}") from error

@@ -11,7 +11,6 @@ import numpy as np
 
 from sstext.config.run_config import RunConfig
 from sstext.config.spelling import spelled
-from sstext.data.descriptions import CODES, kind_of
 from sstext.data.preparing import Texts, Tokens, read_texts, tokenize_texts
 from sstext.data.run_sources import fingerprints, given_data, is_zero_shot, sources
 from sstext.data.sources import source_kind
@@ -21,7 +20,7 @@ from sstext.inference.devices import resolve_device
 from sstext.methods.catalog import named as named_method
 from sstext.methods.method import Method
 from sstext.methods.registry import build
-from sstext.modeling.mean_reading import FAMILIES, has_linear_head
+from sstext.modeling.reading import FAMILIES, has_linear_head
 from sstext.processes import (
     from_main_process,
     is_main_process,
@@ -32,10 +31,10 @@ from sstext.processes import (
 )
 from sstext.progress import SILENT, Reporter
 from sstext.pseudolabels.class_shares import ClassShares
-from sstext.pseudolabels.class_texts import WeighedClassTexts
-from sstext.reporting.words import class_texts_said, zero_shot_said
+from sstext.reporting.words import zero_shot_said
 from sstext.run.checks import check_encoder, check_options, with_edits_of
 from sstext.run.checkup import check_texts
+from sstext.run.chosen_by_labels import chosen_reading, weighed_class_texts
 from sstext.run.encoders import Encoder, choose_encoder, find_encoders, with_prefix_of
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import TEXTS_PER_FOLD, rows_of_folds, texts_for_folds
@@ -83,8 +82,7 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
             )  # fmt: skip
         _check_corpus(config, texts)
         # All processes embed the rows together, so none may wait for another one here and for the weights of class texts.
-        reads_class_texts = any(stage.reads_class_texts for stage in method.first)
-        encoder = choose_encoder(encoders, texts, config, directory, reporter, reads_class_texts=reads_class_texts)
+        encoder = choose_encoder(encoders, texts, config, directory, reporter, method.first)
         if len(encoders) > 1:
             config, method = _fitted(encoder, config, method, directory, reporter)
         wait_for_everyone()  # an error in the plan empties the folder, so no process may still write the corpus
@@ -93,6 +91,7 @@ def open_chain(config: RunConfig, reporter: Reporter = SILENT, **data: Any) -> C
                 texts, encoder.tokenizer, encoder.limit, config, directory.data, reporter if first else SILENT
             )
             chain = _planned(config, method, texts, tokens, encoder.tokenizer, directory, reporter)
+        chain = replace(chain, reading=chosen_reading(chain))
         chain = replace(chain, class_texts=weighed_class_texts(chain))
         if from_main_process(replaced):
             if is_main_process():
@@ -177,7 +176,7 @@ def _fitted(
     if not linear and method.plain is not None and is_main_process():
         kind = encoder.config.model_type
         reporter.note(
-            f"encoder: the head of {kind} cannot be a regression on the mean of the tokens; {config.method} begins with plain "
+            f"encoder: the head of {kind} cannot be a regression on its embeddings; {config.method} begins with plain "
             "fine-tuning instead"
         )
     if config.pooling == "native" or not linear:
@@ -240,38 +239,16 @@ def without_labels(config: RunConfig, method: Method, encoder: Encoder) -> Metho
         )
     if config.pooling == "native":
         raise UserError(
-            "pooling: without labels, the head must read the mean; leave out "
+            "pooling: without labels, the head must read the embeddings; leave out "
             f"{spelled('pooling', 'native')}, or give {spelled('labeled')}"
         )
     if not has_linear_head(encoder.config):
         raise UserError(
-            "encoder: without labels, the head must be linear in the mean of the tokens, and that of "
+            "encoder: without labels, the head must be linear in the embeddings of the texts, and that of "
             f"{encoder.config.model_type} is not; choose one of the kinds {listed(list(FAMILIES))}, or give "
             f"{spelled('labeled')}"
         )
     return made
-
-
-def names_are_codes(chain: Chain) -> bool:
-    """Whether a stage would read the names of the classes, but they say nothing (`sstext.data.descriptions`)."""
-    reads = any(stage.reads_class_texts for stage in chain.plan.stages)
-    return reads and chain.config.descriptions == "names" and chain.tokens.class_texts is None
-
-
-def weighed_class_texts(chain: Chain) -> WeighedClassTexts | None:
-    """The names or descriptions of the classes with their weight, or None if there are none, or no stage reads them."""
-    tokens, config, device = chain.tokens, chain.config, resolve_device(chain.config.device)
-    if names_are_codes(chain):
-        remedy = f"{spelled('descriptions')} can say what the classes mean"
-        chain.reporter.note(f"class names: not used, because {CODES}; {remedy}")
-    if tokens.class_texts is None or not any(stage.reads_class_texts for stage in chain.plan.stages):
-        return None
-    weighed = WeighedClassTexts.weigh(
-        chain.student(chain.plan.baseline).to(device), tokens.class_texts, tokens.labeled, chain.tokenizer,
-        kind=kind_of(config.descriptions), classes=len(chain.texts.classes), seed=config.seed, kept=chain.embeddings,
-    )  # fmt: skip
-    chain.reporter.note(f"class {weighed.kind}: {class_texts_said(weighed.record())}")
-    return weighed
 
 
 def folds_of(config: RunConfig, method: Method, tokens: Tokens) -> int:

@@ -14,8 +14,8 @@ from sstext.hub.sections import calibration_sentence, hub_name
 from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.methods.catalog import described, entry
 from sstext.modeling.pretrained import split_revision
-from sstext.reporting.words import COMPARED_BY, accuracy_said, class_texts_said, held_out_said, said_first
-from sstext.run.opening import names_are_codes
+from sstext.reporting.words import COMPARED_BY, accuracy_said, class_texts_said, held_out_said, reading_said, said_first
+from sstext.run.chosen_by_labels import names_are_codes
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import Run
 from sstext.selftraining.student_store import Fit
@@ -51,6 +51,7 @@ def card(config: RunConfig, directory: RunDirectory, results: dict[str, Any]) ->
         citation=entry(config.method).source or None,
         class_texts=_class_texts_sentence(results),
         encoders=_encoders_sentence(results),
+        pooling=_pooling_sentence(results),
         prefix=results.get("prefix"),
         zero_shot=stage_name(results["rounds"][0]) == ZERO_SHOT,
         of_this_model=THIS_MODEL,
@@ -84,6 +85,14 @@ def _class_texts_sentence(results: dict[str, Any]) -> str | None:
     if record is None or results["chosen"]["stage"] == "baseline":
         return None
     return f"The class {record['kind']} were {class_texts_said(record)}."
+
+
+def _pooling_sentence(results: dict[str, Any]) -> str | None:
+    """What the head reads, for the card. None for a model whose head reads what that of the encoder does."""
+    record = results.get("pooling")
+    if record is None or results["chosen"]["stage"] == "baseline":
+        return None
+    return f"Pooling: {reading_said(record)}."
 
 
 def _encoders_sentence(results: dict[str, Any]) -> str | None:

@@ -196,6 +196,7 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
         "method": described_method(config),
         "encoders": directory.read_encoders(),
         "prefix": config.prefix,
+        "pooling": chain.reading.record() if chain.reading is not None else None,
         "class_texts": class_texts_record(chain),
         "classes": chain.texts.classes,
         "rows": chain.texts.counts(),

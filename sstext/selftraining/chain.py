@@ -31,6 +31,7 @@ from sstext.pseudolabels.class_shares import ClassShares
 from sstext.pseudolabels.class_texts import WeighedClassTexts
 from sstext.pseudolabels.embeddings import Embeddings
 from sstext.pseudolabels.probe import with_descriptions, with_regression
+from sstext.pseudolabels.readings import ReadingChoice
 from sstext.pseudolabels.selection import Scores, Selection, margin_history, select
 from sstext.pseudolabels.table import read_pseudo_labels, write_pseudo_labels
 from sstext.selftraining.plan import Plan
@@ -60,6 +61,7 @@ class Chain:
         held_out: tokenized labeled rows that it never learns from, or None.
         number: from 1 with folds; 0 for the chain with all labels.
         class_texts: names or descriptions of the classes, weighed by its own labels; None: there are none.
+        reading: what heads read that may choose, and why; None: the mean, because nothing was compared.
         earlier: folder of a finished run. A training that was the same there is taken from it (`reuse`). None: nothing is.
     """
 
@@ -74,6 +76,7 @@ class Chain:
     held_out: Any = None
     number: int = 0
     class_texts: WeighedClassTexts | None = None
+    reading: ReadingChoice | None = None
     earlier: Path | None = None
 
     @property
@@ -125,7 +128,9 @@ class Chain:
             self.rows_of(stage),
             self.tokenizer,
             objective=stage.objective(),
-            pseudo_labeled=self._pseudo_labeled(selected),
+            pseudo_labeled=None
+            if selected is None
+            else Relabeled(self.tokens.corpus, selected.rows, selected.taught, selected.weight),
             patience=patience_of(self.config),
             reporter=self.reporter,
             name=self.students.phase(stage, "training"),
@@ -220,7 +225,7 @@ class Chain:
             dropout=config.dropout,
             freeze_embeddings="embeddings" in config.freeze,
             freeze_layers=config.frozen_layers,
-            read_mean=config.pooling == "mean" or stage.regression_head,
+            reading=stage.reading(config.pooling, self.reading.reading if self.reading is not None else None),
             prefix=str(config.prefix or ""),
             model_args=config.model_args,
         )
@@ -242,11 +247,6 @@ class Chain:
             has_development_rows=self.tokens.dev is not None,
             output=output,
         )
-
-    def _pseudo_labeled(self, selected: Selection | None) -> Any:
-        if selected is None:
-            return None
-        return Relabeled(self.tokens.corpus, selected.rows, selected.taught, selected.weight)
 
     def save(self, model: Any, path: Path, weights: dict[str, Tensor] | None = None) -> None:
         """Write a model and its tokenizer in the format of transformers, without a pickle."""

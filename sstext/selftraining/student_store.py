@@ -17,7 +17,7 @@ from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.inference.scoring import score
 from sstext.methods.method import Stage
 from sstext.modeling.finite import refuse_bad_weights
-from sstext.modeling.mean_reading import hold_reading, read_linear
+from sstext.modeling.reading import hold_reading, read_linear
 from sstext.modeling.student import ATTENTION
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.progress import Reporter

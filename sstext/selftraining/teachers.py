@@ -10,7 +10,7 @@ import numpy as np
 from sstext.evaluation.calibration import softmax, temperature_of_confidence
 from sstext.inference.corpus_scores import computed_to_disk
 from sstext.methods.method import Stage
-from sstext.modeling.mean_reading import read_linear
+from sstext.modeling.reading import read_linear
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.pseudolabels.alignment import CorpusScores, slices
 from sstext.pseudolabels.probe import regression_logits

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import Trainer
 
 from sstext.errors import UserError
-from sstext.modeling.mean_reading import has_mean_layer, head_rate_factor, hold_reading
+from sstext.modeling.reading import has_reading_layer, head_rate_factor, hold_reading
 from sstext.modeling.token_head import TOKEN_HEAD, WithTokenHead
 from sstext.training.models import without_adapter
 
@@ -17,7 +17,7 @@ from sstext.training.models import without_adapter
 class HeadRateTrainer(Trainer):
     """A `Trainer` with a separate learning rate for the new head: `args.head_learning_rate`, if it is set.
 
-    The parts of a model that make the mean of its tokens (`sstext.modeling.mean_reading`) are never trained, and its
+    The parts of a model that make the mean of its tokens (`sstext.modeling.reading`) are never trained, and its
     head has rates that fit to the size of what it reads.
     """
 
@@ -28,7 +28,7 @@ class HeadRateTrainer(Trainer):
         trained: Any = self.model if model is None else model
         plain = without_adapter(trained.classifier if isinstance(trained, WithTokenHead) else trained)
         hold_reading(plain)  # a model that was just loaded does not know it
-        own_rate = self.args.head_learning_rate is not None or has_mean_layer(trained)
+        own_rate = self.args.head_learning_rate is not None or has_reading_layer(trained)
         if not own_rate or self.optimizer is not None:
             return super().create_optimizer(model)
         if self.optimizer_cls_and_kwargs is not None:

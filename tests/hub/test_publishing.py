@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from sstext.errors import UserError
 from sstext.hub import publishing
 from sstext.hub.publishing import check_name, model_files, prepare_repository, public_results, with_names
-from sstext.modeling.mean_reading import has_mean_layer
+from sstext.modeling.reading import has_reading_layer
 from sstext.modeling.student import new_student
 from sstext.selftraining.record import StageRecord
 
@@ -92,19 +92,19 @@ def test_configurations_lose_what_they_know_of_this_machine_and_nothing_else(tmp
 def test_a_head_that_reads_the_mean_survives_a_push(tiny_encoder: Path, tmp_path: Path) -> None:
     """Guards the layer of uniform attention and its mark in the configuration: a model without them would read the pooler."""
     tokenizer = AutoTokenizer.from_pretrained(tiny_encoder)
-    model = new_student(str(tiny_encoder), ["a", "b"], seed=0, read_mean=True).eval()
+    model = new_student(str(tiny_encoder), ["a", "b"], seed=0, reading="mean").eval()
     for one in (model, tokenizer):
         one.save_pretrained(tmp_path / "model")
     (tmp_path / "pulled").mkdir()
     for name, content in model_files(tmp_path / "model").items():
         (tmp_path / "pulled" / name).write_bytes(content if isinstance(content, bytes) else content.read_bytes())
     pulled = AutoModelForSequenceClassification.from_pretrained(tmp_path / "pulled").eval()
-    assert has_mean_layer(pulled)
+    assert has_reading_layer(pulled)
     inputs = tokenizer(["refund my money", "hello"], padding=True, return_tensors="pt")
     with torch.no_grad():
         assert torch.equal(pulled(**inputs).logits, model(**inputs).logits)
         del pulled.config.sstext_pooling
-        assert not has_mean_layer(pulled), "canary"
+        assert not has_reading_layer(pulled), "canary"
 
 
 def test_paths_at_any_depth_are_left_out_and_whatever_only_looks_like_one_stays(tmp_path: Path) -> None:

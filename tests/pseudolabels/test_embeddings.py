@@ -14,7 +14,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from sstext.inference.scoring import score
 from sstext.modeling.embedder import Embedder
-from sstext.modeling.mean_reading import make_read_mean
+from sstext.modeling.reading import make_read
 from sstext.pseudolabels import embeddings
 from sstext.pseudolabels.embeddings import NOT_KEPT, Embeddings, key_of
 from sstext.run.train import open_run, train
@@ -58,10 +58,17 @@ def test_the_same_texts_are_embedded_once(
         classifier = AutoModelForSequenceClassification.from_pretrained(tiny_encoder, num_labels=2 + seed).eval()
         np.testing.assert_array_equal(score(Embedder(classifier), rows, tokenizer), expected)
         np.testing.assert_array_equal(kept.of(classifier, rows, tokenizer), expected)
-        assert make_read_mean(classifier)
+        assert make_read(classifier, "mean")
         np.testing.assert_array_equal(score(Embedder(classifier), rows, tokenizer), expected)
         np.testing.assert_array_equal(kept.of(classifier, rows, tokenizer), expected)
     assert passes == [3], "one pass for four models"
+    first = score(Embedder(encoder, reading="first"), rows, tokenizer)
+    assert not np.allclose(first, expected)
+    assert make_read(classifier, "first")
+    for given in ({"reading": "first"}, {}):
+        np.testing.assert_array_equal(kept.of(classifier, rows, tokenizer, **given), first)
+    np.testing.assert_array_equal(kept.of(encoder, rows, tokenizer, reading="first"), first)
+    passes.remove(3)
     Embeddings().of(encoder, rows, tokenizer)
     assert passes == [3, 3], "without a folder, nothing is kept"
 
@@ -70,14 +77,19 @@ def test_whatever_changes_embeddings_changes_the_key(tiny_encoder: Path, tokeniz
     """Guards against embeddings of other texts, another order, another encoder or another precision."""
     encoder = AutoModel.from_pretrained(tiny_encoder)
     keys = [
-        key_of(encoder, _rows(tokenizer, *texts), tokenizer, "fp32") for texts in (("a", "b"), ("b", "a"), ("a b",))
+        key_of(encoder, _rows(tokenizer, *texts), tokenizer, "fp32", "mean")
+        for texts in (("a", "b"), ("b", "a"), ("a b",))
     ]
-    keys.append(key_of(encoder, _rows(tokenizer, "a", "b"), tokenizer, "bf16"))
+    keys.append(key_of(encoder, _rows(tokenizer, "a", "b"), tokenizer, "bf16", "mean"))
     encoder.encoder.layer[1].output.dense.bias.data[3] += 1e-6
-    keys.append(key_of(encoder, _rows(tokenizer, "a", "b"), tokenizer, "fp32"))
-    assert len(set(keys)) == 5
+    keys.append(key_of(encoder, _rows(tokenizer, "a", "b"), tokenizer, "fp32", "mean"))
+    keys.append(key_of(encoder, _rows(tokenizer, "a", "b"), tokenizer, "fp32", "first"))
+    assert len(set(keys)) == 6
+    keys.pop()
     encoder.pooler.dense.bias.data += 1
-    assert key_of(encoder, _rows(tokenizer, "a", "b"), tokenizer, "fp32") == keys[-1], "no embedding reads the pooler"
+    assert key_of(encoder, _rows(tokenizer, "a", "b"), tokenizer, "fp32", "mean") == keys[-1], (
+        "no embedding reads the pooler"
+    )
 
 
 def test_the_oldest_go_first(tiny_encoder: Path, tokenizer: Any, passes: list[int], tmp_path: Path) -> None:
@@ -177,6 +189,6 @@ def test_an_encoder_with_a_number_has_a_key(tiny_encoder: Path, tokenizer: Any) 
     """Guards weights without dimensions, such as a scale of logits."""
     encoder, rows = AutoModel.from_pretrained(tiny_encoder), _rows(tokenizer, "no")
     encoder.register_parameter("scale", torch.nn.Parameter(torch.tensor(2.0)))
-    first = key_of(encoder, rows, tokenizer, "fp32")
+    first = key_of(encoder, rows, tokenizer, "fp32", "mean")
     encoder.scale.data.fill_(3.0)
-    assert key_of(encoder, rows, tokenizer, "fp32") != first
+    assert key_of(encoder, rows, tokenizer, "fp32", "mean") != first

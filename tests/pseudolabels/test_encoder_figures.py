@@ -1,5 +1,6 @@
 """Figures of an encoder: what its embeddings tell counts, and not how far they lie apart."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ from sstext.pseudolabels.regression import out_of_fold
 @pytest.fixture(autouse=True)
 def _embedded_already(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows bring their embeddings."""
-    monkeypatch.setattr(encoders, "Embedder", lambda encoder: encoder)
-    monkeypatch.setattr(encoders, "score", lambda embedder, rows, tokenizer, tick=None: rows["embedded"])
+    monkeypatch.setattr(encoders, "Embedder", lambda encoder, reading: reading)
+    monkeypatch.setattr(
+        encoders, "score", lambda reading, rows, tokenizer, tick=None: rows.get(reading, rows["embedded"])
+    )
 
 
 def unit(embedded: NDArray) -> NDArray:
@@ -63,3 +66,15 @@ def test_class_texts_count_as_much_as_they_help() -> None:
     assert told.weight > 0
     assert told.log_loss < alone.log_loss
     assert misled == alone
+
+
+def test_the_reading_that_labels_prefer_is_compared() -> None:
+    """Guards an encoder that was trained for its first token, and is refused because its mean says little."""
+    (tells, labels), (silent, _) = made_up(0, noise=0.5), made_up(1, noise=50.0)
+    rows = {"mean": silent, "first": tells, "embedded": silent, "labels": labels}
+    chosen, by_mean = (
+        encoder_figures(None, rows, None, None, classes=4, reading=reading) for reading in (None, "mean")
+    )
+    assert (chosen.reading, by_mean.reading) == ("first", "mean")
+    assert chosen.log_loss < by_mean.log_loss - 0.5
+    assert chosen == replace(encoder_figures(None, {**rows, "mean": tells}, None, None, classes=4), reading="first")

@@ -1,18 +1,31 @@
-"""`--pooling mean` in whole runs: every student reads the mean, and an encoder that cannot says so."""
+"""`--pooling` in whole runs: what every student reads, what labels choose, and an encoder that cannot read anything else."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, DistilBertConfig, DistilBertModel
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    DistilBertConfig,
+    DistilBertModel,
+    ModernBertConfig,
+    ModernBertModel,
+)
 
 from sstext.config.run_config import RunConfig
 from sstext.inference.classifier import Classifier
-from sstext.modeling.mean_reading import FACTOR, has_mean_layer
+from sstext.modeling.reading import FACTOR, has_reading_layer
 from sstext.progress import Reporter
+from sstext.pseudolabels.readings import ReadingChoice, choose_reading
+from sstext.reporting.run_files import open_run_files
+from sstext.reporting.tables import facts
+from sstext.run import chosen_by_labels
 from sstext.run.opening import open_chain
 from sstext.run.train import train
 
@@ -37,13 +50,91 @@ def test_every_student_reads_the_mean(
     assert models
     for folder in models:
         model = AutoModelForSequenceClassification.from_pretrained(folder)
-        assert has_mean_layer(model)
+        assert has_reading_layer(model)
         layer = model.bert.encoder.layer[2]
         assert len(model.bert.encoder.layer) == 3
         assert torch.equal(layer.attention.output.dense.weight, FACTOR * torch.eye(16))
         assert torch.equal(layer.output.LayerNorm.weight, torch.ones(16))
         assert not layer.attention.self.query.weight.any()
     assert len(Classifier.from_pretrained(tmp_path / "out" / "model").predict(["my parcel", "login"])) == 2
+
+
+def test_labels_choose_the_first_token(
+    tiny_run: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards a choice that a student, the record, the card or the report does not follow, and one that is lost when a run goes
+    on. Plain fine-tuning, beside which the model is measured, keeps the head of the encoder."""
+    asked = []
+
+    def first(embedded: Any, labels: Any, classes: int, seed: int) -> ReadingChoice:
+        asked.append({reading: rows.shape for reading, rows in embedded.items()})
+        assert not np.allclose(embedded["mean"], embedded["first"])
+        return ReadingChoice("first", {"mean": 1.5, "first": 1.25}, 0.25, 0.1, len(labels))
+
+    monkeypatch.setattr(chosen_by_labels, "choose_reading", first)
+    config = tiny_run(tmp_path / "out", method="auto", folds=2)
+    config.method_args = {}
+    train(config)
+    assert asked == [{"mean": (12, 16), "first": (12, 16)}]
+    models = [folder for folder in (tmp_path / "out").rglob("model") if (folder / "config.json").exists()]
+    marks = {str(folder.relative_to(tmp_path / "out")): AutoConfig.from_pretrained(folder) for folder in models}
+    others = {name for name, own in marks.items() if getattr(own, "sstext_pooling", None) != "first"}
+    assert others == {"all_labels/baseline/model"}
+    assert marks["model"].num_hidden_layers == 3
+    layer = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out" / "model").bert.encoder.layer[2]
+    assert not layer.attention.output.dense.weight.any()
+    record = json.loads((tmp_path / "out" / "results.json").read_text())["pooling"]
+    assert record["reading"] == "first"
+    said = "the head reads the first token (log-loss of held-out labels: 1.250, with the mean of all tokens 1.500)"
+    assert f"Pooling: {said}." in (tmp_path / "out" / "model" / "README.md").read_text()
+    assert dict(facts(open_run_files(tmp_path / "out")))["pooling"] == said
+    chain = open_chain(config)
+    assert chain.student(chain.plan.baseline).config.sstext_pooling == "first"
+
+
+@pytest.mark.parametrize(("pooling", "asked"), [("auto", 1), ("mean", 0), ("first", 0), ("native", 0)])
+def test_labels_are_asked_only_where_nothing_is_given(
+    pooling: str, asked: int, tiny_run: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards an option that evidence overrules, and a comparison by methods that read what the encoder's head reads."""
+    calls = []
+    monkeypatch.setattr(
+        chosen_by_labels, "choose_reading", lambda *given: calls.append(given) or choose_reading(*given)
+    )
+    chain = open_chain(tiny_run(tmp_path / "out", method="auto", folds=0, pooling=pooling))
+    assert len(calls) == asked
+    mark = {"auto": "mean", "native": None}.get(pooling, pooling)
+    assert getattr(chain.student(chain.plan.named("start")).config, "sstext_pooling", None) == mark
+    open_chain(tiny_run(tmp_path / "other", method="fixmatch", rounds=0, pooling=pooling))
+    assert len(calls) == asked
+
+
+@pytest.mark.parametrize("better", ["mean", "first"])
+def test_labels_choose_the_pooling_that_an_encoder_has_itself(
+    better: str, tiny_run: Callable[..., RunConfig], tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ModernBERT: guards a start of auto that reads what its head read before, whatever the labels say."""
+    shutil.copytree(tiny_encoder, tmp_path / "encoder")
+    (tmp_path / "encoder" / "model.safetensors").unlink()
+    sizes = {
+        "vocab_size": 400,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
+    ends = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
+    before = "cls" if better == "mean" else "mean"
+    ModernBertModel(ModernBertConfig(**sizes, **ends, classifier_pooling=before)).save_pretrained(tmp_path / "encoder")
+    choice = ReadingChoice(better, {"mean": 1.0, "first": 2.0}, 0.0, 0.0, 12)
+    monkeypatch.setattr(chosen_by_labels, "choose_reading", lambda *given: choice)
+    config = tiny_run(tmp_path / "out", method="auto", folds=0, encoder=str(tmp_path / "encoder"))
+    config.method_args = {}
+    train(config, report=False)
+    stages = {"baseline": before, "start": "mean" if better == "mean" else "cls"}
+    for stage, expected in stages.items():
+        (folder,) = (tmp_path / "out").rglob(f"{stage}/model")
+        assert AutoConfig.from_pretrained(folder).classifier_pooling == expected
 
 
 def test_an_encoder_that_cannot_keeps_its_head_and_says_so(
@@ -59,11 +150,11 @@ def test_an_encoder_that_cannot_keeps_its_head_and_says_so(
         options = tiny_run(tmp_path / pooling, pooling=pooling, **own)
         options.method_args = {}
         train(options, reporter=Reporter(), report=False)
-        said = "pooling: the head of distilbert cannot be made to read the mean exactly; it keeps its own head"
+        said = "pooling: the head of distilbert cannot be made to read anything else exactly; it keeps its own head"
         assert (said in capsys.readouterr().err) == (pooling == "mean")
     chain = open_chain(tiny_run(tmp_path / "default", encoder=own["encoder"], method="auto"), Reporter())
     assert chain.plan.baseline.name == "baseline"
-    said = "the head of distilbert cannot be a regression on the mean of the tokens; auto begins with plain fine-tuning instead"
+    said = "the head of distilbert cannot be a regression on its embeddings; auto begins with plain fine-tuning instead"
     assert said in capsys.readouterr().err
 
 

@@ -241,7 +241,7 @@ def test_a_dry_run_shows_the_stages_and_leaves_nothing(
         ({"folds": 3}, "folds: there are no labels to hold out"),
         ({"prior": "labeled"}, "prior: there are no labels to count"),
         ({"sample": {"labels_per_class": 2}}, "sample: there are no labeled texts to draw from"),
-        ({"pooling": "native"}, "pooling: without labels, the head must read the mean"),
+        ({"pooling": "native"}, "pooling: without labels, the head must read the embeddings"),
     ],
 )
 def test_what_needs_labels_is_refused_before_anything_is_written(

@@ -1,21 +1,23 @@
-"""A classifier that reads the mean of its tokens, in a checkpoint that plain transformers loads.
+"""A classifier that reads the embedding of a sentence encoder, in a checkpoint that plain transformers loads.
 
-BERT's head reads the first token through a pooler that sentence encoders never trained; their embedding is the mean of
-all tokens. transformers has no such head for BERT (huggingface/transformers#16651), but a last layer with these weights
-makes the mean of the first token, and of every other one:
+BERT's head reads the first token through a pooler that sentence encoders never trained. Their embedding is the mean of all
+tokens, or the first token alone. transformers has no such head for BERT (huggingface/transformers#16651), but a last layer
+with these weights makes the embedding of the first token, and of every other one:
 
     query = key = 0        every token attends equally to all tokens but the padding
-    value = I, output = 1024 · I        1024 m + h, of which the token's own state h is a thousandth
-    LayerNorms: weight 1, bias 0; feed-forward: 0        LN(m), nearly exactly
-    dense = s · I, before tanh or gelu        a · LN(m) with a = s · activation'(0), if s is so small that both are linear
+    value = I, output = F · I        F m + h
+    LayerNorms: weight 1, bias 0; feed-forward: 0        LN(F m + h)
+    dense = s · I, before tanh or gelu        a · LN(F m + h) with a = s · activation'(0), if s is so small that both are linear
 
-m is the mean (D,) of the hidden states. So the logits are linear in LN(m), which is √D long: LN(m) / √D is the normalized
-embedding m / |m| of a sentence encoder, apart from the mean over the features, which is nearly 0 there.
+m is the mean (D,) of the hidden states, and h the state of the token itself. With F = 1024, this is a · LN(m), nearly exactly:
+the head reads the mean. With F = 0, it is a · LN(h): the head reads the first token. So the logits are linear in LN(m) or
+LN(h), which is √D long: LN(m) / √D is the normalized embedding m / |m|, apart from the mean over the features, which is
+nearly 0 there.
 
 The layer and the dense layer are frozen, have no dropout, and stay what they are, see `hold_reading`. Such a model is
 recognized by `sstext_pooling` in its configuration, which transformers keeps and does not read.
 
-ModernBERT and its like have a mean of their own, `classifier_pooling`, which is used instead.
+ModernBERT and its like can read both themselves, by `classifier_pooling`, which is used instead.
 """
 
 import copy
@@ -29,10 +31,14 @@ from transformers import AutoModelForSequenceClassification
 
 from sstext.errors import UserError
 
-#: The entry of a configuration that says that the last layer makes the mean.
+#: What a head can read: the mean of all tokens, or the first token.
+MEAN, FIRST = READINGS = ("mean", "first")
+#: The entry of a configuration that says which of them the head reads.
 MARK = "sstext_pooling"
 #: How much more the mean counts than the token's own state. In float16, hidden states below 64 do not overflow.
 FACTOR = 1024.0
+#: The same in the words of `classifier_pooling`.
+_NATIVE = {MEAN: "mean", FIRST: "cls"}
 
 
 @dataclass(frozen=True)
@@ -69,43 +75,44 @@ NEARLY_LINEAR: dict[str, tuple[float, float]] = {"tanh": (1 / 64, 1.0), "gelu": 
 USUAL_SIZE = 0.25
 
 
-def make_read_mean(model: Any) -> bool:
-    """Let the head of a classifier read the mean of its tokens, in place. Return whether it does.
+def make_read(model: Any, reading: str) -> bool:
+    """Let the head of a classifier read the mean of the tokens or the first token, in place. Return whether it does.
 
-    Where transformers has a mean, it is chosen in the configuration. Otherwise a layer is appended, the head's dense
+    Where transformers has a choice, it is made in the configuration. Otherwise a layer is appended, the head's dense
     layer is set, and the weights of its last layer are made larger by as much as the features become smaller. A
     model that has the layer already gets no second one.
 
     Args:
         model: a sequence classifier, before its training.
+        reading: one of `READINGS`.
 
     Returns:
-        False for an architecture for which the mean would not be exact. The model is then unchanged; `why_not` says why.
+        False for an architecture for which it would not be exact. The model is then unchanged; `why_not` says why.
 
     >>> from transformers import BertConfig, BertForSequenceClassification as Classifier
     >>> sizes = dict(vocab_size=9, hidden_size=4, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8)
     >>> model = Classifier(BertConfig(**sizes))
-    >>> make_read_mean(model), model.config.num_hidden_layers, model.bert.pooler.dense.weight.requires_grad
+    >>> make_read(model, MEAN), model.config.num_hidden_layers, model.bert.pooler.dense.weight.requires_grad
     (True, 3, False)
     """
     if why_not(model):
         return False
     config = model.config
+    has_layer = has_reading_layer(model)
+    setattr(config, MARK, reading)
     if hasattr(config, "classifier_pooling"):
-        config.classifier_pooling = "mean"
+        config.classifier_pooling = _NATIVE[reading]
         if hasattr(model, "classifier_pooling"):  # EuroBERT keeps a copy
-            model.classifier_pooling = "mean"
+            model.classifier_pooling = _NATIVE[reading]
         return True
-    if not has_mean_layer(model):
-        layers = model.base_model.encoder.layer
+    family, layers = FAMILIES[config.model_type], model.base_model.encoder.layer
+    if not has_layer:
         layer = copy.deepcopy(layers[-1])
-        _set_layer(layer, FAMILIES[config.model_type])
         if hasattr(layer.attention.self, "layer_idx"):
             layer.attention.self.layer_idx = len(layers)
         layers.append(layer)
         config.num_hidden_layers += 1
-        setattr(config, MARK, "mean")
-    family = FAMILIES[config.model_type]
+    _set_layer(layers[-1], family, reading)
     scale, _ = NEARLY_LINEAR[_activation(config)]
     with torch.no_grad():
         _set_diagonal(model.get_submodule(family.dense), scale)
@@ -115,18 +122,18 @@ def make_read_mean(model: Any) -> bool:
 
 
 def why_not(model: Any) -> str:
-    """Why the head of a classifier cannot read the mean, as the end of a sentence; empty if it can.
+    """Why the head of a classifier can only read what it reads, as the end of a sentence; empty if it can read the mean.
 
     >>> from transformers import DistilBertConfig, DistilBertForSequenceClassification as Classifier
     >>> why_not(Classifier(DistilBertConfig(vocab_size=9, dim=4, n_layers=1, n_heads=2, hidden_dim=8)))
-    'the head of distilbert cannot be made to read the mean exactly'
+    'the head of distilbert cannot be made to read anything else exactly'
     """
     config = model.config
     kind = config.model_type
     if hasattr(config, "classifier_pooling"):
         return ""
     if kind not in FAMILIES:
-        return f"the head of {kind} cannot be made to read the mean exactly"
+        return f"the head of {kind} cannot be made to read anything else exactly"
     if _activation(config) not in NEARLY_LINEAR:
         return f"the head of this {kind} has the activation {_activation(config)}, which is not linear near 0"
     if getattr(config, "is_decoder", False):
@@ -138,33 +145,39 @@ def why_not(model: Any) -> str:
 
 
 def has_linear_head(config: Any) -> bool:
-    """Whether the head of an architecture can become a linear classifier of the mean, see `write_linear`.
+    """Whether the head of an architecture can become a linear classifier of embeddings, see `write_linear`.
 
     Args:
         config: of an encoder. No weights are read.
     """
     if hasattr(config, "classifier_pooling"):
-        return False  # its head has a layer of its own between the mean and the logits
+        return False  # its head has a layer of its own between the embedding and the logits
     with torch.device("meta"):
         return not why_not(AutoModelForSequenceClassification.from_config(config))
 
 
-def has_mean_layer(model: Any) -> bool:
-    """Whether the last layer of a model was appended to make the mean. It is read from the configuration."""
+def reading_of(model: Any) -> str:
+    """Which embedding of a text belongs to a model: the one that its head was made to read, otherwise the mean."""
+    found = getattr(getattr(model, "config", None), MARK, MEAN)
+    return found if found in READINGS else MEAN
+
+
+def has_reading_layer(model: Any) -> bool:
+    """Whether the last layer of a model was appended for its head to read. It is read from the configuration."""
     config = getattr(model, "config", None)
-    return getattr(config, MARK, None) == "mean" and getattr(config, "model_type", None) in FAMILIES
+    return getattr(config, MARK, None) in READINGS and getattr(config, "model_type", None) in FAMILIES
 
 
 def hold_reading(model: Any) -> None:
-    """Freeze what makes the mean, turn its dropout off, and compute it in a shorter way with the same bits.
+    """Freeze the layer that the head reads, turn its dropout off, and compute it in a shorter way with the same bits.
 
     Other models do not change.
 
     Frozen parameters have no gradient and are in no group of the optimizer, so that no weight decay moves them either;
-    DDP leaves them out. Dropout of the mean would be noise on top of that of the head. On a CPU, the layer
+    DDP leaves them out. Dropout of this layer would be noise on top of that of the head. On a CPU, the layer
     then costs much less than another one. This must be called after every load, because a checkpoint stores only the weights.
     """
-    if not has_mean_layer(model):
+    if not has_reading_layer(model):
         return
     layer = model.base_model.encoder.layer[-1]
     for part in (layer, model.get_submodule(FAMILIES[model.config.model_type].dense)):
@@ -172,21 +185,21 @@ def hold_reading(model: Any) -> None:
     for part in layer.modules():
         if isinstance(part, nn.Dropout):
             part.p = 0.0
-    for linear, size in _diagonals(layer, FAMILIES[model.config.model_type]).items():
+    for linear, size in _diagonals(layer, FAMILIES[model.config.model_type], reading_of(model)).items():
         if type(linear) is nn.Linear:  # not one that is quantized or has an adapter
             linear.__class__, linear.size = Diagonal, size  # type: ignore[assignment]
 
 
 def reading_scale(model: Any) -> float:
-    """a: the last layer of the model's head reads a · LN(m), see the module.
+    """a: the last layer of the model's head reads a · LN(m) or a · LN(h), see the module.
 
     Raises:
-        UserError: the model has no layer that makes the mean.
+        UserError: the model has no layer for its head to read.
     """
-    if not has_mean_layer(model):
+    if not has_reading_layer(model):
         raise UserError(
-            f"{type(model).__name__}: expected a classifier that reads the mean through a layer of its own; "
-            "use make_read_mean first"
+            f"{type(model).__name__}: expected a classifier that reads embeddings through a layer of its own; "
+            "use make_read first"
         )
     scale, slope = NEARLY_LINEAR[_activation(model.config)]
     return scale * slope
@@ -198,22 +211,22 @@ def head_rate_factor(model: Any) -> float:
     The steps of AdamW do not depend on the size of the gradient. With features a times as large, weights must be 1/a
     times as large, and so must the steps. It is then the same training, whatever a is. The rate of the head's bias stays.
     """
-    return USUAL_SIZE / reading_scale(model) if has_mean_layer(model) else 1.0
+    return USUAL_SIZE / reading_scale(model) if has_reading_layer(model) else 1.0
 
 
 def write_linear(model: Any, weight: Tensor, bias: Tensor) -> None:
-    """Write a linear classifier of normalized embeddings into the head of a model that reads the mean, in place.
+    """Write a linear classifier of normalized embeddings into the head of a model that reads them, in place.
 
-        logits = W z + b,   z = LN(m) / √D
+        logits = W z + b,   z = LN(m) / √D, or LN(h) / √D
 
-    z is the embedding m / |m| without its mean over the features, at length 1 again.
+    z is the embedding m / |m| or h / |h| without its mean over the features, at length 1 again.
 
     Args:
-        model: a classifier with C classes, after `make_read_mean`.
+        model: a classifier with C classes, after `make_read`.
         weight, bias: W (C, D) and b (C,), for example of a logistic regression.
 
     Raises:
-        UserError: the model has no layer that makes the mean, or another number of classes or features.
+        UserError: the model has no layer for its head to read, or another number of classes or features.
     """
     scale = reading_scale(model)
     output = model.get_submodule(FAMILIES[model.config.model_type].output)
@@ -231,7 +244,7 @@ def read_linear(model: Any) -> tuple[Tensor, Tensor]:
     """The weights W (C, D) and b (C,) that `write_linear` has written into a head, on the device of the model.
 
     Raises:
-        UserError: the model has no layer that makes the mean.
+        UserError: the model has no layer for its head to read.
     """
     scale = reading_scale(model)
     output = model.get_submodule(FAMILIES[model.config.model_type].output)
@@ -271,18 +284,18 @@ def _activation(config: Any) -> str:
     return str(getattr(config, name, name))
 
 
-def _diagonals(layer: Any, family: Family) -> dict[nn.Linear, float]:
-    """The linear parts of the layer that makes the mean, and the number on the diagonal of each, see the module."""
+def _diagonals(layer: Any, family: Family, reading: str) -> dict[nn.Linear, float]:
+    """The linear parts of the layer that the head reads, and the number on the diagonal of each, see the module."""
     attention = layer.attention
     query, key, value = (attention.self.get_submodule(name) for name in family.projections)
-    sizes = {query: 0.0, key: 0.0, value: 1.0, attention.output.dense: FACTOR}
+    sizes = {query: 0.0, key: 0.0, value: 1.0, attention.output.dense: FACTOR if reading == MEAN else 0.0}
     return sizes | {layer.intermediate.dense: 0.0, layer.output.dense: 0.0}
 
 
 @torch.no_grad()
-def _set_layer(layer: Any, family: Family) -> None:
-    """The weights of the layer that makes the mean."""
-    for part, size in _diagonals(layer, family).items():
+def _set_layer(layer: Any, family: Family, reading: str) -> None:
+    """The weights of the layer that the head reads."""
+    for part, size in _diagonals(layer, family, reading).items():
         _set_diagonal(part, size)
     for norm in (layer.attention.output.LayerNorm, layer.output.LayerNorm):
         norm.weight.fill_(1.0)

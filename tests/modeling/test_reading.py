@@ -28,19 +28,22 @@ from transformers import (
 
 from sstext.errors import UserError
 from sstext.modeling.embedder import Embedder
-from sstext.modeling.mean_reading import (
+from sstext.modeling.pooling import last_hidden_states, mean_pooled
+from sstext.modeling.reading import (
     FAMILIES,
+    FIRST,
     MARK,
+    MEAN,
+    READINGS,
     Diagonal,
-    has_mean_layer,
+    has_reading_layer,
     head_rate_factor,
     hold_reading,
-    make_read_mean,
+    make_read,
     reading_scale,
     why_not,
     write_linear,
 )
-from sstext.modeling.pooling import last_hidden_states, mean_pooled
 from sstext.modeling.student import new_student
 from sstext.training.arguments import SemiSupervisedTrainingArguments
 from sstext.training.trainer import SemiSupervisedTrainer
@@ -87,11 +90,12 @@ def batch() -> dict[str, Tensor]:
     return {"input_ids": ids.where(mask.bool(), torch.tensor(1)), "attention_mask": mask}
 
 
-def mean_of(model: Any, inputs: dict[str, Tensor]) -> Tensor:
-    """The masked mean of the encoder's last states, (N, D)."""
+def embedded_by(model: Any, inputs: dict[str, Tensor], reading: str = MEAN) -> Tensor:
+    """The masked mean of the encoder's last states, or the state of the first token, (N, D)."""
     with torch.no_grad():
         outputs = model(**inputs, output_hidden_states=True)
-    return mean_pooled(last_hidden_states(outputs, model), inputs["attention_mask"])
+    states = last_hidden_states(outputs, model)
+    return states[:, 0] if reading == FIRST else mean_pooled(states, inputs["attention_mask"])
 
 
 def read_by_the_head(model: Any, inputs: dict[str, Tensor]) -> Tensor:
@@ -105,32 +109,39 @@ def read_by_the_head(model: Any, inputs: dict[str, Tensor]) -> Tensor:
     return seen[0]
 
 
+@pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("used", [False, True], ids=["new", "used before"])
-def test_the_head_reads_the_mean_and_the_embeddings_stay(name: str, used: bool) -> None:
+def test_the_head_reads_what_it_should_and_the_embeddings_stay(name: str, used: bool, reading: str) -> None:
     """Guards the whole construction, with padding; the norm LN(m) = (m - mean m) / std m by hand."""
     model, inputs = made(name), batch()
-    before = mean_of(model if used else made(name), inputs)
-    assert make_read_mean(model)
+    before = embedded_by(model if used else made(name), inputs, reading)
+    assert make_read(model, reading)
     read = read_by_the_head(model, inputs)
     centered = before - before.mean(1, keepdim=True)
     normalized = centered / centered.std(1, correction=0, keepdim=True)
     assert F.cosine_similarity(read, normalized).min() > 0.9999
     assert F.cosine_similarity(read, before).min() > 0.99  # this far from centered
     torch.testing.assert_close(read, reading_scale(model) * normalized, rtol=0.02, atol=1e-2 * reading_scale(model))
-    torch.testing.assert_close(mean_of(model, inputs), before)
-    # The mean of the appended layer's states is the same vector, so whoever reads it reads no other text.
+    torch.testing.assert_close(embedded_by(model, inputs, reading), before)
     appended = model(**inputs, output_hidden_states=True).hidden_states
     assert len(appended) == 1 + 2 + 1
-    pooled = mean_pooled(appended[-1], inputs["attention_mask"])
-    assert F.cosine_similarity(pooled, normalized).min() > 0.9999
+    # What belongs to the model is what its head reads, for probe, contrast and regression.
+    torch.testing.assert_close(Embedder(model)(**inputs).logits, F.normalize(before, dim=-1))
+    if reading == MEAN:
+        # The mean of the appended layer's states is the same vector, so whoever reads it reads no other text.
+        pooled = mean_pooled(appended[-1], inputs["attention_mask"])
+        assert F.cosine_similarity(pooled, normalized).min() > 0.9999
+    other = embedded_by(model, inputs, FIRST if reading == MEAN else MEAN)
+    assert F.cosine_similarity(read, other - other.mean(1, keepdim=True)).min() < 0.95, "canary"
 
 
+@pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("name", CONFIGS)
-def test_padding_changes_nothing(name: str) -> None:
-    """Guards against padding that counts in the mean: each row alone, without padding, has the same logits."""
+def test_padding_changes_nothing(name: str, reading: str) -> None:
+    """Guards against padding that counts: each row alone, without padding, has the same logits."""
     model, inputs = made(name), batch()
-    make_read_mean(model)
+    make_read(model, reading)
     with torch.no_grad():
         together = model(**inputs).logits
         for row, length in enumerate(inputs["attention_mask"].sum(1)):
@@ -138,15 +149,16 @@ def test_padding_changes_nothing(name: str) -> None:
             torch.testing.assert_close(together[row], alone[0], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_regression_is_written_into_the_head(name: str) -> None:
+def test_a_regression_is_written_into_the_head(name: str, reading: str) -> None:
     """logits = W z + b with the normalized embedding z: what SetFit computes, in one checkpoint."""
     model, inputs = made(name), batch()
-    make_read_mean(model)
+    make_read(model, reading)
     weight, bias = torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(1)) * 5, torch.tensor([1.0, -2.0, 0.5])
     write_linear(model, weight, bias)
-    mean = mean_of(model, inputs)
-    embedded = F.normalize(mean - mean.mean(1, keepdim=True), dim=-1)
+    states = embedded_by(model, inputs, reading)
+    embedded = F.normalize(states - states.mean(1, keepdim=True), dim=-1)
     with torch.no_grad():
         logits = model(**inputs).logits
     expected = embedded @ weight.T + bias
@@ -159,20 +171,21 @@ def test_a_regression_is_written_into_the_head(name: str) -> None:
 def test_plain_transformers_loads_it(name: str, tmp_path: Path) -> None:
     """Guards against a model that only this package can read, or whose mark is lost."""
     model, inputs = made(name), batch()
-    make_read_mean(model)
+    make_read(model, MEAN)
     model.save_pretrained(tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
     with torch.no_grad():
         assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
-    assert has_mean_layer(loaded)
+    assert has_reading_layer(loaded)
     assert getattr(loaded.config, MARK) == "mean"
 
 
+@pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_mean_is_computed_without_products_of_matrices_and_has_the_same_bits(name: str) -> None:
+def test_the_layer_is_computed_without_products_of_matrices_and_has_the_same_bits(name: str, reading: str) -> None:
     """Guards a shorter way that rounds, forward or backward, and one that plain transformers would not go."""
     fast = made(name)
-    assert make_read_mean(fast)
+    assert make_read(fast, reading)
     plain = copy.deepcopy(fast)
     shortened = [part for part in plain.modules() if isinstance(part, Diagonal)]
     assert len(shortened) == 6
@@ -193,7 +206,7 @@ def test_the_mean_is_computed_without_products_of_matrices_and_has_the_same_bits
 def test_a_part_that_was_changed_is_computed_as_it_is(part: str) -> None:
     """Guards a merged adapter, and weights that are loaded into the layer: no class and no flag says that they are there."""
     model = made("bert")
-    make_read_mean(model)
+    make_read(model, MEAN)
     changed = model.bert.encoder.layer[-1].attention.get_submodule(part)
     assert isinstance(changed, Diagonal)
     before = changed(torch.ones(2, WIDTH))
@@ -207,11 +220,22 @@ def test_a_part_that_was_changed_is_computed_as_it_is(part: str) -> None:
     assert changed(torch.ones(2, WIDTH))[0, 5] == before[0, 5] + 0.25, "the bias alone counts, too"
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_another_reading_takes_the_place_of_the_first(name: str) -> None:
+    """Guards a second layer, and a layer that still makes the mean under the mark of the first token."""
+    model, other, inputs = made(name), made(name), batch()
+    make_read(model, MEAN)
+    make_read(model, FIRST)
+    make_read(other, FIRST)
+    assert model.config.num_hidden_layers == other.config.num_hidden_layers == 3
+    torch.testing.assert_close(read_by_the_head(model, inputs), read_by_the_head(other, inputs), rtol=0, atol=0)
+
+
 def test_an_adapter_is_merged() -> None:
     """Guards predictions that change when the weights of an adapter become part of the layer."""
     peft = pytest.importorskip("peft")
     model, inputs = made("bert"), batch()
-    make_read_mean(model)
+    make_read(model, MEAN)
     adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["query", "value"])).eval()
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
@@ -223,14 +247,15 @@ def test_an_adapter_is_merged() -> None:
 
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("mixed", [True, False], ids=["autocast", "weights"])
-def test_in_16_bits(name: str, mixed: bool) -> None:
-    """Guards bf16: what is read is the mean of the states that a model in 16 bits has, within 1 % of its size."""
+@pytest.mark.parametrize("reading", READINGS)
+def test_in_16_bits(name: str, mixed: bool, reading: str) -> None:
+    """Guards bf16: what is read are the states that a model in 16 bits has, within 1 % of their size."""
     model, inputs = made(name), batch()
-    make_read_mean(model)
+    make_read(model, reading)
     model.to(torch.float32 if mixed else torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-        read, mean = read_by_the_head(model, inputs).float(), mean_of(model, inputs).float()
-    normalized = F.layer_norm(mean, (WIDTH,))
+        read, states = read_by_the_head(model, inputs).float(), embedded_by(model, inputs, reading).float()
+    normalized = F.layer_norm(states, (WIDTH,))
     assert F.cosine_similarity(read, normalized).min() > 0.9999
     assert (read / reading_scale(model) - normalized).abs().max() < 1e-2 * normalized.abs().max()
 
@@ -239,7 +264,7 @@ def test_in_16_bits(name: str, mixed: bool) -> None:
 def test_it_is_exported(name: str) -> None:
     """Guards deployment: the exported program has the same logits, for rows of another length too."""
     model, inputs = made(name), batch()
-    make_read_mean(model)
+    make_read(model, MEAN)
     length = torch.export.Dim("length", min=2, max=32)
     program = torch.export.export(
         model, (), inputs, dynamic_shapes={key: {1: length} for key in inputs}, strict=False
@@ -273,7 +298,7 @@ FROZEN = ("bert.encoder.layer.2.", "bert.pooler.dense.")
 @pytest.mark.parametrize("loaded", ["new", "earlier student", "plain transformers"])
 def test_training_leaves_the_mean_alone(loaded: str, tiny_encoder: Path, tmp_path: Path) -> None:
     """Guards a mean that drifts, by gradient or by weight decay, also when the training of a saved student goes on."""
-    student = new_student(str(tiny_encoder), CLASSES, seed=0, read_mean=True)
+    student = new_student(str(tiny_encoder), CLASSES, seed=0, reading=MEAN)
     student.save_pretrained(tmp_path / "saved")
     if loaded == "earlier student":
         student = new_student(str(tmp_path / "saved"), CLASSES, seed=1, keep_head=True)
@@ -297,8 +322,8 @@ def test_the_size_of_what_is_read_does_not_change_the_training(
     """AdamW with weights 1/a times as large and steps 1/a times as large: the same logits, whatever a is."""
     logits = []
     for scale in (1 / 64, 1 / 256):
-        monkeypatch.setattr("sstext.modeling.mean_reading.NEARLY_LINEAR", {"tanh": (scale, 1.0)})
-        student = new_student(str(tiny_encoder), CLASSES, seed=0, dropout=0.0, read_mean=True)
+        monkeypatch.setattr("sstext.modeling.reading.NEARLY_LINEAR", {"tanh": (scale, 1.0)})
+        student = new_student(str(tiny_encoder), CLASSES, seed=0, dropout=0.0, reading=MEAN)
         assert head_rate_factor(student) == 0.25 / scale
         train(student, tiny_encoder, tmp_path, head_learning_rate=head_rate, learning_rate=1e-3, max_grad_norm=0)
         with torch.no_grad():
@@ -308,9 +333,9 @@ def test_the_size_of_what_is_read_does_not_change_the_training(
 
 def test_an_earlier_student_is_loaded_as_it_was(tiny_encoder: Path, tmp_path: Path) -> None:
     """Guards a second layer on top of the first, and a trained head that is scaled again."""
-    student = new_student(str(tiny_encoder), CLASSES, seed=0, read_mean=True)
+    student = new_student(str(tiny_encoder), CLASSES, seed=0, reading=MEAN)
     student.save_pretrained(tmp_path)
-    again = new_student(str(tmp_path), CLASSES, seed=1, keep_head=True, read_mean=True)
+    again = new_student(str(tmp_path), CLASSES, seed=1, keep_head=True, reading=MEAN)
     assert again.config.num_hidden_layers == 3
     assert all(torch.equal(value, student.state_dict()[name]) for name, value in again.state_dict().items())
     as_encoder = new_student(str(tmp_path), ["yes", "no"], seed=1)
@@ -320,7 +345,7 @@ def test_an_earlier_student_is_loaded_as_it_was(tiny_encoder: Path, tmp_path: Pa
 
 def test_the_pipeline_predicts_with_it(tiny_encoder: Path, tmp_path: Path) -> None:
     """Guards what users do with a model: rows of different lengths in one batch of a plain pipeline."""
-    student, tokenizer = new_student(str(tiny_encoder), CLASSES, seed=0, read_mean=True).eval(), None
+    student, tokenizer = new_student(str(tiny_encoder), CLASSES, seed=0, reading=MEAN).eval(), None
     tokenizer = AutoTokenizer.from_pretrained(tiny_encoder)
     student.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
@@ -338,7 +363,7 @@ def test_the_probe_reads_the_encoder(tiny_encoder: Path) -> None:
     inputs = batch()
     with torch.no_grad():
         native, mean = (
-            Embedder(new_student(str(tiny_encoder), CLASSES, seed=0, read_mean=read).eval())(**inputs).logits
+            Embedder(new_student(str(tiny_encoder), CLASSES, seed=0, reading=read).eval())(**inputs).logits
             for read in (False, True)
         )
     torch.testing.assert_close(native, mean)
@@ -351,7 +376,7 @@ def test_the_probe_reads_the_encoder(tiny_encoder: Path) -> None:
     ("config", "reason"),
     [
         (DistilBertConfig(vocab_size=9, dim=4, n_layers=1, n_heads=2, hidden_dim=8), "the head of distilbert cannot"),
-        (MPNetConfig(**SIZES), "the head of mpnet cannot be made to read the mean exactly"),
+        (MPNetConfig(**SIZES), "the head of mpnet cannot be made to read anything else exactly"),
         (DebertaV2Config(**SIZES, pooler_hidden_act="relu"), "this deberta-v2 has the activation relu"),
         (BertConfig(**SIZES, is_decoder=True), "this bert is a decoder"),
     ],
@@ -361,24 +386,27 @@ def test_a_model_that_cannot_stays_as_it_is(config: Any, reason: str) -> None:
     """Guards a mean that is nearly one, and silence about it."""
     model = AutoModelForSequenceClassification.from_config(config)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    assert not make_read_mean(model)
+    assert not make_read(model, MEAN)
     assert reason in why_not(model)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     hold_reading(model)
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert head_rate_factor(model) == 1
-    with pytest.raises(UserError, match="expected a classifier that reads the mean through a layer of its own"):
+    with pytest.raises(UserError, match="expected a classifier that reads embeddings through a layer of its own"):
         write_linear(model, torch.zeros(3, WIDTH), torch.zeros(3))
 
 
-def test_a_native_mean_is_chosen() -> None:
-    """ModernBERT has one: what its head reads is the masked mean, and no layer is appended."""
+@pytest.mark.parametrize("before", [None, *READINGS])
+@pytest.mark.parametrize("reading", READINGS)
+def test_a_native_pooling_is_chosen(reading: str, before: str | None) -> None:
+    """ModernBERT has both: what its head reads is the masked mean or the first token, and no layer is appended."""
     sizes = {key: SIZES[key] for key in SIZES if key != "max_position_embeddings"}
     ends = {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
     model = AutoModelForSequenceClassification.from_config(ModernBertConfig(**sizes, **ends)).eval()
-    assert make_read_mean(model)
-    assert not has_mean_layer(model)
+    assert before is None or make_read(model, before)
+    assert make_read(model, reading)
+    assert not has_reading_layer(model)
     assert model.config.num_hidden_layers == 2
     seen, inputs = [], batch()
     model.head.register_forward_pre_hook(lambda layer, arguments: seen.append(arguments[0]))
-    torch.testing.assert_close(mean_of(model, inputs), seen[0])
+    torch.testing.assert_close(embedded_by(model, inputs, reading), seen[0])
