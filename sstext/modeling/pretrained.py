@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import inspect
+import json
 import os
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -11,10 +12,12 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import cached_file
 
 from sstext.errors import UserError, is_out_of_memory
 from sstext.hub.access import ask_once, hub_trouble
+from sstext.modeling.reading import FIRST, MARK, MEAN, READINGS
 from sstext.storage.run_folder import MODEL
 
 if TYPE_CHECKING:
@@ -201,6 +204,38 @@ def prefix_of(config: "PretrainedConfig") -> str:
 def prefix_in(told: Any) -> str:
     """The prefix in the part `sstext` of a configuration, which may be anything in a stranger's one."""
     return str(told.get("prefix") or "") if isinstance(told, dict) else ""
+
+
+#: Where Sentence Transformers keeps what an encoder was trained to read, in the encoder's folder.
+_POOLING = "1_Pooling/config.json"
+
+
+def trained_reading(name: str, revision: str | None = None) -> str | None:
+    """What an encoder was trained to read, one of `sstext.modeling.reading.READINGS`. None if nobody has said so.
+
+    Encoders of Sentence Transformers say it in a file of their own, and models of an earlier run in their configuration.
+
+    Args:
+        name, revision: as in `AutoConfig.from_pretrained`.
+    """
+    config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    if getattr(config, MARK, None) in READINGS:
+        return str(getattr(config, MARK))
+    missing = {
+        f"_raise_exceptions_for_{trouble}": False for trouble in ("missing_entries", "connection_errors", "gated_repo")
+    }
+    file = cached_file(name, _POOLING, revision=revision, **missing)
+    try:
+        told = json.loads(Path(file).read_text(encoding="utf-8")) if file is not None else {}
+    except (OSError, ValueError):  # a stranger's file
+        return None
+    if not isinstance(told, dict):
+        return None
+    modes = [key for key, value in told.items() if key.startswith("pooling_mode_") and value is True]
+    mode = modes[0] if len(modes) == 1 else told.get("pooling_mode")  # newer versions name the only one
+    return {"pooling_mode_mean_tokens": MEAN, "mean": MEAN, "pooling_mode_cls_token": FIRST, "cls": FIRST}.get(
+        str(mode)
+    )
 
 
 #: A tokenizer without a limit has a `model_max_length` above this number.

@@ -44,6 +44,7 @@ def encoder_figures(
     seed: int = 0,
     tick: Tick | None = None,
     reading: str | None = MEAN,
+    trained: str | None = None,
 ) -> EncoderFigures:
     """Predict held-out labels from the embeddings of an encoder as it was pretrained.
 
@@ -61,6 +62,7 @@ def encoder_figures(
         seed: of the folds. With the same seed, all encoders have the same folds.
         tick: called with the number of embedded rows.
         reading: which embeddings are taken, mean or first token. None: those that `choose_reading` chooses.
+        trained: what the encoder was trained for, or None if that is unknown.
 
     Raises:
         UserError: the encoder returns no hidden states.
@@ -70,7 +72,9 @@ def encoder_figures(
         name: score(Embedder(encoder, reading=name), labeled, tokenizer, tick=tick if name == compared[0] else None)
         for name in compared
     }
-    reading = choose_reading(readings, labels, classes, seed).reading if len(readings) > 1 else compared[0]
+    reading = (
+        choose_reading(readings, labels, classes, seed, trained=trained).reading if len(readings) > 1 else compared[0]
+    )
     embedder, embedded = Embedder(encoder, reading=reading), readings[reading]
     texts, weight = None, 0.0
     if class_texts is not None:

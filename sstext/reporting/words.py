@@ -239,19 +239,21 @@ def reading_said(record: Mapping[str, Any]) -> str:
     """What the head reads, and on what evidence.
 
     Args:
-        record: "reading" and "log_loss", see `sstext.pseudolabels.readings.ReadingChoice`.
+        record: "reading", "trained" and "log_loss", see `sstext.pseudolabels.readings.ReadingChoice`.
 
-    >>> reading_said({"reading": "mean", "log_loss": {"mean": 1.25, "first": 1.5}})
-    'the head reads the mean of all tokens (log-loss of held-out labels: 1.250, with the first token 1.500)'
-    >>> reading_said({"reading": "first", "log_loss": {"mean": 1.5, "first": 1.25}})
-    'the head reads the first token (log-loss of held-out labels: 1.250, with the mean of all tokens 1.500)'
+    >>> reading_said({"reading": "mean", "trained": "mean", "log_loss": {"mean": 1.25, "first": 1.5}})
+    'the head reads the mean of all tokens, as the encoder was trained (log-loss of held-out labels: 1.250; first token: 1.500)'
+    >>> reading_said({"reading": "first", "trained": None, "log_loss": {"mean": 1.5, "first": 1.25}})
+    'the head reads the first token (log-loss of held-out labels: 1.250; mean: 1.500)'
     """
     names = {"mean": "the mean of all tokens", "first": "the first token"}
     taken, losses = record["reading"], record["log_loss"]
     (other,) = names.keys() - {taken}
+    short = {"mean": "mean", "first": "first token"}[other]
+    trained = {taken: ", as the encoder was trained", other: f", although the encoder was trained for {names[other]}"}
     return (
-        f"the head reads {names[taken]} (log-loss of held-out labels: {losses[taken]:.3f}, with {names[other]} "
-        f"{losses[other]:.3f})"
+        f"the head reads {names[taken]}{trained.get(record['trained'], '')} (log-loss of held-out labels: "
+        f"{losses[taken]:.3f}; {short}: {losses[other]:.3f})"
     )
 
 

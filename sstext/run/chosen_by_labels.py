@@ -5,6 +5,7 @@ import numpy as np
 from sstext.config.spelling import spelled
 from sstext.data.descriptions import CODES, kind_of
 from sstext.inference.devices import resolve_device
+from sstext.modeling.pretrained import encoder_path, split_revision, trained_reading
 from sstext.modeling.reading import READINGS, why_not
 from sstext.pseudolabels.class_texts import WeighedClassTexts, rows_of_choice
 from sstext.pseudolabels.readings import ReadingChoice, choose_reading
@@ -23,9 +24,13 @@ def chosen_reading(chain: Chain) -> ReadingChoice | None:
     encoder = chain.student(chain.plan.baseline).to(resolve_device(config.device))
     if why_not(encoder):
         return None
+    name, revision = split_revision(str(config.encoder))
     some = labeled.select(rows_of_choice(len(labeled), config.seed))
     embedded = {reading: chain.embeddings.of(encoder, some, chain.tokenizer, reading=reading) for reading in READINGS}
-    found = choose_reading(embedded, np.asarray(some["labels"][:]), len(chain.texts.classes), config.seed)
+    found = choose_reading(
+        embedded, np.asarray(some["labels"][:]), len(chain.texts.classes), config.seed,
+        trained=trained_reading(encoder_path(name), revision),
+    )  # fmt: skip
     chain.reporter.note(f"pooling: {reading_said(found.record())}")
     return found
 

@@ -24,6 +24,7 @@ from sstext.modeling.pretrained import (
     prefix_of,
     split_revision,
     tell_limit,
+    trained_reading,
 )
 from sstext.modeling.reading import MEAN, READINGS, why_not
 from sstext.modeling.student import new_student
@@ -184,7 +185,7 @@ def _figures(
             return encoder_figures(
                 model.to(resolve_device(config.device)), labeled, class_texts, encoder.tokenizer,
                 classes=len(texts.classes), seed=config.seed, tick=tick,
-                reading=MEAN if why_not(model) else reading,
+                reading=MEAN if why_not(model) else reading, trained=trained_reading(name, revision),
             )  # fmt: skip
     except UserError as error:
         raise UserError(f"encoder {encoder.name!r} cannot be compared: {error}") from error

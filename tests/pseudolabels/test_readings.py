@@ -26,8 +26,23 @@ def test_the_reading_that_tells_more_is_taken(better: str) -> None:
     assert found.reading == better
     assert found.log_loss[better] < found.log_loss[worse]
     assert found.gain == pytest.approx(found.log_loss[MEAN] - found.log_loss[FIRST])
+    assert found.trained is None
     assert abs(found.gain) > ERRORS * found.standard_error > 0
     assert found.rows == 40
+
+
+@pytest.mark.parametrize("trained", [MEAN, FIRST])
+def test_what_the_encoder_was_trained_for_is_overruled_by_clear_evidence_alone(trained: str) -> None:
+    """Guards a file that counts more than the labels, and labels that tell no difference and count more than the file."""
+    other = FIRST if trained == MEAN else MEAN
+    alike = choose_reading({MEAN: made_up(0, 2.0, LABELS), FIRST: made_up(1, 2.0, LABELS)}, LABELS, 4, trained=trained)
+    assert abs(alike.gain) < ERRORS * alike.standard_error, "canary"
+    assert alike.reading == trained
+    clear = choose_reading(
+        {trained: made_up(0, 4.0, LABELS), other: made_up(1, 0.8, LABELS)}, LABELS, 4, trained=trained
+    )
+    assert (clear.reading, clear.trained) == (other, trained)
+    assert clear.gain == pytest.approx(clear.log_loss[trained] - clear.log_loss[other])
 
 
 def test_chance_does_not_choose_the_first_token() -> None:

@@ -66,10 +66,11 @@ def test_labels_choose_the_first_token(
     on. Plain fine-tuning, beside which the model is measured, keeps the head of the encoder."""
     asked = []
 
-    def first(embedded: Any, labels: Any, classes: int, seed: int) -> ReadingChoice:
+    def first(embedded: Any, labels: Any, classes: int, seed: int, trained: str | None) -> ReadingChoice:
+        assert trained is None
         asked.append({reading: rows.shape for reading, rows in embedded.items()})
         assert not np.allclose(embedded["mean"], embedded["first"])
-        return ReadingChoice("first", {"mean": 1.5, "first": 1.25}, 0.25, 0.1, len(labels))
+        return ReadingChoice("first", {"mean": 1.5, "first": 1.25}, None, 0.25, 0.1, len(labels))
 
     monkeypatch.setattr(chosen_by_labels, "choose_reading", first)
     config = tiny_run(tmp_path / "out", method="auto", folds=2)
@@ -85,7 +86,7 @@ def test_labels_choose_the_first_token(
     assert not layer.attention.output.dense.weight.any()
     record = json.loads((tmp_path / "out" / "results.json").read_text())["pooling"]
     assert record["reading"] == "first"
-    said = "the head reads the first token (log-loss of held-out labels: 1.250, with the mean of all tokens 1.500)"
+    said = "the head reads the first token (log-loss of held-out labels: 1.250; mean: 1.500)"
     assert f"Pooling: {said}." in (tmp_path / "out" / "model" / "README.md").read_text()
     assert dict(facts(open_run_files(tmp_path / "out")))["pooling"] == said
     chain = open_chain(config)
@@ -99,7 +100,7 @@ def test_labels_are_asked_only_where_nothing_is_given(
     """Guards an option that evidence overrules, and a comparison by methods that read what the encoder's head reads."""
     calls = []
     monkeypatch.setattr(
-        chosen_by_labels, "choose_reading", lambda *given: calls.append(given) or choose_reading(*given)
+        chosen_by_labels, "choose_reading", lambda *given, **more: calls.append(given) or choose_reading(*given, **more)
     )
     chain = open_chain(tiny_run(tmp_path / "out", method="auto", folds=0, pooling=pooling))
     assert len(calls) == asked
@@ -107,6 +108,26 @@ def test_labels_are_asked_only_where_nothing_is_given(
     assert getattr(chain.student(chain.plan.named("start")).config, "sstext_pooling", None) == mark
     open_chain(tiny_run(tmp_path / "other", method="fixmatch", rounds=0, pooling=pooling))
     assert len(calls) == asked
+
+
+def test_an_encoder_that_was_trained_for_its_first_token_is_read_there(
+    tiny_run: Callable[..., RunConfig], tiny_encoder: Path, tmp_path: Path
+) -> None:
+    """Guards BGE and its like, which say in a file of their own what they were trained for. Labels that tell no difference do
+    not overrule it, and neither does the next run, for which the model is the encoder."""
+    shutil.copytree(tiny_encoder, tmp_path / "encoder")
+    (tmp_path / "encoder" / "1_Pooling").mkdir()
+    told = {"word_embedding_dimension": 16, "pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
+    (tmp_path / "encoder" / "1_Pooling" / "config.json").write_text(json.dumps(told))
+    encoder = str(tmp_path / "encoder")
+    for output in ("out", "again"):
+        options = tiny_run(tmp_path / output, method="auto", folds=0, rounds=0, encoder=encoder)
+        options.method_args = {}
+        found = train(options, report=False)["pooling"]
+        assert (found["trained"], found["reading"]) == ("first", "first")
+        encoder = str(tmp_path / output / "model")
+        assert AutoConfig.from_pretrained(encoder).sstext_pooling == "first"
+        assert AutoConfig.from_pretrained(encoder).num_hidden_layers == 3
 
 
 @pytest.mark.parametrize("better", ["mean", "first"])
@@ -126,8 +147,8 @@ def test_labels_choose_the_pooling_that_an_encoder_has_itself(
     ends = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
     before = "cls" if better == "mean" else "mean"
     ModernBertModel(ModernBertConfig(**sizes, **ends, classifier_pooling=before)).save_pretrained(tmp_path / "encoder")
-    choice = ReadingChoice(better, {"mean": 1.0, "first": 2.0}, 0.0, 0.0, 12)
-    monkeypatch.setattr(chosen_by_labels, "choose_reading", lambda *given: choice)
+    choice = ReadingChoice(better, {"mean": 1.0, "first": 2.0}, None, 0.0, 0.0, 12)
+    monkeypatch.setattr(chosen_by_labels, "choose_reading", lambda *given, **more: choice)
     config = tiny_run(tmp_path / "out", method="auto", folds=0, encoder=str(tmp_path / "encoder"))
     config.method_args = {}
     train(config, report=False)
