@@ -11,8 +11,8 @@ from sstext.evaluation.calibration import fit_temperature, softmax
 from sstext.modeling.reading import FIRST, MEAN
 from sstext.pseudolabels.regression import HeldOut, out_of_fold
 
-#: Standard errors by which the other reading must be better. Two encoders were measured, which were trained for the mean. In 240
-#: draws of 3 to 20 labels per class, the first token seemed better by one standard error in 6, and by two in none
+#: Standard errors by which the other reading must be better. For two encoders that were trained for the mean, in 240 draws of 3
+#: to 20 labels per class, the first token seemed better by one standard error in 6, and by two in none
 #: (recipes/benchmark/LOG.md).
 ERRORS = 2.0
 
