@@ -66,7 +66,7 @@ class Classifier:
         if max_length is not None and max_length < 1:
             raise UserError(f"max_length: expected a whole number of at least 1, found {max_length}")
         self.model, self.tokenizer = model.eval(), tokenizer
-        hold_reading(model)  # computes the mean faster
+        hold_reading(model)  # computes what the head reads faster
         if compile:
             model.compile(dynamic=True)  # the lengths of batches differ; it compiles in place, so saving stays the same
         self.device = device_of(model)

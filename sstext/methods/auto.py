@@ -18,8 +18,8 @@ def auto(contrast: float = 10.0, temperature: float = 0.1, labels: str = "soft",
 
     L = mean H(y, p) + c · L_contrast over the labeled rows in the start (supervised contrast of pooled rows), and
     L = mean H(y, p) in the round, with the label y of labeled rows, and the aligned prediction of the teachers for the corpus.
-    H is the cross-entropy. The stage before the start has no steps: it is a logistic regression on the mean of the tokens, with
-    the encoder as it was pretrained. The head of the start begins as this regression. Names or descriptions of the classes are
+    H is the cross-entropy. The stage before the start has no steps: it is a logistic regression on the embeddings of the
+    encoder as it was pretrained. The head of the start begins as this regression. Names or descriptions of the classes are
     rows of regression and start, if held-out labels show that they help. Head and probe of the start label the corpus together.
     A probe is a logistic regression on the embeddings.
 
@@ -52,7 +52,7 @@ def auto(contrast: float = 10.0, temperature: float = 0.1, labels: str = "soft",
     grow = Stage(
         "round", Objective,
         Schedule(passes=1.5, least=60, most=2_000, batch_size=32, learning_rate=1e-4, of_rounds=True),
-        selection=Admission(target=kind_of_label(labels)), labels_with=HEAD,
+        selection=Admission(target=kind_of_label(labels)), labels_with=HEAD, chooses_reading=True,
     )  # fmt: skip
     return Method(
         (regression(), *([baseline(HEAD)] if yes_or_no("plain", plain) else []), start),

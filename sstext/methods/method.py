@@ -71,8 +71,8 @@ class Stage:
         labels_with: how its own student labels the corpus for a later stage, or None if it does not.
         starts_from: the stage whose student is trained further, or None to start from the pretrained encoder.
         noise: whether labeled and pseudo-labeled rows get token edits.
-        chooses_reading: whether the head reads what held-out labels prefer, the mean of the tokens or the first token.
-            Otherwise it reads what the head of the encoder reads, unless `--pooling` says more.
+        chooses_reading: whether the labels choose what the head reads, the mean of the tokens or the first token. Otherwise it
+            reads what the head of the encoder reads. `--pooling` can overrule both.
         regression_head: whether the head begins as a regression on the embeddings of the labeled rows. Without steps it also
             ends as one, and the encoder stays as it was pretrained.
         reads_class_texts: whether the names or descriptions of the classes are labeled rows in it, if they have shown to help.

@@ -37,8 +37,8 @@ MEAN, FIRST = READINGS = ("mean", "first")
 MARK = "sstext_pooling"
 #: How much more the mean counts than the token's own state. In float16, hidden states below 64 do not overflow.
 FACTOR = 1024.0
-#: The same in the words of `classifier_pooling`.
-_NATIVE = {MEAN: "mean", FIRST: "cls"}
+#: What `classifier_pooling` calls the first token, where it is not "cls".
+_FIRST_TOKEN = {"eurobert": "bos"}
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,9 @@ def make_read(model: Any, reading: str) -> bool:
     has_layer = has_reading_layer(model)
     setattr(config, MARK, reading)
     if hasattr(config, "classifier_pooling"):
-        config.classifier_pooling = _NATIVE[reading]
+        config.classifier_pooling = "mean" if reading == MEAN else _FIRST_TOKEN.get(config.model_type, "cls")
         if hasattr(model, "classifier_pooling"):  # EuroBERT keeps a copy
-            model.classifier_pooling = _NATIVE[reading]
+            model.classifier_pooling = config.classifier_pooling
         return True
     family, layers = FAMILIES[config.model_type], model.base_model.encoder.layer
     if not has_layer:
@@ -122,18 +122,18 @@ def make_read(model: Any, reading: str) -> bool:
 
 
 def why_not(model: Any) -> str:
-    """Why the head of a classifier can only read what it reads, as the end of a sentence; empty if it can read the mean.
+    """Why the head of a classifier can only read what it reads, as the end of a sentence; empty if it can read embeddings.
 
     >>> from transformers import DistilBertConfig, DistilBertForSequenceClassification as Classifier
     >>> why_not(Classifier(DistilBertConfig(vocab_size=9, dim=4, n_layers=1, n_heads=2, hidden_dim=8)))
-    'the head of distilbert cannot be made to read anything else exactly'
+    'the head of distilbert can only read what it was built for'
     """
     config = model.config
     kind = config.model_type
     if hasattr(config, "classifier_pooling"):
         return ""
     if kind not in FAMILIES:
-        return f"the head of {kind} cannot be made to read anything else exactly"
+        return f"the head of {kind} can only read what it was built for"
     if _activation(config) not in NEARLY_LINEAR:
         return f"the head of this {kind} has the activation {_activation(config)}, which is not linear near 0"
     if getattr(config, "is_decoder", False):
@@ -186,7 +186,7 @@ def hold_reading(model: Any) -> None:
         if isinstance(part, nn.Dropout):
             part.p = 0.0
     for linear, size in _diagonals(layer, FAMILIES[model.config.model_type], reading_of(model)).items():
-        if type(linear) is nn.Linear:  # not one that is quantized or has an adapter
+        if type(linear) in (nn.Linear, Diagonal):  # not one that is quantized or has an adapter
             linear.__class__, linear.size = Diagonal, size  # type: ignore[assignment]
 
 

@@ -47,7 +47,7 @@ class WeighedClassTexts:
     @classmethod
     def weigh(
         cls, encoder: Any, tokens: Any, labeled: Any, tokenizer: Any, *, kind: str, classes: int, seed: int = 0,
-        kept: Embeddings = NOT_KEPT,
+        kept: Embeddings = NOT_KEPT, reading: str | None = None,
     ) -> "WeighedClassTexts":  # fmt: skip
         """Embed the texts and the labeled rows. If there are more than `ROWS` labeled rows, some are drawn at random.
 
@@ -58,11 +58,12 @@ class WeighedClassTexts:
             tokenizer: of the encoder.
             kind, classes, seed: see the attributes.
             kept: where embeddings are kept. Default: nowhere.
+            reading: mean or first token. Default: what belongs to the encoder.
         """
         rows = rows_of_choice(len(labeled), seed)
         some = labeled.select(rows)
-        texts = ClassTexts(kept.of(encoder, tokens, tokenizer), np.asarray(tokens["labels"][:]))
-        embedded, labels = kept.of(encoder, some, tokenizer), np.asarray(some["labels"][:])
+        texts = ClassTexts(kept.of(encoder, tokens, tokenizer, reading=reading), np.asarray(tokens["labels"][:]))
+        embedded, labels = kept.of(encoder, some, tokenizer, reading=reading), np.asarray(some["labels"][:])
         return cls(kind, tokens, texts, rows, embedded, labels, classes, seed)
 
     def for_rows(self, rows: NDArray[np.int64]) -> "WeighedClassTexts":

@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from sstext.evaluation.calibration import fit_temperature, softmax
 from sstext.inference.scoring import score
 from sstext.modeling.embedder import Embedder
 from sstext.modeling.reading import MEAN, READINGS
 from sstext.progress import Tick
-from sstext.pseudolabels.readings import choose_reading
+from sstext.pseudolabels.reading_choice import calibrated_losses, choose_reading
 from sstext.pseudolabels.regression import ClassTexts, choose_weight, out_of_fold
 
 
@@ -81,7 +80,5 @@ def encoder_figures(
         texts = ClassTexts(score(embedder, class_texts, tokenizer), np.asarray(class_texts["labels"][:]))
         weight = choose_weight(embedded, labels, classes, texts, seed).weight
     held_out = out_of_fold(embedded, labels, classes, texts, weight, seed)
-    temperature = fit_temperature(held_out.logits, labels)
-    right = softmax(held_out.logits, temperature)[np.arange(len(labels)), labels]
-    log_loss = float(-np.log(right.clip(1e-12)).mean())
-    return EncoderFigures(log_loss, temperature, float(held_out.right.mean()), weight, reading)
+    losses, temperature = calibrated_losses(held_out, labels)
+    return EncoderFigures(float(losses.mean()), temperature, float(held_out.right.mean()), weight, reading)

@@ -20,7 +20,7 @@ from sstext.modeling.embedder import Embedder
 from sstext.modeling.reading import write_linear
 from sstext.progress import Tick
 from sstext.pseudolabels.embeddings import NOT_KEPT, Embeddings
-from sstext.pseudolabels.regression import ClassTexts, fit_regression, nearest_description
+from sstext.pseudolabels.regression import ClassTexts, centered, fit_regression, nearest_description
 
 
 class WithProbe(nn.Module):
@@ -60,11 +60,10 @@ def with_regression(
 ) -> None:
     """Make the head of a classifier a regression on its embeddings, in place.
 
-    The embeddings are those that the head reads: of the mean of the tokens, without their mean over the features, and of
-    length 1.
+    The embeddings are those that the head reads: without their mean over the features, and of length 1.
 
     Args:
-        model: a classifier whose head reads the mean (`sstext.modeling.reading`), on its device.
+        model: a classifier whose head reads embeddings (`sstext.modeling.reading`), on its device.
         labeled, tokenizer, class_texts, weight, precision: see `with_probe`.
         kept: where embeddings are kept. Default: nowhere.
     """
@@ -124,9 +123,7 @@ def read_embeddings(
     tick: Tick | None = None,
 ) -> np.ndarray:
     """The embeddings that the head of a classifier reads, (N, D): without their mean over the features, and of length 1."""
-    found = kept.of(model, rows, tokenizer, precision=precision, tick=tick)
-    found = found - found.mean(1, keepdims=True)
-    return found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-12)
+    return centered(kept.of(model, rows, tokenizer, precision=precision, tick=tick))
 
 
 def with_probe(

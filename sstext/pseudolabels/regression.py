@@ -110,6 +110,16 @@ def fit_regression(
     return Regression(*of_classes)
 
 
+def centered(embedded: NDArray) -> NDArray:
+    """Embeddings (N, D) as a head reads them (`sstext.modeling.reading`): without their mean over the features, of length 1.
+
+    >>> centered(np.array([[3.0, 1.0]])).round(2)
+    array([[ 0.71, -0.71]])
+    """
+    found = embedded - embedded.mean(1, keepdims=True)
+    return found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-12)
+
+
 def balancing_weights(labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """How much each labeled row counts, so that classes with few labels are not predicted too rarely, (B,).
 

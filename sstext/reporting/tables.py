@@ -135,7 +135,7 @@ def facts(run: RunFiles) -> list[tuple[str, str]]:
         "classes": f"{len(run.classes):,}",
         "rows": ", ".join(f"{count:,} {name}" for name, count in results.get("rows", {}).items()),
         **({"encoders": "; ".join(encoders_said(encoders))} if encoders else {}),
-        **({"pooling": reading_said(reading)} if reading else {}),
+        **({"pooling": reading_said(reading)} if reading and reading["model"] == reading["reading"] else {}),
         **({f"class {texts['kind']}": class_texts_said(texts)} if texts else {}),
         "tokens read": ", ".join(f"{count:,} in {name}" for name, count in lengths.items()),
         "seed": str(results.get("seed", "")),

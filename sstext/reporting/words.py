@@ -239,7 +239,7 @@ def reading_said(record: Mapping[str, Any]) -> str:
     """What the head reads, and on what evidence.
 
     Args:
-        record: "reading", "trained" and "log_loss", see `sstext.pseudolabels.readings.ReadingChoice`.
+        record: "reading", "trained" and "log_loss", see `sstext.pseudolabels.reading_choice.ReadingChoice`.
 
     >>> reading_said({"reading": "mean", "trained": "mean", "log_loss": {"mean": 1.25, "first": 1.5}})
     'the head reads the mean of all tokens, as the encoder was trained (log-loss of held-out labels: 1.250; first token: 1.500)'
@@ -251,9 +251,10 @@ def reading_said(record: Mapping[str, Any]) -> str:
     (other,) = names.keys() - {taken}
     short = {"mean": "mean", "first": "first token"}[other]
     trained = {taken: ", as the encoder was trained", other: f", although the encoder was trained for {names[other]}"}
+    unclear = "; the difference is not clear" if losses[other] < losses[taken] else ""
     return (
         f"the head reads {names[taken]}{trained.get(record['trained'], '')} (log-loss of held-out labels: "
-        f"{losses[taken]:.3f}; {short}: {losses[other]:.3f})"
+        f"{losses[taken]:.3f}; {short}: {losses[other]:.3f}{unclear})"
     )
 
 

@@ -17,7 +17,7 @@ from sstext.methods.method import Method
 from sstext.methods.registry import build, compose
 from sstext.modeling.pooling import embeddings_of
 from sstext.modeling.pretrained import split_revision
-from sstext.modeling.reading import READINGS, why_not
+from sstext.modeling.reading import FIRST, READINGS, why_not
 from sstext.modeling.student import has_dropout, new_student
 from sstext.objective.outputs import MASKED
 from sstext.objective.regularizers import Regularizer
@@ -110,8 +110,13 @@ def check_encoder(encoder: Encoder, config: RunConfig, method: Method, reporter:
         freeze_embeddings="embeddings" in config.freeze, freeze_layers=config.frozen_layers,
         reading=config.pooling if config.pooling in READINGS else None,
     )  # fmt: skip
+    if config.pooling == FIRST and encoder.tokenizer.padding_side == "left":
+        raise UserError(
+            f"pooling: the tokenizer of {encoder.name} pads on the left, so that the first token would be padding; leave out "
+            f"{spelled('pooling', FIRST)}"
+        )
     if config.pooling in READINGS and (reason := why_not(student)):
-        reporter.note(f"pooling: {reason}; it keeps its own head")
+        reporter.note(f"pooling: {reason}, so that {spelled('pooling', config.pooling)} has no effect")
     pooled = any(part.pooled for part in objective.regularizers if isinstance(part, Regularizer))
     _try(encoder, student.eval(), pooled=method.teacher.with_probe or pooled)
     if selection is not None and selection.passes and not has_dropout(student):

@@ -7,32 +7,54 @@ from sstext.data.descriptions import CODES, kind_of
 from sstext.inference.devices import resolve_device
 from sstext.modeling.pretrained import encoder_path, split_revision, trained_reading
 from sstext.modeling.reading import READINGS, why_not
+from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.pseudolabels.class_texts import WeighedClassTexts, rows_of_choice
-from sstext.pseudolabels.readings import ReadingChoice, choose_reading
+from sstext.pseudolabels.reading_choice import ReadingChoice, choose_reading
 from sstext.reporting.words import class_texts_said, reading_said
 from sstext.selftraining.chain import Chain
+from sstext.storage.run_folder import FIT
 
 
-def chosen_reading(chain: Chain) -> ReadingChoice | None:
-    """What the heads of a run read that may choose, by its labels. None if nothing is compared.
+def chosen_reading(chain: Chain) -> str | None:
+    """What the heads of a run read, if they read what labels prefer. None if nothing is compared: it is the mean then.
 
-    All chains read the same: they must be one model when their predictions are compared.
+    All chains read the same, because their regressions are applied to the same embeddings. The choice is kept in the folder of
+    the run, and a continued run reads the same.
     """
-    config, labeled, stages = chain.config, chain.tokens.labeled, chain.plan.stages
+    config, plan, directory = chain.config, chain.plan, chain.directory
+    stages = [*plan.stages, *([plan.regression] if plan.regression is not None else [])]
     if config.pooling != "auto" or chain.texts.zero_shot or not any(stage.chooses_reading for stage in stages):
         return None
+    known = from_main_process(directory.read_pooling() if is_main_process() else None)
+    if known is None:
+        begun = is_main_process() and any(directory.path.rglob(FIT))  # by an earlier version, which read the mean
+        if from_main_process(begun):
+            return None
+        choice = _compared_readings(chain)
+        known = from_main_process(choice.record() if choice is not None else None)
+        if known is None:
+            return None
+        if is_main_process():
+            directory.write_pooling(known)
+        wait_for_everyone()
+    if any(stage.chooses_reading for stage in plan.stages):
+        chain.reporter.note(f"pooling: {reading_said(known)}")
+    return str(known["reading"])
+
+
+def _compared_readings(chain: Chain) -> ReadingChoice | None:
+    """The mean and the first token, compared by labels. None if the head of the encoder can only read one thing."""
+    config, labeled = chain.config, chain.tokens.labeled
     encoder = chain.student(chain.plan.baseline).to(resolve_device(config.device))
-    if why_not(encoder):
+    if why_not(encoder) or chain.tokenizer.padding_side == "left":  # the first token would be padding
         return None
     name, revision = split_revision(str(config.encoder))
     some = labeled.select(rows_of_choice(len(labeled), config.seed))
     embedded = {reading: chain.embeddings.of(encoder, some, chain.tokenizer, reading=reading) for reading in READINGS}
-    found = choose_reading(
+    return choose_reading(
         embedded, np.asarray(some["labels"][:]), len(chain.texts.classes), config.seed,
         trained=trained_reading(encoder_path(name), revision),
     )  # fmt: skip
-    chain.reporter.note(f"pooling: {reading_said(found.record())}")
-    return found
 
 
 def weighed_class_texts(chain: Chain) -> WeighedClassTexts | None:
@@ -46,6 +68,7 @@ def weighed_class_texts(chain: Chain) -> WeighedClassTexts | None:
     weighed = WeighedClassTexts.weigh(
         chain.student(chain.plan.baseline).to(device), tokens.class_texts, tokens.labeled, chain.tokenizer,
         kind=kind_of(config.descriptions), classes=len(chain.texts.classes), seed=config.seed, kept=chain.embeddings,
+        reading=chain.reading,
     )  # fmt: skip
     chain.reporter.note(f"class {weighed.kind}: {class_texts_said(weighed.record())}")
     return weighed

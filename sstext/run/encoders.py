@@ -110,8 +110,8 @@ def choose_encoder(
     Args:
         texts: the data of the run.
         config: the options, with all encoders.
-        stages: the first stages of the run. The comparison reads what they read: names or descriptions of the classes if one of
-            them does, and of the mean of the tokens and the first token what held-out labels prefer, if one of them chooses.
+        stages: the first stages of the run. If one of them reads names or descriptions of the classes, the comparison does,
+            too. If the labels choose what its head reads, they choose it for each encoder.
 
     Raises:
         UserError: an encoder cannot be loaded, or returns no hidden states.

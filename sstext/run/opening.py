@@ -176,8 +176,8 @@ def _fitted(
     if not linear and method.plain is not None and is_main_process():
         kind = encoder.config.model_type
         reporter.note(
-            f"encoder: the head of {kind} cannot be a regression on its embeddings; {config.method} begins with plain "
-            "fine-tuning instead"
+            f"encoder: the head of {kind} cannot be a regression on the embeddings of the encoder; {config.method} begins "
+            "with plain fine-tuning instead"
         )
     if config.pooling == "native" or not linear:
         method = method.without_frozen()  # every method loses its regression, too

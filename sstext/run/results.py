@@ -88,9 +88,9 @@ def _class_texts_sentence(results: dict[str, Any]) -> str | None:
 
 
 def _pooling_sentence(results: dict[str, Any]) -> str | None:
-    """What the head reads, for the card. None for a model whose head reads what that of the encoder does."""
+    """What the head reads, for the card. None if nothing was compared, or the model does not follow the choice."""
     record = results.get("pooling")
-    if record is None or results["chosen"]["stage"] == "baseline":
+    if record is None or record["model"] != record["reading"]:
         return None
     return f"Pooling: {reading_said(record)}."
 

@@ -15,6 +15,7 @@ from sstext.evaluation.calibration import Correction, precision_curve
 from sstext.methods.method import Stage
 from sstext.modeling.fold_temperature import fold_temperature
 from sstext.modeling.pretrained import length_limit
+from sstext.modeling.reading import MARK
 from sstext.processes import from_main_process, is_main_process
 from sstext.pseudolabels.alignment import slices
 from sstext.run.accuracy import accuracy_estimate, estimated_shares, nothing_held_out
@@ -176,7 +177,7 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
         same=same,
     )
     chain.reporter.figures(figures_of_test(test))
-    encoder = AutoConfig.from_pretrained(chain.students.folder(stage) / MODEL)
+    encoder, read = AutoConfig.from_pretrained(chain.students.folder(stage) / MODEL), directory.read_pooling()
     return {
         "chosen": {
             "round": choice.shown.index,
@@ -196,7 +197,7 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
         "method": described_method(config),
         "encoders": directory.read_encoders(),
         "prefix": config.prefix,
-        "pooling": chain.reading.record() if chain.reading is not None else None,
+        "pooling": {**read, "model": getattr(encoder, MARK, None)} if read is not None else None,
         "class_texts": class_texts_record(chain),
         "classes": chain.texts.classes,
         "rows": chain.texts.counts(),

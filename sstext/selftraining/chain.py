@@ -31,7 +31,6 @@ from sstext.pseudolabels.class_shares import ClassShares
 from sstext.pseudolabels.class_texts import WeighedClassTexts
 from sstext.pseudolabels.embeddings import Embeddings
 from sstext.pseudolabels.probe import with_descriptions, with_regression
-from sstext.pseudolabels.readings import ReadingChoice
 from sstext.pseudolabels.selection import Scores, Selection, margin_history, select
 from sstext.pseudolabels.table import read_pseudo_labels, write_pseudo_labels
 from sstext.selftraining.plan import Plan
@@ -61,7 +60,7 @@ class Chain:
         held_out: tokenized labeled rows that it never learns from, or None.
         number: from 1 with folds; 0 for the chain with all labels.
         class_texts: names or descriptions of the classes, weighed by its own labels; None: there are none.
-        reading: what heads read that may choose, and why; None: the mean, because nothing was compared.
+        reading: what the labels prefer, the mean or the first token. None: nothing was compared, and heads read the mean.
         earlier: folder of a finished run. A training that was the same there is taken from it (`reuse`). None: nothing is.
     """
 
@@ -76,7 +75,7 @@ class Chain:
     held_out: Any = None
     number: int = 0
     class_texts: WeighedClassTexts | None = None
-    reading: ReadingChoice | None = None
+    reading: str | None = None
     earlier: Path | None = None
 
     @property
@@ -225,7 +224,7 @@ class Chain:
             dropout=config.dropout,
             freeze_embeddings="embeddings" in config.freeze,
             freeze_layers=config.frozen_layers,
-            reading=stage.reading(config.pooling, self.reading.reading if self.reading is not None else None),
+            reading=stage.reading(config.pooling, self.reading),
             prefix=str(config.prefix or ""),
             model_args=config.model_args,
         )

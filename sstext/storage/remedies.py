@@ -18,6 +18,7 @@ from sstext.storage.run_folder import (
     MODEL,
     PASSES,
     PLAN,
+    POOLING,
     PREDICTIONS,
     PSEUDO_LABELS,
     REPORT,
@@ -55,6 +56,8 @@ def remedy_for(path: Path) -> str:
         )
     if first == ENCODERS:
         return f"delete {path}, and the same command compares the encoders again"
+    if first == POOLING:
+        return f"delete the folder {root}, and train again"
     if first == DATA_FOLDER:
         return f"delete {root / DATA_FOLDER}, and the same command reads the texts again"
     if first == ROUNDS or last == PSEUDO_LABELS:

@@ -19,6 +19,7 @@ CONFIG, DATA, PLAN, ROUNDS = "config.yaml", "data.json", "plan.json", "rounds.js
 #: Folder of the corpus and the tokens. It is private, because it contains texts.
 DATA_FOLDER = "data"
 ENCODERS = "encoders.json"
+POOLING = "pooling.json"
 TIMES, RESULTS = "times.json", "results.json"
 REPORT, FIGURES = "report.html", "report_figures"
 #: Folder of evaluated rows and their predictions. It is private, because it contains texts.
@@ -72,6 +73,7 @@ class RunDirectory:
     data.json        fingerprints of the input data, and what became of its rows
     data/            the corpus and its tokens as Arrow files, embeddings, and what a quick check found; private, never pushed
     encoders.json    the encoder that was taken of several, and why; private, never pushed
+    pooling.json     what the heads read, and why; private, never pushed
     plan.json        the stages, and what a budget left out
     rounds.jsonl     one line per finished stage
     baseline/ start/ round_1/ …   model, scores and pseudo-labels of a stage; private, never pushed
@@ -286,6 +288,14 @@ class RunDirectory:
     def write_encoders(self, comparison: Mapping[str, Any]) -> None:
         """Keep the comparison of encoders. A continued run takes the same one."""
         write_whole(self.path / ENCODERS, json.dumps(comparison, indent=2, ensure_ascii=False))
+
+    def read_pooling(self) -> dict[str, Any] | None:
+        """What heads read, and why (`sstext.pseudolabels.reading_choice`), or None if nothing has been compared."""
+        return read_json(self.path / POOLING)
+
+    def write_pooling(self, choice: Mapping[str, Any]) -> None:
+        """Keep what heads read. A continued run reads the same."""
+        write_whole(self.path / POOLING, json.dumps(choice, indent=2))
 
     def read_plan(self) -> dict[str, Any] | None:
         """The plan of the run, or None if none has been written yet."""

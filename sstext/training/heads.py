@@ -17,7 +17,7 @@ from sstext.training.models import without_adapter
 class HeadRateTrainer(Trainer):
     """A `Trainer` with a separate learning rate for the new head: `args.head_learning_rate`, if it is set.
 
-    The parts of a model that make the mean of its tokens (`sstext.modeling.reading`) are never trained, and its
+    The layer that was appended to a model for its head to read (`sstext.modeling.reading`) is never trained, and the
     head has rates that fit to the size of what it reads.
     """
 

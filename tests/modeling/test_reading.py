@@ -1,4 +1,4 @@
-"""A head that reads the mean: what reaches it, in every family, after saving, in 16 bits, and after training."""
+"""A head that reads the mean or the first token: what reaches it in every family, saved, in 16 bits, and after training."""
 
 import copy
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from transformers import (
     DebertaV2Config,
     DistilBertConfig,
     ElectraConfig,
+    EuroBertConfig,
     ModernBertConfig,
     MPNetConfig,
     PreTrainedConfig,
@@ -167,17 +168,18 @@ def test_a_regression_is_written_into_the_head(name: str, reading: str) -> None:
         write_linear(model, weight[:2], bias[:2])
 
 
+@pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("name", CONFIGS)
-def test_plain_transformers_loads_it(name: str, tmp_path: Path) -> None:
+def test_plain_transformers_loads_it(name: str, reading: str, tmp_path: Path) -> None:
     """Guards against a model that only this package can read, or whose mark is lost."""
     model, inputs = made(name), batch()
-    make_read(model, MEAN)
+    make_read(model, reading)
     model.save_pretrained(tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
     with torch.no_grad():
         assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
     assert has_reading_layer(loaded)
-    assert getattr(loaded.config, MARK) == "mean"
+    assert getattr(loaded.config, MARK) == reading
 
 
 @pytest.mark.parametrize("reading", READINGS)
@@ -222,13 +224,14 @@ def test_a_part_that_was_changed_is_computed_as_it_is(part: str) -> None:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_another_reading_takes_the_place_of_the_first(name: str) -> None:
-    """Guards a second layer, and a layer that still makes the mean under the mark of the first token."""
+    """Guards a second layer, and one that still makes the mean, or takes the long way, under the mark of the first token."""
     model, other, inputs = made(name), made(name), batch()
     make_read(model, MEAN)
     make_read(model, FIRST)
     make_read(other, FIRST)
     assert model.config.num_hidden_layers == other.config.num_hidden_layers == 3
     torch.testing.assert_close(read_by_the_head(model, inputs), read_by_the_head(other, inputs), rtol=0, atol=0)
+    assert all(part.is_diagonal() for part in model.modules() if isinstance(part, Diagonal))
 
 
 def test_an_adapter_is_merged() -> None:
@@ -260,11 +263,12 @@ def test_in_16_bits(name: str, mixed: bool, reading: str) -> None:
     assert (read / reading_scale(model) - normalized).abs().max() < 1e-2 * normalized.abs().max()
 
 
+@pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("name", ["bert", "roberta", pytest.param("electra", marks=pytest.mark.slow)])
-def test_it_is_exported(name: str) -> None:
+def test_it_is_exported(name: str, reading: str) -> None:
     """Guards deployment: the exported program has the same logits, for rows of another length too."""
     model, inputs = made(name), batch()
-    make_read(model, MEAN)
+    make_read(model, reading)
     length = torch.export.Dim("length", min=2, max=32)
     program = torch.export.export(
         model, (), inputs, dynamic_shapes={key: {1: length} for key in inputs}, strict=False
@@ -375,8 +379,11 @@ def test_the_probe_reads_the_encoder(tiny_encoder: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        (DistilBertConfig(vocab_size=9, dim=4, n_layers=1, n_heads=2, hidden_dim=8), "the head of distilbert cannot"),
-        (MPNetConfig(**SIZES), "the head of mpnet cannot be made to read anything else exactly"),
+        (
+            DistilBertConfig(vocab_size=9, dim=4, n_layers=1, n_heads=2, hidden_dim=8),
+            "the head of distilbert can only read what it was built for",
+        ),
+        (MPNetConfig(**SIZES), "the head of mpnet can only read what it was built for"),
         (DebertaV2Config(**SIZES, pooler_hidden_act="relu"), "this deberta-v2 has the activation relu"),
         (BertConfig(**SIZES, is_decoder=True), "this bert is a decoder"),
     ],
@@ -398,15 +405,18 @@ def test_a_model_that_cannot_stays_as_it_is(config: Any, reason: str) -> None:
 
 @pytest.mark.parametrize("before", [None, *READINGS])
 @pytest.mark.parametrize("reading", READINGS)
-def test_a_native_pooling_is_chosen(reading: str, before: str | None) -> None:
-    """ModernBERT has both: what its head reads is the masked mean or the first token, and no layer is appended."""
+@pytest.mark.parametrize("family", [ModernBertConfig, EuroBertConfig])
+def test_a_native_pooling_is_chosen(family: Any, reading: str, before: str | None) -> None:
+    """ModernBERT and EuroBERT have both: what the head reads is the masked mean or the first token, and no layer is appended.
+    They have different names for it."""
     sizes = {key: SIZES[key] for key in SIZES if key != "max_position_embeddings"}
     ends = {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
-    model = AutoModelForSequenceClassification.from_config(ModernBertConfig(**sizes, **ends)).eval()
+    model = AutoModelForSequenceClassification.from_config(family(**sizes, **ends)).eval()
     assert before is None or make_read(model, before)
     assert make_read(model, reading)
     assert not has_reading_layer(model)
     assert model.config.num_hidden_layers == 2
     seen, inputs = [], batch()
-    model.head.register_forward_pre_hook(lambda layer, arguments: seen.append(arguments[0]))
+    head = model.head if family is ModernBertConfig else model.dense
+    head.register_forward_pre_hook(lambda layer, arguments: seen.append(arguments[0]))
     torch.testing.assert_close(embedded_by(model, inputs, reading), seen[0])

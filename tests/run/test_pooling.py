@@ -19,15 +19,27 @@ from transformers import (
 )
 
 from sstext.config.run_config import RunConfig
+from sstext.errors import UserError
 from sstext.inference.classifier import Classifier
 from sstext.modeling.reading import FACTOR, has_reading_layer
 from sstext.progress import Reporter
-from sstext.pseudolabels.readings import ReadingChoice, choose_reading
+from sstext.pseudolabels.reading_choice import ReadingChoice, choose_reading
 from sstext.reporting.run_files import open_run_files
 from sstext.reporting.tables import facts
 from sstext.run import chosen_by_labels
 from sstext.run.opening import open_chain
 from sstext.run.train import train
+
+
+class Notes(Reporter):
+    """Keeps the notes."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.said: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.said.append(message)
 
 
 @pytest.mark.parametrize(
@@ -85,12 +97,17 @@ def test_labels_choose_the_first_token(
     layer = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out" / "model").bert.encoder.layer[2]
     assert not layer.attention.output.dense.weight.any()
     record = json.loads((tmp_path / "out" / "results.json").read_text())["pooling"]
-    assert record["reading"] == "first"
+    assert (record["reading"], record["model"]) == ("first", "first")
     said = "the head reads the first token (log-loss of held-out labels: 1.250; mean: 1.500)"
     assert f"Pooling: {said}." in (tmp_path / "out" / "model" / "README.md").read_text()
     assert dict(facts(open_run_files(tmp_path / "out")))["pooling"] == said
+    choice = ReadingChoice("mean", {"mean": 1.0, "first": 2.0}, None, 0.0, 0.0, 12)
+    monkeypatch.setattr(chosen_by_labels, "choose_reading", lambda *given, **more: choice)
     chain = open_chain(config)
     assert chain.student(chain.plan.baseline).config.sstext_pooling == "first"
+    (tmp_path / "out" / "pooling.json").unlink()  # as earlier versions have left it, whose heads read the mean
+    monkeypatch.setattr(chosen_by_labels, "choose_reading", first)
+    assert open_chain(config).reading is None
 
 
 @pytest.mark.parametrize(("pooling", "asked"), [("auto", 1), ("mean", 0), ("first", 0), ("native", 0)])
@@ -106,8 +123,13 @@ def test_labels_are_asked_only_where_nothing_is_given(
     assert len(calls) == asked
     mark = {"auto": "mean", "native": None}.get(pooling, pooling)
     assert getattr(chain.student(chain.plan.named("start")).config, "sstext_pooling", None) == mark
-    open_chain(tiny_run(tmp_path / "other", method="fixmatch", rounds=0, pooling=pooling))
-    assert len(calls) == asked
+    notes = Notes()
+    chain = open_chain(tiny_run(tmp_path / "other", method="fixmatch", rounds=0, pooling=pooling), notes)
+    assert len(calls) == 2 * asked, "for the regression beside the model"
+    assert not any(note.startswith("pooling") for note in notes.said)
+    assert getattr(chain.student(chain.plan.baseline).config, "sstext_pooling", None) == {"auto": None}.get(
+        pooling, mark
+    )
 
 
 def test_an_encoder_that_was_trained_for_its_first_token_is_read_there(
@@ -153,9 +175,37 @@ def test_labels_choose_the_pooling_that_an_encoder_has_itself(
     config.method_args = {}
     train(config, report=False)
     stages = {"baseline": before, "start": "mean" if better == "mean" else "cls"}
+    shipped = AutoConfig.from_pretrained(tmp_path / "out" / "model")
+    card = (tmp_path / "out" / "model" / "README.md").read_text()
+    assert ("Pooling: " in card) == (getattr(shipped, "sstext_pooling", None) == better)
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["pooling"]["reading"] == better
     for stage, expected in stages.items():
         (folder,) = (tmp_path / "out").rglob(f"{stage}/model")
         assert AutoConfig.from_pretrained(folder).classifier_pooling == expected
+
+
+def test_a_tokenizer_that_pads_on_the_left_reads_the_mean(
+    tiny_run: Callable[..., RunConfig], tiny_encoder: Path, tmp_path: Path
+) -> None:
+    """Guards a first token that is padding."""
+    shutil.copytree(tiny_encoder, tmp_path / "encoder")
+    file = tmp_path / "encoder" / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"padding_side": "left"}))
+    own = {"encoder": str(tmp_path / "encoder"), "folds": 0, "method": "auto"}
+    chain = open_chain(tiny_run(tmp_path / "out", **own))
+    assert chain.reading is None
+    assert chain.student(chain.plan.baseline).config.sstext_pooling == "mean"
+    with pytest.raises(UserError, match=r"pooling: the tokenizer of .* pads on the left"):
+        open_chain(tiny_run(tmp_path / "first", pooling="first", **own))
+    assert not (tmp_path / "first").exists()
+
+
+def test_the_pooling_of_a_configuration_is_an_option(
+    tiny_run: Callable[..., RunConfig], tiny_encoder: Path, tmp_path: Path
+) -> None:
+    """Guards two options of which one silently overrules the other."""
+    with pytest.raises(UserError, match="classifier_pooling is an option of its own; use pooling"):
+        open_chain(tiny_run(tmp_path / "out", model_args={"classifier_pooling": "cls"}))
 
 
 def test_an_encoder_that_cannot_keeps_its_head_and_says_so(
@@ -171,11 +221,12 @@ def test_an_encoder_that_cannot_keeps_its_head_and_says_so(
         options = tiny_run(tmp_path / pooling, pooling=pooling, **own)
         options.method_args = {}
         train(options, reporter=Reporter(), report=False)
-        said = "pooling: the head of distilbert cannot be made to read anything else exactly; it keeps its own head"
+        said = "pooling: the head of distilbert can only read what it was built for, so that"
         assert (said in capsys.readouterr().err) == (pooling == "mean")
     chain = open_chain(tiny_run(tmp_path / "default", encoder=own["encoder"], method="auto"), Reporter())
     assert chain.plan.baseline.name == "baseline"
-    said = "the head of distilbert cannot be a regression on its embeddings; auto begins with plain fine-tuning instead"
+    said = "the head of distilbert cannot be a regression on the embeddings of the encoder; auto begins with plain "
+    said += "fine-tuning instead"
     assert said in capsys.readouterr().err
 
 
