@@ -120,10 +120,6 @@ def _set_values(config: Any, given: Mapping[str, Any]) -> None:
     """Set values of a configuration. The type of the weights is no such value: training needs float32."""
     known = [name for name in config.to_dict() if name not in _OURS and "dtype" not in name]
     for name, value in given.items():
-        if name == "classifier_pooling":
-            raise UserError(
-                "model_args: classifier_pooling is an option of its own; use pooling (mean, first or native)"
-            )
         if name in ("dtype", "torch_dtype"):
             if str(value).removeprefix("torch.") not in ("float32", "fp32"):
                 raise UserError(

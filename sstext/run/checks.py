@@ -44,6 +44,11 @@ def check_options(config: RunConfig, method: Method, named: Mapping[str, Any]) -
             f"rounds: {config.method} trains on the labels alone; leave {spelled('rounds')} out, or choose another "
             f"{spelled('method')}, for example class-balanced"
         )
+    if "classifier_pooling" in config.model_args:
+        raise UserError(
+            f"model_args: classifier_pooling is an option of its own; give {spelled('pooling', 'mean')}, "
+            f"{spelled('pooling', 'first')} or {spelled('pooling', 'native')}"
+        )
     if config.gold_share == 0 and rounds:
         raise UserError("gold_share: expected more than 0, so that every batch has labeled rows, found 0")
     # Further losses do not make another kind of method of it.

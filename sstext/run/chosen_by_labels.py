@@ -6,9 +6,10 @@ from sstext.config.spelling import spelled
 from sstext.data.descriptions import CODES, kind_of
 from sstext.inference.devices import resolve_device
 from sstext.modeling.pretrained import encoder_path, split_revision, trained_reading
-from sstext.modeling.reading import READINGS, why_not
+from sstext.modeling.reading import MEAN, READINGS, why_not
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.pseudolabels.class_texts import WeighedClassTexts, rows_of_choice
+from sstext.pseudolabels.embeddings import NOT_KEPT
 from sstext.pseudolabels.reading_choice import ReadingChoice, choose_reading
 from sstext.reporting.words import class_texts_said, reading_said
 from sstext.selftraining.chain import Chain
@@ -19,12 +20,15 @@ def chosen_reading(chain: Chain) -> str | None:
     """What the heads of a run read, if they read what labels prefer. None if nothing is compared: it is the mean then.
 
     All chains read the same, because their regressions are applied to the same embeddings. The choice is kept in the folder of
-    the run, and a continued run reads the same.
+    the run, and a continued run reads the same. A regression that is only shown beside the model reads what the encoder was
+    trained for.
     """
-    config, plan, directory = chain.config, chain.plan, chain.directory
-    stages = [*plan.stages, *([plan.regression] if plan.regression is not None else [])]
-    if config.pooling != "auto" or chain.texts.zero_shot or not any(stage.chooses_reading for stage in stages):
+    plan, directory = chain.plan, chain.directory
+    if chain.config.pooling != "auto" or chain.texts.zero_shot:
         return None
+    if not any(stage.chooses_reading for stage in plan.stages):
+        beside = plan.regression is not None and chain.tokenizer.padding_side == "right"
+        return _trained_reading(chain) if beside else None
     known = from_main_process(directory.read_pooling() if is_main_process() else None)
     if known is None:
         begun = is_main_process() and any(directory.path.rglob(FIT))  # by an earlier version, which read the mean
@@ -37,24 +41,30 @@ def chosen_reading(chain: Chain) -> str | None:
         if is_main_process():
             directory.write_pooling(known)
         wait_for_everyone()
-    if any(stage.chooses_reading for stage in plan.stages):
-        chain.reporter.note(f"pooling: {reading_said(known)}")
+    chain.reporter.note(f"pooling: {reading_said(known)}")
     return str(known["reading"])
 
 
 def _compared_readings(chain: Chain) -> ReadingChoice | None:
     """The mean and the first token, compared by labels. None if the head of the encoder can only read one thing."""
-    config, labeled = chain.config, chain.tokens.labeled
+    config, labeled, trained = chain.config, chain.tokens.labeled, _trained_reading(chain)
     encoder = chain.student(chain.plan.baseline).to(resolve_device(config.device))
     if why_not(encoder) or chain.tokenizer.padding_side == "left":  # the first token would be padding
         return None
-    name, revision = split_revision(str(config.encoder))
     some = labeled.select(rows_of_choice(len(labeled), config.seed))
-    embedded = {reading: chain.embeddings.of(encoder, some, chain.tokenizer, reading=reading) for reading in READINGS}
-    return choose_reading(
-        embedded, np.asarray(some["labels"][:]), len(chain.texts.classes), config.seed,
-        trained=trained_reading(encoder_path(name), revision),
-    )  # fmt: skip
+    embedded = {
+        reading: (chain.embeddings if reading == (trained or MEAN) else NOT_KEPT).of(
+            encoder, some, chain.tokenizer, reading=reading
+        )
+        for reading in READINGS
+    }
+    labels, classes = np.asarray(some["labels"][:]), len(chain.texts.classes)
+    return choose_reading(embedded, labels, classes, config.seed, trained=trained)
+
+
+def _trained_reading(chain: Chain) -> str | None:
+    name, revision = split_revision(str(chain.config.encoder))
+    return trained_reading(encoder_path(name), revision)
 
 
 def weighed_class_texts(chain: Chain) -> WeighedClassTexts | None:
