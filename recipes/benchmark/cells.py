@@ -104,7 +104,7 @@ PROFILES = {
         Profile("ablation", dict.fromkeys(_QUICK_SETS, (10,)), pool=2_000, test=1_000, seeds=(0, 1, 2), steps=None,
                 methods=("auto", *ABLATIONS), on="validation"),
         Profile("generation2", dict.fromkeys(_QUICK_SETS, (10,)), pool=2_000, test=1_000, seeds=(0, 1, 2), steps=None,
-                methods=("auto", SUPERVISED, "SetFit", FROZEN), told=TOLD, draws=DRAWS),
+                methods=("auto", SUPERVISED, "SetFit", FROZEN, ALL_LABELS), told=TOLD, draws=DRAWS),
         # Balanced labels of a corpus that is not balanced: the rows of the profile full, where `auto` did harm at first.
         Profile("skewed", dict.fromkeys(("hate_offensive", "sms_spam"), (10,)), pool=4_000, test=2_000, seeds=(0, 1, 2),
                 steps=None, methods=("auto", SUPERVISED, "SetFit", FROZEN), told=TOLD),
