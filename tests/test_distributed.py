@@ -78,9 +78,13 @@ def test_two_processes_train_select_and_score_as_one(
 
 
 @pytest.mark.distributed
-def test_two_processes_read_the_mean_as_one(tiny_encoder: Path, tiny_task: Callable, tmp_path: Path) -> None:
-    """Guards a layer that is frozen while DDP waits for its gradients, and a student that goes on from another."""
-    task, more = tiny_task(tmp_path), ("--method", "auto", "--folds", "0", "--pooling", "mean")
+@pytest.mark.parametrize("pooling", ["auto", "first"])
+def test_two_processes_read_embeddings_as_one(
+    pooling: str, tiny_encoder: Path, tiny_task: Callable, tmp_path: Path
+) -> None:
+    """Guards a layer that is frozen while DDP waits for its gradients, a student that goes on from another, and processes that
+    choose for themselves what they read."""
+    task, more = tiny_task(tmp_path), ("--method", "auto", "--folds", "0", "--pooling", pooling)
     one = train(1, tmp_path / "one", task, tiny_encoder, *more)
     two = train(2, tmp_path / "two", task, tiny_encoder, *more)
     alone, shared = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two"))
