@@ -85,7 +85,8 @@ class _Parser(argparse.ArgumentParser):
     """A parser that reports an error in one line, without the usage. The parsers of the commands do so, too."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"sstext: error: {plain(message)}; `{self.prog} --help` lists the arguments\n")
+        every = "--help-all" if "--help-all" in self._option_string_actions else "--help"
+        self.exit(2, f"sstext: error: {plain(message)}; `{self.prog} {every}` lists the arguments\n")
 
 
 def parser() -> argparse.ArgumentParser:

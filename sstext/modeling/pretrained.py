@@ -216,8 +216,9 @@ def trained_reading(name: str, revision: str | None = None) -> str | None:
     Encoders of Sentence Transformers say it in a file of their own, and models of an earlier run in their configuration.
 
     Args:
-        name, revision: as in `AutoConfig.from_pretrained`.
+        name, revision: folder or Hub name of the encoder, or `demo`, and its revision.
     """
+    name = encoder_path(name)
     config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     if getattr(config, MARK, None) in READINGS:
         return str(getattr(config, MARK))

@@ -28,9 +28,11 @@ class ReadingChoice:
         reading: one of `sstext.modeling.reading.READINGS`.
         log_loss: reading → mean log-loss of held-out labels in nats, of a calibrated regression.
         trained: what the encoder was trained for, or None if that is unknown.
-        gain: by how much the log-loss of the reading that is not the usual one is below that of the usual one.
+        gain: by how much the log-loss of the other reading is below that of the usual one, in nats. It is negative if the usual
+            one is better.
         standard_error: of the gain, over the rows.
         rows: number of labels.
+        enough: whether there are enough labels to choose what is not usual.
     """
 
     reading: str
@@ -39,6 +41,7 @@ class ReadingChoice:
     gain: float
     standard_error: float
     rows: int
+    enough: bool = True
 
     def record(self) -> dict[str, Any]:
         """The choice, as `results.json` has it."""
@@ -81,9 +84,10 @@ def choose_reading(
     rows, weights = len(gains), balancing_weights(labels)
     gain = float(np.average(gains, weights=weights))
     error = float(np.sqrt(np.square(weights * (gains - gain)).sum() / (rows * (rows - 1)))) if rows > 1 else 0.0
-    better = rows >= LEAST_LABELS and gain > max(ERRORS * error, LEAST_GAIN)
+    enough = rows >= LEAST_LABELS
+    better = enough and gain > max(ERRORS * error, LEAST_GAIN)
     means = {reading: float(np.average(values, weights=weights)) for reading, values in losses.items()}
-    return ReadingChoice(other if better else usual, means, trained, gain, error, rows)
+    return ReadingChoice(other if better else usual, means, trained, gain, error, rows, enough)
 
 
 def calibrated_losses(held_out: HeldOut, labels: NDArray) -> tuple[NDArray[np.float64], float]:

@@ -239,23 +239,27 @@ def reading_said(record: Mapping[str, Any]) -> str:
     """What the head reads, and on what evidence.
 
     Args:
-        record: "reading", "trained" and "log_loss", see `sstext.pseudolabels.reading_choice.ReadingChoice`.
+        record: see `sstext.pseudolabels.reading_choice.ReadingChoice`.
 
-    >>> reading_said({"reading": "mean", "trained": "mean", "log_loss": {"mean": 1.25, "first": 1.5}})
-    'the head reads the mean of all tokens, as the encoder was trained (log-loss of held-out labels: 1.250; first token: 1.500)'
-    >>> reading_said({"reading": "first", "trained": None, "log_loss": {"mean": 1.5, "first": 1.25}})
-    'the head reads the first token (log-loss of held-out labels: 1.250; mean: 1.500)'
+    >>> reading_said({"reading": "mean", "trained": "mean", "gain": -0.25, "rows": 40, "enough": True})
+    'the head reads the mean of all tokens, for which the encoder was trained; held-out labels agree'
+    >>> reading_said({"reading": "first", "trained": "first", "gain": 0.25, "rows": 12, "enough": False})
+    'the head reads the first token, for which the encoder was trained; 12 labels are too few to choose the other'
+    >>> reading_said({"reading": "mean", "trained": "first", "gain": 0.25, "rows": 40, "enough": True})
+    'the head reads the mean of all tokens, because held-out labels clearly prefer it to the first token'
     """
     names = {"mean": "the mean of all tokens", "first": "the first token"}
-    taken, losses = record["reading"], record["log_loss"]
+    taken, trained = record["reading"], record["trained"]
     (other,) = names.keys() - {taken}
-    short = {"mean": "mean", "first": "first token"}[other]
-    trained = {taken: ", as the encoder was trained", other: f", although the encoder was trained for {names[other]}"}
-    unclear = "; the difference is not clear" if losses[other] < losses[taken] else ""
-    return (
-        f"the head reads {names[taken]}{trained.get(record['trained'], '')} (log-loss of held-out labels: "
-        f"{losses[taken]:.3f}; {short}: {losses[other]:.3f}{unclear})"
-    )
+    said = f"the head reads {names[taken]}"
+    if taken != (trained or "mean"):
+        return f"{said}, because held-out labels clearly prefer it to {names[other]}"
+    said += ", for which the encoder was trained" if trained else ", as is usual"
+    if record["gain"] <= 0:
+        return f"{said}; held-out labels agree"
+    if not record["enough"]:
+        return f"{said}; {record['rows']} labels are too few to choose the other"
+    return f"{said}; held-out labels do not clearly prefer {names[other]}"
 
 
 def zero_shot_said(classes: Sequence[str], *, checked: bool) -> str:

@@ -5,7 +5,7 @@ import numpy as np
 from sstext.config.spelling import spelled
 from sstext.data.descriptions import CODES, kind_of
 from sstext.inference.devices import resolve_device
-from sstext.modeling.pretrained import encoder_path, split_revision, trained_reading
+from sstext.modeling.pretrained import split_revision, trained_reading
 from sstext.modeling.reading import MEAN, READINGS, why_not
 from sstext.processes import from_main_process, is_main_process, wait_for_everyone
 from sstext.pseudolabels.class_texts import WeighedClassTexts, rows_of_choice
@@ -64,7 +64,7 @@ def _compared_readings(chain: Chain) -> ReadingChoice | None:
 
 def _trained_reading(chain: Chain) -> str | None:
     name, revision = split_revision(str(chain.config.encoder))
-    return trained_reading(encoder_path(name), revision)
+    return trained_reading(name, revision)
 
 
 def weighed_class_texts(chain: Chain) -> WeighedClassTexts | None:

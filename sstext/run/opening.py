@@ -179,6 +179,8 @@ def _fitted(
             f"encoder: the head of {kind} cannot be a regression on the embeddings of the encoder; {config.method} begins "
             "with plain fine-tuning instead"
         )
+    elif config.pooling == "native" and method.first[0].frozen and is_main_process():
+        reporter.note(f"pooling: {spelled('pooling', 'native')}, so that {config.method} begins with plain fine-tuning")
     if config.pooling == "native" or not linear:
         method = method.without_frozen()  # every method loses its regression, too
     if not directory.rounds():  # a run that is continued has tried it

@@ -137,7 +137,7 @@ def test_a_recipe_after_the_encoders_is_no_encoder(
         (["train", "--prior", "a=1", "b"], "--prior: expected CLASS=SHARE, found 'b'"),
         (["train", "--descriptions", "a=late", "b"], "--descriptions: expected CLASS=TEXT, found 'b'"),
         (["train", "--descriptions", "a=late", "a=lost"], "--descriptions: 'a' is given twice"),
-        (["train", "--steps"], "--steps: expected one argument; `sstext train --help` lists the arguments"),
+        (["train", "--steps"], "--steps: expected one argument; `sstext train --help-all` lists the arguments"),
         (["train", "--precision", "fp8"], "--precision: invalid choice: 'fp8'"),
         (["train", "--no-such-flag"], "train has no argument '--no-such-flag'; `sstext train --help` lists"),
         (["train", "--unlabled", "corpus.jsonl"], "'--unlabled'; did you mean --unlabeled"),

@@ -49,4 +49,4 @@ def test_the_model_of_an_earlier_run_says_it_in_its_configuration(tiny_encoder: 
 
 def test_the_packaged_encoder_was_trained_for_the_mean(demo_encoder: Path) -> None:
     """Guards the demonstration: all our numbers are those of the mean."""
-    assert trained_reading(str(demo_encoder)) == "mean"
+    assert trained_reading(str(demo_encoder)) == trained_reading("demo") == "mean"
