@@ -143,8 +143,8 @@ class EncoderOptions:
         "auto",
         "How the vectors of the tokens become the one that the head reads: `mean`, the mean of all tokens; `first`, the first "
         "token; or `native`, as transformers builds the model (BERT: the first token through a layer of its own). Default: "
-        "auto (the method auto takes `mean` or `first`, as the encoder was trained and held-out labels agree; all other methods use "
-        "`native`). Set it if you know what the encoder was trained for.",
+        "auto (the method auto takes `mean` or `first`, as the encoder was trained and held-out labels agree; all other "
+        "methods use `native`). Set it if you know what the encoder was trained for.",
         ("auto", "mean", "first", "native"),
     )
     model_args: dict[str, Any] = option(
