@@ -20,15 +20,15 @@ def chosen_reading(chain: Chain) -> str | None:
     """What the heads of a run read, if they read what labels prefer. None if nothing is compared: it is the mean then.
 
     All chains read the same, because their regressions are applied to the same embeddings. The choice is kept in the folder of
-    the run, and a continued run reads the same. A regression that is only shown beside the model reads what the encoder was
-    trained for.
+    the run, and a continued run reads the same. Without labels, heads read what the encoder was trained for, as does a
+    regression that is only shown beside the model.
     """
     plan, directory = chain.plan, chain.directory
-    if chain.config.pooling != "auto" or chain.texts.zero_shot:
+    if chain.config.pooling != "auto":
         return None
-    if not any(stage.chooses_reading for stage in plan.stages):
-        beside = plan.regression is not None and chain.tokenizer.padding_side == "right"
-        return _trained_reading(chain) if beside else None
+    if chain.texts.zero_shot or not any(stage.chooses_reading for stage in plan.stages):
+        regression = chain.texts.zero_shot or plan.regression is not None
+        return _trained_reading(chain) if regression and chain.tokenizer.padding_side == "right" else None
     known = from_main_process(directory.read_pooling() if is_main_process() else None)
     if known is None:
         begun = is_main_process() and any(directory.path.rglob(FIT))  # by an earlier version, which read the mean

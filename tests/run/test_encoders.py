@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from notes import Notes
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, FunnelConfig, FunnelModel, pipeline
 
@@ -18,7 +19,6 @@ from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.inference.classifier import Classifier
 from sstext.modeling.pretrained import prefix_of
-from sstext.progress import Reporter
 from sstext.reporting.run_files import open_run_files
 from sstext.reporting.tables import facts
 from sstext.run import encoders
@@ -27,17 +27,6 @@ from sstext.run.opening import open_chain
 from sstext.run.train import train
 
 PREFIX = "please hello "
-
-
-class Notes(Reporter):
-    """Keeps the notes."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.said: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.said.append(message)
 
 
 @pytest.fixture(scope="module")

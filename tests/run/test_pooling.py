@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from notes import Notes
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -29,17 +30,6 @@ from sstext.reporting.tables import facts
 from sstext.run import chosen_by_labels
 from sstext.run.opening import open_chain
 from sstext.run.train import train
-
-
-class Notes(Reporter):
-    """Keeps the notes."""
-
-    def __init__(self) -> None:
-        super().__init__(quiet=True)
-        self.said: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.said.append(message)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +132,13 @@ def test_an_encoder_that_was_trained_for_its_first_token_is_read_there(
     told = {"word_embedding_dimension": 16, "pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
     (tmp_path / "encoder" / "1_Pooling" / "config.json").write_text(json.dumps(told))
     encoder = str(tmp_path / "encoder")
+    described = {"account": "password login", "delivery": "parcel courier", "refund": "money invoice"}
+    alone = tiny_run(
+        tmp_path / "zero", method="auto", labeled=None, descriptions=described, folds=None, test=None, encoder=encoder
+    )
+    chain = open_chain(alone)
+    assert chain.texts.zero_shot
+    assert chain.student(chain.plan.baseline).config.sstext_pooling == "first", "without labels, too"
     for output in ("out", "again"):
         options = tiny_run(tmp_path / output, method="auto", folds=0, rounds=0, encoder=encoder)
         options.method_args = {}
