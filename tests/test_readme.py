@@ -103,8 +103,8 @@ def test_every_command_and_block_runs_in_the_order_of_the_pages(
 ) -> None:
     monkeypatch.chdir(workplace)
     shutil.rmtree("out", ignore_errors=True)
-    for place in ("sstext.run.encoders.encoder_path", "sstext.modeling.student.encoder_path"):
-        monkeypatch.setattr(place, lambda name: str(tiny_encoder))
+    for place in ("run.encoders", "modeling.student", "modeling.pretrained"):
+        monkeypatch.setattr(f"sstext.{place}.encoder_path", lambda name: str(tiny_encoder))
     monkeypatch.setattr("sstext.encoder_path", lambda name: str(tiny_encoder), raising=False)
     # The final model trains longer: after 8 steps, it is sure of nothing, and no precision can be asked for.
     monkeypatch.setattr(

@@ -53,6 +53,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "auto, R-Drop": {"regularizers": {"r-drop": 1.0}},
     "auto, from pretrained": {"method_args": {"start": "pretrained"}},
     "auto, two rounds": {"rounds": 2},
+    "auto, plain": {"method_args": {"plain": True}},
 }
 #: All that can be measured: the methods, other people's, two marks to see them by, and parts of `auto`.
 COMPETITORS = (*METHODS, *PEERS, ALL_LABELS, PROBE, *ABLATIONS)

@@ -1,14 +1,15 @@
 """What `sstext methods` prints."""
 
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import asdict
 
 from rich.console import Console
 from rich.table import Table
 
 from sstext.cli.console import new_console, new_table
+from sstext.errors import UserError
 from sstext.methods.catalog import BESIDE, Entry, entry, pages, regularizer_entry
-from sstext.methods.registry import METHODS, LoopArguments
+from sstext.methods.registry import METHODS, LoopArguments, build
 from sstext.objective.regularizers import REGULARIZERS
 
 
@@ -59,8 +60,8 @@ def _show_page(console: Console, found: Entry) -> None:
             table.add_row(title, text)
     console.print(table)
     if found.stage != BESIDE:
-        shared = ", ".join(field.name for field in fields(LoopArguments))
-        console.print(f"Every method also takes {shared} (see recipes/guide/methods.md).", highlight=False)
+        shared = ", ".join(_shared_arguments(found))
+        console.print(f"This method also takes {shared} (see recipes/guide/methods.md).", highlight=False)
     if not found.arguments:
         console.print("No further arguments.")
         return
@@ -74,3 +75,22 @@ def _show_page(console: Console, found: Entry) -> None:
     for argument in found.arguments:
         arguments.add_row(argument.name, str(argument.default), argument.help)
     console.print(arguments)
+
+
+def _shared_arguments(found: Entry) -> list[str]:
+    """The arguments of `LoopArguments` that a method takes beside its own.
+
+    >>> _shared_arguments(entry("ust"))
+    ['min_confidence', 'start', 'stop_agreement', 'round_batch_size', 'round_learning_rate']
+    """
+    own = {argument.name for argument in found.arguments}
+    usual = {**asdict(LoopArguments()), "strength": 1.0}
+    return [name for name, value in usual.items() if name not in own and _takes(found.name, name, value)]
+
+
+def _takes(method: str, argument: str, value: object) -> bool:
+    try:
+        build(method, {argument: value})
+    except UserError:
+        return False
+    return True

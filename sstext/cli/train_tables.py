@@ -13,7 +13,15 @@ from sstext.evaluation.held_out import cause_and_remedy
 from sstext.methods.method import HEAD, Stage
 from sstext.objective.targets import Hard
 from sstext.progress import duration
-from sstext.reporting.words import accuracy_said, capitalized, left_out_said, said_first, shares_said, skipped_said
+from sstext.reporting.words import (
+    accuracy_said,
+    capitalized,
+    left_out_said,
+    regression_said,
+    said_first,
+    shares_said,
+    skipped_said,
+)
 from sstext.run.continuing import what_it_brought
 from sstext.run.dry_run import Forecast
 from sstext.run.sharing import in_units
@@ -91,7 +99,8 @@ def _skipped(results: Mapping[str, Any]) -> str:
     if not counted["skipped"]:
         return ""
     said = capitalized(skipped_said(counted["skipped"], counted["steps"]))
-    return f"{said}. If these are many, lower {spelled('learning_rate')}."
+    of_rounds = f"for auto and for rounds, round_learning_rate in {spelled('method_args')}"
+    return f"{said}. If these are many, lower {spelled('learning_rate')} ({of_rounds})."
 
 
 def figures_table(results: Mapping[str, Any]) -> Table:
@@ -119,19 +128,16 @@ def advice(results: Mapping[str, Any]) -> str:
     chosen, records = results["chosen"], results["rounds"]
     if stage_name(records[0]) == ZERO_SHOT and not records[-1]["metrics"]:
         return "" if results["test"] else "Next: label some texts. Nothing else shows how often this model is right."
+    if ahead := regression_said(results):
+        remedy = f"leave out {spelled('method')}: the default compares both on held-out labels, and learns from both"
+        if not results["rows"].get("unlabeled"):
+            remedy = f"give {spelled('unlabeled')} and {remedy}"
+        return f"Next: {remedy}. {ahead}"
     if _at_chance(results):
         rows = "held-out" if _held_out(records) else "development"
         return (
             f"Next: the model is not better than chance on the {rows} rows, and its pseudo-labels cannot help. Check that the "
             "labels are right and follow from the texts, then label more texts."
-        )
-    if (ahead := _regression_ahead(results)) is not None:
-        remedy = f"leave out {spelled('method')}: the default compares both on held-out labels"
-        if not results["rows"].get("unlabeled"):
-            remedy = f"give {spelled('unlabeled')} and {remedy}"
-        return (
-            f"Next: {remedy}. On the test rows, a logistic regression on the encoder as it was pretrained is right more often "
-            f"({ahead:.1%}) than this model."
         )
     if len(records) > 1 and not _held_out(records) and not records[-1]["metrics"]:
         remedy = cause_and_remedy(results.get("nothing_held_out"))[1]
@@ -158,17 +164,6 @@ def to_label_said(results: Mapping[str, Any], output: str) -> str:
 def _held_out(records: Sequence[Mapping[str, Any]]) -> bool:
     """Whether stages were compared on held-out rows. A final model has none: its teachers are the ones that are compared."""
     return bool(records[0].get("out_of_fold"))
-
-
-def _regression_ahead(results: Mapping[str, Any]) -> float | None:
-    """The accuracy of the frozen regression on the test rows, if it lies above the interval of the chosen model. None in runs
-    that have compared both."""
-    test = results["test"]
-    if "regression" not in test or stage_name(results["rounds"][0]) == "regression":
-        return None
-    chosen = test.get("self_trained", test["supervised"])["metrics"]["accuracy"]
-    found = test["regression"]["metrics"]["accuracy"]["score"]
-    return found if found > chosen["confidence_interval"][1] else None
 
 
 def _at_chance(results: Mapping[str, Any]) -> bool:

@@ -34,8 +34,9 @@ class DataOptions:
     unlabeled: str | None = option(
         None,
         "File or Hub name with unlabeled texts: the same formats, or txt with one text per line. Also a folder of files, a "
-        "pattern ('corpus/*.parquet'), - for stdin, or stream:NAME for a Hub data set that is not downloaded first. All "
-        "methods but `supervised` need them. Default: none.",
+        "pattern ('corpus/*.parquet'), - for stdin, or stream:NAME for a Hub data set that is not downloaded first. Default: "
+        "none. Every run needs some, or rows of `labeled` without a label, except with the method supervised, or with the "
+        "method auto and 0 rounds.",
         common=True,
     )
     test: str | None = option(
@@ -255,28 +256,32 @@ class TrainingOptions:
 
     steps: int | None = option(
         None,
-        "Optimizer steps of the baseline, or of the first training of another method. Default: 20 passes over the "
-        "labeled rows, at least 60 and at most 500 (at least 120 if it also reads unlabeled texts). Raise it "
-        "if the training loss is still falling at the end.",
+        "Optimizer steps of plain fine-tuning, or of the first training of another method. With auto, these are the steps of "
+        "the plain fine-tuning that the model is compared with; `round_steps` sets those of the start and the final model. "
+        "Default: 20 passes over the labeled rows, at least 60 and at most 500 (at least 120 if it also reads unlabeled "
+        "texts). Raise it if the training loss is still falling at the end.",
         limits=POSITIVE,
         computed=True,
     )
     round_steps: int | None = option(
         None,
-        "Optimizer steps of a round; the start of auto has at most as many. Default: 3 passes over the pseudo-labels "
-        "(auto: 1.5), at least 120 (auto: 60), at most 2,000. Lower it to save time.",
+        "Optimizer steps of a round and of the final model; the start of auto has at most as many. Default: 3 passes over the "
+        "pseudo-labels (auto: 1.5), at least 120 (auto: 60), at most 2,000. Lower it to save time.",
         limits=POSITIVE,
         computed=True,
     )
     batch_size: int = option(
         16,
-        "Labeled rows per step of the first training, summed over all devices. Default: 16. Lower it if memory "
-        "runs out.",
+        "Labeled rows per step of the first training, summed over all devices. With auto, they are those of the plain "
+        "fine-tuning that the model is compared with; round_batch_size in `method_args` sets the rows of the start and the "
+        "final model (32). Default: 16. Lower it if memory runs out.",
         limits=POSITIVE,
     )
     learning_rate: float = option(
         2e-4,
-        "Peak learning rate of the encoder in the first training. Default: 2e-4. Lower it for large encoders.",
+        "Peak learning rate of the encoder in the first training. With auto, it is that of the plain fine-tuning that the "
+        "model is compared with; round_learning_rate in `method_args` sets the rate of the start and the final model (1e-4). "
+        "Default: 2e-4. Lower it for large encoders.",
         limits=ANY_NUMBER,
     )
     head_learning_rate: float | None = option(

@@ -23,29 +23,41 @@ from sstext.errors import UserError, listed
 
 #: Sentences that are made of a class name.
 TEMPLATES = ("{}", "This text is {}.")
-#: Words that mean "class". Beside a number or a letter, they say nothing about the class.
-_CLASS = frozenset({"label", "class", "category", "cat", "cluster", "group", "type", "code", "id", "topic"})
+#: Words that mean "class" or "one of many". Beside a number or a letter, they say nothing about the class.
+_CLASS = frozenset({
+    "bucket", "cat", "category", "class", "cls", "cluster", "code", "entry", "group", "id", "idx", "index", "intent", "item",
+    "label", "lbl", "node", "option", "segment", "tag", "target", "topic", "type",
+})  # fmt: skip
 #: Why names of classes are not used.
 CODES = "some are numbers or codes"
 _ROMAN = re.compile(r"[ivx]+", re.IGNORECASE)
+#: Where a word begins in camel case: after a small letter, or after capitals if two small letters follow ("ITSupport").
+_HUMPS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})")
+#: A hexadecimal number with at least six digits, two of them decimal: a hash or an identifier.
+_HASH = re.compile(r"(?=(?:[a-f]*\d){2})(?=\d*[a-f])[\da-f]{6,}", re.IGNORECASE)
 
 
 def readable_name(name: str) -> str | None:
     """A class name as words. Returns None for a number or a code, which says nothing about the texts of the class.
 
-    Underscores, slashes, dots, colons, hyphens and plus signs become spaces. Words in camel case are separated.
+    Underscores, slashes, dots, colons, hyphens and plus signs become spaces. Words in camel case are separated, and written
+    small unless they are abbreviations.
 
     >>> readable_name("wrong_or_missing_item"), readable_name("Sci/Tech"), readable_name("deliveryDelay")
     ('wrong or missing item', 'Sci Tech', 'delivery delay')
-    >>> [readable_name(name) for name in ("3", "LABEL_3", "class_a", "B12", "TKT-204", "E11.9", "IV", "a")]
-    [None, None, None, None, None, None, None, None]
+    >>> readable_name("ITSupport"), readable_name("brokenURLLink"), readable_name("FAQs")
+    ('IT support', 'broken URL link', 'FAQs')
+    >>> [readable_name(name) for name in ("3", "LABEL_3", "class_a", "B12", "TKT-204", "E11.9", "IV", "a", "lbl_1", "3fa85f64")]
+    [None, None, None, None, None, None, None, None, None, None]
     >>> readable_name("covid19"), readable_name("5 stars"), readable_name("group"), readable_name("猫")
     ('covid19', '5 stars', 'group', '猫')
     """
-    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name) if not name.isupper() else name
-    words = re.sub(r"[\s_/\\.:|+-]+", " ", parted).strip()
-    if words != name and re.search(r"[a-z][A-Z]", name):
-        words = words.lower()
+    if _HASH.fullmatch(name):
+        return None
+    humped = not name.isupper() and _HUMPS.search(name) is not None
+    words = re.sub(r"[\s_/\\.:|+-]+", " ", _HUMPS.sub(" ", name) if humped else name).strip()
+    if humped:
+        words = " ".join(word if len(word) > 1 and word.isupper() else word.lower() for word in words.split())
     return words if _says_something(words) else None
 
 

@@ -76,8 +76,8 @@ _PICKLES = re.compile(
 #: kind and the weight of the texts, but not the texts.
 _PUBLIC_RESULTS = (
     "chosen", "baseline", "baseline_temperature", "method", "prefix", "pooling", "class_texts", "classes", "rows", "max_length",
-    "left_out", "rounds", "test", "accuracy_estimate", "corpus_shares", "uncalibrated", "versions", "machine", "seed",
-    "seconds", "phases", "peak_memory_mib", "skipped_steps",
+    "left_out", "rounds", "test", "accuracy_estimate", "corpus_shares", "regression", "uncalibrated", "versions", "machine",
+    "seed", "seconds", "phases", "peak_memory_mib", "skipped_steps",
 )  # fmt: skip
 
 

@@ -161,7 +161,7 @@ class Method:
             say together. Else the chains also go through the rounds.
         plain: plain fine-tuning, if it is not the first stage. It takes the place of a frozen stage where the head of the
             encoder cannot be a regression, and is measured on test rows.
-        regression: a frozen regression, if it is not the first stage. It takes seconds, and is measured on test rows, because
+        regression: a frozen regression, if it is not the first stage. It takes seconds, and is compared with the model, because
             fine-tuning on few labels can end below it. None: the head of the encoder cannot be one.
         follows_shares: whether pseudo-labels follow the class shares of the corpus (`--prior`), and quotas follow `--keep`.
     """

@@ -74,7 +74,7 @@ METHODS: dict[str, Callable[..., Objective] | Callable[..., Method]] = {
 
 @dataclass(frozen=True)
 class LoopArguments:
-    """Arguments that every method takes beside its own.
+    """Arguments that methods take beside their own. A method refuses those that it has no use for.
 
     Attributes:
         strength: λ, the weight of the unlabeled loss inside a step (default: the method's own).
@@ -82,8 +82,9 @@ class LoopArguments:
         min_confidence: probability below which a pseudo-label is never selected.
         start: what the student of a round starts from: `previous` (the student before) or `pretrained` (the encoder).
         stop_agreement: stop if at least this share of the corpus keeps its predicted class (above 1: never; default: .999).
-        round_batch_size: labeled and pseudo-labeled rows per step of a round, over all devices (default: 32).
-        round_learning_rate: peak learning rate of the encoder in a round (default: 1e-4).
+        round_batch_size: labeled and pseudo-labeled rows per step of a round, of the final model and of the start of
+            `auto`, over all devices (default: 32).
+        round_learning_rate: peak learning rate of the encoder in these trainings (default: 1e-4).
     """
 
     strength: float | None = None

@@ -33,6 +33,7 @@ from sstext.reporting.tables import (
 from sstext.reporting.words import (
     accuracy_said,
     capitalized,
+    regression_said,
     said_first,
     shares_said,
     what_it_brought,
@@ -135,8 +136,8 @@ def _head(run: RunFiles, compared: Comparison | None) -> list[str]:
     estimated = accuracy_said(run.results)
     brought = what_it_brought(compared, run.first) if run.finished and (compared is not None or not estimated) else ""
     of_data = (shares_said(run.results), what_overlaps(run), what_was_left_out(run), what_to_label(run))
-    first = said_first(run.results) if run.finished else []
-    said = (*first, what_was_chosen(run), brought, estimated, *of_data)
+    first, ahead = (said_first(run.results), regression_said(run.results)) if run.finished else ([], "")
+    said = (*first, what_was_chosen(run), brought, ahead, estimated, *of_data)
     return [sentence for sentence in said if sentence]
 
 

@@ -51,7 +51,8 @@ def said_first(results: Mapping[str, Any]) -> list[str]:
     if reason := results.get("unusable"):
         lines = [
             f"The model cannot be used: {reason}. Train it longer ({spelled('steps')}) or with a lower "
-            f"{spelled('learning_rate')}, and check that the labels follow from the texts."
+            f"{spelled('learning_rate')} (for auto and for rounds, {spelled('round_steps')} and round_learning_rate in "
+            f"{spelled('method_args')}), and check that the labels follow from the texts."
         ]
     if (stopped := results["rounds"][-1]["stopped_because"]) not in (None, ALL_DONE):
         lines.append(f"Training stopped early: {stopped}.")
@@ -146,6 +147,35 @@ def accuracy_said(results: Mapping[str, Any]) -> str:
     texts = "the corpus" if results["rows"].get("unlabeled") else "texts like the labeled ones"
     chosen = f", {found['chosen']:,} of which were chosen, not drawn at random" if found.get("chosen") else ""
     return f"Accuracy on {texts}: about {figure}, estimated from {found['rows']:,} held-out labeled rows{chosen}."
+
+
+def regression_said(results: Mapping[str, Any]) -> str:
+    """A sentence on a frozen regression that is better than the model. Empty if none is known to be better.
+
+    On test rows, its accuracy must lie above the interval of the model. Otherwise its log-loss on held-out or development rows
+    decides (`sstext.run.regression_beside`). Runs with a regression among their stages have compared it already.
+
+    >>> beside = {"source": "held-out", "rows": 64, "accuracy": [.75, .5], "log_loss": [.812, 1.204], "ahead": True}
+    >>> regression_said({"test": {}, "rounds": [{"stage": "baseline"}], "regression": beside})[:88]
+    'On 64 held-out rows, a logistic regression on the encoder as it was pretrained is better'
+    >>> regression_said({"test": {}, "rounds": [{"stage": "baseline"}], "regression": beside | {"ahead": False}})
+    ''
+    """
+    test, beside = results.get("test") or {}, results.get("regression")
+    if stage_name(results["rounds"][0]) == "regression":
+        return ""
+    if "regression" in test:
+        chosen = test.get("self_trained", test["supervised"])["metrics"]["accuracy"]
+        found = test["regression"]["metrics"]["accuracy"]["score"]
+        ahead = found > chosen["confidence_interval"][1]
+        return f"On the test rows, {REGRESSION} is right more often ({found:.1%}) than this model." if ahead else ""
+    if not beside or not beside["ahead"]:
+        return ""
+    (own, models), (loss, of_model) = beside["accuracy"], beside["log_loss"]
+    return (
+        f"On {beside['rows']:,} {beside['source']} rows, {REGRESSION} is better than this model: its log-loss is {loss:.3f} "
+        f"({of_model:.3f}), and its accuracy is {own:.1%} ({models:.1%})."
+    )
 
 
 def shares_said(results: Mapping[str, Any]) -> str:

@@ -211,6 +211,7 @@ def _planned(
         corpus=len(tokens.corpus) if tokens.corpus is not None else 0,
         folds=0 if texts.zero_shot else folds_of(config, method, tokens),
         test=len(texts.test.texts) if texts.test is not None else 0,
+        dev=len(tokens.dev) if tokens.dev is not None else 0,
         method=method,
     )
     chain = Chain(config, plan, texts, tokens, tokenizer, shares, directory, reporter)

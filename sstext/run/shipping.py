@@ -20,9 +20,10 @@ from sstext.processes import from_main_process, is_main_process
 from sstext.pseudolabels.alignment import slices
 from sstext.run.accuracy import accuracy_estimate, estimated_shares, nothing_held_out
 from sstext.run.measuring import measure, write_held_out
+from sstext.run.regression_beside import regression_beside
 from sstext.run.results import VERSIONS, calibrated_on, class_texts_record, described_method, machine, skipped_steps
 from sstext.run.to_label import write_texts_to_label
-from sstext.run.usable import check_checked_rows, check_one
+from sstext.run.usable import check_checked_rows, check_one, collapsed_on_corpus
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.choice import choose_stage
 from sstext.selftraining.cross_fitting import Run, corpus_weights, out_of_fold
@@ -68,11 +69,9 @@ def choose_model(run: Run, records: Sequence[StageRecord]) -> Choice:
     stage, calibrated, temperature = judged, judged, records[position].temperature
     if not run.cross_fitted and not records[position].metrics:
         collapsed, unusable = check_one(chain, judged)
-        doubt = (f"this model may be useless: {collapsed}",) if collapsed else ()
-        return Choice(
-            stage, records[position], judged, records[position], Correction(temperature), why, doubt, unusable
-        )
-    warnings: tuple[str, ...] = ()
+        own = records[position]
+        return Choice(stage, own, judged, own, Correction(temperature), why, doubt(collapsed), unusable)
+    warnings = doubt(collapsed_on_corpus(chain, stage)) if not run.cross_fitted else ()
     if run.cross_fitted:
         stage, temperature, refusal = train_final_model(chain, run.chains, judged, [r.temperature for r in records])
         calibrated = judged if stage is plan.final else stage
@@ -80,6 +79,11 @@ def choose_model(run: Run, records: Sequence[StageRecord]) -> Choice:
     unusable = check_checked_rows(run, stage, calibrated)
     own = records[calibrated.position]
     return Choice(stage, records[position], judged, own, Correction(temperature), why, warnings, unusable)
+
+
+def doubt(collapsed: str | None) -> tuple[str, ...]:
+    """The warning about a model that seems to have collapsed, or none."""
+    return (f"this model may be useless: {collapsed}",) if collapsed else ()
 
 
 def the_one_student(run: Run, records: Sequence[StageRecord], teacher: Stage, why: str) -> Choice:
@@ -164,7 +168,7 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
     if plan.plain is not None:
         others = {baseline.name: baseline_temperature}
         baseline, baseline_temperature = plan.plain, train_plain(chain, plan.plain)
-    elif plan.regression is not None:
+    elif plan.regression is not None and plan.test:
         others = {plan.regression.name: chain.fit(plan.regression).temperature}
     shift = choice.correction.shift
     same = stage is baseline and temperature == baseline_temperature and shift is None
@@ -215,6 +219,7 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
         ),
         "nothing_held_out": nothing_held_out(run),
         "corpus_shares": estimated_shares(run, plan.stages[len(of_chains) - 1]),
+        "regression": regression_beside(run, choice.judged),
         "uncalibrated": uncalibrated,
         "skipped_steps": skipped_steps(run),
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},

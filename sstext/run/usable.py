@@ -1,6 +1,7 @@
 """Whether the model of a run can be used at all: it must not predict one class for everything."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -56,13 +57,25 @@ def check_one(chain: Chain, stage: Stage) -> tuple[str | None, str | None]:
         Why it may have collapsed, by its predictions for some texts of the corpus (`too_few_classes`), and why it cannot be
         used, by those for labeled rows (`one_class`). None: no reason was found.
     """
-
-    model, corpus, labeled = chain.students.load(stage), chain.tokens.corpus, chain.tokens.labeled
-    collapsed = None
-    if corpus is not None:
-        predicted = score(model, corpus.select(chain.students.sample), chain.tokenizer).argmax(-1)
-        shares = np.bincount(predicted, minlength=len(chain.texts.classes)) / len(predicted)
-        collapsed = too_few_classes(shares, chain.shares.prior)
+    model, labeled = chain.students.load(stage), chain.tokens.labeled
     some = labeled.select(random_rows(len(labeled), min(len(labeled), EVIDENCE_ROWS), chain.config.seed))
     predicted = score(model, some, chain.tokenizer).argmax(-1)
-    return collapsed, one_class(predicted, np.asarray(some["labels"][:]), chain.texts.classes)
+    return (
+        collapsed_on_corpus(chain, stage, model),
+        one_class(predicted, np.asarray(some["labels"][:]), chain.texts.classes),
+    )
+
+
+def collapsed_on_corpus(chain: Chain, stage: Stage, model: Any = None) -> str | None:
+    """Why the student of a stage may have collapsed, by its predictions for some texts of the corpus (`too_few_classes`).
+
+    Args:
+        model: the student, if it is loaded already.
+    """
+    corpus = chain.tokens.corpus
+    if corpus is None:
+        return None
+    model = chain.students.load(stage) if model is None else model
+    predicted = score(model, corpus.select(chain.students.sample), chain.tokenizer).argmax(-1)
+    shares = np.bincount(predicted, minlength=len(chain.texts.classes)) / len(predicted)
+    return too_few_classes(shares, chain.shares.prior)

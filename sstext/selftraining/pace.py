@@ -133,10 +133,9 @@ def counter_of(chain: Chain, plan: Plan) -> Counter:
         chain: of the run, with all labels.
         plan: its plan, or a shorter one.
     """
-    told, dev = chain.class_texts, chain.tokens.dev
+    told = chain.class_texts
     return Counter(
         plan,
-        dev=len(dev) if dev is not None else 0,
         told=len(told.tokens) if told is not None and told.weight else 0,
         weighs=told is not None,
         classes=len(chain.texts.classes),

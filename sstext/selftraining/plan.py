@@ -23,7 +23,7 @@ LEFT_OUT_FOLDS = (
 SHARES, SHARES_OF_BASELINE = (1.0, 0.85), (1.0, 0.85, 0.7, 0.5)
 
 
-#: Labels up to which a frozen regression is measured beside a model that has nothing to do with it.
+#: Labels up to which a frozen regression is compared with a model that has nothing to do with it.
 MOST_MEASURED = 5_000
 
 
@@ -37,7 +37,7 @@ class Plan:
         final: the stage of the final model, which learns from all labels and the averaged pseudo-labels of the chains. None
             without folds or without rounds. If the method teaches once, no stage before it reads pseudo-labels.
         folds: number of chains, each without one fold of the labels. 0 means one chain with all labels.
-        labeled, corpus, test: number of rows.
+        labeled, corpus, test, dev: number of rows.
         left_out: what a budget left out, in words.
         seconds: expected time, or None if it was not measured.
         compares: whether plain fine-tuning is measured on the test rows beside the model, see `plain`.
@@ -52,6 +52,7 @@ class Plan:
     left_out: tuple[str, ...] = ()
     seconds: float | None = None
     test: int = 0
+    dev: int = 0
     compares: bool = True
 
     # Read it
@@ -100,11 +101,12 @@ class Plan:
 
     @property
     def regression(self) -> Stage | None:
-        """The frozen regression with all labels that is measured on the test rows beside the model.
+        """The frozen regression with which the model is compared on test rows, held-out rows or development rows.
 
-        None if it is a stage, or if there are so many labels that it takes minutes.
+        None if there are none, if it is a stage, or if there are so many labels that it takes minutes.
         """
-        return self.method.regression if self.test and self.labeled <= MOST_MEASURED else None
+        compared = (self.test or self.folds or self.dev) and self.labeled <= MOST_MEASURED
+        return self.method.regression if compared else None
 
     @property
     def regression_teaches(self) -> bool:
@@ -183,9 +185,10 @@ class Plan:
     def cuts(self) -> Iterator["Plan"]:
         """The plan, then shorter ones: fewer steps, no comparison, two chains, no chains, no rounds, only the baseline.
 
-        The corpus is what a run is for, and goes last; the chains only check it. Plain fine-tuning for the test rows is left
-        out before the chains, because the model does not depend on it. It is never shortened: a comparison with half of it
-        would flatter the model.
+        The corpus is what a run is for. It goes after the chains, which only check it, and before the start: without a start,
+        the regression alone would label it, and students of a regression were worse than the regression
+        (recipes/benchmark/LOG.md). Plain fine-tuning for the test rows is left out before the chains, because the model does
+        not depend on it. It is never shortened: a comparison with half of it would flatter the model.
         """
         some_folds = [self.folds, 2, 0] if self.folds > 2 else [self.folds, 0] if self.folds else [0]
         for rounds in [self.rounds, 0] if self.rounds else [0]:

@@ -51,12 +51,19 @@ def rounds_of_run(config: RunConfig, method: Method) -> int:
 
 
 def make_plan(
-    config: RunConfig, *, labeled: int, corpus: int, folds: int, test: int = 0, method: Method | None = None
+    config: RunConfig,
+    *,
+    labeled: int,
+    corpus: int,
+    folds: int,
+    test: int = 0,
+    dev: int = 0,
+    method: Method | None = None,
 ) -> Plan:
     """The full plan of a run.
 
     Args:
-        labeled, corpus, test: number of rows. A corpus of 0 rows means that there is none.
+        labeled, corpus, test, dev: number of rows. A corpus of 0 rows means that there is none.
         folds: number of chains. 0 means one chain with all labels.
         method: the result of `method_of`. Default: it is composed here.
 
@@ -66,7 +73,7 @@ def make_plan(
     """
     method = method_of(config) if method is None else method
     stages, final = stages_of(method, rounds_of_run(config, method), folds)
-    return Plan(method, stages, final, folds, labeled, corpus, test=test)
+    return Plan(method, stages, final, folds, labeled, corpus, test=test, dev=dev)
 
 
 def texts_wanted(config: RunConfig, method: Method | None = None) -> int | None:

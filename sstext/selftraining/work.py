@@ -58,7 +58,6 @@ class Counter:
 
     Attributes:
         plan: the plan.
-        dev: number of development rows; 0: there are none.
         told: number of texts of the classes that regressions and probes read.
         weighs: whether every chain weighs texts of the classes.
         classes: C, number of classes.
@@ -66,7 +65,6 @@ class Counter:
     """
 
     plan: Plan
-    dev: int = 0
     told: int = 0
     weighs: bool = False
     classes: int = 0
@@ -103,8 +101,9 @@ class Counter:
                     work += Work(texts=plan.corpus, reads=plan.folds + 1)
                 work += self._training(plan.final, plan.labeled)
                 work += replace(self._sample(), exact=self._rows_of_sample, reads=2)
-        elif not self.dev:  # the model is tried on some texts
-            work += Work(exact=self._rows_of_sample + min(plan.labeled, EVIDENCE_ROWS), reads=1)
+        else:  # the model is tried on some texts
+            tried = 0 if plan.dev else min(plan.labeled, EVIDENCE_ROWS)
+            work += Work(exact=self._rows_of_sample + tried, reads=1)
         if plan.zero_shot and plan.corpus:  # the texts to label: their choice, and predictions for them
             candidates = min(plan.corpus, CANDIDATES)
             work += Work(exact=candidates + min(candidates, PER_CLASS * self.classes), reads=2)
@@ -114,7 +113,10 @@ class Counter:
         if plan.trains_plain_apart and plan.plain is not None:
             work += self._training(plan.plain, plan.labeled)
         if plan.regression is not None:
-            work += self._training(plan.regression, plan.labeled)
+            if plan.test:
+                work += self._training(plan.regression, plan.labeled)
+            if plan.folds or plan.dev:
+                work += Work(exact=plan.labeled + plan.dev, fits=max(1, plan.folds), reads=1)
         return work
 
     def _training(self, stage: Stage, labeled: int) -> Work:
@@ -125,11 +127,11 @@ class Counter:
         if stage.regression_head:
             work += Work(exact=labeled + self.told, fits=1)
         if not stage.frozen:
-            checkpoints = -(-steps // self.save_steps) if not self.dev else EVALUATIONS
+            checkpoints = -(-steps // self.save_steps) if not plan.dev else EVALUATIONS
             name = FIRST_ROUND if stage.name == FINAL else stage.name
             work += Work({name: steps}, writes=WRITES_OF_CHECKPOINT * checkpoints)
-        if self.dev:
-            work += Work(texts=EVALUATIONS * self.dev * (not stage.frozen), exact=self.dev, reads=1)
+        if plan.dev:
+            work += Work(texts=EVALUATIONS * plan.dev * (not stage.frozen), exact=plan.dev, reads=1)
         elif plan.method.teacher.with_probe and plan.corpus and not stage.frozen:
             work += replace(self._probe(labeled), reads=1)
         return work

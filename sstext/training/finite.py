@@ -190,8 +190,13 @@ class FiniteTrainer(Trainer):
         raise UserError(
             "the training was stopped, because the loss or its gradients were not finite (NaN or infinite) in "
             f"{self.skipped_steps.total:,} of {done:,} steps, which were skipped; train again with a lower "
-            f"{spelled('learning_rate')} (it was {self.args.learning_rate:g}){precision}"
+            f"{self._rate_option} (it was {self.args.learning_rate:g}){precision}"
         )
+
+    @property
+    def _rate_option(self) -> str:
+        """What sets the learning rate, in the words of the interface in use."""
+        return getattr(self.args, "rate_option", "") or spelled("learning_rate")
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log the finite numbers, and the number of skipped steps if there are any."""
@@ -209,12 +214,10 @@ class FiniteTrainer(Trainer):
         output = super().evaluation_loop(*arguments, **keywords)
         logits = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
         if isinstance(logits, np.ndarray) and logits.dtype.kind == "f":
-            refuse_bad_outputs(logits, remedy=f"train with a lower {spelled('learning_rate')}")
+            refuse_bad_outputs(logits, remedy=f"train with a lower {self._rate_option}")
         for name, value in (output.metrics or {}).items():  # without metrics of the caller, there are no logits
             if name.endswith("_loss") and not math.isfinite(value):
-                raise UserError(
-                    f"expected a finite {name}, found {value}; train with a lower {spelled('learning_rate')}"
-                )
+                raise UserError(f"expected a finite {name}, found {value}; train with a lower {self._rate_option}")
         return output
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:

@@ -122,6 +122,7 @@ def stage_arguments(
         made = SemiSupervisedTrainingArguments(**arguments | given)
     except (TypeError, ValueError) as error:
         raise UserError(f"training_args: {error}") from error
+    made.rate_option = rate_option(stage)
     if precision == "fp32":
         made.mixed_precision = "no"  # otherwise the launcher would decide
     if "per_device_train_batch_size" not in config.training_args:
@@ -131,6 +132,16 @@ def stage_arguments(
             raise UserError(f"{name}: expected a multiple of {parts} (processes × accumulation steps), found {rows}")
         made.per_device_train_batch_size = rows // parts
     return made
+
+
+def rate_option(stage: Stage) -> str:
+    """The option that sets the learning rate of a stage, in the words of the interface in use.
+
+    >>> from sstext.methods.registry import compose
+    >>> [rate_option(stage) for stage in compose("softmatch").stages(rounds=1)]
+    ['learning_rate', 'round_learning_rate in method_args']
+    """
+    return f"round_learning_rate in {spelled('method_args')}" if stage.schedule.of_rounds else spelled("learning_rate")
 
 
 def patience_of(config: RunConfig) -> int:

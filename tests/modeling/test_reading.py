@@ -264,7 +264,14 @@ def test_in_16_bits(name: str, mixed: bool, reading: str) -> None:
 
 
 @pytest.mark.parametrize("reading", READINGS)
-@pytest.mark.parametrize("name", ["bert", "roberta", pytest.param("electra", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bert",
+        "roberta",
+        *(pytest.param(other, marks=pytest.mark.slow) for other in ("electra", "xlm-roberta", "deberta-v2")),
+    ],
+)
 def test_it_is_exported(name: str, reading: str) -> None:
     """Guards deployment: the exported program has the same logits, for rows of another length too."""
     model, inputs = made(name), batch()

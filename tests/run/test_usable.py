@@ -54,3 +54,20 @@ def test_a_model_of_one_class_is_no_success(
     )
     assert "Train it longer (--steps) or with a lower --learning-rate" in first
     assert main([str(part) for part in command]) == 1, "also if the run was finished before"
+
+
+def test_a_collapse_that_development_rows_do_not_show_is_said_first(
+    tiny_files: Any, tiny_run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Guards runs with --dev: one development row of another class hid a model that has one class for the whole corpus."""
+    monkeypatch.setattr(
+        "sstext.run.usable.score", lambda model, rows, *_: np.stack([np.array([0.0, 9.0, 0.0])] * len(rows))
+    )
+    monkeypatch.setenv("COLUMNS", "400")
+    found = train(tiny_run(tmp_path / "out", dev=str(tiny_files.dev), test=None))
+    few = "its predictions have collapsed to few classes (effective number 1.0, expected 3.0)"
+    assert found["unusable"] is None
+    assert found["chosen"]["warnings"] == [f"this model may be useless: {few}"]
+    show_results(found, "out")
+    first = next(line for line in capsys.readouterr().out.splitlines() if line)
+    assert few in first
