@@ -9,7 +9,7 @@ from rich.table import Table
 from sstext.cli.console import new_console, new_table
 from sstext.errors import UserError
 from sstext.methods.catalog import BESIDE, Entry, entry, pages, regularizer_entry
-from sstext.methods.registry import METHODS, LoopArguments, build
+from sstext.methods.registry import METHODS, LoopArguments, build, compose
 from sstext.objective.regularizers import REGULARIZERS
 
 
@@ -59,8 +59,7 @@ def _show_page(console: Console, found: Entry) -> None:
         if text:
             table.add_row(title, text)
     console.print(table)
-    if found.stage != BESIDE:
-        shared = ", ".join(_shared_arguments(found))
+    if found.stage != BESIDE and (shared := ", ".join(_shared_arguments(found))):
         console.print(f"This method also takes {shared} (see recipes/guide/methods.md).", highlight=False)
     if not found.arguments:
         console.print("No further arguments.")
@@ -82,7 +81,11 @@ def _shared_arguments(found: Entry) -> list[str]:
 
     >>> _shared_arguments(entry("ust"))
     ['min_confidence', 'start', 'stop_agreement', 'round_batch_size', 'round_learning_rate']
+    >>> _shared_arguments(entry("supervised"))  # it has no rounds
+    []
     """
+    if compose(found.name).round is None:
+        return []
     own = {argument.name for argument in found.arguments}
     usual = {**asdict(LoopArguments()), "strength": 1.0}
     return [name for name, value in usual.items() if name not in own and _takes(found.name, name, value)]

@@ -129,7 +129,7 @@ def advice(results: Mapping[str, Any]) -> str:
     if stage_name(records[0]) == ZERO_SHOT and not records[-1]["metrics"]:
         return "" if results["test"] else "Next: label some texts. Nothing else shows how often this model is right."
     if ahead := regression_said(results):
-        remedy = f"leave out {spelled('method')}: the default compares both on held-out labels, and learns from both"
+        remedy = f"leave out {spelled('method')}: the default method compares both"
         if not results["rows"].get("unlabeled"):
             remedy = f"give {spelled('unlabeled')} and {remedy}"
         return f"Next: {remedy}. {ahead}"

@@ -33,8 +33,8 @@ CODES = "some are numbers or codes"
 _ROMAN = re.compile(r"[ivx]+", re.IGNORECASE)
 #: Where a word begins in camel case: after a small letter, or after capitals if two small letters follow ("ITSupport").
 _HUMPS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})")
-#: A hexadecimal number with at least six digits, two of them decimal: a hash or an identifier.
-_HASH = re.compile(r"(?=(?:[a-f]*\d){2})(?=\d*[a-f])[\da-f]{6,}", re.IGNORECASE)
+#: A hash or an identifier: at least eight hexadecimal digits, with letters between decimal ones, also in groups.
+_HASH = re.compile(r"(?=.*\d-?[a-f]+-?\d)[\da-f]{8,}(-[\da-f]{4,})*", re.IGNORECASE)
 
 
 def readable_name(name: str) -> str | None:
@@ -49,8 +49,8 @@ def readable_name(name: str) -> str | None:
     ('IT support', 'broken URL link', 'FAQs')
     >>> [readable_name(name) for name in ("3", "LABEL_3", "class_a", "B12", "TKT-204", "E11.9", "IV", "a", "lbl_1", "3fa85f64")]
     [None, None, None, None, None, None, None, None, None, None]
-    >>> readable_name("covid19"), readable_name("5 stars"), readable_name("group"), readable_name("猫")
-    ('covid19', '5 stars', 'group', '猫')
+    >>> readable_name("covid19"), readable_name("5 stars"), readable_name("target group"), readable_name("猫")
+    ('covid19', '5 stars', 'target group', '猫')
     """
     if _HASH.fullmatch(name):
         return None
@@ -65,10 +65,11 @@ def _says_something(words: str) -> bool:
     """Whether a name has a word. Numbers and single letters are none, nor are a few letters beside a number."""
     parts = re.findall(r"[^\W\d_]+|\d+", words)
     numbered = any(part.isdigit() for part in parts)
+    counted = numbered or any(len(part) == 1 or _ROMAN.fullmatch(part) for part in parts)
 
     def is_word(part: str) -> bool:
         least = (5 if part.isupper() else 3) if numbered else 2
-        if part.isdigit() or _ROMAN.fullmatch(part) or (part.lower() in _CLASS and len(parts) > 1):
+        if part.isdigit() or _ROMAN.fullmatch(part) or (part.lower() in _CLASS and counted):
             return False
         return len(part) >= least or not part.isascii()
 

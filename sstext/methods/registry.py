@@ -74,7 +74,7 @@ METHODS: dict[str, Callable[..., Objective] | Callable[..., Method]] = {
 
 @dataclass(frozen=True)
 class LoopArguments:
-    """Arguments that methods take beside their own. A method refuses those that it has no use for.
+    """Arguments that methods take beside their own.
 
     Attributes:
         strength: λ, the weight of the unlabeled loss inside a step (default: the method's own).

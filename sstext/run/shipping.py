@@ -71,7 +71,7 @@ def choose_model(run: Run, records: Sequence[StageRecord]) -> Choice:
         collapsed, unusable = check_one(chain, judged)
         own = records[position]
         return Choice(stage, own, judged, own, Correction(temperature), why, doubt(collapsed), unusable)
-    warnings = doubt(collapsed_on_corpus(chain, stage)) if not run.cross_fitted else ()
+    warnings = doubt(collapsed_on_corpus(chain, stage)) if chain.tokens.dev is not None else ()
     if run.cross_fitted:
         stage, temperature, refusal = train_final_model(chain, run.chains, judged, [r.temperature for r in records])
         calibrated = judged if stage is plan.final else stage
@@ -79,6 +79,12 @@ def choose_model(run: Run, records: Sequence[StageRecord]) -> Choice:
     unusable = check_checked_rows(run, stage, calibrated)
     own = records[calibrated.position]
     return Choice(stage, records[position], judged, own, Correction(temperature), why, warnings, unusable)
+
+
+def judged_as_model(run: Run, choice: Choice) -> Stage:
+    """The stage whose held-out predictions stand for the model. If a final model was refused, it is not the chosen one."""
+    own = choice.calibrated
+    return choice.judged if own.stage == FINAL else run.plan.stages[own.index]
 
 
 def doubt(collapsed: str | None) -> tuple[str, ...]:
@@ -219,7 +225,7 @@ def choose_and_measure(run: Run, records: list[StageRecord]) -> dict[str, Any]:
         ),
         "nothing_held_out": nothing_held_out(run),
         "corpus_shares": estimated_shares(run, plan.stages[len(of_chains) - 1]),
-        "regression": regression_beside(run, choice.judged),
+        "regression": regression_beside(run, judged_as_model(run, choice)),
         "uncalibrated": uncalibrated,
         "skipped_steps": skipped_steps(run),
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},

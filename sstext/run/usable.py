@@ -69,6 +69,8 @@ def check_one(chain: Chain, stage: Stage) -> tuple[str | None, str | None]:
 def collapsed_on_corpus(chain: Chain, stage: Stage, model: Any = None) -> str | None:
     """Why the student of a stage may have collapsed, by its predictions for some texts of the corpus (`too_few_classes`).
 
+    They are compared with the expected class shares of the corpus, and with those of the development rows.
+
     Args:
         model: the student, if it is loaded already.
     """
@@ -77,5 +79,7 @@ def collapsed_on_corpus(chain: Chain, stage: Stage, model: Any = None) -> str | 
         return None
     model = chain.students.load(stage) if model is None else model
     predicted = score(model, corpus.select(chain.students.sample), chain.tokenizer).argmax(-1)
-    shares = np.bincount(predicted, minlength=len(chain.texts.classes)) / len(predicted)
-    return too_few_classes(shares, chain.shares.prior)
+    classes, dev = len(chain.texts.classes), chain.tokens.dev
+    shares = np.bincount(predicted, minlength=classes) / len(predicted)
+    of_dev = [np.bincount(np.asarray(dev["labels"][:]), minlength=classes)] if dev is not None else []
+    return too_few_classes(shares, chain.shares.prior, *of_dev)

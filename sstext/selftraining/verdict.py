@@ -73,6 +73,17 @@ def expected_gain(
     >>> round(expected_gain(np.array([1.0] * 100_000), np.array([0.9] * 100_000), mean=0.15, spread=0.3).expected, 3)
     0.1
     """
+    observed, standard_error = observed_gain(before, later, weights)
+    evidence, belief = 1 / standard_error**2, 1 / spread**2
+    return Gain(observed, standard_error, (observed * evidence + mean * belief) / (evidence + belief))
+
+
+def observed_gain(before: np.ndarray, later: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, float]:
+    """The mean d̄ of paired losses, and its standard error s/√B, see `expected_gain`.
+
+    >>> [round(value, 3) for value in observed_gain(np.array([1.0, 0.5]), np.array([0.5, 0.5]))]
+    [0.25, 0.335]
+    """
     difference = np.asarray(before, dtype=np.float64) - later
     rows = len(difference)
     counted = np.ones(rows) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -80,8 +91,7 @@ def expected_gain(
     squares = float((counted**2 * (difference - observed) ** 2).sum())
     assumed = ASSUMED_ROWS * ASSUMED_SPREAD**2 * float((counted**2).mean())
     variance = (squares + assumed) / (rows - 1 + ASSUMED_ROWS)
-    evidence, belief = rows / variance, 1 / spread**2
-    return Gain(observed, (variance / rows) ** 0.5, (observed * evidence + mean * belief) / (evidence + belief))
+    return observed, (variance / rows) ** 0.5
 
 
 @dataclass(frozen=True)

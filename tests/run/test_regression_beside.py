@@ -3,12 +3,16 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from datasets import Dataset
 
 from sstext.cli.train_tables import advice
 from sstext.reporting.report import write_report
+from sstext.run.regression_beside import compared, regression_beside
 from sstext.run.train import train
 
 Configure = Callable[..., Any]
@@ -49,3 +53,37 @@ def test_development_rows_compare_too(tiny_files: Any, tiny_run: Configure, tmp_
     assert found["ahead"]
     assert found["accuracy"][0] > found["accuracy"][1]
     assert train(tiny_run(tmp_path / "neither", **options))["regression"] is None
+
+
+def test_figures_and_verdict_count_rows_alike() -> None:
+    """Guards a sentence that contradicts itself: "is better, its log-loss is 0.55 (0.29)"."""
+    labels = np.repeat([0, 1], 20)
+    on_first, on_second = np.full((40, 2), (0.51, 0.49)), np.full((40, 2), (0.49, 0.51))
+    on_first[:20] = (0.9, 0.1)
+    on_second[20:] = (0.1, 0.9)
+    for weights in (np.repeat([1.8, 0.2], 20), np.repeat([0.2, 1.8], 20), None):
+        found = compared(on_first, on_second, labels, "held-out", weights)
+        assert found.log_loss[1] - found.log_loss[0] == pytest.approx(found.gain[0], abs=1e-12)
+        assert found.ahead == (weights is not None and weights[0] > 1)
+
+
+def test_chance_is_never_ahead() -> None:
+    """Guards random labels: a cautious regression has a lower log-loss than a model that is sure, and knows as little."""
+    labels = np.random.default_rng(0).integers(4, size=200)
+    sure = np.full((200, 4), 0.02)
+    sure[np.arange(200), (labels + 1) % 4] = 0.94
+    cautious = np.full((200, 4), 0.25)
+    cautious[np.arange(200), np.random.default_rng(1).integers(4, size=200)] += 1e-3
+    found = compared(cautious, sure, labels, "held-out")
+    assert found.gain[0] > found.gain[1]
+    assert found.accuracy[0] > found.accuracy[1]
+    assert not found.ahead
+
+
+def test_one_class_is_no_regression(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards the end of a run whose trainings are done: with all rows of a class in one fold, nothing can be fitted."""
+    monkeypatch.setattr("sstext.run.regression_beside.rows_of_folds", lambda *_: [np.array([0]), np.array([1, 2, 3])])
+    tokens = SimpleNamespace(labeled=Dataset.from_dict({"labels": [0, 1, 1, 1]}), dev=None)
+    whole = SimpleNamespace(tokens=tokens, texts=SimpleNamespace(classes=["a", "b"]))
+    run = SimpleNamespace(whole=whole, cross_fitted=True, chains=[1, 2], plan=SimpleNamespace(regression=object()))
+    assert regression_beside(run, None) is None

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from datasets import Dataset
 
 from sstext.cli.main import main
 from sstext.cli.train_tables import show_results
 from sstext.run.train import train
+from sstext.run.usable import collapsed_on_corpus
 
 
 def test_a_student_that_has_collapsed_teaches_nobody(
@@ -71,3 +74,18 @@ def test_a_collapse_that_development_rows_do_not_show_is_said_first(
     show_results(found, "out")
     first = next(line for line in capsys.readouterr().out.splitlines() if line)
     assert few in first
+
+
+@pytest.mark.parametrize(("of_dev", "said"), [([0] * 19 + [1], False), ([0, 1] * 10, True)])
+def test_development_rows_show_that_a_corpus_is_skewed(
+    of_dev: list[int], said: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards a false alarm about a right model: balanced labels say nothing about a corpus with 3 % of a class."""
+    predicted = np.eye(2)[[0] * 97 + [1] * 3]
+    monkeypatch.setattr("sstext.run.usable.score", lambda model, rows, *_: predicted)
+    tokens = SimpleNamespace(corpus=Dataset.from_dict({"x": range(100)}), dev=Dataset.from_dict({"labels": of_dev}))
+    chain = SimpleNamespace(
+        tokens=tokens, tokenizer=None, students=SimpleNamespace(sample=range(100)), texts=SimpleNamespace(classes=["a", "b"]),
+        shares=SimpleNamespace(prior=np.array([0.5, 0.5])),
+    )  # fmt: skip
+    assert (collapsed_on_corpus(chain, None, model=object()) is not None) is said
