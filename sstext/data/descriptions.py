@@ -40,8 +40,8 @@ _HASH = re.compile(r"(?=.*\d-?[a-f]+-?\d)[\da-f]{8,}(-[\da-f]{4,})*", re.IGNOREC
 def readable_name(name: str) -> str | None:
     """A class name as words. Returns None for a number or a code, which says nothing about the texts of the class.
 
-    Underscores, slashes, dots, colons, hyphens and plus signs become spaces. Words in camel case are separated, and written
-    small unless they are abbreviations.
+    Underscores, slashes, dots, colons, hyphens and plus signs become spaces. Words in camel case are separated. They
+    become lower case, unless they are abbreviations.
 
     >>> readable_name("wrong_or_missing_item"), readable_name("Sci/Tech"), readable_name("deliveryDelay")
     ('wrong or missing item', 'Sci Tech', 'delivery delay')

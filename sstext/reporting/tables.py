@@ -8,16 +8,10 @@ from sstext.config.options import default_of, options
 from sstext.config.run_config import RunConfig
 from sstext.errors import UserError
 from sstext.progress import duration
+from sstext.reporting.before_training import class_texts_said, encoders_said, reading_said
 from sstext.reporting.comparison import Comparison
 from sstext.reporting.run_files import RunFiles
-from sstext.reporting.words import (
-    DESCRIPTIONS,
-    capitalized,
-    class_texts_said,
-    encoders_said,
-    reading_said,
-    with_interval,
-)
+from sstext.reporting.words import DESCRIPTIONS, capitalized, with_interval
 from sstext.storage.run_folder import FINAL, ZERO_SHOT, stage_name
 
 #: The stage "regression" in words.

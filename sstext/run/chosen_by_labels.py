@@ -11,7 +11,7 @@ from sstext.processes import from_main_process, is_main_process, wait_for_everyo
 from sstext.pseudolabels.class_texts import WeighedClassTexts, rows_of_choice
 from sstext.pseudolabels.embeddings import NOT_KEPT
 from sstext.pseudolabels.reading_choice import ReadingChoice, choose_reading
-from sstext.reporting.words import class_texts_said, reading_said
+from sstext.reporting.before_training import class_texts_said, reading_said
 from sstext.selftraining.chain import Chain
 from sstext.storage.run_folder import FIT
 

@@ -32,7 +32,7 @@ from sstext.processes import from_main_process, is_main_process
 from sstext.progress import SILENT, Reporter
 from sstext.pseudolabels.class_texts import rows_of_choice
 from sstext.pseudolabels.encoders import EncoderFigures, encoder_figures
-from sstext.reporting.words import encoders_said
+from sstext.reporting.before_training import encoders_said
 from sstext.storage.run_folder import RunDirectory
 
 

@@ -31,7 +31,7 @@ from sstext.processes import (
 )
 from sstext.progress import SILENT, Reporter
 from sstext.pseudolabels.class_shares import ClassShares
-from sstext.reporting.words import zero_shot_said
+from sstext.reporting.before_training import zero_shot_said
 from sstext.run.checks import check_encoder, check_options, with_edits_of
 from sstext.run.checkup import check_texts
 from sstext.run.chosen_by_labels import chosen_reading, weighed_class_texts

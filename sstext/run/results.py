@@ -14,7 +14,8 @@ from sstext.hub.sections import calibration_sentence, hub_name
 from sstext.inference.devices import resolve_device, resolve_precision
 from sstext.methods.catalog import described, entry
 from sstext.modeling.pretrained import split_revision
-from sstext.reporting.words import COMPARED_BY, accuracy_said, class_texts_said, held_out_said, reading_said, said_first
+from sstext.reporting.before_training import COMPARED_BY, class_texts_said, held_out_said, reading_said
+from sstext.reporting.words import accuracy_said, said_first
 from sstext.run.chosen_by_labels import names_are_codes
 from sstext.selftraining.chain import Chain
 from sstext.selftraining.cross_fitting import Run

@@ -22,7 +22,7 @@ from sstext.modeling.embedder import Embedder
 from sstext.pseudolabels import class_texts
 from sstext.pseudolabels.class_texts import WeighedClassTexts
 from sstext.pseudolabels.regression import WEIGHTS, ClassTexts, WeightChoice, choose_weight
-from sstext.reporting.words import class_texts_said
+from sstext.reporting.before_training import class_texts_said
 from sstext.run.opening import open_chain
 from sstext.run.results import class_texts_record
 from sstext.selftraining.chain import Chain
